@@ -1,0 +1,1 @@
+"""What a run is: the schema and the shipped experiments."""

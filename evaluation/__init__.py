@@ -1,0 +1,1 @@
+"""Masks -> numbers and pictures: metrics, the comparison of two methods, the report."""

@@ -1,0 +1,185 @@
+"""Which cases two bundles may honestly be compared on, and whether they may be compared at all."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from configs.schema import Config
+from evaluation.metrics import labels_of
+from imaging.cases import Case, read_cases
+from imaging.errors import DataError
+from imaging.open import open_image
+from imaging.source import ImageSource
+from inference.segment import check_suitable
+from models.bundle import Bundle, Manifest, sha256_of
+
+SHOWN_CASES = 10  # more of them only fill the screen
+
+
+def held_out_cases(data: Path, split: str | None) -> tuple[str, tuple[Case, ...]]:
+    """The split and its cases: the one asked for, else `test` if there is one, else `val`.
+
+    Raises:
+        DataError: `held_out_missing`: no such case; `reference_missing`: a case without reference.
+    """
+    cases = read_cases(data)
+    for name in (split,) if split else ("test", "val"):
+        chosen = tuple(case for case in cases if case.split == name)
+        if chosen:
+            _check_references(chosen)
+            return name, chosen
+    wanted = split or "test or val"
+    raise DataError(
+        "held_out_missing",
+        f"no case has the split {wanted}; add a column split to {data / 'cases.csv'} with {split or 'test'} at the cases "
+        "that training hasn't seen",
+    )
+
+
+def _check_references(cases: Sequence[Case]) -> None:
+    missing = [case.name for case in cases if case.reference is None]
+    if missing:
+        raise DataError(
+            "reference_missing",
+            f"{len(missing)} of {len(cases)} cases have no reference to compare with: {listed(missing)}; "
+            "add their references to cases.csv, or take their split away",
+        )
+
+
+def check_comparable(first: Manifest, second: Manifest) -> None:
+    """Nothing, if both bundles answer the same question.
+
+    Raises:
+        DataError: `bundles_not_comparable`, with every difference in dimensions, channels, classes and spacing.
+    """
+    aspects = [
+        ("dimensions", first.dimensions, second.dimensions),
+        ("channels", ", ".join(first.channels), ", ".join(second.channels)),
+        ("classes", _class_names(first), _class_names(second)),
+    ]
+    differences = [f"{what} {a} and {b}" for what, a, b in aspects if a != b]
+    if not _same_spacing(first.spacing_um, second.spacing_um):
+        differences.append(f"spacing {_spacing(first.spacing_um)} and {_spacing(second.spacing_um)}")
+    if differences:
+        raise DataError(
+            "bundles_not_comparable",
+            f"{first.name} and {second.name} differ in {'; '.join(differences)}: their numbers mean different things; "
+            "train both from the same data section",
+        )
+
+
+def check_unseen(cases: Sequence[Case], bundles: Sequence[Bundle]) -> None:
+    """Nothing, if neither bundle's training or validation saw one of these images.
+
+    Raises:
+        DataError: `training_cases_compared`, with the cases.
+    """
+    digests = {case.name: sha256_of(case.image) for case in cases}
+    problems = []
+    for bundle in bundles:
+        seen = [name for name, digest in digests.items() if digest in bundle.manifest.training_images]
+        if seen:
+            problems.append(f"training of {bundle.manifest.name} saw {len(seen)} of {len(cases)} cases: {listed(seen)}")
+    if problems:
+        raise DataError(
+            "training_cases_compared",
+            f"{'; '.join(problems)}; compare on cases that neither training nor validation saw: "
+            "give them the split test, or give another data set",
+        )
+
+
+def check_case(case: Case, config: Config) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The image's shape, and warnings, of a case whose image suits the bundles and whose reference suits the image.
+
+    Raises:
+        DataError: with the case's name: what can't be read, doesn't suit, or is of another shape, or has unknown labels.
+    """
+    with about(case), open_image(case.image) as image, open_reference(case) as reference:
+        warnings = check_suitable(image, config)
+        if reference.shape != image.shape:
+            raise DataError(
+                "shape_mismatch",
+                f"reference has shape {reference.shape}, image has shape {image.shape}; draw it on this image's pixels",
+            )
+        for block in reference.blocks():
+            labels_of(block, len(config.data.classes), "reference")
+        return image.shape, warnings
+
+
+@contextmanager
+def about(case: Case) -> Iterator[None]:
+    """Puts the case's name before the message of a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(error.code, f"case {case.name}: {error.message}") from error
+
+
+def open_reference(case: Case) -> ImageSource:
+    """The case's reference, open, with one channel of labels.
+
+    Raises:
+        DataError: it has several channels, or can't be read.
+    """
+    if case.reference is None:
+        raise DataError("reference_missing", "there is no reference; add it to cases.csv")
+    source = open_image(case.reference, labels=True)
+    if source.channels != 1:
+        source.close()
+        raise DataError(
+            "reference_channels",
+            f"reference has {source.channels} channels, allowed is 1 with a label at each pixel; save it as grey or as palette",
+        )
+    return source
+
+
+def group_note(cases: Sequence[Case]) -> str | None:
+    """A word on cases that belong together; None where every case is a group of its own."""
+    groups = {case.group for case in cases if case.group is not None}
+    if not groups:
+        return (
+            "cases.csv names no groups. If several cases come from one patient or one field, they aren't independent, "
+            "and the interval is narrower than it should be."
+        )
+    count = len(groups) + sum(case.group is None for case in cases)
+    if count == len(cases):
+        return None
+    return (
+        f"The {len(cases)} cases come from {count} groups (patients or fields), and cases of one group aren't independent: "
+        "the interval is over cases, not over patients, and narrower than one over patients."
+    )
+
+
+def training_note(first: Manifest, second: Manifest) -> str | None:
+    """A word on bundles that weren't trained on the same images; None where they were."""
+    one, other = set(first.training_images), set(second.training_images)
+    if one == other:
+        return None
+    return (
+        f"The bundles weren't trained on the same images: {len(one)} and {len(other)}, of which {len(one & other)} are common. "
+        "This compares the bundles, and not the methods alone."
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names with commas, the eleventh and later ones as a number."""
+    rest = len(names) - SHOWN_CASES
+    return ", ".join(names[:SHOWN_CASES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _class_names(manifest: Manifest) -> str:
+    return ", ".join(section.name for section in manifest.classes)
+
+
+def _spacing(spacing_um: tuple[float, ...] | None) -> str:
+    return " x ".join(f"{value:.4g}" for value in spacing_um) + " um" if spacing_um else "not given"
+
+
+Axes = tuple[float, ...] | None
+
+
+def _same_spacing(first: Axes, second: Axes) -> bool:
+    if first is None or second is None:
+        return first is second
+    return len(first) == len(second) and all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(first, second, strict=True))

@@ -1,0 +1,1 @@
+"""Files <-> arrays: sources read images, writers write masks, both keep the geometry."""

@@ -1,0 +1,87 @@
+"""A data set on disk: `cases.csv` lists the images, their references, and optionally their group and split."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from imaging.errors import DataError
+
+REQUIRED = ("case", "image")
+OPTIONAL = ("reference", "group", "split")
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image with its reference; `group` is the patient, `split` one of train, val and test; None where not given."""
+
+    name: str
+    image: Path
+    reference: Path | None = None
+    group: str | None = None
+    split: str | None = None
+
+
+def read_cases(folder: Path) -> tuple[Case, ...]:
+    """The cases of a data set, in the file's order; paths are relative to the folder.
+
+    Raises:
+        DataError: no cases.csv, a column or file is missing or unknown, a name comes twice; every problem is listed.
+    """
+    table = folder / "cases.csv"
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), tuple(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            "cases_missing", f"{table} can't be read; a data set is a folder with cases.csv: case,image,reference[,group,split]"
+        ) from error
+    problems = _column_problems(columns) or _row_problems(rows, folder)
+    if problems:
+        raise DataError("cases_invalid", "\n".join(f"{table}: {problem}" for problem in problems))
+    return tuple(_case(row, folder) for row in rows)
+
+
+def _case(row: dict[str, str], folder: Path) -> Case:
+    return Case(
+        name=row["case"],
+        image=folder / row["image"],
+        reference=folder / row["reference"] if row.get("reference") else None,
+        group=row.get("group") or None,
+        split=row.get("split") or None,
+    )
+
+
+def _column_problems(columns: tuple[str, ...]) -> list[str]:
+    allowed = ", ".join((*REQUIRED, *OPTIONAL))
+    missing = [f"column {name!r} is missing; columns are {allowed}" for name in REQUIRED if name not in columns]
+    unknown = [f"column {name!r} is unknown; columns are {allowed}" for name in columns if name not in (*REQUIRED, *OPTIONAL)]
+    return missing + unknown
+
+
+def _row_problems(rows: list[dict[str, str]], folder: Path) -> list[str]:
+    problems = [] if rows else ["no cases; add a line for each image"]
+    seen: set[str] = set()
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            problems.append(f"line {line}: not as many cells as there are columns")
+            continue
+        if not row["case"] or row["case"] in seen:
+            problems.append(f"line {line}: case {row['case']!r} is empty or comes twice; give every case a name of its own")
+        seen.add(row["case"])
+        if row.get("split") and row["split"] not in SPLITS:
+            problems.append(f"line {line}: split {row['split']!r}; allowed are {', '.join(SPLITS)} or nothing")
+        problems += [
+            f"line {line}: {problem}" for key in ("image", "reference") for problem in _path_problems(row.get(key), folder)
+        ]
+    return problems
+
+
+def _path_problems(name: str | None, folder: Path) -> list[str]:
+    if not name:
+        return []
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        return [f"{name}: leaves the data set's folder; give a path relative to it"]
+    return [] if (folder / path).is_file() else [f"{name}: no such file"]

@@ -1,0 +1,40 @@
+"""What can be wrong with an image, as a tree; the command line exits 3 on each, the service maps each to its status.
+
+    DataError                 3
+    ├── BrokenImage           400  bytes that aren't what they claim to be
+    ├── ImageTooLarge         413  more than the limit given
+    ├── UnsupportedFormat     415  a file that isn't an image, or not one that is read here
+    └── UnsuitableImage       422  a sound image that doesn't fit what is asked of it
+
+Messages say what came, what is allowed and what to do; they never carry a path, a file's text or a library's words, so
+that the service can hand them out. The command line puts the path before them.
+"""
+
+
+class DataError(Exception):
+    """An image or a data set can't be used; `code` is stable and meant for programs."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class BrokenImage(DataError):
+    """Bytes that aren't what they claim to be: cut, corrupted, contradictory."""
+
+
+class ImageTooLarge(DataError):
+    """More pixels than the limit; `limit` is that limit in pixels."""
+
+    def __init__(self, code: str, message: str, limit: int) -> None:
+        super().__init__(code, message)
+        self.limit = limit
+
+
+class UnsupportedFormat(DataError):
+    """Not an image, or of a format that isn't read here."""
+
+
+class UnsuitableImage(DataError):
+    """A sound image with the wrong channels, dimensions, spacing or labels."""

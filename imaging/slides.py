@@ -1,0 +1,108 @@
+"""Whole slides of the scanners' makers -> (3, H, W) region by region, through OpenSlide."""
+
+from math import isfinite
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from openslide import PROPERTY_NAME_MPP_X, PROPERTY_NAME_MPP_Y, OpenSlide, OpenSlideError
+
+from imaging.errors import BrokenImage, ImageTooLarge, UnsupportedFormat
+from imaging.pixels import over_white
+from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
+
+VENDORS = ("aperio", "generic-tiff", "hamamatsu", "leica", "philips", "ventana")  # each a single file
+MAX_SLIDE_PIXELS = 10**11
+
+
+class SlideSource(ImageSource):
+    """A slide as uint8 RGB with its pyramid's levels; what was not scanned is white.
+
+    Where a level isn't level 0 divided by a whole number, OpenSlide interpolates within its pixels, so that two regions of
+    it may differ by a little where they overlap; level 0 is exact.
+
+    Args:
+        path: the file.
+        max_pixels: most pixels to take at level 0; None means 10**11.
+
+    Raises:
+        BrokenImage: `slide_broken`; at a read `tile_unreadable`, after which other regions can still be read.
+        ImageTooLarge: `image_too_large`, before any pixel is decoded.
+        UnsupportedFormat: `slide_vendor_not_supported`.
+    """
+
+    mask_format: ClassVar[MaskFormat] = "tiff"
+
+    def __init__(self, path: Path, max_pixels: int | None = None) -> None:
+        self._path = path
+        self._slide = _opened(path)
+        try:
+            _check_size(self._slide, MAX_SLIDE_PIXELS if max_pixels is None else max_pixels)
+        except ImageTooLarge:
+            self._slide.close()
+            raise
+        levels = _levels(self._slide)
+        super().__init__(Geometry(levels[0].shape, levels[0].spacing_um), 3, np.dtype(np.uint8), levels)
+
+    def _read(self, region: Region, level: int) -> NDArray[Any]:
+        rows, columns = region
+        step = self._slide.level_downsamples[level]
+        location = (round(columns.start * step), round(rows.start * step))  # OpenSlide wants (x, y) of level 0
+        try:
+            image = self._slide.read_region(location, level, (columns.stop - columns.start, rows.stop - rows.start))
+        except OpenSlideError as error:
+            self._slide.close()
+            self._slide = _opened(self._path)  # a handle that failed once fails for ever
+            raise BrokenImage("tile_unreadable", "a part of the slide can't be decoded; scan or export it again") from error
+        pixels = np.moveaxis(np.asarray(image), -1, 0)  # (4, H, W)
+        return np.ascontiguousarray(over_white(pixels[:3], pixels[3]))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._slide.close()
+
+
+def vendor_of(path: Path) -> str | None:
+    """OpenSlide's name for the maker whose format the file has; None if it isn't a slide."""
+    vendor: str | None = OpenSlide.detect_format(path)
+    return vendor
+
+
+def _opened(path: Path) -> OpenSlide:
+    if vendor_of(path) not in VENDORS:
+        raise UnsupportedFormat(
+            "slide_vendor_not_supported",
+            f"the slide's format isn't read; allowed are {', '.join(VENDORS)}: export it as a pyramidal TIFF",
+        )
+    try:
+        return OpenSlide(path)
+    except (OpenSlideError, OSError) as error:
+        raise BrokenImage("slide_broken", "the slide's structure can't be read; scan or export it again") from error
+
+
+def _check_size(slide: OpenSlide, limit: int) -> None:
+    width, height = slide.dimensions
+    if width * height > limit:
+        raise ImageTooLarge(
+            "image_too_large",
+            f"the slide has {width * height} pixels, at most {limit} are allowed; cut out the part that matters",
+            limit,
+        )
+
+
+def _levels(slide: OpenSlide) -> tuple[Level, ...]:
+    spacing = _spacing(slide)
+    width, height = slide.dimensions
+    return tuple(
+        Level((rows, columns), spacing and (spacing[0] * height / rows, spacing[1] * width / columns))
+        for columns, rows in slide.level_dimensions
+    )
+
+
+def _spacing(slide: OpenSlide) -> tuple[float, float] | None:
+    try:
+        spacing = float(slide.properties[PROPERTY_NAME_MPP_Y]), float(slide.properties[PROPERTY_NAME_MPP_X])
+    except (KeyError, ValueError):
+        return None
+    return spacing if all(isfinite(value) and value > 0 for value in spacing) else None

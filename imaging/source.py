@@ -1,0 +1,102 @@
+"""An image as the rest of Overtile sees it: channels first, S = (H, W) or (D, H, W), read region by region."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Region = tuple[slice, ...]
+MaskFormat = Literal["png", "tiff", "nifti"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where an image lies; a mask with an equal one lies on it.
+
+    Args:
+        shape: size in S order, as read.
+        spacing_um: distance between pixel centres in S order; None where the file doesn't say.
+        affine: volumes only, (4, 4): index in the file's own array -> mm, right-anterior-superior (NIfTI's convention).
+        affine_codes: volumes only: NIfTI's sform and qform codes.
+    """
+
+    shape: tuple[int, ...]
+    spacing_um: tuple[float, ...] | None = None
+    affine: NDArray[np.float64] | None = field(default=None, compare=False)
+    affine_codes: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of a slide's pyramid; level 0 is the finest."""
+
+    shape: tuple[int, ...]
+    spacing_um: tuple[float, ...] | None
+
+
+class ImageSource(ABC):
+    """An open image. A context manager: leaving it closes the file."""
+
+    mask_format: ClassVar[MaskFormat]  # the natural format of a mask that lies on this image
+
+    def __init__(self, geometry: Geometry, channels: int, dtype: np.dtype[Any], levels: tuple[Level, ...] = ()) -> None:
+        self.geometry = geometry
+        self.channels = channels
+        self.dtype = dtype
+        self.levels = levels or (Level(geometry.shape, geometry.spacing_um),)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Size at level 0 in S order."""
+        return self.geometry.shape
+
+    @property
+    def spacing_um(self) -> tuple[float, ...] | None:
+        """Distance between pixel centres at level 0 in S order, micrometres; None where the file doesn't say."""
+        return self.geometry.spacing_um
+
+    def read(self, region: Region, level: int = 0) -> NDArray[Any]:
+        """Pixels of a region given in that level's own coordinates, (C, *S).
+
+        Raises:
+            ValueError: there is no such level, or the region doesn't lie inside it, or has a step.
+            BrokenImage: the file's pixels can't be decoded.
+            UnsuitableImage: voxels or pixels that aren't finite numbers.
+        """
+        if not 0 <= level < len(self.levels):
+            raise ValueError(f"level {level} doesn't exist; this image has levels 0 to {len(self.levels) - 1}")
+        shape = self.levels[level].shape
+        if len(region) != len(shape) or not all(_lies_in(axis, size) for axis, size in zip(region, shape, strict=True)):
+            raise ValueError(f"region {region} doesn't lie in the level's shape {shape}")
+        return self._read(region, level)
+
+    def blocks(self, size_bytes: int = 64 * 2**20) -> Iterator[NDArray[Any]]:
+        """The whole of level 0 in slabs along the first axis, each (C, *S) of about `size_bytes` or one row."""
+        row_bytes = self.channels * self.dtype.itemsize * int(np.prod(self.shape[1:]))
+        rows = max(1, size_bytes // row_bytes)
+        for start in range(0, self.shape[0], rows):
+            rest = (slice(0, size) for size in self.shape[1:])
+            yield self.read((slice(start, min(start + rows, self.shape[0])), *rest))
+
+    @abstractmethod
+    def _read(self, region: Region, level: int) -> NDArray[Any]:
+        """`read` after its checks."""
+
+    def close(self) -> None:  # noqa: B027  (most sources hold no file open)
+        """Lets go of the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _lies_in(axis: slice, size: int) -> bool:
+    if axis.start is None or axis.stop is None or axis.step not in (None, 1):
+        return False
+    return bool(0 <= axis.start < axis.stop <= size)

@@ -1,0 +1,51 @@
+"""How far apart a TIFF's pixels lie, if it says so: in OME's words, ImageJ's, or the resolution tags."""
+
+import re
+from math import isfinite
+
+from tifffile import TiffFile, TiffPage
+
+Spacing = tuple[float, float]
+
+_UM_PER_UNIT = {
+    "nm": 0.001, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4,
+    "inch": 25400.0, "m": 1e6,
+}  # fmt: skip
+_UM_PER_TAG_UNIT = {2: 25400.0, 3: 1e4}  # inch, centimetre
+_PRINT_DPI = {72, 96, 100, 120, 150, 180, 200, 240, 300, 350, 360, 400, 600, 1200}  # set by programs that know nothing
+_COARSEST_TAG_UM = 100.0
+_OME_HEAD = 2**16  # characters: the sizes stand in the first element; no XML is parsed
+
+
+def spacing_um(tiff: TiffFile) -> Spacing | None:
+    """Level 0's spacing (y, x) in micrometres; None where the file doesn't say, or says what can't be."""
+    page = tiff.pages.first
+    found = _ome(tiff) if tiff.is_ome else _imagej(tiff, page) if tiff.is_imagej else _tags(page)
+    return found if found and all(isfinite(value) and value > 0 for value in found) else None
+
+
+def _ome(tiff: TiffFile) -> Spacing | None:
+    text = (tiff.ome_metadata or "")[:_OME_HEAD]
+    sizes = [_ome_size(text, axis) for axis in "YX"]
+    return None if sizes[0] is None or sizes[1] is None else (sizes[0], sizes[1])
+
+
+def _ome_size(text: str, axis: str) -> float | None:
+    size = re.search(rf'\sPhysicalSize{axis}="([0-9.eE+-]+)"', text)
+    unit = re.search(rf'\sPhysicalSize{axis}Unit="([^"]*)"', text)
+    scale = _UM_PER_UNIT.get(unit.group(1)) if unit else 1.0  # OME's default is the micrometre
+    return float(size.group(1)) * scale if size and scale else None
+
+
+def _imagej(tiff: TiffFile, page: TiffPage) -> Spacing | None:
+    scale = _UM_PER_UNIT.get(str((tiff.imagej_metadata or {}).get("unit", "")).lower())
+    x, y = page.resolution
+    return (scale / y, scale / x) if scale and x > 0 and y > 0 else None
+
+
+def _tags(page: TiffPage) -> Spacing | None:
+    scale = _UM_PER_TAG_UNIT.get(int(page.resolutionunit))
+    x, y = page.resolution
+    if scale is None or x <= 0 or y <= 0 or (scale == _UM_PER_TAG_UNIT[2] and x in _PRINT_DPI):
+        return None
+    return (scale / y, scale / x) if max(scale / y, scale / x) <= _COARSEST_TAG_UM else None

@@ -1,0 +1,1 @@
+"""Image -> probability -> mask: tiles, predictors, stitching, and the whole flow."""

@@ -1,0 +1,1 @@
+"""Tensors -> logits: one model a file, and the bundle that carries a trained one."""

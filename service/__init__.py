@@ -1,0 +1,1 @@
+"""HTTP <-> inference: the BentoML service, its routes, and the packaging of bundles."""

@@ -1,0 +1,79 @@
+"""The outermost layer of our routes: a request id on every answer, one log line a request, and no exception beyond it."""
+
+import logging
+import re
+import time
+import traceback
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import INTERNAL, Answer, answer_to
+
+REQUEST_ID_HEADER = "X-Request-ID"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_log = logging.getLogger("overtile.service")
+
+
+class Boundary:
+    """ASGI middleware; what it logs is ours: method, the route's own pattern, status, seconds, request id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request; every exception becomes an answer, unless one has begun."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope).get(REQUEST_ID_HEADER))
+        scope.setdefault("state", {})["request_id"] = request_id
+        began, status = time.monotonic(), 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception as error:  # noqa: BLE001  (the one boundary: whatever a bug or a library raises, the client gets a 500)
+            _log.error("request %s failed: %s", request_id, place_of(error))
+            if not status:
+                await _response(INTERNAL, request_id)(scope, receive, send_with_id)
+        pattern = getattr(scope.get("route"), "path", "") or "-"
+        _log.info("%s %s %d %.3fs %s", _method(scope), pattern, status, time.monotonic() - began, request_id)
+
+
+async def answer_error(request: Request, error: Exception) -> JSONResponse:
+    """FastAPI's handler of every exception that is expected."""
+    answer = answer_to(error)
+    if answer is INTERNAL:
+        raise error
+    return _response(answer, request.state.request_id)
+
+
+def place_of(error: BaseException) -> str:
+    """`ValueError at inference/stitch.py:40`: the class and where, not the text, which may hold what a client sent."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return type(error).__name__
+    return f"{type(error).__name__} at {'/'.join(frames[-1].filename.split('/')[-2:])}:{frames[-1].lineno}"
+
+
+def _response(answer: Answer, request_id: str) -> JSONResponse:
+    return JSONResponse(answer.body(request_id), answer.status, dict(answer.headers))
+
+
+def _request_id(given: str | None) -> str:
+    return given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "OTHER"

@@ -1,0 +1,122 @@
+"""What no request gets past: the 500, the log lines, the table of errors, the limits."""
+
+import asyncio
+import errno
+import logging
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+
+from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
+from service.boundary import Boundary, answer_error
+from service.comparison import class_shares, compare_masks
+from service.errors import Busy, Stalled, answer_to
+from service.limits import Limits
+from service.logs import ClientValues
+
+
+def failing_api(error: Exception) -> FastAPI:
+    api = FastAPI()
+    api.add_middleware(Boundary)
+    api.add_exception_handler(OSError, answer_error)
+
+    @api.get("/fails")
+    def fails() -> None:
+        raise error
+
+    return api
+
+
+def get(api: FastAPI, path: str) -> httpx.Response:
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(app=api)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(path)
+
+    return asyncio.run(send())
+
+
+@pytest.mark.parametrize("error", [ValueError("geheim"), OSError(errno.EIO, "geheim")])
+def test_what_nobody_expected_is_a_500_without_its_text(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        response = get(failing_api(error), "/fails")
+    assert response.status_code == 500
+    assert response.json() == {
+        "error": {
+            "code": "internal",
+            "message": "the server failed; try again, and name the request_id when you report it",
+            "request_id": response.headers["x-request-id"],
+        }
+    }
+    assert f"{type(error).__name__} at service/test_boundary.py:" in caplog.text
+    assert response.headers["x-request-id"] in caplog.text
+    assert "geheim" not in caplog.text
+
+
+def test_a_full_disk() -> None:
+    with pytest.raises(OSError, match="No space left") as caught, Path("/dev/full").open("wb") as file:
+        file.write(bytes(100_000))
+    response = get(failing_api(caught.value), "/fails")
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "storage_full"
+    assert response.headers["retry-after"] == "60"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (BrokenImage("code", "text"), 400),
+        (ImageTooLarge("code", "text", 7), 413),
+        (UnsupportedFormat("code", "text"), 415),
+        (UnsuitableImage("code", "text"), 422),
+        (DataError("code", "text"), 422),
+        (Stalled("code", "text"), 408),
+        (Busy("code", "text"), 503),
+    ],
+)
+def test_status(error: Exception, status: int) -> None:
+    answer = answer_to(error)
+    assert (answer.status, answer.code, answer.message) == (status, "code", "text")
+    assert answer.limit == (7 if status == 413 else None)
+    assert answer.headers == ((("Retry-After", "5"),) if status == 503 else ())
+
+
+def test_log_lines_are_one_line_without_the_exceptions_text() -> None:
+    try:
+        raise ValueError("geheim")
+    except ValueError as error:
+        info = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("any", logging.ERROR, "", 0, "failed on %s\n\x1b[31m", ("a\r\nb",), info)
+    assert ClientValues().filter(record)
+    line = logging.Formatter("%(message)s").format(record)
+    assert line.startswith(r"failed on a\r\nb\n\x1b[31m ValueError at service/test_boundary.py:")
+    assert "geheim" not in line
+
+
+def test_log_lines_end() -> None:
+    record = logging.LogRecord("any", logging.ERROR, "", 0, "x" * 10_000, None, None)
+    ClientValues().filter(record)
+    assert len(record.getMessage()) == 2000
+
+
+def test_limits_from_the_environment() -> None:
+    assert Limits.from_environment({}) == Limits()
+    assert Limits.from_environment({"OVERTILE_MAX_WAITING": "3", "OTHER": "x"}) == Limits(max_waiting=3)
+    for wrong in ("0", "-1", "two", "1.5", "", "\u0663"):
+        with pytest.raises(ValueError, match="OVERTILE_MAX_WAITING is .*; give a whole number above 0"):
+            Limits.from_environment({"OVERTILE_MAX_WAITING": wrong})
+
+
+def test_compare_by_hand() -> None:
+    first = np.array([[0, 1, 1], [2, 0, 0]], np.uint8)
+    second = np.array([[0, 1, 0], [1, 0, 0]], np.uint8)
+    compared = compare_masks(first, second, ["background", "a", "b", "c"])
+    assert compared.agreement == pytest.approx(4 / 6)
+    assert compared.dice == {"a": 0.5, "b": 0.0, "c": None}
+    assert compared.disagreement.tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert class_shares(first, ["background", "a", "b", "c"]) == pytest.approx(
+        {"background": 0.5, "a": 2 / 6, "b": 1 / 6, "c": 0.0}
+    )

@@ -1,0 +1,133 @@
+"""Bundles into the model store and a Bento; a Bento on another machine; what can't be packaged or served."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import UNET, descendants, is_running, package_code, run_python, start, wait_until, write_bundle
+
+from models.bundle import BundleError
+from service.package import package
+from service.serve import ServeError, serve
+
+
+def bentoml(environment: dict[str, str], *arguments: str) -> None:
+    command = [sys.executable, "-m", "bentoml", *arguments]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+
+
+def test_nothing_to_package() -> None:
+    with pytest.raises(BundleError, match="no bundle; give the bundle/ folder"):
+        package([])
+
+
+def test_not_a_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no bundle here"):
+        package([tmp_path])
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "config.yaml"])
+def test_a_changed_bundle_is_refused(tmp_path: Path, file: str) -> None:
+    folder = write_bundle(tmp_path / "bundle", "changed", UNET)
+    content = bytearray((folder / file).read_bytes())
+    content[-1] ^= 1
+    (folder / file).write_bytes(content)
+    with pytest.raises(BundleError, match="isn't the file that training wrote"):
+        package([folder])
+
+
+def test_two_bundles_of_one_name(tmp_path: Path) -> None:
+    folders = [write_bundle(tmp_path / str(seed), "same", UNET, seed=seed) for seed in range(2)]
+    with pytest.raises(BundleError, match=r"two bundles are named same; .* another run\.name"):
+        package(folders)
+
+
+def test_a_name_that_bentoml_doesnt_take(bento_home: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle", "Long_" + "x" * 57 + "--A", UNET)
+    run_python(package_code(folder), environment)
+    assert [path.name for path in (bento_home / "models").glob("long*")] == ["long_" + "x" * 57]
+
+
+def test_the_bento_holds_what_serving_needs(bento: str, bento_home: Path) -> None:
+    source = bento_home / "bentos" / bento.replace(":", "/") / "src"
+    folders = {path.name for path in source.iterdir() if path.is_dir()}
+    assert folders == {"configs", "imaging", "transforms", "models", "inference", "service"}
+    assert not list(source.rglob("__pycache__"))
+    requirements = (source.parent / "env/python/requirements.txt").read_text().split()
+    assert "torch==2.13.0" in requirements
+    assert all("==" in requirement for requirement in requirements)
+
+
+def test_the_same_bundle_is_stored_once(
+    bento: str, bundles: dict[str, Path], bento_home: Path, environment: dict[str, str]
+) -> None:
+    before = sorted((bento_home / "models/unet").iterdir())
+    again = run_python(package_code(bundles["unet"]), environment)
+    assert again.startswith("overtile:")
+    assert again != bento
+    assert sorted((bento_home / "models/unet").iterdir()) == before
+
+
+def test_a_bento_moves_to_another_machine_and_ends_with_its_parent(
+    environment: dict[str, str], bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    tag = run_python(package_code(bundles["window"]), environment)
+    file = tmp_path / "moved.bento"
+    bentoml(environment, "export", tag, str(file))
+    other = {**environment, "BENTOML_HOME": str(tmp_path / "home")}
+    bentoml(other, "import", str(file))
+    process, url = start(tag, other, tmp_path / "log")
+    try:
+        names = [model["name"] for model in httpx.get(f"{url}/v1/models").json()["models"]]
+        workers = descendants(process.pid)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+    assert names == ["window"]
+    assert workers
+    wait_until(lambda: not any(is_running(worker) for worker in workers), timeout_s=10)
+
+
+def test_a_bento_whose_model_was_changed_doesnt_start(environment: dict[str, str], bento_home: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    folder = write_bundle(tmp_path / "bundle", "broken", UNET)
+    tag = run_python(package_code(folder), {**environment, "BENTOML_HOME": str(home)})
+    (weights,) = home.glob("models/broken/*/bundle/weights.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    command = [sys.executable, "-c", f"from service.serve import serve\nserve({tag!r}, port=39417)"]
+    done = subprocess.run(
+        command, env={**environment, "BENTOML_HOME": str(home)}, capture_output=True, text=True, timeout=60, cwd=Path.cwd()
+    )
+    assert done.returncode != 0
+    assert "isn't the file that training wrote" in done.stdout + done.stderr
+
+
+def test_no_bento_yet(tmp_path: Path, environment: dict[str, str]) -> None:
+    code = "from service.serve import ServeError, serve\ntry:\n    serve()\nexcept ServeError as error:\n    print(error)"
+    assert run_python(code, {**environment, "BENTOML_HOME": str(tmp_path)}) == "no Bento yet; run overtile package BUNDLE first"
+
+
+def test_a_bento_that_isnt_there(environment: dict[str, str]) -> None:
+    code = (
+        "from service.serve import ServeError, serve\ntry:\n    serve('none:1')\nexcept ServeError as error:\n    print(error)"
+    )
+    assert run_python(code, environment) == "no Bento none:1; run overtile package BUNDLE first"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5"])  # noqa: S104
+def test_other_machines_need_the_users_word(host: str) -> None:
+    with pytest.raises(ServeError, match="leave the host out, or say --without-keys"):
+        serve("any", host=host)
+
+
+def test_a_host_that_is_no_address() -> None:
+    with pytest.raises(ServeError, match="host is example; give an IP address"):
+        serve("any", host="example")
+
+
+def test_a_port_that_cant_be() -> None:
+    with pytest.raises(ServeError, match="port is 65536; choose one from 1 to 65535"):
+        serve("any", port=65536)

@@ -1,0 +1,1 @@
+"""Config -> bundle: data, patches, the Lightning module, the run."""

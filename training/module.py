@@ -1,0 +1,73 @@
+"""The Lightning module: thin, knows neither files nor architecture."""
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from configs.schema import Config
+from evaluation.metrics import overlaps
+from inference.predictor import Predictor
+from inference.segment import segment_array
+from training.data import LabelledImage
+from training.errors import NumericError
+from training.losses import fit_reference, make_loss
+
+DICE = "dice"  # of validation, the mean over cases; what the best checkpoint and early stopping go by
+
+
+class SegmentationModule(lightning.LightningModule):
+    """Trains a predictor's network on patches and validates it on whole images, the way it will be used.
+
+    Args:
+        predictor: of either method; its network is what is trained.
+        config: the run's.
+    """
+
+    def __init__(self, predictor: Predictor, config: Config) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self.network = predictor.network
+        self.config = config
+        self.loss = make_loss(config)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """The loss of a batch of patches."""
+        loss, dice = self._step(batch)
+        if not torch.isfinite(loss):
+            raise NumericError(
+                f"loss is {loss.item()} at step {self.global_step}; lower trainer.learning_rate or check the images"
+            )
+        self.log_dict({"loss": loss, "patch_dice": dice}, prog_bar=True)
+        return loss
+
+    def validation_step(self, case: LabelledImage, _: int) -> None:
+        """Dice of a whole image, through the inference path."""
+        mask = segment_array(case.image, self.predictor)
+        reference = np.concatenate([block[0] for block in case.reference.blocks()])
+        dice = overlaps(mask, reference, len(self.config.data.classes)).macro_dice
+        if np.isfinite(dice):  # neither holds any foreground: says nothing about the network
+            self.log(DICE, dice, batch_size=1, on_epoch=True, prog_bar=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW with nnU-Net's polynomial decay over the whole run."""
+        section = self.config.trainer
+        optimizer = torch.optim.AdamW(self.network.parameters(), section.learning_rate, weight_decay=section.weight_decay)
+        schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, section.max_steps, power=0.9)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Loss and Dice of a batch."""
+        images, reference = batch
+        logits = self.network(images)
+        if reference.ndim > 1:
+            reference = fit_reference(reference, logits)
+        return self.loss(logits, reference), foreground_dice(logits.detach(), reference)
+
+
+def foreground_dice(logits: Tensor, reference: Tensor) -> Tensor:
+    """Dice of any foreground class against background over a batch, as a quick look while training."""
+    predicted, true = logits.argmax(dim=1) > 0, reference > 0
+    both, either = (predicted & true).sum(), predicted.sum() + true.sum()
+    return torch.where(either > 0, 2 * both / either.clamp_min(1), torch.ones_like(both, dtype=torch.float32))

@@ -1,0 +1,52 @@
+"""What a person sees while a run goes on: one bar over all its steps, or a line a validation where there is no terminal."""
+
+from typing import Any
+
+import pytorch_lightning as lightning
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from training.module import DICE
+
+
+class RunProgress(lightning.Callback):
+    """Steps done, loss, Dice of patches and of whole validation images, time gone and time left."""
+
+    def __init__(self, console: Console, name: str, max_steps: int) -> None:
+        self.console = console
+        self.name = name
+        self.max_steps = max_steps
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Shows the bar, at the step where the run goes on."""
+        self.task = self.progress.add_task(self.name, total=self.max_steps, completed=trainer.global_step, numbers="")
+        self.progress.start()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Moves the bar."""
+        self.progress.update(self.task, completed=trainer.global_step, numbers=_numbers(trainer))
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Leaves a line a validation where no bar can be drawn."""
+        if not self.console.is_terminal:
+            self.console.print(f"{self.name}: step {trainer.global_step} of {self.max_steps}, {_numbers(trainer)}")
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        """Takes the bar down, also after an error."""
+        self.progress.stop()
+
+
+def _numbers(trainer: lightning.Trainer) -> str:
+    metrics = trainer.callback_metrics
+    shown = (("loss", "loss"), ("patch Dice", "patch_dice"), ("validation Dice", DICE))
+    return "  ".join(f"{label} {float(metrics[key]):.3f}" for label, key in shown if key in metrics)

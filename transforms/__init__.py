@@ -1,0 +1,1 @@
+"""Arrays -> arrays: normalisation, and the random transforms of training."""
