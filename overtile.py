@@ -83,12 +83,11 @@ def compare(
 ) -> None:
     """Runs two bundles over the same held-out cases and writes which is better, by how much, at what cost."""
     with _exit_codes() as console:
+        from evaluation.compare import compare as compare_bundles
         from evaluation.report import write_report
 
-        from evaluation.compare import compare as compare_bundles
-
         with _bar(console) as on_progress:
-            comparison = compare_bundles(bundles, data, split, on_progress)
+            comparison = compare_bundles(bundles, data, split, lambda done, total: on_progress("tiles", done, total))
         write_report(comparison, out)
         console.print(f"{comparison.verdict}\nReport: {out}")
 
@@ -108,13 +107,15 @@ def package(
 @app.command()
 def serve(
     bento: Annotated[str | None, typer.Argument(help="a Bento's tag; left out: the newest")] = None,
-    port: Annotated[int, typer.Option(help="TCP port on this machine's loopback address")] = 3000,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="TCP port")] = 3000,
+    without_keys: Annotated[bool, typer.Option("--without-keys", help="let everybody in who reaches the address")] = False,
 ) -> None:
     """Serves a Bento over HTTP, on CUDA where there is one, until it is told to stop."""
     with _exit_codes():
         from service.serve import serve as serve_bento
 
-        serve_bento(bento, port=port)
+        serve_bento(bento, host, port, without_keys=without_keys)
 
 
 @contextmanager
@@ -125,10 +126,18 @@ def _exit_codes() -> Iterator["Console"]:
     from configs.schema import ConfigError
     from imaging.errors import DataError
     from models.errors import BundleError
+    from service.serve import ServeError
     from training.errors import NumericError
 
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    codes = {ConfigError: CONFIG, BundleError: CONFIG, DataError: DATA, NumericError: NUMERIC, OSError: STORAGE}
+    codes: dict[type[Exception], int] = {
+        ConfigError: CONFIG,
+        BundleError: CONFIG,
+        ServeError: CONFIG,
+        DataError: DATA,
+        NumericError: NUMERIC,
+        OSError: STORAGE,
+    }
     try:
         yield console
     except tuple(codes) as error:
@@ -164,3 +173,7 @@ def _tell(outcomes: Iterable["Outcome"], console: "Console") -> int:
             remarks = "".join(f", {warning}" for warning in outcome.result.warnings)
             console.print(f"{outcome.image} -> {outcome.mask} ({outcome.result.seconds:.1f} s{remarks})")
     return failed
+
+
+if __name__ == "__main__":
+    app()

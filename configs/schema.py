@@ -97,12 +97,13 @@ class UNetSection(Section):
 
     @property
     def context_px(self) -> int:
-        """How far an output pixel looks to each side.
+        """How far a block of `stride` outputs, aligned to the stride, looks to each side.
 
         Two convolutions a level, down and up, look 1 px of their level each way, and so do the two of the bottom:
         4 * (1 + 2 + .. + stride / 2) + 2 * stride. This is what a valid network loses at each side: 92 in the original.
+        With same padding it is 2 more, since there the pools' pairs lie between those of the valid network.
         """
-        return 6 * self.stride - 4
+        return 6 * self.stride - (4 if self.padding == "valid" else 2)
 
     def legal_size(self, at_least: int) -> int:
         """The smallest input side of at least this many pixels that every pooling divides and that leaves an output."""
@@ -168,7 +169,7 @@ class TrainerSection(Section):
 
 
 class InferenceSection(Section):
-    """How an image is tiled: `tile_size` is the network's input, `overlap` the share of a tile that is blended."""
+    """How an image is tiled: `tile_size` bounds the network's input, `overlap` is the share of a tile that is blended."""
 
     tile_size: tuple[PositiveInt, ...] | None = None
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -210,8 +211,7 @@ class Config(Section):
             if value is not None and len(value) != self.data.dimensions:
                 raise ValueError(f"{key}: {len(value)} values for {self.data.dimensions} dimensions; give one an axis")
         if isinstance(self.model, UNetSection):
-            _check_sizes(self.model, self.sampling.patch_size, "sampling.patch_size")
-            _check_sizes(self.model, self.inference.tile_size, "inference.tile_size")
+            _check_patch(self.model, self.patch_size)
         return self
 
 
@@ -260,10 +260,12 @@ def _dotlist(overrides: Sequence[str]) -> Any:
     return OmegaConf.from_dotlist(list(overrides))
 
 
-def _check_sizes(model: UNetSection, sizes: tuple[int, ...] | None, key: str) -> None:
-    legal = [model.legal_size(size) for size in sizes or ()]
-    if list(sizes or ()) != legal:
-        raise ValueError(f"{key}: a U-Net of {len(model.features)} levels can't take {list(sizes or ())}; the next is {legal}")
+def _check_patch(model: UNetSection, patch_size: tuple[int, ...]) -> None:
+    legal = [model.legal_size(size) for size in patch_size]
+    if list(patch_size) != legal:
+        raise ValueError(
+            f"sampling.patch_size: a U-Net of {len(model.features)} levels can't take {list(patch_size)}; the next is {legal}"
+        )
 
 
 def _line(detail: Any) -> str:

@@ -11,14 +11,12 @@ from evaluation.comparison import CaseResult, Comparison, MethodResult, labels_f
 from evaluation.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel, shape_only_predictor
 from evaluation.floor import Floor, floor_of
 from evaluation.held_out import (
-    about,
     check_case,
     check_comparable,
     check_unseen,
     group_note,
     held_out_cases,
     listed,
-    open_reference,
     training_note,
 )
 from evaluation.measure import Job, Measured, measure
@@ -26,7 +24,8 @@ from evaluation.metrics import Counts, confusion, mean_of, overlaps_of, pooled
 from evaluation.paired import Difference, difference_of
 from evaluation.verdict import Evidence, verdict_of
 from evaluation.views import case_pictures
-from imaging.cases import Case
+from imaging.cases import Case, about
+from imaging.references import open_reference
 from models import bundle
 from models.bundle import Bundle
 from models.networks import count_parameters
@@ -66,7 +65,9 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="overtile-compare-") as folder:
         masks = _mask_paths(Path(folder), len(cases))
         measured = _measure_both(pair, cases, shapes, masks, on_progress)
-        return _compared(_Run(data.name, split, pair, cases, shapes, masks, measured), _notes(pair, cases, split, unknown))
+        return _compared(
+            _Run(data.resolve().name, split, pair, cases, shapes, masks, measured), _notes(pair, cases, split, unknown)
+        )
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,11 @@ def _mask_paths(folder: Path, count: int) -> MaskPaths:
 def _measure_both(
     pair: Pair, cases: Sequence[Case], shapes: Shapes, masks: MaskPaths, on_progress: Progress | None
 ) -> tuple[Measured, Measured]:
-    images = tuple(case.image for case in cases)
     grids = [shape_only_predictor(bundle.config).grid for bundle in pair]
     tiles = [sum(len(grid(shape)) for shape in shapes) for grid in grids]
     report = on_progress or (lambda done, total: None)
-    first = measure(Job(pair[0].folder, images, masks[0]), lambda done: report(done, sum(tiles)))
-    second = measure(Job(pair[1].folder, images, masks[1]), lambda done: report(tiles[0] + done, sum(tiles)))
+    first = measure(Job(pair[0].folder, tuple(cases), masks[0]), lambda done: report(done, sum(tiles)))
+    second = measure(Job(pair[1].folder, tuple(cases), masks[1]), lambda done: report(tiles[0] + done, sum(tiles)))
     return first, second
 
 

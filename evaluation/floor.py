@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.held_out import about, open_reference
 from evaluation.metrics import Counts, confusion, mean_of, overlaps_of, pooled
-from imaging.cases import Case
+from imaging.cases import Case, about
 from imaging.open import open_image
+from imaging.references import open_reference
 from imaging.source import ImageSource
 
 BINS = 256

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from statistics import median
 
 DASH = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -39,6 +40,13 @@ def seconds(value: float) -> str:
     return f"{value / 60:.1f} min" if value >= 120 else f"{significant(value)} s"
 
 
+def spread(values: Sequence[float]) -> str:
+    """Times of the cases as their median and ends: 0.320 s (0.301 to 0.512)."""
+    if not values:
+        return DASH
+    return f"{significant(median(values))} s ({significant(min(values))} to {significant(max(values))})"
+
+
 def memory(value: int | None) -> str:
     """Bytes as MiB or GiB."""
     if value is None:
@@ -66,5 +74,5 @@ def spacing(spacing_um: Sequence[float] | None) -> str:
     return f"{f' {TIMES} '.join(f'{value:.4g}' for value in spacing_um)} µm" if spacing_um else "not given"
 
 
-_ALL = (score, signed, percent, significant, seconds, memory, operations, size, spacing)
+_ALL = (score, signed, percent, significant, seconds, spread, memory, operations, size, spacing)
 FILTERS = {function.__name__: function for function in _ALL}

@@ -1,16 +1,14 @@
 """Which cases two bundles may honestly be compared on, and whether they may be compared at all."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from configs.schema import Config
-from evaluation.metrics import labels_of
-from imaging.cases import Case, read_cases
+from imaging.cases import Case, about, read_cases
 from imaging.errors import DataError
 from imaging.open import open_image
-from imaging.source import ImageSource
+from imaging.references import check_aligned, check_labels, open_reference
 from inference.segment import check_suitable
 from models.bundle import Bundle, Manifest, sha256_of
 
@@ -97,41 +95,10 @@ def check_case(case: Case, config: Config) -> tuple[tuple[int, ...], tuple[str, 
     """
     with about(case), open_image(case.image) as image, open_reference(case) as reference:
         warnings = check_suitable(image, config)
-        if reference.shape != image.shape:
-            raise DataError(
-                "shape_mismatch",
-                f"reference has shape {reference.shape}, image has shape {image.shape}; draw it on this image's pixels",
-            )
+        check_aligned(image, reference)
         for block in reference.blocks():
-            labels_of(block, len(config.data.classes), "reference")
+            check_labels(block, len(config.data.classes))
         return image.shape, warnings
-
-
-@contextmanager
-def about(case: Case) -> Iterator[None]:
-    """Puts the case's name before the message of a DataError."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(error.code, f"case {case.name}: {error.message}") from error
-
-
-def open_reference(case: Case) -> ImageSource:
-    """The case's reference, open, with one channel of labels.
-
-    Raises:
-        DataError: it has several channels, or can't be read.
-    """
-    if case.reference is None:
-        raise DataError("reference_missing", "there is no reference; add it to cases.csv")
-    source = open_image(case.reference, labels=True)
-    if source.channels != 1:
-        source.close()
-        raise DataError(
-            "reference_channels",
-            f"reference has {source.channels} channels, allowed is 1 with a label at each pixel; save it as grey or as palette",
-        )
-    return source
 
 
 def group_note(cases: Sequence[Case]) -> str | None:
@@ -145,8 +112,9 @@ def group_note(cases: Sequence[Case]) -> str | None:
     count = len(groups) + sum(case.group is None for case in cases)
     if count == len(cases):
         return None
+    groups_word = "1 group" if count == 1 else f"{count} groups"
     return (
-        f"The {len(cases)} cases come from {count} groups (patients or fields), and cases of one group aren't independent: "
+        f"The {len(cases)} cases come from {groups_word} (patients or fields), and cases of one group aren't independent: "
         "the interval is over cases, not over patients, and narrower than one over patients."
     )
 

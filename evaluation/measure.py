@@ -10,6 +10,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from imaging.cases import Case, about
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.source import ImageSource
@@ -29,10 +31,10 @@ TilesDone = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A bundle's folder and the images it is to segment, in this order, each with the .npy file that takes its mask."""
+    """A bundle's folder and the cases it is to segment, in this order, each with the .npy file that takes its mask."""
 
     bundle: Path
-    images: tuple[Path, ...]
+    cases: tuple[Case, ...]
     masks: tuple[Path, ...]
 
 
@@ -53,8 +55,8 @@ class Measured:
     """What a bundle took.
 
     Args:
-        seconds: one an image: open, read, normalise, network, stitch, write the mask.
-        peak_bytes: the process' largest resident memory, Python and torch included.
+        seconds: one a case: open, read, normalise, network, stitch, write the mask.
+        peak_bytes: the process' largest resident memory after the bundle was loaded, Python and torch included.
         loaded_bytes: its resident memory once the bundle was loaded, before the first tile.
         device_bytes: the largest memory of torch on the GPU, weights included; None on a CPU.
         machine: where it ran.
@@ -78,16 +80,17 @@ class Measured:
 
 
 def measure(job: Job, on_tiles: TilesDone | None = None) -> Measured:
-    """Segments the job's images in a new process and says what that took.
+    """Segments the job's cases in a new process and says what that took.
 
     Started by multiprocessing's spawn, so that a script which calls this needs `if __name__ == "__main__":`.
 
     Args:
         job: what to run.
-        on_tiles: called with the tiles done so far, over all images.
+        on_tiles: called with the tiles done so far, over all cases.
 
     Raises:
-        DataError: of the image that can't be read or doesn't suit, or `measurement_stopped`: the process ended early.
+        DataError: with the name of the case that can't be read or doesn't suit; or `measurement_stopped`: the process
+            ended early.
     """
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
@@ -131,13 +134,14 @@ def _run(job: Job, sending: Connection) -> None:
 def _measured(job: Job, on_tiles: TilesDone) -> Measured:
     predictor = load_predictor(bundle.load(job.bundle))
     loaded_bytes = _resident_bytes()[0]
+    _forget_peak()
     if predictor.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(predictor.device)
-    _warm_up(predictor, job.images[0])
+    _warm_up(predictor, job.cases[0])
     seconds, tiles = [], 0
-    for image, mask in zip(job.images, job.masks, strict=True):
+    for case, mask in zip(job.cases, job.masks, strict=True):
         began = time.perf_counter()
-        with open_image(image) as source:
+        with about(case), open_image(case.image) as source:
             tiles = _segment(source, predictor, mask, tiles, on_tiles)
         seconds.append(time.perf_counter() - began)
     on_gpu = predictor.device.type == "cuda"
@@ -150,9 +154,9 @@ def _measured(job: Job, on_tiles: TilesDone) -> Measured:
     )
 
 
-def _warm_up(predictor: Predictor, image: Path) -> None:
+def _warm_up(predictor: Predictor, case: Case) -> None:
     """One tile of zeros, untimed: torch chooses algorithms and starts threads at the first."""
-    with open_image(image) as source:
+    with about(case), open_image(case.image) as source:
         tile_size = predictor.grid(source.shape).tile_size
         predictor(np.zeros((1, source.channels, *tile_size), np.float32))
 
@@ -187,7 +191,7 @@ def _processor() -> str:
 
 
 def _resident_bytes() -> tuple[int, int]:
-    """Resident memory now and its peak since the process began.
+    """Resident memory now and its peak.
 
     From /proc, because getrusage's peak also holds the parent's, out of the moment between fork and exec.
     """
@@ -197,6 +201,12 @@ def _resident_bytes() -> tuple[int, int]:
     unit_bytes = 1 if platform.system() == "Darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes
     return peak, peak
+
+
+def _forget_peak() -> None:
+    """Lets the peak begin anew, so that loading, which holds weights twice, isn't counted; only Linux can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _lines(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from PIL import Image
 Picture = NDArray[np.uint8]  # (H, W, 3)
 
 FILL = 0.5  # how much of a mask's colour lies over the image
-PALE = 0.45  # how far the image under masks is moved towards white
+PALE, PALER = 0.45, 0.75  # how far the image is moved towards white under masks, and under what they got wrong
 ONLY_FIRST, ONLY_SECOND, NEITHER = "#0072b2", "#e69f00", "#1a1a1a"  # told apart with any colour vision (Okabe and Ito 2008)
 TEXT = "#1c2024"
 
@@ -35,7 +35,7 @@ def to_picture(image: NDArray[Any]) -> Picture:
 
 def overlay(picture: Picture, mask: NDArray[Any], colours: Sequence[str]) -> Picture:
     """The picture in pale grey with the mask (H, W) filled and outlined in its classes' colours; label 0 stays clear."""
-    result = _paled(picture)
+    result = _paled(picture, PALE)
     inner = _inner(mask)
     for label, colour in enumerate(colours):
         if label == 0:
@@ -48,7 +48,7 @@ def overlay(picture: Picture, mask: NDArray[Any], colours: Sequence[str]) -> Pic
 
 def disagreement(picture: Picture, reference: NDArray[Any], first: NDArray[Any], second: NDArray[Any]) -> Picture:
     """The picture in pale grey, coloured where a mask (H, W) is wrong: only the first right, only the second, neither."""
-    result = _paled(picture)
+    result = _paled(picture, PALER)
     first_right, second_right = first == reference, second == reference
     for here, colour in (
         (first_right & ~second_right, ONLY_FIRST),
@@ -68,7 +68,7 @@ def to_png(picture: Picture) -> bytes:
 
 def panel(
     image: NDArray[Any],
-    reference: NDArray[Any],
+    reference: NDArray[Any] | None,
     masks: Sequence[NDArray[Any]],
     names: Sequence[str],
     colours: Sequence[str],
@@ -78,7 +78,7 @@ def panel(
 
     Args:
         image: (C, H, W), of a volume one slice.
-        reference: (H, W) labels.
+        reference: (H, W) labels; None leaves its place out.
         masks: (H, W) labels, one a method.
         names: the methods' titles, one a mask.
         colours: #rrggbb, one a class; the first is background and stays clear.
@@ -87,14 +87,16 @@ def panel(
     Raises:
         ValueError: not as many names as masks, or a mask that isn't of the image's size.
     """
-    if any(mask.shape != image.shape[1:] for mask in (reference, *masks)):
-        raise ValueError(f"masks {[mask.shape for mask in (reference, *masks)]} don't lie on the image {image.shape[1:]}")
+    over, titles = list(masks), ["image", *names]
+    if reference is not None:
+        over, titles = [reference, *masks], ["image", "reference", *names]
+    if any(mask.shape != image.shape[1:] for mask in over):
+        raise ValueError(f"masks {[mask.shape for mask in over]} don't lie on the image {image.shape[1:]}")
     picture = to_picture(image)
-    tiles = [picture, *(overlay(picture, mask, colours) for mask in (reference, *masks))]
-    titles = ["image", "reference", *names]
+    tiles = [picture, *(overlay(picture, mask, colours) for mask in over)]
     height = 3.0 * aspect * picture.shape[0] / picture.shape[1]
-    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.01)
-    figure = Figure(figsize=(3.1 * len(tiles), height + 0.4), layout=layout)
+    layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.08, wspace=0.01)
+    figure = Figure(figsize=(3.1 * len(tiles), height + 0.5), layout=layout)
     for axes, tile, title in zip(figure.subplots(1, len(tiles)), tiles, titles, strict=True):
         axes.imshow(tile, aspect=aspect, interpolation="nearest")
         axes.set_title(title, fontsize=13, color=TEXT, pad=6, parse_math=False)
@@ -110,9 +112,9 @@ def figure_to_png(figure: Figure, dpi: int, *, transparent: bool = False) -> byt
     return file.getvalue()
 
 
-def _paled(picture: Picture) -> NDArray[np.float64]:
+def _paled(picture: Picture, share: float) -> NDArray[np.float64]:
     grey = picture @ np.array([0.299, 0.587, 0.114])
-    return np.repeat((grey + (255 - grey) * PALE)[..., None], 3, axis=-1)
+    return np.repeat((grey + (255 - grey) * share)[..., None], 3, axis=-1)
 
 
 def _inner(mask: NDArray[Any]) -> NDArray[np.bool_]:

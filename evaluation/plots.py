@@ -57,7 +57,10 @@ def _draw_lines(axes: Axes, comparison: Comparison, pairs: Sequence[tuple[float,
         axes.text(side, mean, f"{mean:.3f}", ha=align, va="center", color=scheme.text, fontsize=10)
     if comparison.floor and not math.isnan(comparison.floor.mean_dice):
         axes.axhline(comparison.floor.mean_dice, color=scheme.text, linestyle=(0, (2, 3)), linewidth=1)
-        axes.text(0.5, comparison.floor.mean_dice, "Otsu", ha="center", va="bottom", color=scheme.text, fontsize=9)
+        axes.annotate(
+            "Otsu", (0.5, comparison.floor.mean_dice), (0, 3), textcoords="offset points",
+            ha="center", color=scheme.text, fontsize=9,
+        )  # fmt: skip
     axes.set_xlim(-0.45, 1.45)
     axes.set_xticks((0, 1), [method.label for method in comparison.methods])
     axes.set_title("Dice of each case; bars: means", fontsize=11, color=scheme.text, loc="left")

@@ -39,6 +39,7 @@ def render(comparison: Comparison) -> str:
         plot_light=plots.paired_plot(comparison, plots.LIGHT),
         plot_dark=plots.paired_plot(comparison, plots.DARK),
         disagreement_colours=(pictures.ONLY_FIRST, pictures.ONLY_SECOND, pictures.NEITHER),
+        grouped=any(case.group for case in comparison.cases),
         pixel_word="voxel" if comparison.dimensions == 3 else "pixel",
     )
 

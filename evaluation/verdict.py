@@ -117,7 +117,7 @@ def _floor_remarks(evidence: Evidence) -> list[str]:
         return []
     losers = [pair for pair in zip(evidence.labels, evidence.means, strict=True) if not pair[1] > floor]
     return [
-        f"{_capital(label)} doesn't beat Otsu's threshold ({mean:.3f} against {floor:.3f}): a threshold alone does as well here."
+        f"{_capital(label)} doesn't beat Otsu's threshold ({mean:.3f} against {floor:.3f}): it isn't worth its cost."
         for label, mean in losers
         if not math.isnan(mean)
     ]

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from configs.schema import ClassSection
 from evaluation.comparison import CasePicture, PictureTile
-from evaluation.held_out import about, open_reference
 from evaluation.paired import Difference
 from evaluation.pictures import disagreement, overlay, to_picture, to_png
-from imaging.cases import Case
+from imaging.cases import Case, about
 from imaging.open import open_image
+from imaging.references import open_reference
 from imaging.source import ImageSource, Region
 
 MOST_PICTURES = 6

@@ -1,6 +1,8 @@
 """A data set on disk: `cases.csv` lists the images, their references, and optionally their group and split."""
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +43,15 @@ def read_cases(folder: Path) -> tuple[Case, ...]:
     if problems:
         raise DataError("cases_invalid", "\n".join(f"{table}: {problem}" for problem in problems))
     return tuple(_case(row, folder) for row in rows)
+
+
+@contextmanager
+def about(case: Case) -> Iterator[None]:
+    """Puts the case's name before the message of a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(error.code, f"case {case.name}: {error.message}") from error
 
 
 def _case(row: dict[str, str], folder: Path) -> Case:

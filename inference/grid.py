@@ -124,6 +124,7 @@ def keeping_axis(size: int, tile_size: int, margin: int, stride: int, legal_size
         legal_size: the smallest input of at least so many pixels that the network takes.
     """
     padded = legal_size(size)
+    tile_size = max(tile_size, 2 * margin + stride)
     if padded <= legal_size(tile_size):
         return Axis(size, padded, (Span(slice(0, padded), slice(0, size), slice(0, size)),))
     step = _even_step(padded - 2 * margin, (tile_size - 2 * margin) // stride * stride, stride)

@@ -88,8 +88,12 @@ class UNetPredictor(Predictor):
         if self.section.padding == "valid":
             return losing_axis(size, tile_size, self.margin, self.stride, self.section.legal_size)
         if self.blends:
-            return blended_axis(size, tile_size, self.config.inference.overlap, self.section.legal_size)
+            return blended_axis(size, tile_size, self.config.inference.overlap, self._legal_for_norm)
         return keeping_axis(size, tile_size, self.margin[0], self.stride, self.section.legal_size)
+
+    def _legal_for_norm(self, at_least: int) -> int:
+        """At least two pixels at the network's bottom: the norm of a single value is always 0."""
+        return self.section.legal_size(max(at_least, 2 * self.stride))
 
     def weights(self, grid: Grid) -> NDArray[np.float32] | None:
         """Gaussian where tiles overlap."""

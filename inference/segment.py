@@ -68,7 +68,7 @@ def bands(source: ImageSource, predictor: Predictor, on_progress: Progress | Non
         patches = np.stack([normalised(read_mirrored(source, tile.input)) for tile in batch])  # (B, C, *tile)
         for tile, logits in zip(batch, predictor(patches), strict=True):  # each (K, *S')
             stitcher.add(tile, logits)
-        yield from stitcher.finished()
+            yield from stitcher.finished()
         if on_progress:
             on_progress(stitcher.added, len(grid))
 

@@ -18,7 +18,7 @@ class Band:
 
 
 class Stitcher:
-    """Takes the logits of the grid's tiles in the grid's order and gives back finished bands.
+    """Takes the logits of the grid's tiles in the grid's order and gives back finished bands, asked for after each tile.
 
     Holds one row of tiles, however long the image.
 

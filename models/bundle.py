@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from configs import schema
 from configs.schema import ClassSection, Config
-from models.errors import BundleError as BundleError
+from models.errors import BundleError
 from models.networks import build
 from models.sliding_window import SlidingWindow
 from models.unet import UNet

@@ -5,15 +5,19 @@ Nothing heavy is imported before the worker starts, because BentoML's parent pro
 """
 
 import ctypes
+import logging
 import os
 import signal
-from pathlib import Path
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import logs
+from service.package import bundle_folders
 
 _HOUR_S = 3600
 _PR_SET_PDEATHSIG = 1
@@ -52,23 +56,37 @@ class Overtile:
         from service.engine import Engine
         from service.limits import Limits
 
-        limits = Limits.from_environment(os.environ)
-        engine = Engine([load(folder) for folder in bundle_folders(Overtile)], max_waiting=limits.max_waiting)
-        routes.app = make_api(engine, limits)
+        with end_server_on_failure():
+            limits = Limits.from_environment(os.environ)
+            engine = Engine([load(folder) for folder in bundle_folders(bento_of(Overtile))], max_waiting=limits.max_waiting)
+            routes.app = make_api(engine, limits)
         logs.configure()
 
 
-def bundle_folders(service: Any) -> list[Path]:
-    """The bundles of the service's Bento, out of its own models or the model store.
+def bento_of(service: Any) -> Any:
+    """The Bento that a BentoML service came from.
 
     Raises:
-        RuntimeError: the service has no Bento: it was started from the source files.
+        RuntimeError: none: the service was started from the source files.
     """
     if service.bento is None:
         raise RuntimeError("no Bento is served; run overtile package BUNDLE, then overtile serve")
-    return [Path(bentoml.models.get(model.tag).path_of("bundle")) for model in service.bento.info.all_models]
+    return service.bento
 
 
 def end_with_parent() -> None:
     """Linux: a worker whose parent is killed stops too, instead of holding the port and the device."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def end_server_on_failure() -> Iterator[None]:
+    """Ends the parent process too, which would otherwise start this worker again and again."""
+    try:
+        yield
+    except BaseException as error:
+        logging.getLogger("bentoml").error("the server can't start: %s", error)
+        if bentoml.server_context.worker_index is not None:  # the parent is BentoML's
+            os.kill(os.getppid(), signal.SIGTERM)
+        raise

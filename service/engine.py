@@ -16,7 +16,8 @@ from imaging.source import Geometry, ImageSource, MaskFormat
 from imaging.writers import open_writer, suffix_of
 from inference.predictor import Predictor, best_device, load_predictor
 from inference.segment import Segmentation, check_suitable, segment, segment_array
-from models.bundle import Bundle, BundleError, Manifest
+from models.bundle import Bundle, Manifest
+from models.errors import BundleError
 from service.comparison import Comparison, class_shares, compare_masks
 from service.errors import BadRequest, Busy, UnknownModel, Unsuitable
 

@@ -16,7 +16,7 @@ class Limits:
         compare_max_body_bytes: most bytes of an image to compare models on.
         compare_max_pixels: most pixels of that image; both masks are held in memory.
         stall_timeout_s: a body of which nothing came for so long is given up.
-        max_waiting: requests that may wait for the device.
+        max_waiting: requests that may wait for the device; each holds one of the server's 40 worker threads.
     """
 
     max_body_bytes: int = 2 * 2**30

@@ -2,13 +2,13 @@
 
 import hashlib
 import importlib.metadata
-import importlib.util
+import importlib.resources
 import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -41,6 +41,13 @@ def package(bundle_folders: Sequence[Path]) -> str:
     check_names([bundle.manifest for bundle in bundles])
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     return _build([_store(bundle) for bundle in bundles])
+
+
+def bundle_folders(bento: Any) -> list[Path]:
+    """Where the bundles of a BentoML Bento lie: in the Bento itself in a container, else in the model store."""
+    import bentoml
+
+    return [Path(bentoml.models.get(model.tag).path_of("bundle")) for model in bento.info.all_models]
 
 
 def _store(bundle: "Bundle") -> str:
@@ -86,13 +93,7 @@ def _build(model_tags: list[str]) -> str:
 
 def _folder_of(package: str) -> Path:
     """Where a package's files lie, in a checkout or in an installed copy."""
-    spec = importlib.util.find_spec(package)
-    locations = list(spec.submodule_search_locations or []) if spec else []
-    if len(locations) != 1:
-        raise FileNotFoundError(
-            f"{len(locations)} folders hold the package {package}, exactly one is allowed; reinstall Overtile"
-        )
-    return Path(locations[0])
+    return Path(str(importlib.resources.files(package)))
 
 
 def _pinned(requirement: str) -> str:

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import NoReturn
 
-from service.package import BENTO
+from service.package import BENTO, bundle_folders
 
 
 class ServeError(Exception):
@@ -23,11 +23,12 @@ def serve(bento: str | None = None, host: str = "127.0.0.1", port: int = 3000, *
 
     Raises:
         ServeError: no such Bento, or a host or port that isn't allowed.
+        BundleError: a bundle in the store was changed.
     """
     address = _address(host, without_keys)
     if not 1 <= port <= 65535:
         raise ServeError(f"port is {port}; choose one from 1 to 65535")
-    tag = _tag(bento)
+    tag = _verified_tag(bento)
     command = [sys.executable, "-P", "-m", "bentoml", "serve", tag, "--host", address, "--port", str(port)]
     # PYTHONSAFEPATH: the Bento's code runs, not what lies in the folder where the command was given
     os.execve(sys.executable, command, {**os.environ, "BENTOML_DO_NOT_TRACK": "True", "PYTHONSAFEPATH": "1"})  # noqa: S606
@@ -46,13 +47,20 @@ def _address(host: str, without_keys: bool) -> str:
     return str(address)
 
 
-def _tag(bento: str | None) -> str:
+def _verified_tag(bento: str | None) -> str:
+    """The Bento's full tag; its bundles are whole, which the server checks again, but can only log."""
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     import bentoml
     from bentoml.exceptions import BentoMLException
 
+    from models.bundle import load
+
     try:
-        return str(bentoml.bentos.get(bento or BENTO).tag)
+        found = bentoml.bentos.get(bento or BENTO)
+        folders = bundle_folders(found)
     except (BentoMLException, ValueError) as error:
         wanted = f"no Bento {bento}" if bento else "no Bento yet"
-        raise ServeError(f"{wanted}; run overtile package BUNDLE first") from error
+        raise ServeError(f"{wanted}, or without its models; run overtile package BUNDLE first") from error
+    for folder in folders:
+        load(folder)
+    return str(found.tag)

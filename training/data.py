@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from configs.schema import Config, DataSection
-from imaging.cases import Case, read_cases
+from imaging.cases import Case, about, read_cases
 from imaging.errors import DataError
 from imaging.open import open_image
+from imaging.references import check_aligned, open_reference
 from imaging.source import ImageSource
 from inference.grid import read_mirrored
 from inference.segment import check_suitable
@@ -23,7 +24,6 @@ from transforms.augment import make_augment
 from transforms.normalise import Normalise
 
 VALIDATION_SHARE = 0.2  # of the groups, where cases.csv has no split
-AFFINE_TOLERANCE_MM = 1e-3
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,13 @@ def open_case(case: Case, config: Config) -> LabelledImage:
     Raises:
         DataError: a file can't be read, the image doesn't fit the config, or the reference doesn't lie on it.
     """
-    try:
+    with about(case):
         image = open_image(case.image)
-        if case.reference is None:
-            raise DataError("reference_missing", "no reference; name one in cases.csv")
-        reference = open_image(case.reference, labels=True)
+        reference = open_reference(case)
         check_suitable(image, config)
-        _check_same_geometry(image, reference)
-    except DataError as error:
-        raise DataError(error.code, f"case {case.name}: {error.message}") from error
-    return LabelledImage(case.name, image, reference, normalise.fit(config.normalise, image.channels, image.blocks()))
+        check_aligned(image, reference)
+        normalised = normalise.fit(config.normalise, image.channels, image.blocks())
+    return LabelledImage(case.name, image, reference, normalised)
 
 
 class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -180,24 +177,3 @@ def _check_splits(splits: Splits) -> None:
             "group_in_both_splits",
             f"groups {', '.join(sorted(shared))} are in train and in val; put every case of a group into one split",
         )
-
-
-def _check_same_geometry(image: ImageSource, reference: ImageSource) -> None:
-    if reference.channels != 1:
-        raise DataError(
-            "reference_channels", f"reference has {reference.channels} channels, allowed is 1; save labels, not colours"
-        )
-    if reference.shape != image.shape:
-        raise DataError(
-            "reference_shape",
-            f"reference {reference.shape} has another shape than its image {image.shape}; export it on the image's own grid",
-        )
-    affines = image.geometry.affine, reference.geometry.affine
-    if affines[0] is not None and affines[1] is not None:
-        difference = float(np.abs(affines[0] - affines[1]).max())
-        if difference > AFFINE_TOLERANCE_MM:
-            raise DataError(
-                "reference_affine",
-                f"reference's affine differs from its image's by {difference:.3g} mm, allowed are {AFFINE_TOLERANCE_MM:g} mm; "
-                "resample it onto the image's grid",
-            )

@@ -36,7 +36,7 @@ class RunProgress(lightning.Callback):
         """Moves the bar."""
         self.progress.update(self.task, completed=trainer.global_step, numbers=_numbers(trainer))
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
         """Leaves a line a validation where no bar can be drawn."""
         if not self.console.is_terminal:
             self.console.print(f"{self.name}: step {trainer.global_step} of {self.max_steps}, {_numbers(trainer)}")

@@ -15,19 +15,18 @@ from typing import Any, cast
 
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from torch.utils.data import DataLoader
 
 from configs import schema
 from configs.schema import Config, ConfigError
-from imaging.errors import DataError
-from imaging.open import open_image
+from imaging.cases import about
 from inference.predictor import Predictor, best_device, make_predictor
 from models import bundle
 from models.networks import build, count_parameters
-from training.data import EpochSampler, PatchDataset, Splits, ValidationDataset, split_cases
+from training.data import EpochSampler, PatchDataset, Splits, ValidationDataset, open_case, split_cases
 from training.module import DICE, SegmentationModule
 from training.progress import RunProgress
 from training.sampling import PatchSampler, take_census
@@ -89,14 +88,12 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
 
 
 def _sampler(splits: Splits, config: Config) -> PatchSampler:
-    """Reads every training reference once."""
+    """Reads every training case once, so that a bad one is found before the first step."""
     censuses = []
     for number, case in enumerate(splits.train):
-        try:
-            with open_image(cast(Path, case.reference), labels=True) as reference:
-                censuses.append(take_census(reference, len(config.data.classes), config.run.seed + number))
-        except DataError as error:
-            raise DataError(error.code, f"case {case.name}: {error.message}") from error
+        labelled = open_case(case, config)
+        with labelled.image, labelled.reference, about(case):
+            censuses.append(take_census(labelled.reference, len(config.data.classes), config.run.seed + number))
     return PatchSampler(censuses, config)
 
 
@@ -154,8 +151,17 @@ def _callbacks(run: Run) -> list[lightning.Callback]:
     return [
         RunProgress(run.console, run.config.run.name, section.max_steps),
         Timer(limit, interval="epoch", verbose=False),
-        EarlyStopping(DICE, mode="max", patience=section.patience),
-        ModelCheckpoint(checkpoints, filename="best", monitor=DICE, mode="max", save_last=True, enable_version_counter=False),
+        EarlyStopping(DICE, mode="max", patience=section.patience, check_on_train_epoch_end=False),
+        # right after validation: a run that goes on ends the epoch again, and then there is no Dice to go by
+        ModelCheckpoint(
+            checkpoints,
+            filename="best",
+            monitor=DICE,
+            mode="max",
+            save_last=True,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        ),
     ]
 
 
@@ -165,7 +171,8 @@ def _publish(run: Run, trainer: lightning.Trainer) -> Path:
     network = build(run.config)
     network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
     dice = float(cast(torch.Tensor, cast(ModelCheckpoint, trainer.checkpoint_callback).best_model_score))
-    timer = next(callback for callback in trainer.callbacks if isinstance(callback, Timer))
+    callbacks = cast(list[Callback], trainer.callbacks)  # type: ignore[attr-defined]  # set in a connector
+    timer = next(callback for callback in callbacks if isinstance(callback, Timer))
     folder = run.folder / "bundle"
     bundle.write(
         folder,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from configs.schema import Config
 from imaging.errors import DataError
+from imaging.references import check_labels
 from imaging.source import ImageSource
 
 POSITIONS_KEPT = 10_000  # a case and class; a uniform draw of them, so memory doesn't grow with the image
@@ -34,7 +35,7 @@ def take_census(reference: ImageSource, classes: int, seed: int) -> Census:
     row = 0
     for block in reference.blocks():
         labels = block[0]
-        _check_labels(labels, classes)
+        check_labels(labels, classes)
         for label in range(classes):
             positions = np.argwhere(labels == label) + np.array([row] + [0] * (labels.ndim - 1))
             counts[label] += len(positions)
@@ -105,15 +106,3 @@ def _keep_lowest(drawn: Drawn, keys: NDArray[np.float64], positions: NDArray[np.
     keys, positions = np.concatenate([drawn[0], keys]), np.concatenate([drawn[1], positions])
     lowest = np.argsort(keys)[:POSITIONS_KEPT]
     return keys[lowest], positions[lowest]
-
-
-def _check_labels(labels: NDArray[np.generic], classes: int) -> None:
-    values, counts = np.unique(labels, return_counts=True)
-    unknown = [
-        f"{value:g} ({count} pixels)" for value, count in zip(values, counts, strict=True) if value not in range(classes)
-    ]
-    if unknown:
-        shown = ", ".join(unknown[:8]) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
-        raise DataError(
-            "labels_unknown", f"reference holds {shown}; allowed are 0 .. {classes - 1}, one for each of data.classes, in order"
-        )

@@ -106,7 +106,7 @@ def test_limits_from_the_environment() -> None:
     assert Limits.from_environment({}) == Limits()
     assert Limits.from_environment({"OVERTILE_MAX_WAITING": "3", "OTHER": "x"}) == Limits(max_waiting=3)
     for wrong in ("0", "-1", "two", "1.5", "", "\u0663"):
-        with pytest.raises(ValueError, match="OVERTILE_MAX_WAITING is .*; give a whole number above 0"):
+        with pytest.raises(ValueError, match=r"OVERTILE_MAX_WAITING is .*; give a whole number above 0"):
             Limits.from_environment({"OVERTILE_MAX_WAITING": wrong})
 
 

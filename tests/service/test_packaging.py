@@ -7,16 +7,34 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import UNET, descendants, is_running, package_code, run_python, start, wait_until, write_bundle
+from servers import (
+    CHECKOUT,
+    UNET,
+    descendants,
+    free_port,
+    is_running,
+    package_code,
+    run_python,
+    start,
+    wait_until,
+    write_bundle,
+)
 
-from models.bundle import BundleError
+from models.errors import BundleError
 from service.package import package
 from service.serve import ServeError, serve
+
+SERVE = "from service.serve import ServeError as Error, serve"
 
 
 def bentoml(environment: dict[str, str], *arguments: str) -> None:
     command = [sys.executable, "-m", "bentoml", *arguments]
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+
+
+def error_said(imports: str, call: str, environment: dict[str, str]) -> str:
+    """The message of the `Error` that a call raises in a fresh interpreter."""
+    return run_python(f"{imports}\ntry:\n    {call}\nexcept Error as error:\n    print(error)", environment)
 
 
 def test_nothing_to_package() -> None:
@@ -91,30 +109,39 @@ def test_a_bento_moves_to_another_machine_and_ends_with_its_parent(
     wait_until(lambda: not any(is_running(worker) for worker in workers), timeout_s=10)
 
 
-def test_a_bento_whose_model_was_changed_doesnt_start(environment: dict[str, str], bento_home: Path, tmp_path: Path) -> None:
+def test_a_bento_whose_model_was_changed_doesnt_start(environment: dict[str, str], tmp_path: Path) -> None:
     home = tmp_path / "home"
     folder = write_bundle(tmp_path / "bundle", "broken", UNET)
-    tag = run_python(package_code(folder), {**environment, "BENTOML_HOME": str(home)})
+    other = {**environment, "BENTOML_HOME": str(home)}
+    tag = run_python(package_code(folder), other)
     (weights,) = home.glob("models/broken/*/bundle/weights.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    command = [sys.executable, "-c", f"from service.serve import serve\nserve({tag!r}, port=39417)"]
-    done = subprocess.run(
-        command, env={**environment, "BENTOML_HOME": str(home)}, capture_output=True, text=True, timeout=60, cwd=Path.cwd()
+    said = error_said(
+        "from models.errors import BundleError as Error\nfrom service.serve import serve", f"serve({tag!r})", other
     )
-    assert done.returncode != 0
-    assert "isn't the file that training wrote" in done.stdout + done.stderr
+    assert "weights.safetensors isn't the file that training wrote" in said
+
+
+def test_a_server_that_cant_start_ends(bento: str, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-c", f"from service.serve import serve\nserve({bento!r}, port={free_port()})"]
+    wrong = {**environment, "OVERTILE_MAX_WAITING": "none"}
+    done = subprocess.run(command, env=wrong, cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
+    assert "the server can't start: OVERTILE_MAX_WAITING is 'none'; give a whole number above 0" in done.stdout
+
+
+def test_a_service_without_a_bento(environment: dict[str, str]) -> None:
+    said = error_said("from service.app import Overtile, bento_of\nError = RuntimeError", "bento_of(Overtile)", environment)
+    assert said == "no Bento is served; run overtile package BUNDLE, then overtile serve"
 
 
 def test_no_bento_yet(tmp_path: Path, environment: dict[str, str]) -> None:
-    code = "from service.serve import ServeError, serve\ntry:\n    serve()\nexcept ServeError as error:\n    print(error)"
-    assert run_python(code, {**environment, "BENTOML_HOME": str(tmp_path)}) == "no Bento yet; run overtile package BUNDLE first"
+    said = error_said(SERVE, "serve()", {**environment, "BENTOML_HOME": str(tmp_path)})
+    assert said == "no Bento yet, or without its models; run overtile package BUNDLE first"
 
 
 def test_a_bento_that_isnt_there(environment: dict[str, str]) -> None:
-    code = (
-        "from service.serve import ServeError, serve\ntry:\n    serve('none:1')\nexcept ServeError as error:\n    print(error)"
-    )
-    assert run_python(code, environment) == "no Bento none:1; run overtile package BUNDLE first"
+    said = error_said(SERVE, "serve('none:1')", environment)
+    assert said == "no Bento none:1, or without its models; run overtile package BUNDLE first"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5"])  # noqa: S104

@@ -10,7 +10,7 @@ import httpx
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import COMPARE_MAX_PIXELS, MAX_BODY_BYTES, STALL_TIMEOUT_S, Server, png, wait_until
+from servers import COMPARE_MAX_PIXELS, MAX_BODY_BYTES, STALL_TIMEOUT_S, Server, png, wait_until
 
 from imaging.phantom import draw_slide, draw_volume, write_pyramid_slide
 

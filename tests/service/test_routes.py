@@ -11,10 +11,10 @@ import httpx
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import Server, wait_until
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from PIL import Image
+from servers import Server, wait_until
 
 from imaging.open import open_image
 from imaging.phantom import draw_slide, draw_volume, write_pyramid_slide

@@ -1,0 +1,179 @@
+"""The flow: stitched equals the whole image, and an image that doesn't fit is refused in plain words."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from configs import schema
+from configs.schema import Config
+from imaging.errors import UnsuitableImage
+from imaging.source import Geometry, ImageSource, Region
+from inference.grid import Grid, losing_axis
+from inference.predictor import Predictor, UNetPredictor, make_predictor
+from inference.segment import Progress, bands, check_suitable, segment_array
+from models.networks import build
+
+CPU = torch.device("cpu")
+
+
+class ArraySource(ImageSource):
+    """An image (C, *S) in memory."""
+
+    def __init__(self, pixels: Any, spacing_um: tuple[float, ...] | None = None) -> None:
+        super().__init__(Geometry(pixels.shape[1:], spacing_um), pixels.shape[0], pixels.dtype)
+        self.pixels = pixels
+
+    def _read(self, region: Region, level: int) -> Any:
+        return self.pixels[(slice(None), *region)]
+
+
+def make(name: str, *overrides: str, prior: tuple[float, ...] = ()) -> Predictor:
+    """A predictor with random weights, whose batch norms have seen something."""
+    config = schema.load(Path(f"configs/{name}.yaml"), overrides)
+    torch.manual_seed(1)
+    network = build(config)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    classes = len(config.data.classes)
+    return make_predictor(config, network.eval(), prior or (1 / classes,) * classes, CPU)
+
+
+def logits_of(source: ImageSource, predictor: Predictor, on_progress: Progress | None = None) -> NDArray[np.float32]:
+    return np.concatenate([band.logits for band in bands(source, predictor, on_progress)], axis=1)
+
+
+def picture(*shape: int, seed: int = 0) -> ArraySource:
+    return ArraySource(np.random.default_rng(seed).integers(0, 255, (3, *shape)).astype(np.uint8))
+
+
+def volume(*shape: int) -> ArraySource:
+    return ArraySource(np.random.default_rng(0).normal(100, 20, (1, *shape)).astype(np.float32))
+
+
+VALID = ("model.padding=valid", "model.norm=none", "model.features=[4,4,4,4,4]", "sampling.patch_size=[188,188]")
+EXACT = {
+    "valid": ("histology_unet", (*VALID, "inference.tile_size=[220,268]"), (*VALID, "inference.tile_size=[700,700]")),
+    "same": ("histology_unet", ("inference.tile_size=[128,160]",), ("inference.tile_size=[512,512]",)),
+    "sliding window": ("histology_sliding_window", ("inference.tile_size=[64,90]",), ("inference.tile_size=[900,900]",)),
+    "sliding window, even": (
+        "histology_sliding_window",
+        ("model.window=36", "inference.tile_size=[64,90]"),
+        ("model.window=36", "inference.tile_size=[900,900]"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "small", "large"), EXACT.values(), ids=EXACT)
+@pytest.mark.parametrize("shape", [(200, 250), (131, 77), (5, 300), (1, 1)], ids=str)
+def test_stitched_equals_the_whole_image(
+    name: str, small: tuple[str, ...], large: tuple[str, ...], shape: tuple[int, ...]
+) -> None:
+    source = picture(*shape)
+    stitched, whole = make(name, *small), make(name, *large)
+    assert len(whole.grid(shape)) == 1
+    assert shape[0] < 131 or len(stitched.grid(shape)) > 1
+    np.testing.assert_allclose(logits_of(source, stitched), logits_of(source, whole), atol=1e-5)
+
+
+def test_valid_network_differs_for_a_step_that_is_no_multiple_of_its_stride(monkeypatch: pytest.MonkeyPatch) -> None:
+    """388 is no multiple of 16: what the original paper's own tile size does when it is stepped by its own output."""
+    source = picture(450, 40)
+    whole = logits_of(source, make("histology_unet", *VALID, "inference.tile_size=[700,700]"))
+    predictor = make("histology_unet", *VALID)
+    for step, equal in ((384, True), (388, False)):
+        grid = Grid(tuple(_stepped(size, step, predictor) for size in source.shape))
+        monkeypatch.setattr(predictor, "grid", lambda shape, grid=grid: grid)
+        assert np.allclose(logits_of(source, predictor), whole, atol=1e-5) is equal
+
+
+def _stepped(size: int, step: int, predictor: Predictor) -> Any:
+    """Tiles of 572 every `step` pixels, with the margins of the original."""
+    from inference.grid import Axis, Span
+
+    assert isinstance(predictor, UNetPredictor)
+    assert predictor.margin == (92, 92)
+    spans = []
+    for start in range(0, size, step):
+        stop = min(start + step, size)
+        spans.append(Span(slice(start - 92, start + 480), slice(start, stop), slice(0, stop - start)))
+    return Axis(size, 572, tuple(spans))
+
+
+@pytest.mark.parametrize("norm", ["instance", "group"])
+def test_blended_tiles_come_close_to_each_other(norm: str) -> None:
+    source = picture(150, 170)
+    tiles = make("histology_unet", f"model.norm={norm}", "inference.tile_size=[64,64]")
+    assert len(tiles.grid(source.shape)) > 4
+    mask = segment_array(source, tiles)
+    assert mask.shape == (150, 170)
+    assert set(np.unique(mask)) <= {0, 1}
+
+
+@pytest.mark.parametrize("name", ["mri_unet", "mri_sliding_window"])
+@pytest.mark.parametrize("shape", [(36, 50, 35), (9, 70, 33), (1, 1, 1)], ids=str)
+def test_volumes_of_any_size(name: str, shape: tuple[int, ...]) -> None:
+    mask = segment_array(volume(*shape), make(name, "inference.tile_size=[32,48,32]"))
+    assert mask.shape == shape
+    assert mask.dtype == np.uint8
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_the_batch_changes_nothing(batch_size: int) -> None:
+    source, calls = picture(200, 180), []
+    predictor = make("histology_unet", "inference.tile_size=[128,128]", f"inference.batch_size={batch_size}")
+    logits = logits_of(source, predictor, lambda done, total: calls.append((done, total)))
+    one = make("histology_unet", "inference.tile_size=[128,128]")
+    np.testing.assert_allclose(logits, logits_of(source, one), atol=1e-5)
+    assert calls[-1][0] == calls[-1][1] == len(predictor.grid(source.shape))
+
+
+def test_the_prior_is_put_back() -> None:
+    """p' = p*pi/.5 / (p*pi/.5 + (1-p)*(1-pi)/.5), for two classes that were trained half and half."""
+    source, prevalence = picture(20, 20), 0.1
+    even = logits_of(source, make("histology_sliding_window")).astype(np.float64)
+    corrected = logits_of(source, make("histology_sliding_window", prior=(1 - prevalence, prevalence))).astype(np.float64)
+    p, p_corrected = (np.exp(value[1]) / np.exp(value).sum(axis=0) for value in (even, corrected))
+    expected = p * prevalence / 0.5 / (p * prevalence / 0.5 + (1 - p) * (1 - prevalence) / 0.5)
+    np.testing.assert_allclose(p_corrected, expected, rtol=1e-4)
+
+
+@pytest.fixture
+def config() -> Config:
+    return schema.load(Path("configs/histology_unet.yaml"), ["data.spacing_um=[0.5,0.5]"])
+
+
+def test_wrong_dimensions(config: Config) -> None:
+    with pytest.raises(UnsuitableImage, match="image has 3 dimensions, the model takes 2; send a slide or picture") as caught:
+        check_suitable(volume(4, 4, 4), config)
+    assert caught.value.code == "dimension_not_supported"
+
+
+def test_wrong_channels(config: Config) -> None:
+    with pytest.raises(UnsuitableImage, match=r"image has 1 channels, the model takes 3 \(red, green, blue\); send") as caught:
+        check_suitable(ArraySource(np.zeros((1, 8, 8), np.uint8)), config)
+    assert caught.value.code == "channels_mismatch"
+
+
+def test_wrong_spacing(config: Config) -> None:
+    source = ArraySource(np.zeros((3, 8, 8), np.uint8), spacing_um=(0.25, 0.25))
+    with pytest.raises(
+        UnsuitableImage, match=r"spacing 0\.25 x 0\.25 um, the model was trained at 0\.5 x 0\.5 um and takes 25%"
+    ):
+        check_suitable(source, config)
+
+
+@pytest.mark.parametrize(("spacing_um", "warnings"), [((0.45, 0.6), ()), (None, ("spacing_unknown",))], ids=["near", "unknown"])
+def test_spacing_that_is_taken(config: Config, spacing_um: tuple[float, ...] | None, warnings: tuple[str, ...]) -> None:
+    assert check_suitable(ArraySource(np.zeros((3, 8, 8), np.uint8), spacing_um), config) == warnings
+
+
+def test_tiles_of_a_losing_network_reach_over_the_border() -> None:
+    axis = losing_axis(100, 70, (17, 17), 1, lambda at_least: at_least)
+    assert axis.spans[0].input.start == -17
+    assert axis.spans[-1].input.stop >= 117

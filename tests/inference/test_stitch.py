@@ -1,0 +1,99 @@
+"""Stitching: stitch(cut(x)) == x, bands come early, and blending keeps constants."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from inference.grid import Axis, Grid, blended_axis, keeping_axis, losing_axis
+from inference.stitch import Stitcher, gaussian_weights
+
+Shapes = st.lists(st.integers(1, 40), min_size=2, max_size=3).map(tuple)
+
+
+def stitch_cut(grid: Grid, image: NDArray[np.float32], *, margin: int, blend: bool) -> NDArray[np.float32]:
+    """Sends an image (K, *S) through tiles that lose `margin` at each side, as a network would."""
+    stitcher = Stitcher(grid, len(image), gaussian_weights(grid.tile_size) if blend else None)
+    bands, row = [], 0
+    for tile in grid.tiles():
+        indices = np.ix_(
+            *(
+                np.arange(axis.start + margin, axis.stop - margin) % size
+                for axis, size in zip(tile.input, grid.shape, strict=True)
+            )
+        )
+        stitcher.add(tile, image[(slice(None), *indices)])
+        for band in stitcher.finished():
+            assert band.start == row
+            row += band.logits.shape[1]
+            bands.append(band.logits)
+    assert row == grid.shape[0]
+    return np.concatenate(bands, axis=1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(shape=Shapes, tile=st.integers(5, 20), seed=st.integers(0, 9))
+def test_stitch_of_cut_is_the_image_side_by_side(shape: tuple[int, ...], tile: int, seed: int) -> None:
+    image = np.random.default_rng(seed).normal(size=(2, *shape)).astype(np.float32)
+    axes: list[Callable[[int], Axis]] = [
+        lambda size: losing_axis(size, tile, (2, 2), 1, lambda at_least: at_least),
+        lambda size: keeping_axis(size, tile, 2, 1, lambda at_least: at_least),
+    ]
+    for axis, margin in zip(axes, (2, 0), strict=True):
+        grid = Grid(tuple(axis(size) for size in shape))
+        np.testing.assert_array_equal(stitch_cut(grid, image, margin=margin, blend=False), image)
+
+
+@settings(deadline=None, max_examples=60)
+@given(shape=Shapes, tile=st.integers(1, 20), overlap=st.floats(0, 0.9), seed=st.integers(0, 9))
+def test_stitch_of_cut_is_the_image_blended(shape: tuple[int, ...], tile: int, overlap: float, seed: int) -> None:
+    image = np.random.default_rng(seed).normal(size=(2, *shape)).astype(np.float32)
+    grid = Grid(tuple(blended_axis(size, tile, overlap, lambda at_least: at_least) for size in shape))
+    np.testing.assert_allclose(stitch_cut(grid, image, margin=0, blend=True), image, atol=5e-5)
+
+
+def test_a_band_leaves_as_soon_as_its_row_of_tiles_is_there() -> None:
+    grid = Grid(
+        (losing_axis(10, 4, (0, 0), 1, lambda at_least: at_least), losing_axis(8, 4, (0, 0), 1, lambda at_least: at_least))
+    )
+    stitcher = Stitcher(grid, 1, None)
+    rows = []
+    for tile in grid.tiles():
+        stitcher.add(tile, np.ones((1, 4, 4), np.float32))
+        rows.append([(band.start, band.logits.shape[1]) for band in stitcher.finished()])
+    assert rows == [[], [(0, 4)], [], [(4, 4)], [], [(8, 2)]]
+
+
+def test_memory_is_one_row_of_tiles_however_long_the_image() -> None:
+    axis = losing_axis(8, 4, (0, 0), 1, lambda at_least: at_least)
+    held = [
+        Stitcher(Grid((losing_axis(rows, 4, (0, 0), 1, lambda at_least: at_least), axis)), 3, None).logits.nbytes
+        for rows in (40, 4000)
+    ]
+    assert held[0] == held[1] == 4 * 3 * 4 * 8
+
+
+def test_blended_tiles_typed_out() -> None:
+    """Two tiles of 4 that overlap by 2, one says 0 and the other 1: in between the weights decide, symmetrically."""
+    grid = Grid((blended_axis(6, 4, 0.5, lambda at_least: at_least),))
+    stitcher = Stitcher(grid, 1, gaussian_weights((4,)))
+    logits: list[float] = []
+    for value, tile in enumerate(grid.tiles()):
+        stitcher.add(tile, np.full((1, 4), value, np.float32))
+        logits += [float(logit) for band in stitcher.finished() for logit in band.logits[0]]
+    assert logits[:2] == [0, 0]
+    assert logits[4:] == [1, 1]
+    assert logits[2] == pytest.approx(1 - logits[3], abs=1e-6)
+    assert 0 < logits[2] < 0.5
+
+
+@pytest.mark.parametrize("size", [(8,), (5, 9), (4, 6, 8)])
+def test_gaussian_weights(size: tuple[int, ...]) -> None:
+    weights = gaussian_weights(size)
+    assert weights.shape == size
+    assert weights.max() == 1
+    assert weights.min() >= 1e-3
+    np.testing.assert_allclose(weights, np.flip(weights), rtol=1e-6)

@@ -1,0 +1,36 @@
+"""Losses and the quick Dice, against hand-counted figures."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs import schema
+from training.losses import fit_reference, make_loss
+from training.module import foreground_dice
+
+
+def test_cross_entropy_of_windows_that_know_nothing_is_ln_of_the_classes() -> None:
+    loss = make_loss(schema.load(Path("configs/histology_sliding_window.yaml")))
+    assert loss(torch.zeros(4, 3), torch.tensor([0, 1, 2, 1])).item() == pytest.approx(math.log(3))
+
+
+def test_dice_and_cross_entropy() -> None:
+    loss = make_loss(schema.load(Path("configs/histology_unet.yaml")))
+    reference = torch.tensor([[[0, 1], [1, 0]]])
+    right = torch.stack([1 - reference, reference], dim=1) * 40.0 - 20
+    assert loss(right, reference).item() == pytest.approx(0, abs=1e-5)
+    wrong = loss(-right, reference).item()
+    assert wrong == pytest.approx(1 + 40, rel=1e-3)  # Dice 0, and 40 nats a pixel
+
+
+def test_reference_is_cut_to_what_valid_convolutions_give() -> None:
+    reference = torch.arange(36).view(1, 6, 6)
+    assert fit_reference(reference, torch.zeros(1, 2, 2, 2)).tolist() == [[[14, 15], [20, 21]]]
+
+
+def test_foreground_dice() -> None:
+    logits = torch.tensor([[0.0, 1], [1, 0], [0, 2], [3, 0]])
+    assert foreground_dice(logits, torch.tensor([1, 0, 0, 1])).item() == 0.5  # TP 1, FP 1, FN 1
+    assert foreground_dice(logits[1:2], torch.tensor([0])).item() == 1

@@ -1,0 +1,124 @@
+"""Runs through the real command line: every shipped YAML, going on after a kill, and what stops a run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imaging.phantom import write_slide_dataset, write_volume_dataset
+from models import bundle
+
+SHIPPED = sorted(Path("configs").glob("*.yaml"))
+CHECKOUT = Path(__file__).parents[2]
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "overtile", *map(str, words)]
+
+
+def overtile(*words: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command(*words), cwd=CHECKOUT, capture_output=True, text=True, timeout=240, check=False)
+
+
+def write_data(tmp_path: Path, name: str) -> Path:
+    if name.startswith("histology"):
+        return write_slide_dataset(tmp_path / "data", cases=3, shape=(130, 130)).parent
+    return write_volume_dataset(tmp_path / "data", cases=3, shape=(24, 30, 28)).parent
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_yaml_trains_for_two_steps(path: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path, path.stem)
+    overrides = (f"data.path={data}", f"run.folder={tmp_path}", "trainer.max_steps=2", "trainer.batch_size=2")
+    done = overtile("train", path, *overrides)
+    assert done.returncode == 0, done.stderr
+    assert "best validation Dice" in done.stderr
+    loaded = bundle.load(tmp_path / path.stem / "bundle")
+    assert loaded.manifest.training_steps == 2
+    assert loaded.manifest.method == loaded.config.model.name
+    assert len(loaded.manifest.training_images) == 2
+    assert sum(loaded.manifest.class_prior) == pytest.approx(1)
+    assert list((tmp_path / path.stem / "logs").glob("events.out.tfevents.*"))
+    assert {file.name for file in (tmp_path / path.stem / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    again = overtile("train", path, *overrides)
+    assert again.returncode == 0
+    assert "already trained; choose another run.name to train anew" in again.stderr
+
+
+def test_goes_on_after_kill_9(tmp_path: Path) -> None:
+    data = write_data(tmp_path, "histology")
+    words = (
+        "train",
+        "configs/histology_unet.yaml",
+        f"data.path={data}",
+        f"run.folder={tmp_path}",
+        "model.features=[4,8]",
+        "trainer.max_steps=200",
+        "trainer.validate_every_steps=10",
+        "trainer.batch_size=2",
+        "trainer.patience=100",
+    )
+    last = tmp_path / "histology_unet" / "checkpoints" / "last.ckpt"
+    with subprocess.Popen(command(*words), cwd=CHECKOUT, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not last.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    assert last.exists()
+    assert not (tmp_path / "histology_unet" / "bundle").exists()
+    done = overtile(*words)
+    assert done.returncode == 0, done.stderr
+    assert f"histology_unet: goes on from {last}" in done.stderr
+    assert "step 10 of 200" not in done.stderr
+    assert bundle.load(tmp_path / "histology_unet" / "bundle").manifest.training_steps == 200
+
+
+def test_another_config_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    data = write_data(tmp_path, "histology")
+    words = ("train", "configs/histology_unet.yaml", f"data.path={data}", f"run.folder={tmp_path}", "trainer.max_steps=1")
+    assert overtile(*words).returncode == 0
+    done = overtile(*words, "model.norm=none", "run.seed=4")
+    assert done.returncode == 2
+    assert "holds a run with another model.norm, run.seed; choose another run.name" in done.stderr
+
+
+def test_misspelt_key_ends_with_2_and_touches_nothing(tmp_path: Path) -> None:
+    done = overtile("train", "configs/histology_unet.yaml", f"run.folder={tmp_path / 'runs'}", "trainer.max_step=5")
+    assert done.returncode == 2
+    assert "configs/histology_unet.yaml: trainer.max_step: unknown key; did you mean trainer.max_steps?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_reference_of_another_shape_ends_with_3(tmp_path: Path) -> None:
+    data = write_data(tmp_path, "histology")
+    Image.fromarray(np.ones((10, 10), np.uint8)).save(data / "references/case000.png")
+    done = overtile("train", "configs/histology_unet.yaml", f"data.path={data}", f"run.folder={tmp_path}")
+    assert done.returncode == 3
+    assert "case case000: reference (10, 10) has another shape than its image (130, 130)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_loss_that_is_no_number_ends_with_5(tmp_path: Path) -> None:
+    data = write_data(tmp_path, "histology")
+    overrides = (f"data.path={data}", f"run.folder={tmp_path}", "trainer.learning_rate=1e30", "trainer.max_steps=20")
+    done = overtile("train", "configs/histology_unet.yaml", "model.norm=none", *overrides)
+    assert done.returncode == 5, done.stderr
+    assert "lower trainer.learning_rate or check the images" in done.stderr
+    assert not (tmp_path / "histology_unet" / "bundle").exists()
+
+
+def test_minutes_end_a_run(tmp_path: Path) -> None:
+    data = write_data(tmp_path, "histology")
+    overrides = (f"data.path={data}", f"run.folder={tmp_path}", "trainer.max_minutes=0.001", "trainer.validate_every_steps=1")
+    done = overtile("train", "configs/histology_unet.yaml", "trainer.max_steps=500", "trainer.batch_size=1", *overrides)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "histology_unet" / "bundle" / "manifest.json").read_text())
+    assert manifest["training_steps"] < 500
