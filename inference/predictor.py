@@ -18,6 +18,7 @@ from models.sliding_window import SlidingWindow
 from models.unet import UNet
 
 DEFAULT_TILE_SIZE = {2: 512, 3: 96}
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}  # the faster layout of both methods, on CPU and CUDA
 
 
 class Predictor(ABC):
@@ -37,7 +38,8 @@ class Predictor(ABC):
     def __init__(self, config: Config, network: nn.Module, device: torch.device) -> None:
         self.config = config
         self.device = device
-        self.network = network.to(device)
+        layout = CHANNELS_LAST[config.data.dimensions]
+        self.network: nn.Module = network.to(device, memory_format=layout)  # type: ignore[call-overload]  # missing in its types
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (B, K, *S') of normalised patches (B, C, *S)."""

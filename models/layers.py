@@ -22,3 +22,11 @@ def norm_of(name: Norm, dimensions: int, features: int) -> nn.Module:
 def activation_of(name: Activation) -> nn.Module:
     """An activation that overwrites its input."""
     return nn.ReLU(inplace=True) if name == "relu" else nn.LeakyReLU(0.01, inplace=True)
+
+
+def he_initialise(module: nn.Module) -> None:
+    """Normal weights of deviation sqrt(2 / N) and no bias (He et al. 2015; the U-Net paper's section 3)."""
+    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from configs.schema import SlidingWindowSection
-from models.layers import Convolution, activation_of, norm_of
+from models.layers import Convolution, activation_of, he_initialise, norm_of
 
 
 class SlidingWindow(nn.Module):
@@ -43,6 +43,7 @@ class SlidingWindow(nn.Module):
         self.hidden = Convolution[dimensions](before, section.hidden, size)  # sees all that is left of the window
         self.head = Convolution[dimensions](section.hidden, classes, 1)
         self.activation = activation_of(section.activation)
+        self.apply(he_initialise)
 
     def forward(self, windows: Tensor) -> Tensor:
         """Logits of the centre pixel, `window // 2` on each axis, of (B, C, *window): (B, K)."""

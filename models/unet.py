@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from configs.schema import UNetSection
-from models.layers import Convolution, Transposed, activation_of, norm_of
+from models.layers import Convolution, Transposed, activation_of, he_initialise, norm_of
 
 
 class UNet(nn.Module):
@@ -34,7 +34,7 @@ class UNet(nn.Module):
         )
         self.decoder = nn.ModuleList(two_convolutions(dimensions, 2 * here, here, section) for here in reversed(features[:-1]))
         self.head = Convolution[dimensions](features[0], classes, kernel_size=1)
-        self.apply(_he_initialise)
+        self.apply(he_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of (B, C, *S): (B, K, *S) with same padding, (B, K, *(S - 2 * context)) with valid convolutions."""
@@ -69,11 +69,3 @@ def centre_crop(features: Tensor, size: torch.Size) -> Tensor:
     for axis, (have, want) in enumerate(zip(features.shape[2:], size, strict=True), start=2):
         features = features.narrow(axis, (have - want) // 2, want)
     return features
-
-
-def _he_initialise(module: nn.Module) -> None:
-    """Normal weights of deviation sqrt(2 / N) and no bias, as in the paper's section 3."""
-    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

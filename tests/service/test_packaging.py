@@ -144,7 +144,7 @@ def test_a_bento_that_isnt_there(environment: dict[str, str]) -> None:
     assert said == "no Bento none:1, or without its models; run overtile package BUNDLE first"
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5"])  # noqa: S104
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5"])
 def test_other_machines_need_the_users_word(host: str) -> None:
     with pytest.raises(ServeError, match="leave the host out, or say --without-keys"):
         serve("any", host=host)

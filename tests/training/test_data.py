@@ -128,7 +128,7 @@ def test_reference_elsewhere_in_space(tmp_path: Path) -> None:
 
 def test_no_reference(slides: Path) -> None:
     case = read_cases(slides)[0]
-    with pytest.raises(DataError, match="case x: there is no reference; name one in cases.csv"):
+    with pytest.raises(DataError, match=r"case x: there is no reference; name one in cases\.csv"):
         open_case(Case("x", case.image), config_of("histology_unet", slides))
 
 
