@@ -68,7 +68,7 @@ ARCHIVES = (
 FIELD_PX = 1500  # the labelled field is square; its left half trains and validates, its right half is held out
 HELD_OUT_PX = 375  # the held-out half is compared in crops of this side
 PICTURED_CASE, PICTURED_PX = 4, (300, 300)
-PICTURED_SLIDE = (slice(900, 1300), slice(1200, 1600))
+PICTURED_SLIDE = (slice(560, 960), slice(1050, 1450))
 
 
 class Stages:
