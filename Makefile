@@ -8,7 +8,7 @@
 PYTHON ?= python3
 TORCH := torch==2.13.0
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .PHONY: setup fix check test demo serve lock
 

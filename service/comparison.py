@@ -1,10 +1,13 @@
 """Two masks of one image -> how far they agree."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from evaluation.metrics import overlaps
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Comparison:
 def compare_masks(first: NDArray[np.uint8], second: NDArray[np.uint8], classes: Sequence[str]) -> Comparison:
     """Compares two masks (*S) of labels; `classes` names them, the first is the background."""
     differ = first != second
-    dice = {name: _dice(first == label, second == label) for label, name in enumerate(classes) if label > 0}
+    values = overlaps(first, second, len(classes)).dice
+    dice = {name: None if math.isnan(value) else value for name, value in zip(classes[1:], values, strict=True)}
     return Comparison(float(1 - differ.mean()), dice, differ.astype(np.uint8))
 
 
@@ -33,8 +37,3 @@ def class_shares(mask: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, f
     """Class name -> share of the mask's pixels."""
     counts = np.bincount(mask.ravel(), minlength=len(classes))
     return {name: float(count / mask.size) for name, count in zip(classes, counts, strict=True)}
-
-
-def _dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:
-    total = int(first.sum()) + int(second.sum())
-    return 2 * int((first & second).sum()) / total if total else None

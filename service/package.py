@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 BENTO = "overtile"
 
-# What serving imports, as import roots; evaluation and training stay at home.
-_PACKAGES = ("configs", "imaging", "transforms", "models", "inference", "service")
+# What serving imports, as import roots; training stays at home.
+_PACKAGES = ("configs", "imaging", "transforms", "models", "inference", "evaluation", "service")
 _REQUIREMENTS = (
     "fastapi", "imagecodecs", "nibabel", "numpy", "omegaconf", "openslide-bin", "openslide-python", "pillow", "pydantic",
     "safetensors", "tifffile", "torch",

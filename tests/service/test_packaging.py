@@ -72,7 +72,7 @@ def test_a_name_that_bentoml_doesnt_take(bento_home: Path, environment: dict[str
 def test_the_bento_holds_what_serving_needs(bento: str, bento_home: Path) -> None:
     source = bento_home / "bentos" / bento.replace(":", "/") / "src"
     folders = {path.name for path in source.iterdir() if path.is_dir()}
-    assert folders == {"configs", "imaging", "transforms", "models", "inference", "service"}
+    assert folders == {"configs", "imaging", "transforms", "models", "inference", "evaluation", "service"}
     assert not list(source.rglob("__pycache__"))
     requirements = (source.parent / "env/python/requirements.txt").read_text().split()
     assert "torch==2.13.0" in requirements
