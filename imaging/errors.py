@@ -15,9 +15,12 @@ class DataError(Exception):
     """An image or a data set can't be used; `code` is stable and meant for programs."""
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(code, message)  # what pickle makes it of again in another process
         self.code = code
         self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class BrokenImage(DataError):
@@ -29,6 +32,7 @@ class ImageTooLarge(DataError):
 
     def __init__(self, code: str, message: str, limit: int) -> None:
         super().__init__(code, message)
+        self.args = (code, message, limit)
         self.limit = limit
 
 

@@ -50,15 +50,16 @@ def test_a_block_of_outputs_looks_exactly_as_far_as_the_context(levels: int, con
     for parameter in network.parameters():
         parameter.data.fill_(0.1)  # nothing cancels
     first, stride = 8 * section.stride, section.stride
-    image = torch.rand(1, 1, 17 * stride, 17 * stride, dtype=torch.float64, requires_grad=True)
-    network(image)[0, 0, first : first + stride, first : first + stride].sum().backward()
-    assert image.grad is not None
-    for axis in (0, 1):
-        reached = image.grad[0, 0].sum(dim=axis).nonzero()
-        # a max-pool passes on one of two pixels, so the last one may be missed
-        assert first - int(reached.min()) in (context_px, context_px - 1)
-        assert int(reached.max()) - (first + stride - 1) in (context_px, context_px - 1)
-    assert section.context_px == context_px
+    before, after = 0, 0
+    for _ in range(8):  # a max-pool passes the gradient on to one pixel only, so one draw may miss the outermost
+        image = torch.rand(1, 1, 17 * stride, 17 * stride, dtype=torch.float64, requires_grad=True)
+        network(image)[0, 0, first : first + stride, first : first + stride].sum().backward()
+        assert image.grad is not None
+        for axis in (0, 1):
+            reached = image.grad[0, 0].sum(dim=axis).nonzero()
+            before = max(before, first - int(reached.min()))
+            after = max(after, int(reached.max()) - (first + stride - 1))
+    assert before == after == section.context_px == context_px
 
 
 def test_centre_crop() -> None:

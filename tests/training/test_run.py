@@ -64,6 +64,7 @@ def test_goes_on_after_kill_9(tmp_path: Path) -> None:
         "trainer.validate_every_steps=10",
         "trainer.batch_size=2",
         "trainer.patience=100",
+        "trainer.workers=1",
     )
     last = tmp_path / "histology_unet" / "checkpoints" / "last.ckpt"
     with subprocess.Popen(command(*words), cwd=CHECKOUT, stderr=subprocess.DEVNULL) as process:
