@@ -18,8 +18,6 @@ from imaging.errors import UnsuitableImage
 from imaging.pictures import MAX_PICTURE_PIXELS
 from imaging.source import Geometry, MaskFormat
 
-__all__ = ["MaskFormat", "MaskWriter", "open_writer", "suffix_of"]
-
 Labels = NDArray[np.uint8]
 
 
