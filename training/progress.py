@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as lightning
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.module import DICE
 
@@ -17,19 +17,18 @@ class RunProgress(lightning.Callback):
         self.name = name
         self.max_steps = max_steps
         self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=8),
             MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("left"),
             console=console,
             disable=not console.is_terminal,
         )
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Shows the bar, at the step where the run goes on."""
-        self.task = self.progress.add_task(self.name, total=self.max_steps, completed=trainer.global_step, numbers="")
+        self.task = self.progress.add_task("", total=self.max_steps, completed=trainer.global_step, numbers="")
         self.progress.start()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
@@ -48,5 +47,5 @@ class RunProgress(lightning.Callback):
 
 def _numbers(trainer: lightning.Trainer) -> str:
     metrics = trainer.callback_metrics
-    shown = (("loss", "loss"), ("patch Dice", "patch_dice"), ("validation Dice", DICE))
-    return "  ".join(f"{label} {float(metrics[key]):.3f}" for label, key in shown if key in metrics)
+    shown = (("loss", "loss"), ("Dice", "patch_dice"), ("val Dice", DICE))
+    return ", ".join(f"{label} {float(metrics[key]):.3f}" for label, key in shown if key in metrics)
