@@ -74,6 +74,7 @@ def _column_problems(columns: tuple[str, ...]) -> list[str]:
 def _row_problems(rows: list[dict[str, str]], folder: Path) -> list[str]:
     problems = [] if rows else ["no cases; add a line for each image"]
     seen: set[str] = set()
+    some_split = any(row.get("split") for row in rows)
     for line, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             problems.append(f"line {line}: not as many cells as there are columns")
@@ -83,6 +84,8 @@ def _row_problems(rows: list[dict[str, str]], folder: Path) -> list[str]:
         seen.add(row["case"])
         if row.get("split") and row["split"] not in SPLITS:
             problems.append(f"line {line}: split {row['split']!r}; allowed are {', '.join(SPLITS)} or nothing")
+        if some_split and not row["split"]:
+            problems.append(f"line {line}: no split, though other cases have one; give every case one, or none")
         problems += [
             f"line {line}: {problem}" for key in ("image", "reference") for problem in _path_problems(row.get(key), folder)
         ]

@@ -78,6 +78,11 @@ def test_draws_whole_groups_where_the_table_has_no_split(slides: Path) -> None:
         (("case,image", "a"), "cases_invalid", "line 2: not as many cells as there are columns"),
         (("case,image,split", "a,images/case000.png,training"), "cases_invalid", "line 2: split 'training'; allowed are train"),
         (
+            ("case,image,split", "a,images/case000.png,train", "b,images/case001.png,"),
+            "cases_invalid",
+            "line 3: no split, though other cases have one",
+        ),
+        (
             (
                 "case,image,reference,group,split",
                 "a,images/case000.png,references/case000.png,p,train",
