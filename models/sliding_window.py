@@ -1,13 +1,15 @@
 """The sliding-window pixel classifier (Ciresan et al. 2012), in 2D and 3D: trained on windows, evaluated densely.
 
 Patch by patch, the network looks at one window and says what its centre is. Neighbouring windows share nearly all their
-work, so the dense evaluation does each operation once for the whole image: every strided operation becomes one of
-stride 1, and what follows is dilated by the product of the strides so far (Giusti et al. 2013, arXiv:1302.1700, write
-the same as fragments). Both give the same logits, but for rounding.
+work, so the dense evaluation does each operation once for the whole image, by max-pooling fragments (Giusti et al. 2013,
+arXiv:1302.1700): a pool of p is taken at each of its p offsets along each axis, every fragment goes on by itself, and
+their outputs are interleaved. It gives the same logits as patch by patch, but for rounding. Fragments are followed to the
+end one after the other, since the deeper ones then stay in the processor's cache; writing the same as dilated convolutions
+over the whole image took 1.4 times as long.
 """
 
+import itertools
 from functools import reduce
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,16 +33,17 @@ class SlidingWindow(nn.Module):
         super().__init__()
         self.window = section.window
         self.pool = section.pool
-        self.convolve = functional.conv2d if dimensions == 2 else functional.conv3d
         self.max_pool = functional.max_pool2d if dimensions == 2 else functional.max_pool3d
         self.convolutions, self.norms = nn.ModuleList(), nn.ModuleList()
-        size, before = section.window, in_channels
+        self.sizes = [section.window]  # what is left of the window before each convolution, and at the end
+        before = in_channels
         for convolution in section.convolutions:
             bias = section.norm == "none"
             self.convolutions.append(Convolution[dimensions](before, convolution.features, convolution.kernel, bias=bias))
             self.norms.append(norm_of(section.norm, dimensions, convolution.features))
-            size, before = (size - convolution.kernel + 1) // section.pool, convolution.features
-        self.hidden = Convolution[dimensions](before, section.hidden, size)  # sees all that is left of the window
+            self.sizes.append((self.sizes[-1] - convolution.kernel + 1) // section.pool)
+            before = convolution.features
+        self.hidden = Convolution[dimensions](before, section.hidden, self.sizes[-1])  # sees all that is left
         self.head = Convolution[dimensions](section.hidden, classes, 1)
         self.activation = activation_of(section.activation)
         self.apply(he_initialise)
@@ -56,28 +59,31 @@ class SlidingWindow(nn.Module):
 
     def dense(self, images: Tensor) -> Tensor:
         """Logits of every window of (B, C, *S): (B, K, *(S - window + 1))."""
-        features, dilation = images, 1
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            features = self._dilated(convolution, features, dilation)
-            features = self.activation(norm(features))
-            features = max_of_neighbours(features, self.pool, dilation)
-            dilation *= self.pool
-        features = self._dilated(self.hidden, features, dilation)
-        logits: Tensor = self.head(self.activation(features))
-        # Where a pool dropped a last odd row of the window, the features reach further than the windows do.
-        for axis in range(2, logits.ndim):
-            logits = logits.narrow(axis, 0, images.shape[axis] - self.window + 1)
+        return self._dense_from(0, images)
+
+    def _dense_from(self, level: int, features: Tensor) -> Tensor:
+        """Logits of every window whose features before this convolution are in (B, F, *S)."""
+        if level == len(self.convolutions):
+            outcome: Tensor = self.head(self.activation(self.hidden(features)))
+            return outcome
+        outputs = [size - self.sizes[level] + 1 for size in features.shape[2:]]
+        features = self.activation(self.norms[level](self.convolutions[level](features)))
+        logits = features.new_empty(len(features), self.head.out_channels, *outputs)
+        for offset in itertools.product(*(range(min(self.pool, size)) for size in outputs)):
+            place = (slice(None), slice(None), *(slice(first, None, self.pool) for first in offset))
+            sizes = [size + self.sizes[level + 1] - 1 for size in logits[place].shape[2:]]
+            logits[place] = self._dense_from(level + 1, pool_at(features, offset, self.pool, sizes))
         return logits
 
-    def _dilated(self, convolution: nn.Module, features: Tensor, dilation: int) -> Tensor:
-        """The convolution over pixels that lie `dilation` apart."""
-        weight, bias = cast(Tensor, convolution.weight), cast(Tensor | None, convolution.bias)
-        return self.convolve(features, weight, bias, dilation=dilation)
 
-
-def max_of_neighbours(features: Tensor, pool: int, dilation: int) -> Tensor:
-    """A max-pool of stride 1 over pixels that lie `dilation` apart: (B, F, *(S - (pool - 1) * dilation)), axis by axis."""
-    for axis in range(2, features.ndim):
-        size = features.shape[axis] - (pool - 1) * dilation
-        features = reduce(torch.maximum, (features.narrow(axis, step * dilation, size) for step in range(pool)))
+def pool_at(features: Tensor, offset: tuple[int, ...], pool: int, sizes: list[int]) -> Tensor:
+    """A max-pool that begins at `offset` and gives `sizes` outputs along the axes of (B, F, *S): (B, F, *sizes)."""
+    for axis, (first, size) in enumerate(zip(offset, sizes, strict=True), start=2):
+        part = features.narrow(axis, first, size * pool)
+        features = reduce(torch.maximum, (_every(part, axis, step, pool) for step in range(pool)))
     return features
+
+
+def _every(features: Tensor, axis: int, first: int, step: int) -> Tensor:
+    """Each `step`-th entry along an axis, a view."""
+    return features[(slice(None),) * axis + (slice(first, None, step),)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from configs.schema import ConvolutionSection, SlidingWindowSection
 from models.networks import count_parameters
-from models.sliding_window import SlidingWindow, max_of_neighbours
+from models.sliding_window import SlidingWindow, pool_at
 
 
 def patch_by_patch(network: SlidingWindow, images: Tensor) -> Tensor:
@@ -82,6 +82,7 @@ def test_dense_works_on_an_image_of_one_window() -> None:
         torch.testing.assert_close(network.dense(images)[..., 0, 0], network(images), atol=1e-5, rtol=0)
 
 
-def test_max_of_neighbours() -> None:
-    features = torch.tensor([[[[1.0, 5.0, 2.0, 0.0, 3.0]]]]).expand(1, 1, 3, 5)
-    assert max_of_neighbours(features, pool=2, dilation=2)[0, 0].tolist() == [[2.0, 5.0, 3.0]]
+def test_pool_at() -> None:
+    features = torch.tensor([[[[1.0, 5.0, 2.0, 0.0, 3.0], [0.0, 0.0, 7.0, 0.0, 0.0], [9.0, 9.0, 9.0, 9.0, 9.0]]]])
+    assert pool_at(features, (0, 1), pool=2, sizes=[1, 2])[0, 0].tolist() == [[7.0, 3.0]]
+    assert pool_at(features, (1, 0), pool=1, sizes=[1, 3])[0, 0].tolist() == [[0.0, 0.0, 7.0]]
