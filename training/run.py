@@ -194,9 +194,12 @@ def _publish(run: Run, trainer: lightning.Trainer) -> Path:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, where Overtile runs from one and git is there."""
+    """The checkout's commit, with -dirty where files were changed since; None where Overtile doesn't run from a checkout."""
+    checkout = Path(__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return None
     try:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
