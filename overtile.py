@@ -86,6 +86,7 @@ def compare(
         from evaluation.compare import compare as compare_bundles
         from evaluation.report import write_report
 
+        out.parent.mkdir(parents=True, exist_ok=True)  # a wrong path is told now, not after the work
         with _bar(console) as on_progress:
             comparison = compare_bundles(bundles, data, split, lambda done, total: on_progress("tiles", done, total))
         write_report(comparison, out)

@@ -172,10 +172,12 @@ def test_refusals_say_what_to_do(
 
 
 def test_compare_writes_a_report(home: Path, data: Path, bundles: dict[str, Path]) -> None:
-    done = overtile(home, "compare", bundles["unet"], bundles["sliding_window"], "--data", data, "-o", home / "report.html")
+    done = overtile(
+        home, "compare", bundles["unet"], bundles["sliding_window"], "--data", data, "-o", home / "new" / "report.html"
+    )
     assert done.returncode == 0, done.stderr
-    assert f"Report: {home / 'report.html'}" in done.stderr
-    report = (home / "report.html").read_text()
+    assert f"Report: {home / 'new' / 'report.html'}" in done.stderr
+    report = (home / "new" / "report.html").read_text()
     assert "case003" in report
     assert "case000" not in report  # it trained
 

@@ -14,7 +14,7 @@ from configs.schema import Config, DataSection
 from imaging.cases import Case, about, read_cases
 from imaging.errors import DataError
 from imaging.open import open_image
-from imaging.references import check_aligned, open_reference
+from imaging.references import check_aligned, check_labels, open_reference
 from imaging.source import ImageSource
 from inference.grid import read_mirrored
 from inference.segment import check_suitable
@@ -141,10 +141,24 @@ class EpochSampler(Sampler[int]):
 
 
 class ValidationDataset(Dataset[LabelledImage]):
-    """Whole labelled images, opened once and kept open."""
+    """Whole labelled images, opened once and kept open.
+
+    Raises:
+        DataError: a case that `open_case` refuses, an unknown label, or no foreground in any of the references.
+    """
 
     def __init__(self, cases: Sequence[Case], config: Config) -> None:
         self.images = [open_case(case, config) for case in cases]
+        foreground = False
+        for case, labelled in zip(cases, self.images, strict=True):
+            for block in labelled.reference.blocks():
+                with about(case):
+                    check_labels(block, len(config.data.classes))
+                foreground = foreground or bool(block.any())
+        if not foreground:
+            raise DataError(
+                "no_foreground", "the validation references hold no label above 0; put a case that has some into split val"
+            )
 
     def __getitem__(self, index: int) -> LabelledImage:
         """The labelled image itself; it has no batch dimension."""

@@ -12,7 +12,7 @@ from imaging.cases import Case, read_cases
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.phantom import write_slide_dataset, write_volume, write_volume_dataset
-from training.data import EpochSampler, PatchDataset, open_case, split_cases
+from training.data import EpochSampler, PatchDataset, ValidationDataset, open_case, split_cases
 from training.sampling import POSITIONS_KEPT, PatchSampler, take_census
 
 
@@ -155,6 +155,18 @@ def test_no_foreground(slides: Path) -> None:
     Image.fromarray(np.zeros((90, 100), np.uint8)).save(slides / "references/case000.png")
     with pytest.raises(DataError, match="the training references hold no label above 0"):
         PatchSampler([census_of(read_cases(slides)[0])], config_of("histology_unet", slides))
+
+
+def test_validation_without_foreground(slides: Path) -> None:
+    Image.fromarray(np.zeros((90, 100), np.uint8)).save(slides / "references/case002.png")
+    with pytest.raises(DataError, match="the validation references hold no label above 0; put a case that has some into"):
+        ValidationDataset(read_cases(slides)[2:3], config_of("histology_unet", slides))
+
+
+def test_validation_with_unknown_labels(slides: Path) -> None:
+    Image.fromarray(np.full((90, 100), 9, np.uint8)).save(slides / "references/case002.png")
+    with pytest.raises(DataError, match=r"case case002: reference holds 9 \(9000 pixels\); allowed are 0 \.\. 1"):
+        ValidationDataset(read_cases(slides)[2:3], config_of("histology_unet", slides))
 
 
 def test_census_counts_and_keeps_positions(slides: Path) -> None:
