@@ -39,16 +39,20 @@ class Stitcher:
         self.weight_sum = np.zeros(rows, np.float32) if weights is not None else None
 
     def add(self, tile: Tile, logits: NDArray[np.float32]) -> None:
-        """Puts one tile's logits (K, *S') where they belong."""
+        """Puts one tile's logits (K, *S') where they belong.
+
+        Where tiles overlap, the buffer holds their weighted mean so far rather than a sum to be divided in the end: what the
+        tiles agree on stays as it is, however many overlap (West 1979, updating a weighted mean).
+        """
         rows = slice(tile.output[0].start - self.first_row, tile.output[0].stop - self.first_row)
         place = (rows, *tile.output[1:])
-        kept = logits[(slice(None), *tile.kept)]
+        kept, mean = logits[(slice(None), *tile.kept)], self.logits[(slice(None), *place)]
         if self.weights is None or self.weight_sum is None:
-            self.logits[(slice(None), *place)] = kept
+            mean[:] = kept
         else:
             weights = self.weights[tile.kept]
-            self.logits[(slice(None), *place)] += kept * weights
             self.weight_sum[place] += weights
+            mean += (kept - mean) * (weights / self.weight_sum[place])
         self.added += 1
 
     def finished(self) -> Iterator[Band]:
@@ -59,10 +63,7 @@ class Stitcher:
         count = end - self.first_row
         if count == 0:
             return
-        logits = self.logits[:, :count].copy()
-        if self.weight_sum is not None:
-            logits /= self.weight_sum[:count]
-        yield Band(self.first_row, logits)
+        yield Band(self.first_row, self.logits[:, :count].copy())
         self._drop(count)
 
     def _drop(self, count: int) -> None:

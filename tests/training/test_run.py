@@ -47,9 +47,6 @@ def test_every_shipped_yaml_trains_for_two_steps(path: Path, tmp_path: Path) -> 
     assert sum(loaded.manifest.class_prior) == pytest.approx(1)
     assert list((tmp_path / path.stem / "logs").glob("events.out.tfevents.*"))
     assert {file.name for file in (tmp_path / path.stem / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-    again = overtile("train", path, *overrides)
-    assert again.returncode == 0
-    assert "already trained; choose another run.name to train anew" in again.stderr
 
 
 def test_goes_on_after_kill_9(tmp_path: Path) -> None:
@@ -81,10 +78,13 @@ def test_goes_on_after_kill_9(tmp_path: Path) -> None:
     assert bundle.load(tmp_path / "histology_unet" / "bundle").manifest.training_steps == 200
 
 
-def test_another_config_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+def test_a_finished_run_is_left_alone_and_another_config_is_refused(tmp_path: Path) -> None:
     data = write_data(tmp_path, "histology")
     words = ("train", "configs/histology_unet.yaml", f"data.path={data}", f"run.folder={tmp_path}", "trainer.max_steps=1")
     assert overtile(*words).returncode == 0
+    again = overtile(*words, "trainer.max_minutes=3")
+    assert again.returncode == 0
+    assert "already trained; choose another run.name to train anew" in again.stderr
     done = overtile(*words, "model.norm=none", "run.seed=4")
     assert done.returncode == 2
     assert "holds a run with another model.norm, run.seed; choose another run.name" in done.stderr
