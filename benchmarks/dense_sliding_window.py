@@ -5,17 +5,15 @@ on a sample of pixels and scaled to the image; cutting the windows out belongs t
 BATCH_SIZES in both memory layouts, so that the ratio to its best setting is seen beside the ratio to its usual one.
 """
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from configs.schema import SlidingWindowSection
+from evaluation.measure import machine
 from models.sliding_window import SlidingWindow
 
 SIDE_PX = 512
@@ -32,7 +30,12 @@ def main() -> None:
     border = network.window - 1
     image = torch.nn.functional.pad(torch.randn(1, 1, SIDE_PX, SIDE_PX), (border // 2,) * 4, mode="reflect")
     pixels = torch.randint(0, SIDE_PX, (SAMPLE_PIXELS, 2)).tolist()
-    print(f"{machine()}; N4, window 95, {SIDE_PX} x {SIDE_PX} pixels, median of {REPEATS}\n")
+    ran_on = machine(torch.device("cpu"))
+    print(
+        f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, torch {ran_on.versions['torch']}, float32; ",
+        end="",
+    )
+    print(f"N4, window 95, {SIDE_PX} x {SIDE_PX} pixels, median of {REPEATS}\n")
     print("| layout | batch | patch by patch, s (scaled) | dense, s | times as fast | largest difference of logits |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     with torch.inference_mode():
@@ -75,14 +78,6 @@ def paired(first: Callable[[], object], second: Callable[[], object]) -> tuple[f
             if repeat:
                 taken.append(time.perf_counter() - began)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
-
-
-def machine() -> str:
-    """What it ran on."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, float32"
 
 
 if __name__ == "__main__":

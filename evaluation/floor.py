@@ -1,4 +1,4 @@
-"""Otsu's threshold: what a method has to beat before its number means anything (FACTS: dumb baselines must lose)."""
+"""Otsu's threshold: what a method has to beat before its number means anything."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -117,10 +117,9 @@ def _listen(receiving: Connection, on_tiles: TilesDone) -> Measured:
         message = receiving.recv()
         if isinstance(message, Measured):
             return message
-        if isinstance(message, int):
-            on_tiles(message)
-        else:
-            raise DataError(*message)
+        if isinstance(message, DataError):
+            raise message
+        on_tiles(message)
 
 
 def _run(job: Job, sending: Connection) -> None:
@@ -128,7 +127,7 @@ def _run(job: Job, sending: Connection) -> None:
     try:
         sending.send(_measured(job, sending.send))
     except DataError as error:
-        sending.send((error.code, error.message))
+        sending.send(error)
 
 
 def _measured(job: Job, on_tiles: TilesDone) -> Measured:

@@ -5,7 +5,7 @@
                     └────────┴─────────────────┴────────┘     output = what is kept of it, inside the image
 
 Steps are multiples of the network's stride: a network of depth D commutes only with shifts by 2^D, so only then do the
-stitched tiles equal the pass over the whole image (FACTS: 388 is no multiple of 16; 384 is).
+stitched tiles equal the pass over the whole image (388, what the original gives, is no multiple of 16; 384 is).
 """
 
 import itertools

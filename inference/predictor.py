@@ -73,11 +73,10 @@ class UNetPredictor(Predictor):
         super().__init__(config, network, device)
         self.section = section
         self.stride = section.stride
-        self.blends = section.norm in ("instance", "group")
-        if section.padding == "valid":
-            side = section.context_px
-        else:
-            side = 0 if self.blends else math.ceil(section.context_px / section.stride) * section.stride
+        self.blends = section.padding == "same" and section.norm in ("instance", "group")
+        side = 0 if self.blends else section.context_px
+        if section.padding == "same":
+            side = math.ceil(side / section.stride) * section.stride
         self.margin = (side, side)
 
     def logits(self, patches: Tensor) -> Tensor:
@@ -99,7 +98,7 @@ class UNetPredictor(Predictor):
 
     def weights(self, grid: Grid) -> NDArray[np.float32] | None:
         """Gaussian where tiles overlap."""
-        return gaussian_weights(grid.tile_size) if self.blends and self.section.padding == "same" else None
+        return gaussian_weights(grid.tile_size) if self.blends else None
 
 
 class SlidingWindowPredictor(Predictor):
