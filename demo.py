@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from configs import schema
+from datasets.cases import open_case_image, read_cases
 from evaluation.compare import compare
 from evaluation.pictures import panel
 from evaluation.report import write_report
-from imaging.cases import read_cases
 from imaging.errors import DataError
 from imaging.open import open_image
 from inference.predictor import load_predictor
@@ -285,7 +285,7 @@ def _wait_until_ready(url: str, server: "subprocess.Popen[bytes]", log: Path) ->
 
 def _held_out_picture(data: Path, bundles: list[Path], colours: list[str]) -> bytes:
     case = read_cases(data)[PICTURED_CASE]
-    with open_image(case.image) as source, open_image(case.reference or case.image, labels=True) as reference:
+    with open_case_image(case) as source, open_image(case.reference or case.images[0], labels=True) as reference:
         cut = (slice(None), *(slice(0, side) for side in PICTURED_PX))
         masks = [segment_array(source, load_predictor(load(bundle)))[cut[1:]] for bundle in bundles]
         return panel(next(source.blocks())[cut], next(reference.blocks())[cut][0], masks, METHOD_TITLES, colours)

@@ -49,6 +49,7 @@ class DataSection(Section):
     dimensions: Literal[2, 3]
     channels: Annotated[tuple[str, ...], Field(min_length=1)]
     classes: Annotated[tuple[ClassSection, ...], Field(min_length=2, max_length=255)]
+    instances: bool = False
     spacing_um: tuple[PositiveFloat, ...] | None = None
 
 
@@ -166,6 +167,7 @@ class TrainerSection(Section):
     validate_every_steps: PositiveInt = 100
     patience: PositiveInt = 10
     workers: Annotated[int, Field(ge=0)] = 0
+    cache_mib: PositiveInt = 2048
 
 
 class InferenceSection(Section):

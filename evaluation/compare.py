@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.cases import Case, about
+from datasets.references import open_reference
 from evaluation.comparison import CaseResult, Comparison, MethodResult, labels_for
 from evaluation.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel, shape_only_predictor
 from evaluation.floor import Floor, floor_of
@@ -24,8 +26,6 @@ from evaluation.metrics import Counts, confusion, mean_of, overlaps_of, pooled
 from evaluation.paired import Difference, difference_of
 from evaluation.verdict import Evidence, verdict_of
 from evaluation.views import case_pictures
-from imaging.cases import Case, about
-from imaging.references import open_reference
 from models import bundle
 from models.bundle import Bundle
 from models.networks import count_parameters

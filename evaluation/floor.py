@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.cases import Case, about, open_case_image
+from datasets.references import open_reference
 from evaluation.metrics import Counts, confusion, mean_of, overlaps_of, pooled
-from imaging.cases import Case, about
-from imaging.open import open_image
-from imaging.references import open_reference
 from imaging.source import ImageSource
 
 BINS = 256
@@ -63,7 +62,7 @@ def otsu_threshold(histogram: NDArray[np.int64]) -> int:
 
 def _darker_is_foreground(case: Case) -> Counts:
     """Confusion (2, 2) of one case with the pixels up to the threshold as foreground."""
-    with about(case), open_image(case.image) as image, open_reference(case) as reference:
+    with about(case), open_case_image(case) as image, open_reference(case) as reference:
         low, high = _range(image)
         scale = (BINS - 1) / (high - low) if high > low else 0.0
         histogram = np.zeros(BINS, np.int64)

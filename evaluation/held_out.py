@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.schema import Config
-from imaging.cases import Case, about, read_cases
+from datasets.cases import Case, about, open_case_image, read_cases
+from datasets.references import check_aligned, check_labels, open_reference
 from imaging.errors import DataError
-from imaging.open import open_image
-from imaging.references import check_aligned, check_labels, open_reference
 from inference.segment import check_suitable
 from models.bundle import Bundle, Manifest, sha256_of
 
@@ -73,10 +72,10 @@ def check_unseen(cases: Sequence[Case], bundles: Sequence[Bundle]) -> None:
     Raises:
         DataError: `training_cases_compared`, with the cases.
     """
-    digests = {case.name: sha256_of(case.image) for case in cases}
+    digests = {case.name: {sha256_of(path) for path in case.images} for case in cases}
     problems = []
     for bundle in bundles:
-        seen = [name for name, digest in digests.items() if digest in bundle.manifest.training_images]
+        seen = [name for name, digest in digests.items() if digest & set(bundle.manifest.training_images)]
         if seen:
             problems.append(f"training of {bundle.manifest.name} saw {len(seen)} of {len(cases)} cases: {listed(seen)}")
     if problems:
@@ -93,7 +92,7 @@ def check_case(case: Case, config: Config) -> tuple[tuple[int, ...], tuple[str, 
     Raises:
         DataError: with the case's name: what can't be read, doesn't suit, or is of another shape, or has unknown labels.
     """
-    with about(case), open_image(case.image) as image, open_reference(case) as reference:
+    with about(case), open_case_image(case) as image, open_reference(case) as reference:
         warnings = check_suitable(image, config)
         check_aligned(image, reference)
         for block in reference.blocks():

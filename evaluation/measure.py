@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from imaging.cases import Case, about
+from datasets.cases import Case, about, open_case_image
 from imaging.errors import DataError
-from imaging.open import open_image
 from imaging.source import ImageSource
 from inference.predictor import Predictor, best_device, load_predictor
 from inference.segment import bands, to_mask
@@ -140,7 +139,7 @@ def _measured(job: Job, on_tiles: TilesDone) -> Measured:
     seconds, tiles = [], 0
     for case, mask in zip(job.cases, job.masks, strict=True):
         began = time.perf_counter()
-        with about(case), open_image(case.image) as source:
+        with about(case), open_case_image(case) as source:
             tiles = _segment(source, predictor, mask, tiles, on_tiles)
         seconds.append(time.perf_counter() - began)
     on_gpu = predictor.device.type == "cuda"
@@ -155,7 +154,7 @@ def _measured(job: Job, on_tiles: TilesDone) -> Measured:
 
 def _warm_up(predictor: Predictor, case: Case) -> None:
     """One tile of zeros, untimed: torch chooses algorithms and starts threads at the first."""
-    with about(case), open_image(case.image) as source:
+    with about(case), open_case_image(case) as source:
         tile_size = predictor.grid(source.shape).tile_size
         predictor(np.zeros((1, source.channels, *tile_size), np.float32))
 

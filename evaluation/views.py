@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import ClassSection
+from datasets.cases import Case, about, open_case_image
+from datasets.references import open_reference
 from evaluation.comparison import CasePicture, PictureTile
 from evaluation.paired import Difference
 from evaluation.pictures import disagreement, overlay, to_picture, to_png
-from imaging.cases import Case, about
-from imaging.open import open_image
-from imaging.references import open_reference
 from imaging.source import ImageSource, Region
 
 MOST_PICTURES = 6
@@ -99,7 +98,7 @@ def _enlarged(picture: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
 
 
 def _view(case: Case, masks: tuple[Path, Path]) -> _View:
-    with open_image(case.image) as image, open_reference(case) as reference:
+    with open_case_image(case) as image, open_reference(case) as reference:
         region = _region(reference)
         pixels, labels = image.read(region), reference.read(region)[0]
         first, second = (np.load(path, mmap_mode="r")[region] for path in masks)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imaging.errors import BrokenImage, DataError, UnsupportedFormat
+from imaging.guards import LOCAL, Guards
 from imaging.nifti import head_of, is_nifti
 from imaging.pictures import PNG_MAGIC, PictureSource
 from imaging.slides import SlideSource, vendor_of
@@ -20,20 +21,23 @@ _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 @dataclass(frozen=True)
 class _Reader:
-    """`matches` sees the first bytes, uncompressed; `read` gets path, max_pixels and labels."""
+    """`matches` sees the first bytes, uncompressed; `read` gets path, guards and labels."""
 
     matches: Callable[[bytes], bool]
-    read: Callable[[Path, int | None, bool], ImageSource]
+    read: Callable[[Path, Guards, bool], ImageSource]
 
 
-def open_image(path: Path, *, max_pixels: int | None = None, labels: bool = False) -> ImageSource:
+def open_image(
+    path: Path, *, guards: Guards = LOCAL, labels: bool = False, spacing_um: tuple[float, ...] | None = None
+) -> ImageSource:
     """The open image; leave it as a context manager.
 
     Args:
         path: the file, of any name.
-        max_pixels: most pixels (voxels) to take; None means each reader's own limit: 2**29 for what is held in memory,
-            10**11 for slides and tiled TIFF.
+        guards: how far the file is trusted. The readers' own limits are 2**29 pixels for what is held in memory, 10**11 for
+            slides and tiled TIFF.
         labels: the file is a reference: stored values come as they are, a palette's indices for example.
+        spacing_um: the user's word for the distance between pixels, in S order; None takes the file's.
 
     Raises:
         DataError: `file_missing` if there is no such file, `file_unreadable` if it may not be read.
@@ -42,10 +46,17 @@ def open_image(path: Path, *, max_pixels: int | None = None, labels: bool = Fals
         UnsupportedFormat: `unsupported_format`, or a slide's maker whose format isn't read.
         UnsuitableImage: a sound image with pixels or dimensions that aren't read.
     """
+    source = _opened(path, guards, labels)
+    if spacing_um is not None:
+        source.give_spacing(spacing_um)
+    return source
+
+
+def _opened(path: Path, guards: Guards, labels: bool) -> ImageSource:
     head = _head(path)
     for reader in _READERS:
         if reader.matches(head):
-            return reader.read(path, max_pixels, labels)
+            return reader.read(path, guards, labels)
     raise UnsupportedFormat("unsupported_format", f"the file is of no format that is read; allowed are {FORMATS}")
 
 
@@ -62,22 +73,22 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _picture(path: Path, max_pixels: int | None, labels: bool) -> ImageSource:
-    return PictureSource(path, max_pixels, read_labels=labels)
+def _picture(path: Path, guards: Guards, labels: bool) -> ImageSource:
+    return PictureSource(path, guards.max_pixels, read_labels=labels)
 
 
-def _volume(path: Path, max_pixels: int | None, labels: bool) -> ImageSource:
-    return VolumeSource(path, max_pixels)
+def _volume(path: Path, guards: Guards, labels: bool) -> ImageSource:
+    return VolumeSource(path, guards.max_pixels)
 
 
-def _tiff_or_slide(path: Path, max_pixels: int | None, labels: bool) -> ImageSource:
+def _tiff_or_slide(path: Path, guards: Guards, labels: bool) -> ImageSource:
     """OpenSlide for its makers' formats; a plain TIFF only if that loses nothing: it cuts everything to RGB of 8 bits."""
     with opened(path) as tiff:  # before OpenSlide, which ends the process on some broken tile sizes
         suits_openslide = is_rgb8(tiff) and not labels
     vendor = vendor_of(path)
     if vendor is None or (vendor == "generic-tiff" and not suits_openslide):
-        return TiffSource(path, max_pixels, read_labels=labels)
-    return SlideSource(path, max_pixels)
+        return TiffSource(path, guards.max_pixels, read_labels=labels)
+    return SlideSource(path, guards.max_pixels)
 
 
 _READERS = (  # one line a format

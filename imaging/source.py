@@ -2,15 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.errors import UnsuitableImage
+
 Region = tuple[slice, ...]
-MaskFormat = Literal["png", "tiff", "nifti"]
+MaskFormat = Literal["png", "tiff", "nifti", "ome-zarr", "dicom-seg", "geojson"]
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,18 @@ class Geometry:
         spacing_um: distance between pixel centres in S order; None where the file doesn't say.
         affine: volumes only, (4, 4): index in the file's own array -> mm, right-anterior-superior (NIfTI's convention).
         affine_codes: volumes only: NIfTI's sform and qform codes.
+        origin_px: slides only: where viewers that crop a slide to its scanned part (QuPath) count from, pixels in S order.
+        origin_um: where the format says so (OME-Zarr): the place of the first pixel's centre in S order.
+        files: DICOM only: the series' files in the order of the slices; what is derived from the image refers to them.
     """
 
     shape: tuple[int, ...]
     spacing_um: tuple[float, ...] | None = None
     affine: NDArray[np.float64] | None = field(default=None, compare=False)
     affine_codes: tuple[int, int] = (0, 0)
+    origin_px: tuple[int, ...] | None = None
+    origin_um: tuple[float, ...] | None = None
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,33 @@ class ImageSource(ABC):
     def spacing_um(self) -> tuple[float, ...] | None:
         """Distance between pixel centres at level 0 in S order, micrometres; None where the file doesn't say."""
         return self.geometry.spacing_um
+
+    @property
+    def held_bytes(self) -> int:
+        """Most memory that the open source may hold on to between reads; who opens many adds these up."""
+        return 0
+
+    def give_spacing(self, spacing_um: tuple[float, ...]) -> None:
+        """Takes the user's word for the spacing at level 0, in S order, in place of what the file says or leaves out.
+
+        Raises:
+            UnsuitableImage: `spacing_invalid`: not one number above 0 an axis, or the file says where it lies in the patient.
+        """
+        if len(spacing_um) != len(self.shape) or not all(isfinite(value) and value > 0 for value in spacing_um):
+            raise UnsuitableImage(
+                "spacing_invalid", f"the spacing given is {spacing_um}; give {len(self.shape)} numbers above 0, micrometres"
+            )
+        if self.geometry.affine is not None:
+            raise UnsuitableImage(
+                "spacing_invalid",
+                "a spacing was given for a volume whose file has its own; leave it out, or mend the file",
+            )
+        self.geometry = replace(self.geometry, spacing_um=spacing_um)
+        steps = [[whole / size for whole, size in zip(self.shape, level.shape, strict=True)] for level in self.levels]
+        self.levels = tuple(
+            Level(level.shape, tuple(value * factor for value, factor in zip(spacing_um, step, strict=True)))
+            for level, step in zip(self.levels, steps, strict=True)
+        )
 
     def read(self, region: Region, level: int = 0) -> NDArray[Any]:
         """Pixels of a region given in that level's own coordinates, (C, *S).

@@ -4,13 +4,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from imaging.guards import UPLOAD
 from imaging.open import open_image
 from imaging.source import Geometry, ImageSource, MaskFormat
 from imaging.writers import open_writer, suffix_of
@@ -120,7 +121,7 @@ class Engine:
             Busy: too many are waiting already.
         """
         predictor = self._predictors[model]
-        with self._seat(), open_image(path) as source:
+        with self._seat(), open_image(path, guards=UPLOAD) as source:
             check_suitable(source, predictor.config)  # before the wait for the device
             chosen = mask_format or source.mask_format
             out = folder / f"mask{suffix_of(chosen)}"
@@ -135,7 +136,7 @@ class Engine:
             DataError: the image can't be read, is larger than `max_pixels`, or isn't one for these models.
             Busy: too many are waiting already.
         """
-        with self._seat(), open_image(path, max_pixels=max_pixels) as source:
+        with self._seat(), open_image(path, guards=replace(UPLOAD, max_pixels=max_pixels)) as source:
             for model in models:
                 check_suitable(source, self._predictors[model].config)
             with self._device_lock:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import demo
-from imaging.cases import read_cases
+from datasets.cases import read_cases
 from imaging.phantom import draw_slide
 
 CHECKOUT = Path(__file__).parents[1]
@@ -71,7 +71,7 @@ def test_the_right_half_is_held_out_and_every_pixel_is_used_once(tmp_path: Path)
             _, top, left = case.name.split("_")
             cut = field[int(top) :, int(left) :][: demo.HELD_OUT_PX, : demo.HELD_OUT_PX]
             assert int(left) >= demo.FIELD_PX // 2
-            np.testing.assert_array_equal(np.asarray(Image.open(case.image)), cut)
+            np.testing.assert_array_equal(np.asarray(Image.open(case.images[0])), cut)
 
 
 @pytest.mark.slow

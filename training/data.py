@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from configs.schema import Config, DataSection
-from imaging.cases import Case, about, read_cases
+from datasets.cases import Case, about, open_case_image, read_cases
+from datasets.references import check_aligned, check_labels, open_reference
 from imaging.errors import DataError
-from imaging.open import open_image
-from imaging.references import check_aligned, check_labels, open_reference
 from imaging.source import ImageSource
 from inference.grid import read_mirrored
 from inference.segment import check_suitable
@@ -73,7 +72,7 @@ def open_case(case: Case, config: Config) -> LabelledImage:
         DataError: a file can't be read, the image doesn't fit the config, or the reference doesn't lie on it.
     """
     with about(case):
-        image = open_image(case.image)
+        image = open_case_image(case)
         reference = open_reference(case)
         check_suitable(image, config)
         check_aligned(image, reference)

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from configs import schema
 from configs.schema import Config, ConfigError
-from imaging.cases import about
+from datasets.cases import about
 from inference.predictor import Predictor, best_device, make_predictor
 from models import bundle
 from models.networks import build, count_parameters
@@ -184,7 +184,7 @@ def _publish(run: Run, trainer: lightning.Trainer) -> Path:
         validation={DICE: dice},
         training_steps=trainer.global_step,
         training_seconds=round(timer.time_elapsed(), 1),
-        training_images=tuple(bundle.sha256_of(case.image) for case in (*run.splits.train, *run.splits.val)),
+        training_images=tuple(bundle.sha256_of(path) for case in (*run.splits.train, *run.splits.val) for path in case.images),
         versions={"python": platform.python_version(), **{name: version(name) for name in ("overtile", "torch", "monai")}},
         commit=_commit(),
         intended_use=INTENDED_USE,

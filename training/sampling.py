@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Config
+from datasets.references import check_labels
 from imaging.errors import DataError
-from imaging.references import check_labels
 from imaging.source import ImageSource
 
 POSITIONS_KEPT = 10_000  # a case and class; a uniform draw of them, so memory doesn't grow with the image

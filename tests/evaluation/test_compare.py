@@ -7,12 +7,12 @@ import pytest
 import torch
 from evaluation_samples import UNET, WINDOW, MakeBundle, edit_cases
 
+from datasets.cases import Case, read_cases
 from evaluation.compare import compare
 from evaluation.comparison import Comparison, labels_for
 from evaluation.measure import Job, measure
 from evaluation.metrics import overlaps
 from evaluation.report import render
-from imaging.cases import Case, read_cases
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.phantom import write_slide_dataset, write_volume_dataset
@@ -59,7 +59,7 @@ def test_every_case_scores_what_its_masks_score_here(comparison: Comparison, dat
     cases = [case for case in read_cases(data) if case.split == "test"]
     assert [case.name for case in comparison.cases] == [case.name for case in cases]
     for case, found in zip(cases, comparison.cases, strict=True):
-        masks = mask_of(unet, case.image), mask_of(window, case.image)
+        masks = mask_of(unet, case.images[0]), mask_of(window, case.images[0])
         for mask, values in zip(masks, found.overlaps, strict=True):
             np.testing.assert_equal(values, overlaps(mask, reference_of(case), 2))
         assert found.agreement == (masks[0] == masks[1]).mean()
@@ -145,7 +145,7 @@ def test_equal_methods_are_told_apart_by_name() -> None:
 
 
 def test_nothing_runs_when_it_would_not_be_honest(data: Path, unet: Path, make_bundle: MakeBundle) -> None:
-    digest = bundle.sha256_of(read_cases(data)[1].image)
+    digest = bundle.sha256_of(read_cases(data)[1].images[0])
     with pytest.raises(DataError, match="training of leaky saw 1 of 4 cases: case001"):
         compare((unet, make_bundle("leaky", WINDOW, images=[digest])), data)
     with pytest.raises(DataError, match="differ in classes"):
@@ -165,5 +165,5 @@ def test_an_error_of_a_case_crosses_the_process_with_its_name(tmp_path: Path, un
     image = tmp_path / "broken.png"
     image.write_bytes(b"")
     with pytest.raises(DataError, match="case broken: the file is empty") as caught:
-        measure(Job(unet, (Case("broken", image),), (tmp_path / "mask.npy",)))
+        measure(Job(unet, (Case("broken", (image,)),), (tmp_path / "mask.npy",)))
     assert caught.value.code == "empty_file"

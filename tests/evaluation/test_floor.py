@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from datasets.cases import Case
 from evaluation.floor import floor_of, otsu_threshold
-from imaging.cases import Case
 from imaging.errors import DataError
 
 
 def save(folder: Path, name: str, image: np.ndarray, reference: np.ndarray) -> Case:
     Image.fromarray(image).save(folder / f"{name}.png")
     Image.fromarray(reference).save(folder / f"{name}_reference.png")
-    return Case(name, folder / f"{name}.png", folder / f"{name}_reference.png")
+    return Case(name, (folder / f"{name}.png",), folder / f"{name}_reference.png")
 
 
 def test_two_peaks_are_split_in_the_middle_of_the_valley() -> None:

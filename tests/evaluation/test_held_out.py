@@ -8,6 +8,7 @@ import pytest
 from evaluation_samples import UNET, WINDOW, MakeBundle, edit_cases, make_config
 from PIL import Image
 
+from datasets.cases import Case, read_cases
 from evaluation.held_out import (
     check_case,
     check_comparable,
@@ -18,7 +19,6 @@ from evaluation.held_out import (
     open_reference,
     training_note,
 )
-from imaging.cases import Case, read_cases
 from imaging.errors import DataError
 from imaging.phantom import write_slide_dataset, write_volume_dataset
 from models import bundle
@@ -88,7 +88,7 @@ def test_spacings_differ_beyond_rounding(make_bundle: MakeBundle) -> None:
 
 def test_cases_that_training_saw_are_refused(tmp_path: Path, make_bundle: MakeBundle, unet: Path) -> None:
     cases = read_cases(slides(tmp_path, "train", "test", "test"))
-    digest = bundle.sha256_of(cases[2].image)
+    digest = bundle.sha256_of(cases[2].images[0])
     leaky = make_bundle("leaky", WINDOW, images=[digest])
     check_unseen(cases[1:2], (bundle.load(unet), bundle.load(leaky)))
     with refused("training_cases_compared", "training of leaky saw 1 of 2 cases: case002; compare on cases that neither"):
@@ -97,8 +97,8 @@ def test_cases_that_training_saw_are_refused(tmp_path: Path, make_bundle: MakeBu
 
 def test_a_copy_under_another_name_is_found_too(tmp_path: Path, make_bundle: MakeBundle) -> None:
     cases = read_cases(slides(tmp_path, "train", "test"))
-    leaky = bundle.load(make_bundle("copied", UNET, images=[bundle.sha256_of(cases[0].image)]))
-    cases[1].image.write_bytes(cases[0].image.read_bytes())
+    leaky = bundle.load(make_bundle("copied", UNET, images=[bundle.sha256_of(cases[0].images[0])]))
+    cases[1].images[0].write_bytes(cases[0].images[0].read_bytes())
     with refused("training_cases_compared", "saw 1 of 1 cases: case001"):
         check_unseen(cases[1:], (leaky, leaky))
 
@@ -138,14 +138,14 @@ def test_images_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 def test_broken_images_are_named(tmp_path: Path) -> None:
     (case,) = read_cases(slides(tmp_path, "test"))
-    case.image.write_bytes(b"no image at all")
+    case.images[0].write_bytes(b"no image at all")
     with refused("unsupported_format", "case case000: "):
         check_case(case, make_config("run", UNET))
 
 
 def test_a_case_without_reference_has_none_to_open(tmp_path: Path) -> None:
     with refused("reference_missing", "there is no reference"):
-        open_reference(Case("a", tmp_path / "a.png"))
+        open_reference(Case("a", (tmp_path / "a.png",)))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_case_without_reference_has_none_to_open(tmp_path: Path) -> None:
     ],
 )
 def test_groups_are_spoken_of(groups: Sequence[str | None], words: str | None) -> None:
-    cases = [Case(str(index), Path("image"), group=group) for index, group in enumerate(groups)]
+    cases = [Case(str(index), (Path("image"),), group=group) for index, group in enumerate(groups)]
     note = group_note(cases)
     assert note is None if words is None else note is not None and note.startswith(words)
 

@@ -10,12 +10,12 @@ from evaluation_samples import make_comparison
 from PIL import Image
 
 from configs.schema import ClassSection
+from datasets.cases import read_cases
 from evaluation import plots, views
 from evaluation.paired import difference_of
 from evaluation.pictures import NEITHER, ONLY_FIRST, ONLY_SECOND, disagreement, overlay, panel, to_picture, to_png
 from evaluation.plots import paired_plot
 from evaluation.views import case_pictures, chosen
-from imaging.cases import read_cases
 from imaging.phantom import write_slide_dataset, write_volume_dataset
 
 LABELS = ("U-Net", "sliding window")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imaging.errors import BrokenImage, ImageTooLarge, UnsuitableImage
+from imaging.guards import Guards
 from imaging.open import open_image
 
 GREY16 = np.array([[0, 300, 65535], [1, 256, 40000]], np.uint16)
@@ -113,7 +114,7 @@ def test_colour_of_16_bits_is_refused_rather_than_cut(tmp_path):
 
 def test_more_pixels_than_allowed_are_refused_by_the_header(picture):
     with pytest.raises(ImageTooLarge, match="600 pixels, at most 599 are allowed") as caught:
-        open_image(picture[0], max_pixels=599)
+        open_image(picture[0], guards=Guards(isolated=False, max_pixels=599))
     assert (caught.value.code, caught.value.limit) == ("image_too_large", 599)
 
 

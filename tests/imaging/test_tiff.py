@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage
+from imaging.guards import Guards
 from imaging.open import open_image
 from imaging.phantom import draw_slide, write_pyramid_slide
 from imaging.slides import SlideSource
@@ -162,7 +163,7 @@ def test_pixels_that_are_not_numbers_are_refused(tmp_path):
 
 def test_more_pixels_than_allowed_are_refused_by_the_header(layout):
     with pytest.raises(ImageTooLarge, match="6300 pixels, at most 6299 are allowed") as caught:
-        open_image(layout[0], max_pixels=6299)
+        open_image(layout[0], guards=Guards(isolated=False, max_pixels=6299))
     assert (caught.value.code, caught.value.limit) == ("image_too_large", 6299)
 
 
@@ -254,7 +255,7 @@ def test_openslide_and_tifffile_read_the_same(slide):
 
 def test_a_slide_too_large_is_refused(slide):
     with pytest.raises(ImageTooLarge, match="480000 pixels, at most 10 are allowed") as caught:
-        open_image(slide[0], max_pixels=10)
+        open_image(slide[0], guards=Guards(isolated=False, max_pixels=10))
     assert caught.value.limit == 10
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
+from imaging.guards import Guards
 from imaging.open import open_image
 from imaging.volumes import VolumeSource, to_file, to_inside
 from tests.imaging.affines import ORIENTATIONS, affine_of, rotation
@@ -176,7 +177,7 @@ def test_a_wrong_header_field_is_named(tmp_path, header, kind, code, words):
 def test_the_limit_is_told(tmp_path):
     path = save(tmp_path / "v.nii", np.zeros((2, 3, 4), np.uint8))
     with pytest.raises(ImageTooLarge, match="24 voxels, at most 23") as caught:
-        open_image(path, max_pixels=23)
+        open_image(path, guards=Guards(isolated=False, max_pixels=23))
     assert caught.value.limit == 23
 
 
@@ -195,7 +196,7 @@ def test_a_lie_of_8_gib_costs_nothing(tmp_path, suffix):
     path = tmp_path / f"lie{suffix}"
     path.write_bytes(gzip.compress(plain) if suffix == ".nii.gz" else plain)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(BrokenImage) as caught, open_image(path, max_pixels=2**31) as source:
+    with pytest.raises(BrokenImage) as caught, open_image(path, guards=Guards(isolated=False, max_pixels=2**31)) as source:
         source.read((slice(0, 1),) * 3)
     assert caught.value.code == "nifti_size_mismatch"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024  # KiB

@@ -8,7 +8,7 @@ from PIL import Image
 
 from configs import schema
 from configs.schema import Config
-from imaging.cases import Case, read_cases
+from datasets.cases import Case, read_cases
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.phantom import write_slide_dataset, write_volume, write_volume_dataset
@@ -134,7 +134,7 @@ def test_reference_elsewhere_in_space(tmp_path: Path) -> None:
 def test_no_reference(slides: Path) -> None:
     case = read_cases(slides)[0]
     with pytest.raises(DataError, match=r"case x: there is no reference; name one in cases\.csv"):
-        open_case(Case("x", case.image), config_of("histology_unet", slides))
+        open_case(Case("x", case.images), config_of("histology_unet", slides))
 
 
 def test_wrong_channels_name_the_case(slides: Path) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imaging.errors import DataError
+from imaging.open import open_image
+from imaging.source import ImageSource
 
 REQUIRED = ("case", "image")
 OPTIONAL = ("reference", "group", "split")
@@ -15,13 +17,23 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Case:
-    """An image with its reference; `group` is the patient, `split` one of train, val and test; None where not given."""
+    """An image with its reference.
+
+    Args:
+        name: unlike every other case's.
+        images: one file, or several that hold one channel or more each and share a geometry.
+        reference: its labels, or annotations; None where there are none.
+        group: the patient; None where not given.
+        split: train, val or test; None where not given.
+        spacing_um: the user's word for the distance between pixels, in S order; None takes the files'.
+    """
 
     name: str
-    image: Path
+    images: tuple[Path, ...]
     reference: Path | None = None
     group: str | None = None
     split: str | None = None
+    spacing_um: tuple[float, ...] | None = None
 
 
 def read_cases(folder: Path) -> tuple[Case, ...]:
@@ -45,6 +57,15 @@ def read_cases(folder: Path) -> tuple[Case, ...]:
     return tuple(_case(row, folder) for row in rows)
 
 
+def open_case_image(case: Case) -> ImageSource:
+    """The case's image, open, the channels of several files behind one another.
+
+    Raises:
+        DataError: a file can't be read.
+    """
+    return open_image(case.images[0], spacing_um=case.spacing_um)
+
+
 @contextmanager
 def about(case: Case) -> Iterator[None]:
     """Puts the case's name before the message of a DataError."""
@@ -57,7 +78,7 @@ def about(case: Case) -> Iterator[None]:
 def _case(row: dict[str, str], folder: Path) -> Case:
     return Case(
         name=row["case"],
-        image=folder / row["image"],
+        images=tuple(folder / name for name in row["image"].split(";")),
         reference=folder / row["reference"] if row.get("reference") else None,
         group=row.get("group") or None,
         split=row.get("split") or None,

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.cases import Case
+from datasets.cases import Case
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.source import ImageSource

@@ -1,0 +1,1 @@
+"""A folder on disk -> cases, each an image with its reference; which train and which validate; what is wrong with them."""
