@@ -54,11 +54,16 @@ class DataSection(Section):
 
 
 class NormaliseSection(Section):
-    """How intensities become network inputs: `zscore` by each image's own mean and deviation, `range` by two fixed values."""
+    """How intensities become network inputs.
 
-    method: Literal["zscore", "range"] = "zscore"
+    `zscore` goes by each image's own mean and deviation, `range` by two fixed values, `ct` by fixed limits, mean and deviation.
+    """
+
+    method: Literal["zscore", "range", "ct"] = "zscore"
     lower: float = 0.0
     upper: float = 255.0
+    mean: float | None = None
+    deviation: PositiveFloat | None = None
 
     @model_validator(mode="after")
     def _lower_is_below_upper(self) -> Self:
@@ -66,20 +71,58 @@ class NormaliseSection(Section):
             raise ValueError(f"lower {self.lower:g} is not below upper {self.upper:g}; give the range's two ends in order")
         return self
 
+    @model_validator(mode="after")
+    def _ct_is_whole(self) -> Self:
+        if self.method != "ct":
+            return self
+        if self.mean is None or self.deviation is None:
+            raise ValueError("method ct needs mean and deviation of the clipped foreground; `overtile plan` measures both")
+        if not self.lower <= self.mean <= self.upper:
+            raise ValueError(
+                f"mean {self.mean:g} is not within lower {self.lower:g} .. upper {self.upper:g}; give that of the clipped values"
+            )
+        return self
+
 
 class AugmentSection(Section):
-    """Random transforms of training; `probability` is each transform's own, 0 turns all of them off."""
+    """Random transforms of training; `probability` is each transform's own, 0 turns all of them off.
+
+    Each transform has a strength, and 0 turns it off. Intensities are counted in shares of the image's own range.
+    """
 
     probability: Share = 0.3
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 180.0
     scaling: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    shear_degrees: Annotated[float, Field(ge=0, le=45)] = 0.0
+    translation_px: Annotated[float, Field(ge=0)] = 0.0
     elastic_px: Annotated[float, Field(ge=0)] = 8.0
-    elastic_smoothness_px: PositiveFloat = 16.0
+    elastic_points: Annotated[int, Field(ge=2)] = 3
     flips: bool = True
+    quarter_turns: bool = False
+    mask_borders: bool = False
     brightness: Annotated[float, Field(ge=0, lt=1)] = 0.2
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.25
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.3
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    blur_px: Annotated[float, Field(ge=0)] = 0.0
+    low_resolution: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    bias_field: Annotated[float, Field(ge=0)] = 0.0
+    ghosting: Share = 0.0
+    stain: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    remap: Share = 0.0
+    remap_inversion: bool = True
+    remap_background: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    restyle: Share = 0.0
+    style_bank: Path | None = None
+
+    @model_validator(mode="after")
+    def _styles_are_there(self) -> Self:
+        if self.restyle > 0 and self.style_bank is None:
+            raise ValueError(
+                f"restyle {self.restyle:g} needs images to take styles from; name their folder in style_bank, "
+                "or set restyle to 0"
+            )
+        return self
 
 
 class UNetSection(Section):
@@ -214,6 +257,7 @@ class Config(Section):
                 raise ValueError(f"{key}: {len(value)} values for {self.data.dimensions} dimensions; give one an axis")
         if isinstance(self.model, UNetSection):
             _check_patch(self.model, self.patch_size)
+        _check_augment(self.augment, self.data, self.patch_size)
         return self
 
 
@@ -267,6 +311,19 @@ def _check_patch(model: UNetSection, patch_size: tuple[int, ...]) -> None:
     if list(patch_size) != legal:
         raise ValueError(
             f"sampling.patch_size: a U-Net of {len(model.features)} levels can't take {list(patch_size)}; the next is {legal}"
+        )
+
+
+def _check_augment(augment: AugmentSection, data: DataSection, patch_size: tuple[int, ...]) -> None:
+    if augment.stain > 0 and (data.dimensions, len(data.channels)) != (2, 3):
+        raise ValueError(
+            f"augment.stain: takes pictures of 3 channels (red, green, blue), and data has {data.dimensions} dimensions "
+            f"and {len(data.channels)} channels; set augment.stain to 0"
+        )
+    if augment.quarter_turns and patch_size[-1] != patch_size[-2]:
+        raise ValueError(
+            f"augment.quarter_turns: turns rows into columns, and a patch of {list(patch_size)} has not as many of both; "
+            "choose a patch with equal last sides, or set augment.quarter_turns to false"
         )
 
 

@@ -1,9 +1,9 @@
-"""What is minimised: Dice + cross-entropy for the U-Net, cross-entropy for the sliding window."""
+"""What is minimised: Dice + cross-entropy for the U-Net, cross-entropy for the sliding window; IGNORED pixels don't count."""
 
 from collections.abc import Callable
 from typing import cast
 
-from monai.losses import DiceCELoss
+from monai.losses import DiceLoss
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,6 +12,8 @@ from models.unet import centre_crop
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+IGNORED = 255  # in a reference: no class's label (there are at most 255 classes)
+
 
 def make_loss(config: Config) -> Loss:
     """A loss of logits (B, K, *S) and reference (B, *S); (B, K) and (B,) for the sliding window.
@@ -19,9 +21,22 @@ def make_loss(config: Config) -> Loss:
     Dice runs over the foreground classes and the whole batch, which keeps it stable where a patch holds no foreground.
     """
     if config.model.name == "sliding_window":
-        return functional.cross_entropy
-    dice_and_cross_entropy = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
-    return lambda logits, reference: cast(Tensor, dice_and_cross_entropy(logits, reference[:, None]))
+        return cross_entropy
+    dice = DiceLoss(include_background=False, batch=True)
+    return lambda logits, reference: cast(Tensor, dice(*_counted(logits, reference))) + cross_entropy(logits, reference)
+
+
+def cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
+    """The mean over the pixels that aren't IGNORED; 0 where all are."""
+    total = functional.cross_entropy(logits, reference, ignore_index=IGNORED, reduction="sum")
+    return total / (reference != IGNORED).sum().clamp_min(1)
+
+
+def _counted(logits: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities and one-hot reference, both (B, K, *S), and 0 where the reference is IGNORED."""
+    counted = reference != IGNORED
+    one_hot = functional.one_hot(reference * counted, logits.shape[1]).movedim(-1, 1)  # (B, K, *S)
+    return logits.softmax(dim=1) * counted[:, None], one_hot * counted[:, None]
 
 
 def fit_reference(reference: Tensor, logits: Tensor) -> Tensor:

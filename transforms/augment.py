@@ -1,66 +1,128 @@
-"""The random transforms of training behind one interface: Albumentations in 2D, MONAI in 3D."""
+"""The random transforms of training behind one interface, the same for pictures and volumes."""
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-import albumentations
 import numpy as np
-from monai import transforms as monai_transforms
 from numpy.typing import NDArray
 
 from configs.schema import AugmentSection
-from transforms.intensity import intensity_2d, intensity_3d
-from transforms.spatial import IMAGE, REFERENCE, spatial_2d, spatial_3d
+from transforms import intensity, mri, stain
+from transforms.limits import Limits
+from transforms.remap import random_remap
+from transforms.restyle import StyleBank, restyle
+from transforms.spatial import Patch, draw_movement, move
+from transforms.warp import Floats
 
-Image = NDArray[np.float32]
-Reference = NDArray[np.uint8]
+Step = Callable[[Floats, np.random.Generator], Floats]  # image (C, *S) in 0 .. 1, about -> the same
 
 
-class Augment(ABC):
-    """A random transform of a patch; equal seeds give equal patches.
+class Augment:
+    """A random transform of patches; equal generators give equal bytes.
 
-    Intensities are changed in shares of the patch's own range, so the same settings serve every kind of image.
-    A reference moves by the image's field and is sampled by nearest neighbour: no label is made up.
+    Everything spatial is one field of coordinates, looked up once. Intensities are changed in shares of `limits`, so the
+    same settings serve every kind of image. What belongs to a whole image, its contrast curve and its style, is drawn
+    from `image_random`: patches that come with equal ones get the same.
+
+    Args:
+        section: which transforms, how strong and how often.
+        dimensions: of the patches, 2 or 3.
+        styles: to restyle by; needed where `section.restyle` is above 0.
+        spacing_um: between the patches' pixels in S order; None: the same along each axis.
     """
 
-    def __call__(self, image: Image, reference: Reference, seed: int) -> tuple[Image, Reference]:
-        """Image (C, *S) and reference (*S) of the same shapes, transformed."""
-        low, high = image.min(), image.max()
-        if low == high:
-            return image, reference
-        moved, moved_reference = self._draw((image - low) / (high - low), reference, seed)
-        return np.ascontiguousarray(moved * (high - low) + low, np.float32), np.ascontiguousarray(moved_reference)
+    def __init__(
+        self,
+        section: AugmentSection,
+        dimensions: int,
+        styles: StyleBank | None = None,
+        spacing_um: Sequence[float] | None = None,
+    ) -> None:
+        self.section = section
+        self.dimensions = dimensions
+        self.spacing_um = spacing_um
+        self.image_steps = _image_steps(section, styles)
+        self.steps = _steps(section)
 
-    @abstractmethod
-    def _draw(self, image: Image, reference: Reference, seed: int) -> tuple[Image, Reference]:
-        """Both, transformed; the image's values lie in 0 .. 1."""
+    def __call__(
+        self,
+        image: Floats,
+        reference: NDArray[Any],
+        random: np.random.Generator,
+        *,
+        limits: Limits | None = None,
+        image_random: np.random.Generator | None = None,
+    ) -> Patch:
+        """Image (C, *S) and reference (*S), transformed.
+
+        Args:
+            image: float32.
+            reference: labels of any integer type.
+            random: for what is drawn for the patch alone.
+            limits: of the whole image, in the units of `image`; None: the patch's own lowest and highest values.
+            image_random: for what is drawn for the whole image; None: `random`.
+        """
+        moved = move(draw_movement(self.section, self.dimensions, random, self.spacing_um), image, reference)
+        limits = limits or _own_limits(image)
+        image_steps, steps = self._drawn(self.image_steps, image_random or random), self._drawn(self.steps, random)
+        if not image_steps and not steps:
+            return moved
+        unit = limits.unit(moved.image)
+        for step in image_steps:
+            unit = step(unit, image_random or random)
+        for step in steps:
+            unit = step(unit, random)
+        return moved._replace(image=limits.back(unit))
+
+    def _drawn(self, steps: list[Step], random: np.random.Generator) -> list[Step]:
+        return [step for step in steps if random.random() < self.section.probability]
 
 
-class Augment2D(Augment):
-    """Albumentations."""
+def make_augment(
+    section: AugmentSection, dimensions: int, styles: StyleBank | None = None, spacing_um: Sequence[float] | None = None
+) -> Augment:
+    """The augmentation for images of that many dimensions.
 
-    def __init__(self, section: AugmentSection) -> None:
-        self.transform = albumentations.Compose([*spatial_2d(section), *intensity_2d(section)])
-
-    def _draw(self, image: Image, reference: Reference, seed: int) -> tuple[Image, Reference]:
-        self.transform.set_random_seed(seed)
-        result = self.transform(image=np.moveaxis(image, 0, -1), mask=reference)  # (H, W, C)
-        moved = result[IMAGE].reshape(*reference.shape, len(image))
-        return np.moveaxis(moved, -1, 0), result[REFERENCE]
-
-
-class Augment3D(Augment):
-    """MONAI."""
-
-    def __init__(self, section: AugmentSection) -> None:
-        self.transform = monai_transforms.Compose([*spatial_3d(section), *intensity_3d(section)])
-
-    def _draw(self, image: Image, reference: Reference, seed: int) -> tuple[Image, Reference]:
-        self.transform.set_random_state(seed)
-        result: dict[str, Any] = self.transform({IMAGE: image, REFERENCE: reference[None].astype(np.float32)})
-        return result[IMAGE].numpy(), result[REFERENCE].numpy()[0].astype(np.uint8)
+    Raises:
+        ValueError: `section.restyle` is above 0 and there are no styles.
+    """
+    if section.restyle > 0 and styles is None:
+        raise ValueError("augment.restyle needs styles; make a StyleBank of the user's images")
+    return Augment(section, dimensions, styles, spacing_um)
 
 
-def make_augment(section: AugmentSection, dimensions: int) -> Augment:
-    """The augmentation for images of that many dimensions."""
-    return Augment2D(section) if dimensions == 2 else Augment3D(section)
+def _image_steps(section: AugmentSection, styles: StyleBank | None) -> list[Step]:
+    """What is drawn once for a whole image."""
+    steps: list[Step] = []
+    if section.restyle > 0 and styles is not None:
+        steps.append(partial(_random_style, styles=styles, alpha=section.restyle))
+    if section.remap > 0:
+        background, inversion = section.remap_background, section.remap_inversion
+        steps.append(partial(random_remap, share=section.remap, background=background, inversion=inversion))
+    return steps
+
+
+def _steps(section: AugmentSection) -> list[Step]:
+    """What is drawn for each patch, in the order of an image's way: the tissue, the magnet, optics, the detector."""
+    offered = (
+        (stain.random_stain, section.stain),
+        (mri.random_bias_field, section.bias_field),
+        (mri.random_ghosting, section.ghosting),
+        (intensity.random_blur, section.blur_px),
+        (intensity.random_low_resolution, section.low_resolution),
+        (intensity.random_gamma, section.gamma),
+        (intensity.random_brightness, section.brightness),
+        (intensity.random_contrast, section.contrast),
+        (intensity.random_noise, section.noise),
+    )
+    return [partial(step, strength=strength) for step, strength in offered if strength > 0]
+
+
+def _random_style(image: Floats, random: np.random.Generator, *, styles: StyleBank, alpha: float) -> Floats:
+    return restyle(image, styles.draw(random), alpha)
+
+
+def _own_limits(image: Floats) -> Limits:
+    flat = image.reshape(len(image), -1)
+    return Limits(flat.min(axis=1), flat.max(axis=1))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,22 +13,25 @@ from configs.schema import NormaliseSection
 Array = NDArray[Any]
 
 
+@dataclass(frozen=True)
 class Normalise:
-    """A shift and a scale for each channel: (value - centre) / width, applied to any part of the image it was made for.
+    """A shift and a scale for each channel: (clipped value - centre) / width, for any part of the image it was made for.
 
     Args:
         centre: (C,) in the image's own units.
         width: (C,) in the image's own units, never 0.
+        limits: what values are clipped to, in the image's own units; None leaves them as they are.
     """
 
-    def __init__(self, centre: NDArray[np.float64], width: NDArray[np.float64]) -> None:
-        self.centre = centre
-        self.width = width
+    centre: NDArray[np.float64]
+    width: NDArray[np.float64]
+    limits: tuple[float, float] | None = None
 
     def __call__(self, pixels: Array) -> NDArray[np.float32]:
         """Normalised (C, *S), float32."""
         axes = (-1, *(1,) * (pixels.ndim - 1))
-        scaled = (pixels - self.centre.reshape(axes)) / self.width.reshape(axes)
+        values = pixels if self.limits is None else np.clip(pixels.astype(np.float64), *self.limits)
+        scaled = (values - self.centre.reshape(axes)) / self.width.reshape(axes)
         return scaled.astype(np.float32)
 
 
@@ -35,12 +39,19 @@ def fit(section: NormaliseSection, channels: int, blocks: Iterable[Array]) -> No
     """The normalisation of one image, which is read once, block by block (C, *S), where the method needs it.
 
     `range` maps lower .. upper to -1 .. 1. `zscore` takes each channel's own mean and standard deviation; a channel
-    that is constant becomes 0.
+    that is constant becomes 0. `ct` clips to lower .. upper and goes by the data set's mean and deviation, since
+    Hounsfield units mean the same in every image (Isensee et al. 2021, nnU-Net).
     """
     if section.method == "range":
-        centre = np.full(channels, (section.lower + section.upper) / 2)
-        return Normalise(centre, np.full(channels, (section.upper - section.lower) / 2))
+        return _fixed(channels, (section.lower + section.upper) / 2, (section.upper - section.lower) / 2)
+    if section.method == "ct" and section.mean is not None and section.deviation is not None:
+        return _fixed(channels, section.mean, section.deviation, (section.lower, section.upper))
     return Normalise(*_mean_and_deviation(channels, blocks))
+
+
+def _fixed(channels: int, centre: float, width: float, limits: tuple[float, float] | None = None) -> Normalise:
+    """The same for every channel and image."""
+    return Normalise(np.full(channels, centre), np.full(channels, width), limits)
 
 
 def _mean_and_deviation(channels: int, blocks: Iterable[Array]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

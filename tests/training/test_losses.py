@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from configs import schema
-from training.losses import fit_reference, make_loss
+from training.losses import IGNORED, cross_entropy, fit_reference, make_loss
 from training.module import foreground_dice
 
 
@@ -34,3 +34,35 @@ def test_foreground_dice() -> None:
     logits = torch.tensor([[0.0, 1], [1, 0], [0, 2], [3, 0]])
     assert foreground_dice(logits, torch.tensor([1, 0, 0, 1])).item() == 0.5  # TP 1, FP 1, FN 1
     assert foreground_dice(logits[1:2], torch.tensor([0])).item() == 1
+
+
+def test_ignored_pixels_count_in_no_loss() -> None:
+    """Half of the pixels ignored: the loss of the other half alone, whatever is said about the first."""
+    loss = make_loss(schema.load(Path("configs/histology_unet.yaml")))
+    random = torch.Generator().manual_seed(0)
+    logits, reference = torch.randn(2, 2, 4, 8, generator=random), torch.randint(0, 2, (2, 4, 8), generator=random)
+    alone = loss(logits[..., :4], reference[..., :4])
+    reference[..., 4:] = IGNORED
+    assert loss(logits, reference).item() == pytest.approx(alone.item())
+    assert foreground_dice(logits, reference).item() == pytest.approx(
+        foreground_dice(logits[..., :4], reference[..., :4]).item()
+    )
+
+
+def test_windows_that_are_all_ignored_cost_nothing() -> None:
+    logits = torch.randn(3, 2, requires_grad=True)
+    loss = cross_entropy(logits, torch.full((3,), IGNORED))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_nothing_ignored_is_monais_dice_and_cross_entropy() -> None:
+    from monai.losses import DiceCELoss
+
+    random = torch.Generator().manual_seed(1)
+    logits, reference = torch.randn(2, 3, 5, 6, generator=random), torch.randint(0, 3, (2, 5, 6), generator=random)
+    loss = make_loss(schema.load(Path("configs/mri_unet.yaml")))
+    theirs = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+    assert loss(logits, reference).item() == pytest.approx(theirs(logits, reference[:, None]).item())

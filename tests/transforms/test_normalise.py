@@ -1,6 +1,9 @@
 """Normalisation: the same numbers however the image is cut into blocks."""
 
+import re
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,3 +38,26 @@ def test_constant_channel_becomes_zero() -> None:
     normalised = normalise.fit(NormaliseSection(), 2, [image])(image)
     assert not normalised[0].any()
     assert np.isfinite(normalised).all()
+
+
+CT = {"method": "ct", "lower": -100, "upper": 300, "mean": 100, "deviation": 50}
+
+
+def test_ct_clips_then_goes_by_the_data_sets_mean_and_deviation() -> None:
+    normalised = normalise.fit(NormaliseSection.model_validate(CT), 1, [])
+    assert normalised(np.array([[-1000, -100, 100, 150, 300, 3000]], np.int16)).tolist() == [[-4.0, -4.0, 0.0, 1.0, 4.0, 4.0]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": None}, "method ct needs mean and deviation of the clipped foreground; `overtile plan` measures both"),
+        ({"deviation": None}, "method ct needs mean and deviation of the clipped foreground; `overtile plan` measures both"),
+        ({"mean": 400}, "mean 400 is not within lower -100 .. upper 300; give that of the clipped values"),
+        ({"lower": 300}, "lower 300 is not below upper 300; give the range's two ends in order"),
+        ({"deviation": 0}, "Input should be greater than 0"),
+    ],
+)
+def test_ct_that_is_not_whole(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        NormaliseSection.model_validate({**CT, **change})
