@@ -28,7 +28,7 @@ class BrokenImage(DataError):
 
 
 class ImageTooLarge(DataError):
-    """More pixels than the limit; `limit` is that limit in pixels."""
+    """More pixels than the limit, or more bytes, or a longer side; `limit` is that limit."""
 
     def __init__(self, code: str, message: str, limit: int) -> None:
         super().__init__(code, message)

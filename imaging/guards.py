@@ -5,16 +5,35 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Guards:
-    """What opening a file may cost; the same code runs for all of them.
+    """What opening and reading a file may cost; the same code runs for all of them.
 
     Args:
-        isolated: a process of its own, with limits on memory and time, opens and reads the file.
+        isolated: a process of its own, under the limits below that start with `process_`, opens and reads the file.
         max_pixels: most pixels or voxels to take; None means each reader's own limit.
+        max_pages: most pages of a TIFF, those of its pyramids included.
+        max_volume_side: longest axis of a volume, voxels.
+        max_volume_bytes: most that a volume's voxels may take as stored; None means no limit beside the voxels' number.
+        max_gzip_ratio: most uncompressed bytes a compressed one may come to, once there are 16 MiB of them; None
+            means no limit. Masks come to a thousand, images that were measured stay under ten.
+        process_memory_bytes: address space of the reader's process; what it takes itself before a file is open is 0.2 GiB.
+        process_cpu_s: processor time for one opening or one read.
+        process_timeout_s: wall time for one opening or one read.
+        process_read_bytes: most pixels that are asked for at once; larger regions are asked for in parts.
     """
 
     isolated: bool
     max_pixels: int | None = None
+    max_pages: int = 65_536
+    max_volume_side: int = 32_767
+    max_volume_bytes: int | None = None
+    max_gzip_ratio: int | None = None
+    process_memory_bytes: int = 6 * 2**30
+    process_cpu_s: int = 120
+    process_timeout_s: float = 60.0
+    process_read_bytes: int = 64 * 2**20
 
 
 LOCAL = Guards(isolated=False)  # the user's own files, on the user's own machine
-UPLOAD = Guards(isolated=True)  # files that came over the network
+UPLOAD = Guards(  # files that came over the network
+    isolated=True, max_pages=4096, max_volume_side=4096, max_volume_bytes=2**31, max_gzip_ratio=200
+)

@@ -4,19 +4,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from imaging.dicom import open_dicom
+from imaging.dicom_files import is_dicom
 from imaging.errors import BrokenImage, DataError, UnsupportedFormat
 from imaging.guards import LOCAL, Guards
+from imaging.isolated import IsolatedSource
 from imaging.nifti import head_of, is_nifti
+from imaging.nrrd_header import is_nrrd
+from imaging.nrrd_volumes import NrrdSource
+from imaging.ome_zarr import OmeZarrSource, is_zarr
 from imaging.pictures import PNG_MAGIC, PictureSource
-from imaging.slides import SlideSource, vendor_of
+from imaging.slides import GENERIC, MIRAX, MIRAX_SUFFIX, SlideSource, vendor_of
 from imaging.source import ImageSource
-from imaging.tiff import TiffSource, is_rgb8, opened
+from imaging.tiff import TiffSource
+from imaging.tiff_check import check_tiff
+from imaging.tiff_ifds import TIFF_MAGICS
 from imaging.volumes import VolumeSource
 
-FORMATS = "PNG, JPEG, TIFF, slides that OpenSlide reads, NIfTI"
+FORMATS = "PNG, JPEG, TIFF, slides that OpenSlide reads, NIfTI, NRRD, DICOM, OME-Zarr"
 
+_DOUBLE_SUFFIXES = (".nii", ".ome")  # of .nii.gz, .ome.tif and .ome.zarr
 _JPEG_MAGIC = b"\xff\xd8\xff"
-_TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @dataclass(frozen=True)
@@ -33,26 +41,52 @@ def open_image(
     """The open image; leave it as a context manager.
 
     Args:
-        path: the file, of any name.
+        path: the file, of any name; or the folder of an OME-Zarr image or of one DICOM series.
         guards: how far the file is trusted. The readers' own limits are 2**29 pixels for what is held in memory, 10**11 for
             slides and tiled TIFF.
         labels: the file is a reference: stored values come as they are, a palette's indices for example.
-        spacing_um: the user's word for the distance between pixels, in S order; None takes the file's.
+        spacing_um: the user's word for the distance between pixels, in S order or one for all axes; None takes the file's.
 
     Raises:
         DataError: `file_missing` if there is no such file, `file_unreadable` if it may not be read.
         BrokenImage: `empty_file`, or what the reader finds broken.
         ImageTooLarge: by the header, before anything is decoded.
         UnsupportedFormat: `unsupported_format`, or a slide's maker whose format isn't read.
-        UnsuitableImage: a sound image with pixels or dimensions that aren't read.
+        UnsuitableImage: a sound image with pixels or dimensions that aren't read; `image_reader_crashed` where the file is
+            isolated and its process ended.
     """
-    source = _opened(path, guards, labels)
+    source = IsolatedSource(path, guards, labels=labels) if guards.isolated else _opened(path, guards, labels)
     if spacing_um is not None:
-        source.give_spacing(spacing_um)
+        _give_spacing(source, spacing_um)
     return source
 
 
+def _give_spacing(source: ImageSource, spacing_um: tuple[float, ...]) -> None:
+    try:
+        source.give_spacing(spacing_um)
+    except DataError:
+        source.close()
+        raise
+
+
+def is_image_folder(path: Path) -> bool:
+    """Whether a folder is an image itself: an OME-Zarr, or nothing but DICOM files."""
+    if not path.is_dir():
+        return False
+    entries = [entry for entry in path.iterdir() if entry.name[0] != "."]
+    return is_zarr(path) or (bool(entries) and all(entry.is_file() and is_dicom(_head(entry)) for entry in entries))
+
+
+def stem_of(path: Path) -> str:
+    """The name up to the suffix; .nii.gz, .ome.tif and the like are one suffix."""
+    return next((path.stem.removesuffix(suffix) for suffix in _DOUBLE_SUFFIXES if path.stem.endswith(suffix)), path.stem)
+
+
 def _opened(path: Path, guards: Guards, labels: bool) -> ImageSource:
+    if path.is_dir() and is_zarr(path):
+        return OmeZarrSource(path, guards.max_pixels, read_labels=labels)
+    if path.is_dir():
+        return open_dicom(path, guards, read_labels=labels)
     head = _head(path)
     for reader in _READERS:
         if reader.matches(head):
@@ -74,26 +108,30 @@ def _head(path: Path) -> bytes:
 
 
 def _picture(path: Path, guards: Guards, labels: bool) -> ImageSource:
+    if path.suffix.lower() == MIRAX_SUFFIX and vendor_of(path) == MIRAX:
+        raise UnsupportedFormat(
+            "slide_vendor_not_supported", "the JPEG is the cover of a MIRAX slide in a folder; export the slide as one TIFF"
+        )
     return PictureSource(path, guards.max_pixels, read_labels=labels)
 
 
 def _volume(path: Path, guards: Guards, labels: bool) -> ImageSource:
-    return VolumeSource(path, guards.max_pixels)
+    return VolumeSource(path, guards)
 
 
 def _tiff_or_slide(path: Path, guards: Guards, labels: bool) -> ImageSource:
-    """OpenSlide for its makers' formats; a plain TIFF only if that loses nothing: it cuts everything to RGB of 8 bits."""
-    with opened(path) as tiff:  # before OpenSlide, which ends the process on some broken tile sizes
-        suits_openslide = is_rgb8(tiff) and not labels
-    vendor = vendor_of(path)
-    if vendor is None or (vendor == "generic-tiff" and not suits_openslide):
-        return TiffSource(path, guards.max_pixels, read_labels=labels)
-    return SlideSource(path, guards.max_pixels)
+    """OpenSlide for its makers' formats; it cuts everything to RGB of 8 bits, so that labels never go through it."""
+    tiff = check_tiff(path, guards.max_pages)
+    if labels or vendor_of(path) in (None, GENERIC):
+        return TiffSource(tiff, guards.max_pixels, read_labels=labels)
+    return SlideSource(tiff, guards.max_pixels)
 
 
 _READERS = (  # one line a format
+    _Reader(is_dicom, lambda path, guards, labels: open_dicom(path, guards, read_labels=labels)),
     _Reader(lambda head: head.startswith(PNG_MAGIC), _picture),
     _Reader(lambda head: head.startswith(_JPEG_MAGIC), _picture),
-    _Reader(lambda head: head.startswith(_TIFF_MAGICS), _tiff_or_slide),
+    _Reader(lambda head: head.startswith(TIFF_MAGICS), _tiff_or_slide),
     _Reader(is_nifti, _volume),
+    _Reader(is_nrrd, lambda path, guards, labels: NrrdSource(path, guards)),
 )

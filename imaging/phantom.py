@@ -12,12 +12,19 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from tifffile import TiffWriter
 
+from configs.schema import ClassSection
 from imaging.source import Geometry
 from imaging.writers import open_writer
 
 Labels = NDArray[np.uint8]
 
-COLOURS = ("#000000", "#e6194b", "#3cb44b", "#4363d8", "#f58231")
+CLASSES = (
+    ClassSection(name="background", colour="#000000"),
+    ClassSection(name="first", colour="#e6194b"),
+    ClassSection(name="second", colour="#3cb44b"),
+    ClassSection(name="third", colour="#4363d8"),
+    ClassSection(name="fourth", colour="#f58231"),
+)
 
 _STROMA = (232.0, 180.0, 205.0)  # eosin's pink
 _NUCLEUS = (110.0, 70.0, 150.0)  # haematoxylin's purple
@@ -161,7 +168,7 @@ def _folders(folder: Path, cases: int, suffix: str) -> list[tuple[str, str]]:
 
 
 def _write_mask(path: Path, mask: Labels, geometry: Geometry) -> None:
-    with open_writer(path, geometry, format="png" if mask.ndim == 2 else "nifti", colours=COLOURS) as writer:
+    with open_writer(path, geometry, format="png" if mask.ndim == 2 else "nifti", classes=CLASSES) as writer:
         writer.write(0, mask)
 
 

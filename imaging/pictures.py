@@ -1,11 +1,13 @@
-"""PNG and JPEG pictures -> (C, H, W), through Pillow; decoded once and held."""
+"""PNG and JPEG pictures -> (C, H, W), through Pillow, and PNG of 16 bits through libpng; decoded once and held."""
 
 import struct
 import zlib
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from imagecodecs import png_decode
 from numpy.typing import NDArray
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -18,17 +20,18 @@ from imaging.source import Geometry, ImageSource, MaskFormat, Region
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAX_PICTURE_PIXELS = 2**29
 
-_CHANNELS = {"1": 1, "L": 1, "I;16": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3}
+_CHANNELS = {"1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3}
+_DEEP_CHANNELS = {"I;16B": 1, "LA;16B": 1, "RGB;16B": 3, "RGBA;16B": 3}  # of 16 bits, which Pillow would cut to 8
 # Pillow stretches grey of 2 and 4 bits to 0..255; labels are what they were before.
 _STRETCH = {"L;2": 85, "L;4": 17}
 _PILLOW_ERRORS = (  # what its two plugins were seen to raise on broken files
     OSError, EOFError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError,
-    struct.error, zlib.error,
+    RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
 
 
 class PictureSource(ImageSource):
-    """A PNG or JPEG as uint8 (1, H, W) or (3, H, W); grey PNGs of 16 bits as uint16.
+    """A PNG or JPEG as uint8 (1, H, W) or (3, H, W); PNGs of 16 bits as uint16.
 
     Transparent pixels are laid on white. Neither the density (it is for print) nor EXIF's orientation is applied: a mask
     lies on the pixels as they are stored.
@@ -39,9 +42,9 @@ class PictureSource(ImageSource):
         read_labels: a palette PNG gives its palette's indices (1, H, W), and grey of few bits its own values.
 
     Raises:
-        BrokenImage: the header can't be read.
-        ImageTooLarge: the header says more than `max_pixels`.
-        UnsuitableImage: neither grey, RGB nor palette (CMYK for example), or colour of 16 bits.
+        BrokenImage: `picture_broken` if the header, or at a read the pixels, can't be decoded.
+        ImageTooLarge: `image_too_large` if the header says more than `max_pixels`.
+        UnsuitableImage: `pixel_format_not_supported` if it is neither grey, RGB nor palette (CMYK for example).
     """
 
     mask_format: ClassVar[MaskFormat] = "png"
@@ -53,11 +56,18 @@ class PictureSource(ImageSource):
         with _header(path) as image:
             _check_size(image, MAX_PICTURE_PIXELS if max_pixels is None else max_pixels)
             _check_mode(image)
-            channels = 1 if read_labels and image.mode == "P" else _CHANNELS[image.mode]
-            dtype = np.dtype(np.uint16 if image.mode == "I;16" else np.uint8)
-            super().__init__(Geometry((image.height, image.width)), channels, dtype)
+            deep = _DEEP_CHANNELS.get(_raw_mode(image))
+            channels = deep or (1 if read_labels and image.mode == "P" else _CHANNELS[image.mode])
+            super().__init__(Geometry((image.height, image.width)), channels, np.dtype(np.uint16 if deep else np.uint8))
+
+    @property
+    def held_bytes(self) -> int:
+        """The decoded picture."""
+        return prod(self.shape) * self.channels * self.dtype.itemsize
 
     def _read(self, region: Region, level: int) -> NDArray[Any]:
+        if self._pixels is None and self.dtype == np.uint16:
+            self._pixels = _deep_pixels(self._path)
         if self._pixels is None:
             with _header(self._path) as image:
                 self._pixels = _decoded(image, self._read_labels)
@@ -89,15 +99,10 @@ def _check_size(image: ImageFile, limit: int) -> None:
 
 
 def _check_mode(image: ImageFile) -> None:
-    if image.mode not in _CHANNELS:
+    if image.mode not in _CHANNELS and _raw_mode(image) not in _DEEP_CHANNELS:
         raise UnsuitableImage(
             "pixel_format_not_supported",
             "the picture is neither grey, RGB nor palette; convert it to RGB",
-        )
-    if ";16" in _raw_mode(image) and image.mode != "I;16":
-        raise UnsuitableImage(
-            "pixel_format_not_supported",
-            "the picture has 16 bits a channel in colour, which PNG is read with for grey only; save it as TIFF",
         )
 
 
@@ -116,6 +121,19 @@ def _decoded(image: ImageFile, read_labels: bool) -> NDArray[Any]:
         array = array.astype(np.uint8)
     if array.ndim == 2:
         return array[None] // step if step > 1 else array[None]  # (1, H, W)
+    return _opaque(array)
+
+
+def _deep_pixels(path: Path) -> NDArray[Any]:
+    try:
+        array = png_decode(path.read_bytes())
+    except _PILLOW_ERRORS as error:
+        raise BrokenImage("picture_broken", "the picture's pixels can't be decoded; export the picture again") from error
+    return array[None] if array.ndim == 2 else _opaque(array)
+
+
+def _opaque(array: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, C with or without alpha) -> (C, H, W)."""
     array = np.moveaxis(array, -1, 0)  # (C, H, W)
     return array if array.shape[0] == 3 else over_white(array[:-1], array[-1])
 

@@ -6,44 +6,70 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from openslide import PROPERTY_NAME_MPP_X, PROPERTY_NAME_MPP_Y, OpenSlide, OpenSlideError
+from openslide import (
+    PROPERTY_NAME_BOUNDS_X,
+    PROPERTY_NAME_BOUNDS_Y,
+    PROPERTY_NAME_MPP_X,
+    PROPERTY_NAME_MPP_Y,
+    OpenSlide,
+    OpenSlideCache,
+    OpenSlideError,
+)
 
-from imaging.errors import BrokenImage, ImageTooLarge, UnsupportedFormat
+from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.pixels import over_white
 from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
+from imaging.tiff_check import MAX_SLIDE_PIXELS, CheckedTiff
+from imaging.tiff_series import check_pyramid
 
-VENDORS = ("aperio", "generic-tiff", "hamamatsu", "leica", "philips", "ventana")  # each a single file
-MAX_SLIDE_PIXELS = 10**11
+VENDORS = ("aperio", "hamamatsu", "leica", "philips", "ventana")  # each of them one TIFF
+MIRAX, MIRAX_SUFFIX = "mirax", ".mrxs"  # a folder of files beside a JPEG; only its name tells it from a picture
+GENERIC = "generic-tiff"  # a tiled TIFF of no maker: tifffile reads it without a loss, and faster
+
+_CACHE_BYTES = 32 * 2**20
 
 
 class SlideSource(ImageSource):
-    """A slide as uint8 RGB with its pyramid's levels; what was not scanned is white.
+    """A slide as uint8 RGB with its pyramid's levels; what was not scanned is white. Labels and overviews aren't read.
 
     Where a level isn't level 0 divided by a whole number, OpenSlide interpolates within its pixels, so that two regions of
     it may differ by a little where they overlap; level 0 is exact.
 
     Args:
-        path: the file.
+        tiff: the file, checked; OpenSlide ends the process on some that aren't.
         max_pixels: most pixels to take at level 0; None means 10**11.
 
     Raises:
         BrokenImage: `slide_broken`; at a read `tile_unreadable`, after which other regions can still be read.
-        ImageTooLarge: `image_too_large`, before any pixel is decoded.
+        ImageTooLarge: `slide_too_large`, before any pixel is decoded.
         UnsupportedFormat: `slide_vendor_not_supported`.
+        UnsuitableImage: `pixel_format_not_supported` for what OpenSlide would cut to RGB of 8 bits, `pyramid_not_supported`.
     """
 
     mask_format: ClassVar[MaskFormat] = "tiff"
 
-    def __init__(self, path: Path, max_pixels: int | None = None) -> None:
-        self._path = path
-        self._slide = _opened(path)
+    def __init__(self, tiff: CheckedTiff, max_pixels: int | None = None) -> None:
+        if not tiff.largest.is_rgb8:
+            raise UnsuitableImage(
+                "pixel_format_not_supported",
+                "the slide's pixels aren't RGB of 8 bits, which is what slides of its maker are read with; save it as OME-TIFF",
+            )
+        self._path = tiff.path
+        self._slide = _opened(tiff.path)
         try:
             _check_size(self._slide, MAX_SLIDE_PIXELS if max_pixels is None else max_pixels)
-        except ImageTooLarge:
+            check_pyramid([(rows, columns) for columns, rows in self._slide.level_dimensions])
+        except DataError:
             self._slide.close()
             raise
         levels = _levels(self._slide)
-        super().__init__(Geometry(levels[0].shape, levels[0].spacing_um), 3, np.dtype(np.uint8), levels)
+        geometry = Geometry(levels[0].shape, levels[0].spacing_um, origin_px=_origin(self._slide))
+        super().__init__(geometry, 3, np.dtype(np.uint8), levels)
+
+    @property
+    def held_bytes(self) -> int:
+        """OpenSlide's cache of decoded tiles."""
+        return _CACHE_BYTES
 
     def _read(self, region: Region, level: int) -> NDArray[Any]:
         rows, columns = region
@@ -76,16 +102,18 @@ def _opened(path: Path) -> OpenSlide:
             f"the slide's format isn't read; allowed are {', '.join(VENDORS)}: export it as a pyramidal TIFF",
         )
     try:
-        return OpenSlide(path)
+        slide = OpenSlide(path)
     except (OpenSlideError, OSError) as error:
         raise BrokenImage("slide_broken", "the slide's structure can't be read; scan or export it again") from error
+    slide.set_cache(OpenSlideCache(_CACHE_BYTES))
+    return slide
 
 
 def _check_size(slide: OpenSlide, limit: int) -> None:
     width, height = slide.dimensions
     if width * height > limit:
         raise ImageTooLarge(
-            "image_too_large",
+            "slide_too_large",
             f"the slide has {width * height} pixels, at most {limit} are allowed; cut out the part that matters",
             limit,
         )
@@ -106,3 +134,11 @@ def _spacing(slide: OpenSlide) -> tuple[float, float] | None:
     except (KeyError, ValueError):
         return None
     return spacing if all(isfinite(value) and value > 0 for value in spacing) else None
+
+
+def _origin(slide: OpenSlide) -> tuple[int, int] | None:
+    """Where the scanned part begins (y, x): QuPath cuts a slide to it and counts from there."""
+    try:
+        return int(slide.properties[PROPERTY_NAME_BOUNDS_Y]), int(slide.properties[PROPERTY_NAME_BOUNDS_X])
+    except (KeyError, ValueError):
+        return None

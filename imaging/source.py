@@ -58,6 +58,7 @@ class ImageSource(ABC):
         self.channels = channels
         self.dtype = dtype
         self.levels = levels or (Level(geometry.shape, geometry.spacing_um),)
+        self.warnings: tuple[str, ...] = ()  # stable codes of what was read all the same, by a rule that is written down
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,14 +76,20 @@ class ImageSource(ABC):
         return 0
 
     def give_spacing(self, spacing_um: tuple[float, ...]) -> None:
-        """Takes the user's word for the spacing at level 0, in S order, in place of what the file says or leaves out.
+        """Takes the user's word for the spacing at level 0, in place of what the file says or leaves out.
+
+        Args:
+            spacing_um: in S order, or one number for every axis.
 
         Raises:
             UnsuitableImage: `spacing_invalid`: not one number above 0 an axis, or the file says where it lies in the patient.
         """
+        if len(spacing_um) == 1:
+            spacing_um *= len(self.shape)
         if len(spacing_um) != len(self.shape) or not all(isfinite(value) and value > 0 for value in spacing_um):
             raise UnsuitableImage(
-                "spacing_invalid", f"the spacing given is {spacing_um}; give {len(self.shape)} numbers above 0, micrometres"
+                "spacing_invalid",
+                f"the spacing given is {spacing_um}; give {len(self.shape)} numbers above 0, or one for all, in micrometres",
             )
         if self.geometry.affine is not None:
             raise UnsuitableImage(

@@ -5,7 +5,7 @@ from math import isfinite
 
 from tifffile import TiffFile, TiffPage
 
-Spacing = tuple[float, float]
+Spacing = tuple[float, ...]
 
 _UM_PER_UNIT = {
     "nm": 0.001, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4,
@@ -17,17 +17,23 @@ _COARSEST_TAG_UM = 100.0
 _OME_HEAD = 2**16  # characters: the sizes stand in the first element; no XML is parsed
 
 
-def spacing_um(tiff: TiffFile) -> Spacing | None:
-    """Level 0's spacing (y, x) in micrometres; None where the file doesn't say, or says what can't be."""
+def spacing_um(tiff: TiffFile, axes: str) -> Spacing | None:
+    """Level 0's spacing in micrometres, one an axis; None where the file doesn't say all of them, or says what can't be.
+
+    Args:
+        tiff: the open file.
+        axes: "YX", or "ZYX" for a Z stack.
+    """
     page = tiff.pages.first
-    found = _ome(tiff) if tiff.is_ome else _imagej(tiff, page) if tiff.is_imagej else _tags(page)
+    found = _ome(tiff, axes) if tiff.is_ome else _imagej(tiff, page, axes) if tiff.is_imagej else _tags(page, axes)
     return found if found and all(isfinite(value) and value > 0 for value in found) else None
 
 
-def _ome(tiff: TiffFile) -> Spacing | None:
+def _ome(tiff: TiffFile, axes: str) -> Spacing | None:
     text = (tiff.ome_metadata or "")[:_OME_HEAD]
-    sizes = [_ome_size(text, axis) for axis in "YX"]
-    return None if sizes[0] is None or sizes[1] is None else (sizes[0], sizes[1])
+    sizes = [_ome_size(text, axis) for axis in axes]
+    known = tuple(size for size in sizes if size is not None)
+    return known if len(known) == len(axes) else None
 
 
 def _ome_size(text: str, axis: str) -> float | None:
@@ -37,15 +43,19 @@ def _ome_size(text: str, axis: str) -> float | None:
     return float(size.group(1)) * scale if size and scale else None
 
 
-def _imagej(tiff: TiffFile, page: TiffPage) -> Spacing | None:
-    scale = _UM_PER_UNIT.get(str((tiff.imagej_metadata or {}).get("unit", "")).lower())
+def _imagej(tiff: TiffFile, page: TiffPage, axes: str) -> Spacing | None:
+    metadata = tiff.imagej_metadata or {}
+    scale = _UM_PER_UNIT.get(str(metadata.get("unit", "")).lower())
     x, y = page.resolution
-    return (scale / y, scale / x) if scale and x > 0 and y > 0 else None
+    if not scale or x <= 0 or y <= 0:
+        return None
+    depth = (float(metadata.get("spacing", 0)) * scale,) if axes == "ZYX" else ()  # left out where nobody set it
+    return (*depth, scale / y, scale / x)
 
 
-def _tags(page: TiffPage) -> Spacing | None:
+def _tags(page: TiffPage, axes: str) -> Spacing | None:
     scale = _UM_PER_TAG_UNIT.get(int(page.resolutionunit))
     x, y = page.resolution
-    if scale is None or x <= 0 or y <= 0 or (scale == _UM_PER_TAG_UNIT[2] and x in _PRINT_DPI):
+    if axes != "YX" or scale is None or x <= 0 or y <= 0 or (scale == _UM_PER_TAG_UNIT[2] and x in _PRINT_DPI):
         return None
     return (scale / y, scale / x) if max(scale / y, scale / x) <= _COARSEST_TAG_UM else None

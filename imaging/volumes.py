@@ -1,5 +1,6 @@
 """NIfTI volumes -> (1, D, H, W), whatever their orientation in the file; the voxels are read once and held."""
 
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,7 +9,8 @@ from nibabel import affines, orientations
 from numpy.typing import NDArray
 
 from imaging.errors import UnsuitableImage
-from imaging.nifti import GZIP_MAGIC, MAX_VOXELS, NiftiHeader, body, check_size, checked_header, head_of
+from imaging.guards import LOCAL, Guards
+from imaging.nifti import NiftiHeader, checked_header, voxels
 from imaging.source import Geometry, ImageSource, MaskFormat, Region
 
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's form of an orientation: (axis, direction) for each axis
@@ -36,35 +38,63 @@ def to_file(array: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
 class VolumeSource(ImageSource):
     """A NIfTI-1 or NIfTI-2 volume, plain or gzip, with S = (superior, anterior, right).
 
-    Scaled voxels and all real types come as float32, unscaled integers as they are. `geometry.affine` is the file's own, in mm.
+    Scaled voxels and all real types come as float32, unscaled integers as they are. `geometry.affine` is the file's own, in
+    mm. `warnings` are the header's, and after the first read `constant_image` where all voxels are equal.
 
     Args:
         path: the file.
-        max_pixels: most voxels to take; None means 2**29.
+        guards: `max_pixels`, where it is None, is 2**29 voxels.
 
     Raises:
-        BrokenImage: `nifti_bad_dims`, `nifti_bad_offset`, `nifti_header_inconsistent`, `nifti_size_mismatch`,
-            `gzip_corrupt`; the last two for a gzip at the first read.
-        ImageTooLarge: `volume_too_large`, by the header, before anything is loaded.
-        UnsuitableImage: `dimension_not_supported`, `dtype_not_supported`, `affine_invalid`, `bad_scaling`; at the first
-            read `non_finite_voxels`.
+        BrokenImage: `nifti_truncated_header`, `nifti_bad_dims`, `nifti_header_inconsistent`, `nifti_bad_offset`,
+            `nifti_bad_extension`, `nifti_size_mismatch`, `gzip_corrupt`; at the first read of a gzip the last two, and
+            `gzip_trailing_data`.
+        ImageTooLarge: `volume_too_large`, by the header, before anything is loaded; at the first read
+            `decompressed_too_large`.
+        UnsupportedFormat: `unsupported_format`.
+        UnsuitableImage: `dimension_not_supported`, `dtype_not_supported`, `bad_scaling`, `affine_invalid`,
+            `affine_sheared`; at the first read `non_finite_voxels`, and `value_range` for integers of 64 bits.
     """
 
     mask_format: ClassVar[MaskFormat] = "nifti"
 
-    def __init__(self, path: Path, max_pixels: int | None = None) -> None:
+    def __init__(self, path: Path, guards: Guards = LOCAL) -> None:
         self._path = path
+        self._guards = guards
         self._voxels: NDArray[Any] | None = None
-        self._header = checked_header(head_of(path), MAX_VOXELS if max_pixels is None else max_pixels)
-        with path.open("rb") as file:
-            if file.read(2) != GZIP_MAGIC:
-                check_size(path, self._header)
+        self._header = checked_header(path, guards)
         super().__init__(_geometry(self._header), 1, _dtype_inside(self._header))
+        self.warnings = self._header.warnings
+
+    @property
+    def held_bytes(self) -> int:
+        """All voxels, once one was read."""
+        return prod(self.shape) * self.dtype.itemsize
 
     def _read(self, region: Region, level: int) -> NDArray[Any]:
         if self._voxels is None:
-            self._voxels = _loaded(self._path, self._header, self.dtype)
+            self._voxels = self._loaded()
         return self._voxels[region][None].copy()
+
+    def _loaded(self) -> NDArray[Any]:
+        """(D, H, W), filled as the voxels come."""
+        inside = np.empty(self.shape, self.dtype)
+        place = to_file(inside, self._header.affine)  # (x, y, z), a view
+        not_finite, is_constant, first = 0, True, None
+        for planes, stored in voxels(self._path, self._header, self._guards):
+            values = _scaled(stored, self._header, self.dtype)
+            place[..., planes] = values
+            not_finite += values.size - int(np.isfinite(values).sum())
+            first = values.flat[0] if first is None else first
+            is_constant = is_constant and bool((values == first).all())
+        if not_finite:
+            raise UnsuitableImage(
+                "non_finite_voxels",
+                f"{not_finite} voxels are NaN, infinite or too large for float32; replace them with numbers",
+            )
+        if is_constant and "constant_image" not in self.warnings:
+            self.warnings += ("constant_image",)
+        return inside
 
     def close(self) -> None:
         """Lets go of the voxels."""
@@ -92,19 +122,27 @@ def _dtype_inside(header: NiftiHeader) -> np.dtype[Any]:
     return np.dtype(np.float32) if real else header.dtype.newbyteorder("=")
 
 
-def _loaded(path: Path, header: NiftiHeader, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """(D, H, W); scaled slab by slab, so that no copy of the volume in float64 is made."""
-    stored = body(path, header)
-    voxels = np.empty(header.shape, dtype, order="F")  # (x, y, z)
-    finite = 0
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 is counted
-        for index in range(header.shape[2]):
-            slab = stored[..., index]
-            voxels[..., index] = slab * header.slope + header.inter if _is_scaled(header) else slab
-            finite += int(np.isfinite(voxels[..., index]).sum())
-    if finite < voxels.size:
+def _scaled(stored: NDArray[Any], header: NiftiHeader, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """(x, y, n); what overflows float32 is infinite, and counted by who asks."""
+    if stored.dtype.kind in "iu" and stored.dtype.itemsize == 8:
+        check_range(stored)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = stored * header.slope + header.inter if _is_scaled(header) else stored
+        return values.astype(dtype, copy=False)
+
+
+def check_range(stored: NDArray[Any]) -> None:
+    """Refuses integers of 64 bits that change in float32, in which networks compute: it holds all up to 2**24 and few beyond.
+
+    Raises:
+        UnsuitableImage: `value_range`.
+    """
+    real = stored.astype(np.float32)
+    end = float(np.iinfo(stored.dtype).max)  # rounded up to the power of two
+    exact = (real < end) & (np.where(real < end, real, 0).astype(stored.dtype) == stored)
+    if not exact.all():
         raise UnsuitableImage(
-            "non_finite_voxels",
-            f"{voxels.size - finite} voxels are NaN, infinite or too large for float32; replace them with numbers",
+            "value_range",
+            f"{int((~exact).sum())} voxels hold integers too large for float32 to hold exactly; convert the volume to a "
+            "type of at most 32 bits",
         )
-    return np.ascontiguousarray(to_inside(voxels, header.affine))  # (D, H, W)

@@ -1,135 +1,233 @@
-"""Masks -> files in the image's own geometry, band by band; a file appears only when it is complete."""
+"""Masks and probabilities -> files in the image's own geometry, band by band; a file appears only when it is complete."""
 
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-from uuid import uuid4
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.encoders import write_nifti, write_png, write_tiff
+from configs.schema import ClassSection
+from imaging.dicom_seg import write_dicom_seg
 from imaging.errors import UnsuitableImage
 from imaging.pictures import MAX_PICTURE_PIXELS
+from imaging.publish import check_target, publish
 from imaging.source import Geometry, MaskFormat
+from imaging.spool import Spool
+from imaging.write_geojson import write_geojson
+from imaging.write_nifti import write_nifti
+from imaging.write_ome_tiff import write_ome_tiff
+from imaging.write_ome_zarr import write_ome_zarr
+from imaging.write_png import write_png
 
-Labels = NDArray[np.uint8]
+ProbabilityType = Literal["uint8", "float16"]
+
+_ROUNDING = 1e-3  # how far beyond 0 and 1 averaged probabilities may lie
 
 
 @dataclass(frozen=True)
 class _Format:
+    """`suits` says which images; `probabilities` says as what they can be stored."""
+
     suffix: str
     suits: Callable[[Geometry], bool]
-    encode: Callable[[Path, Labels, Geometry, Sequence[str]], None]
+    encode: Callable[[Path, Spool, Geometry, Sequence[ClassSection]], None]
+    probabilities: tuple[ProbabilityType, ...] = ()
+    is_folder: bool = False
 
 
-_FORMATS: dict[MaskFormat, _Format] = {
-    "png": _Format(".png", lambda lies: len(lies.shape) == 2 and prod(lies.shape) <= MAX_PICTURE_PIXELS, write_png),
-    "tiff": _Format(".tiff", lambda lies: len(lies.shape) == 2, write_tiff),
-    "nifti": _Format(".nii.gz", lambda lies: len(lies.shape) == 3, write_nifti),
+def _is_flat(geometry: Geometry) -> bool:
+    return len(geometry.shape) == 2
+
+
+def _is_volume(geometry: Geometry) -> bool:
+    return len(geometry.shape) == 3
+
+
+def _is_picture(geometry: Geometry) -> bool:
+    return _is_flat(geometry) and prod(geometry.shape) <= MAX_PICTURE_PIXELS
+
+
+def _is_image(geometry: Geometry) -> bool:
+    return _is_flat(geometry) or _is_volume(geometry)
+
+
+def _write_dicom_seg(path: Path, labels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
+    """DICOM's writer takes the whole volume."""
+    write_dicom_seg(path, labels.read((slice(None),) * len(labels.shape)), geometry, classes)
+
+
+_FORMATS: Mapping[MaskFormat, _Format] = {
+    "png": _Format(".png", _is_picture, write_png),
+    "tiff": _Format(".tiff", _is_image, write_ome_tiff, ("uint8",)),  # OME knows no float16
+    "nifti": _Format(".nii.gz", _is_volume, write_nifti, ("uint8",)),  # nor does NIfTI
+    "ome-zarr": _Format(".ome.zarr", _is_image, write_ome_zarr, ("uint8", "float16"), is_folder=True),
+    "dicom-seg": _Format(".dcm", lambda lies: bool(lies.files), _write_dicom_seg),
+    "geojson": _Format(".geojson", _is_flat, write_geojson),
 }
 
 
 def suffix_of(format: MaskFormat) -> str:
-    """How a mask's file name ends: .png, .tiff or .nii.gz."""
+    """How the name of a mask in that format ends: .png, .tiff, .nii.gz, .ome.zarr, .geojson or .dcm."""
     return _FORMATS[format].suffix
 
 
-class MaskWriter:
-    """Takes a mask's rows in order and writes the file when it is left; made by `open_writer`.
+def is_folder(format: MaskFormat) -> bool:
+    """Whether a mask in that format is a folder rather than a file."""
+    return _FORMATS[format].is_folder
 
-    Leaving it by an exception leaves nothing behind. While it is open, the labels lie in a file without a name beside the
-    target, so that memory stays bounded and a killed process leaves nothing either.
+
+@dataclass(frozen=True)
+class _Target:
+    """What is to be made, and where."""
+
+    path: Path
+    geometry: Geometry
+    classes: tuple[ClassSection, ...]
+    format: _Format
+
+    def make(self, spool: Spool, path: Path) -> None:
+        self.format.encode(path, spool, self.geometry, self.classes)
+
+
+class _BandWriter(ABC):
+    """Takes rows in order and makes the file when it is left, all of it or none.
+
+    While it is open, the rows lie in a file without a name beside the target, so that memory stays bounded and a killed
+    process leaves nothing behind.
     """
 
-    def __init__(self, path: Path, geometry: Geometry, kind: _Format, colours: Sequence[str]) -> None:
-        self._path = path
-        self._geometry = geometry
-        self._kind = kind
-        self._colours = tuple(colours)
-        self._next_row = 0
-        self._scratch = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  (closed by __exit__)
+    _takes: ClassVar[type[np.generic]]
 
-    def write(self, start: int, rows: Labels) -> None:
+    def __init__(self, target: _Target, leading: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._target = target
+        self._leading = leading
+        self._next_row = 0
+        self._spool = Spool(target.path.parent, (*leading, *target.geometry.shape), dtype, classes=bool(leading))
+
+    def write(self, start: int, rows: NDArray[Any]) -> None:
         """Takes the next rows.
 
         Args:
             start: their place on the first axis of S.
-            rows: (rows, *rest), uint8 labels.
+            rows: of a mask (rows, *rest), uint8 labels; of probabilities (K, rows, *rest), float32 from 0 to 1.
 
         Raises:
-            ValueError: rows that don't follow the last ones, or of a wrong shape or type.
+            ValueError: rows that don't follow the last ones, or of a wrong shape or type, or what they hold isn't allowed.
         """
-        size, *rest = self._geometry.shape
         if start != self._next_row:
             raise ValueError(f"rows from {start} came, rows from {self._next_row} are next; write them in order without gaps")
-        if rows.dtype != np.uint8 or rows.ndim != 1 + len(rest) or rows.shape[1:] != tuple(rest):
-            raise ValueError(f"rows {rows.shape} of {rows.dtype} came, (rows, {str(rest)[1:-1]}) of uint8 are allowed")
-        if start + len(rows) > size:
-            raise ValueError(f"rows {start} to {start + len(rows)} came, the mask ends at {size}; cut them")
-        self._scratch.write(rows.tobytes())
-        self._next_row = start + len(rows)
+        size, *rest = self._target.geometry.shape
+        axis = len(self._leading)
+        wanted = (*self._leading, *rows.shape[axis : axis + 1], *rest)
+        if rows.dtype != self._takes or rows.shape != wanted:
+            allowed = ", ".join(f"{each}" for each in (*self._leading, "rows", *rest))
+            came = f"rows {rows.shape} of {rows.dtype} came"
+            raise ValueError(f"{came}, ({allowed}) of {np.dtype(self._takes)} are allowed")
+        end = start + rows.shape[axis]
+        if end > size:
+            raise ValueError(f"rows {start} to {end} came, the image ends at {size}; cut them")
+        self._spool.append(self._stored(rows))
+        self._next_row = end
+
+    @abstractmethod
+    def _stored(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """The rows as the file holds them, checked."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with self._scratch:
+        with self._spool:
             if kind is None:
                 self._publish()
 
     def _publish(self) -> None:
-        if self._next_row != self._geometry.shape[0]:
-            raise ValueError(f"the writer was left after {self._next_row} of {self._geometry.shape[0]} rows; write all of them")
-        self._scratch.flush()
-        labels = np.memmap(self._scratch, np.uint8, "r", shape=self._geometry.shape)
-        # the suffix is the target's, because it says whether NIfTI is compressed
-        part = self._path.parent / f".{uuid4().hex}.part{self._path.suffix}"
-        try:
-            self._kind.encode(part, labels, self._geometry, self._colours)
-            _sync(part)
-            part.replace(self._path)
-            _sync(self._path.parent)
-        finally:
-            part.unlink(missing_ok=True)
+        rows = self._target.geometry.shape[0]
+        if self._next_row != rows:
+            raise ValueError(f"the writer was left after {self._next_row} of {rows} rows; write all of them")
+        publish(self._target.path, partial(self._target.make, self._spool))
 
 
-def open_writer(
-    path: Path,
-    geometry: Geometry,
-    *,
-    format: MaskFormat,
-    colours: Sequence[str],
-) -> MaskWriter:
+class MaskWriter(_BandWriter):
+    """Writes one mask; made by `open_writer`."""
+
+    _takes = np.uint8
+
+    def _stored(self, rows: NDArray[Any]) -> NDArray[Any]:
+        last = len(self._target.classes) - 1
+        if rows.max(initial=0) > last:
+            raise ValueError(f"label {rows.max()} came, labels 0 to {last} have a class")
+        return rows
+
+
+class ProbabilityWriter(_BandWriter):
+    """Writes one image's probabilities; made by `open_probability_writer`."""
+
+    _takes = np.float32
+
+    def _stored(self, rows: NDArray[Any]) -> NDArray[Any]:
+        if not (rows.min(initial=0) >= -_ROUNDING and rows.max(initial=0) <= 1 + _ROUNDING):  # neither holds for NaN
+            raise ValueError(f"probabilities from {rows.min()} to {rows.max()} came, 0 to 1 are allowed")
+        within = rows.clip(0, 1)
+        return np.rint(within * 255).astype(np.uint8) if self._spool.dtype == np.uint8 else within.astype(self._spool.dtype)
+
+
+def probability_formats(geometry: Geometry, dtype: ProbabilityType) -> tuple[MaskFormat, ...]:
+    """The formats that hold such an image's probabilities as that type."""
+    return tuple(name for name, each in _FORMATS.items() if dtype in each.probabilities and each.suits(geometry))
+
+
+def open_writer(path: Path, geometry: Geometry, *, format: MaskFormat, classes: Sequence[ClassSection]) -> MaskWriter:
     """A writer of one mask, a context manager.
 
     Args:
-        path: the file to make; one that is there is replaced at the end. For NIfTI the suffix .gz compresses.
-        geometry: the image's own; shape, spacing and affine go into the file as far as the format holds them.
-        format: "png" (a palette, values are labels), "tiff" (tiled, with a pyramid) or "nifti".
-        colours: "#rrggbb" of each label, shown by PNG viewers.
+        path: the file or folder to make; one that is there is replaced at the end. For NIfTI the suffix .gz compresses.
+        geometry: the image's own; shape, spacing, affine and origin go into the file as far as the format holds them.
+        format: "png" (a palette), "tiff" (pyramidal OME-TIFF), "nifti", "ome-zarr", "geojson" (for QuPath) or "dicom-seg".
+        classes: a label's class is the one at its place.
 
     Raises:
         UnsuitableImage: `format_not_suitable` if such an image can't have a mask of that format; names those that suit.
+        DataError: `out_not_replaceable` if a folder stands there that is no OME-Zarr.
     """
-    kind = _FORMATS[format]
-    if not kind.suits(geometry):
-        suitable = " or ".join(name for name, other in _FORMATS.items() if other.suits(geometry)) or "a 2D or 3D image"
+    _check_suits(geometry, format, {name for name, each in _FORMATS.items() if each.suits(geometry)}, "a mask")
+    check_target(path)
+    return MaskWriter(_Target(path, geometry, tuple(classes), _FORMATS[format]), (), np.dtype(np.uint8))
+
+
+def open_probability_writer(
+    path: Path, geometry: Geometry, *, format: MaskFormat, classes: Sequence[ClassSection], dtype: ProbabilityType
+) -> ProbabilityWriter:
+    """A writer of every class's probability at each pixel, a context manager.
+
+    Args:
+        path: the file or folder to make; one that is there is replaced at the end. For NIfTI the suffix .gz compresses.
+        geometry: the image's own; shape, spacing, affine and origin go into the file as far as the format holds them.
+        format: "tiff" (OME-TIFF, a channel a class), "ome-zarr" (the same) or "nifti" (classes are the fourth axis).
+        classes: K, in the order of the probabilities.
+        dtype: "uint8" holds 255 times the probability, rounded; "float16" holds itself.
+
+    Raises:
+        UnsuitableImage: `format_not_suitable` if the format can't hold this image's probabilities, or not of that type;
+            names those that can.
+        DataError: `out_not_replaceable` if a folder stands there that is no OME-Zarr.
+    """
+    _check_suits(geometry, format, set(probability_formats(geometry, dtype)), f"{dtype} probabilities")
+    check_target(path)
+    target = _Target(path, geometry, tuple(classes), _FORMATS[format])
+    return ProbabilityWriter(target, (len(classes),), np.dtype(dtype))
+
+
+def _check_suits(geometry: Geometry, format: MaskFormat, suiting: set[MaskFormat], what: str) -> None:
+    if format not in suiting:
+        named = " or ".join(name for name in _FORMATS if name in suiting) or "a 2D or 3D image"
         raise UnsuitableImage(
             "format_not_suitable",
-            f"a mask of the size {geometry.shape} can't be written as {format}; choose {suitable}",
+            f"{what} of the size {geometry.shape} can't be written as {format}; choose {named}",
         )
-    return MaskWriter(path, geometry, kind, colours)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

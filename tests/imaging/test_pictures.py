@@ -1,6 +1,7 @@
 import struct
 import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -103,13 +104,32 @@ def test_cmyk_is_refused(tmp_path):
     assert caught.value.code == "pixel_format_not_supported"
 
 
-def test_colour_of_16_bits_is_refused_rather_than_cut(tmp_path):
-    import imagecodecs
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ([[[1, 2, 65535], [300, 40000, 5]]], [[[1, 300]], [[2, 40000]], [[65535, 5]]]),
+        ([[[1, 2, 300, 65535], [1, 2, 300, 0]]], [[[1, 65535]], [[2, 65535]], [[300, 65535]]]),
+        ([[[300, 65535], [300, 0]]], [[[300, 65535]]]),
+    ],
+    ids=["colours", "colours and alpha", "grey and alpha"],
+)
+def test_16_bits_stay_16_bits(tmp_path, stored, shown):
+    (tmp_path / "p.png").write_bytes(imagecodecs.png_encode(np.array(stored, np.uint16)))
+    pixels = read_all(tmp_path / "p.png")
+    assert (pixels.dtype, pixels.tolist()) == (np.uint16, shown)
 
-    (tmp_path / "p.png").write_bytes(imagecodecs.png_encode(np.zeros((4, 4, 3), np.uint16)))
-    with pytest.raises(UnsuitableImage, match="16 bits a channel in colour") as caught:
-        open_image(tmp_path / "p.png")
-    assert caught.value.code == "pixel_format_not_supported"
+
+def test_a_cut_png_of_16_bits_is_broken(tmp_path):
+    content = imagecodecs.png_encode(np.arange(30000, dtype=np.uint16).reshape(100, 100, 3))
+    (tmp_path / "p.png").write_bytes(content[: len(content) // 2])
+    with open_image(tmp_path / "p.png") as source, pytest.raises(BrokenImage, match="can't be decoded") as caught:
+        source.read((slice(0, 1), slice(0, 1)))
+    assert caught.value.code == "picture_broken"
+
+
+def test_an_open_picture_holds_what_it_decodes_to(picture):
+    with open_image(picture[0]) as source:
+        assert source.held_bytes == 20 * 30 * 3
 
 
 def test_more_pixels_than_allowed_are_refused_by_the_header(picture):

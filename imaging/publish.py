@@ -1,0 +1,73 @@
+"""A finished file or folder -> its place, whole or not at all, and there to stay when the power fails."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+from imaging.errors import DataError
+from imaging.ome_zarr import is_zarr
+
+
+def check_target(path: Path) -> None:
+    """A file, or an OME-Zarr's folder, may be replaced; another folder may not.
+
+    Raises:
+        DataError: `out_not_replaceable`.
+    """
+    if path.is_dir() and not is_zarr(path):
+        raise DataError(
+            "out_not_replaceable",
+            "a folder that is no OME-Zarr stands where the mask would go; choose another name, or move the folder away",
+        )
+
+
+def publish(path: Path, make: Callable[[Path], None]) -> None:
+    """Has a file or folder made beside its place, and puts it there, in place of what is there, once it is on the disk.
+
+    Args:
+        path: the place.
+        make: gets another path with the same suffix, and makes it; when it raises, nothing is left of it.
+    """
+    part = path.parent / f".{uuid4().hex}.part{path.suffix}"
+    try:
+        make(part)
+        for made in [*part.rglob("*"), part]:
+            _sync(made)
+        _replace(part, path)
+        _sync(path.parent)
+    finally:
+        _remove(part)
+
+
+def _replace(part: Path, path: Path) -> None:
+    """A folder can't take another's place in one step: the old one is put aside, and back when the new one can't come."""
+    if not path.is_dir():
+        if part.is_dir():
+            path.unlink(missing_ok=True)
+        part.replace(path)
+        return
+    aside = path.parent / f".{uuid4().hex}.old"
+    path.rename(aside)
+    try:
+        part.rename(path)
+    except OSError:
+        aside.rename(path)
+        raise
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

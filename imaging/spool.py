@@ -1,0 +1,94 @@
+"""Rows that came band by band, on disk until the file is made of them; read back region by region, little in memory."""
+
+import tempfile
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK_BYTES = 8 * 2**20
+_SMALLEST_LEVEL = 1024  # a pyramid ends when its longer side isn't larger
+
+
+class Spool:
+    """An array (*S) or (K, *S) that grows along the first axis of S; a context manager.
+
+    The file has no name, so that a killed process leaves nothing behind.
+
+    Args:
+        folder: where the file lies; on the target's file system there is room for the target.
+        shape: of the whole.
+        dtype: of its elements.
+        classes: K stands first in the shape.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], *, classes: bool = False) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self._rows_axis = 1 if classes else 0
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by __exit__)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the whole."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def pyramid_steps(self) -> list[int]:
+        """The steps of a pyramid's levels along the last two axes: 1, 2, 4 and so on."""
+        steps = [1]
+        while max(self.shape[-2:]) > _SMALLEST_LEVEL * steps[-1]:
+            steps.append(2 * steps[-1])
+        return steps
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Takes the next rows: (rows, *rest) or (K, rows, *rest)."""
+        stored = np.ascontiguousarray(np.moveaxis(rows, self._rows_axis, 0))  # (rows, K, *rest)
+        self._file.write(stored.data)
+
+    def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
+        """A copy of a region of the whole; slices may have steps."""
+        region = tuple(slice(*axis.indices(size)) for axis, size in zip(region, self.shape, strict=True))
+        out = np.empty([len(range(axis.start, axis.stop, axis.step)) for axis in region], self.dtype)
+        rows, others = region[self._rows_axis], self._without_rows(region)
+        filled = 0
+        for mapped in self._blocks(rows):
+            picked = np.moveaxis(mapped[(slice(None, None, rows.step), *others)], 0, self._rows_axis)
+            place = slice(filled, filled + picked.shape[self._rows_axis])
+            out[(slice(None),) * self._rows_axis + (place,)] = picked
+            filled = place.stop
+        return out
+
+    def bands(self, size_bytes: int = _BLOCK_BYTES) -> Iterator[NDArray[Any]]:
+        """The whole in bands of rows of about that size."""
+        rows = max(1, size_bytes // self._row_bytes)
+        for start in range(0, self.shape[self._rows_axis], rows):
+            band = [slice(None)] * len(self.shape)
+            band[self._rows_axis] = slice(start, start + rows)
+            yield self.read(tuple(band))
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.size_bytes // self.shape[self._rows_axis]
+
+    def _without_rows(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return values[: self._rows_axis] + values[self._rows_axis + 1 :]
+
+    def _blocks(self, rows: slice) -> Iterator[NDArray[Any]]:
+        """The stored rows of a slice in mappings that live briefly: pages count as the process's memory while mapped."""
+        self._file.flush()
+        inner = self._without_rows(self.shape)
+        count = max(1, _BLOCK_BYTES // self._row_bytes // rows.step) * rows.step
+        for start in range(rows.start, rows.stop, count):
+            shape = (min(count, rows.stop - start), *inner)
+            yield np.memmap(self._file, self.dtype, "r", start * self._row_bytes, shape)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()

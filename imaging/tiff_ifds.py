@@ -1,0 +1,271 @@
+"""A TIFF's directories as bytes, none of them trusted: classic, BigTIFF and Hamamatsu's NDPI, both byte orders."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.errors import BrokenImage, DataError, UnsupportedFormat
+
+TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_MAX_TAGS = 256
+_MAX_PAYLOAD_BYTES = 16 * 2**20
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_INTEGER_TYPES = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
+_SUB_IFDS_TAG = 330
+_NDPI_TAG = 65420
+_LOW_HALF = 2**32 - 1
+_BEYOND_ANY_FILE = 2**42  # file systems refuse to go further
+
+
+@dataclass(frozen=True)
+class TiffFormat:
+    """How directories are laid out.
+
+    Args:
+        order: "<" or ">", the sign for the byte order in struct and numpy.
+        big: BigTIFF: 8 bytes where classic TIFF has 4.
+        ndpi: classic, but with 8 bytes for a directory's place, and the upper half of other places left out.
+    """
+
+    order: str
+    big: bool
+    ndpi: bool = False
+
+    @cached_property
+    def entry(self) -> struct.Struct:
+        """One tag: its number, type, how many values, and the values or their place."""
+        return struct.Struct(self.order + ("HHQQ" if self.big else "HHII"))
+
+    @cached_property
+    def count(self) -> struct.Struct:
+        """How many tags a directory has."""
+        return struct.Struct(self.order + ("Q" if self.big else "H"))
+
+    @cached_property
+    def following(self) -> struct.Struct:
+        """The place of the next directory."""
+        return struct.Struct(self.order + ("Q" if self.big or self.ndpi else "I"))
+
+    @property
+    def inline_bytes(self) -> int:
+        """Values of that size stand in the tag itself."""
+        return 8 if self.big else 4
+
+
+class _Entry(NamedTuple):
+    kind: int
+    values: int
+    size_bytes: int
+    place: int
+
+
+class Ifd:
+    """One directory whose tags lie inside the file; values are read when asked for."""
+
+    def __init__(self, file: BinaryIO, form: TiffFormat, place: int, entries: dict[int, _Entry], *, is_sub: bool) -> None:
+        self.is_sub = is_sub
+        self._file = file
+        self._form = form
+        self._place = place
+        self._entries = entries
+
+    def __contains__(self, tag: int) -> bool:
+        return tag in self._entries
+
+    @property
+    def size_bytes(self) -> int:
+        """How much all of its values come to."""
+        return sum(entry.size_bytes for entry in self._entries.values())
+
+    def count(self, tag: int) -> int:
+        """How many values a tag has."""
+        return self._entries[tag].values if tag in self._entries else 0
+
+    def numbers(self, tag: int) -> NDArray[np.uint64]:
+        """A tag's whole numbers; none where the tag is missing.
+
+        Raises:
+            BrokenImage: `tiff_bad_ifd` if they aren't whole numbers of 0 or more.
+        """
+        if tag not in self._entries:
+            return np.zeros(0, np.uint64)
+        kind = _INTEGER_TYPES.get(self._entries[tag].kind)
+        if kind is None:
+            raise bad_ifd()
+        return np.frombuffer(self.payload(tag), self._form.order + kind).astype(np.uint64)
+
+    def number(self, tag: int, default: int) -> int:
+        """A tag's first number.
+
+        Raises:
+            BrokenImage: `tiff_bad_ifd` if it isn't a whole number of 0 or more.
+        """
+        if self.count(tag) == 0:
+            return default
+        entry = self._entries[tag]
+        if entry.kind not in _INTEGER_TYPES:
+            raise bad_ifd()
+        self._file.seek(entry.place)
+        return int.from_bytes(self._file.read(_TYPE_BYTES[entry.kind]), "little" if self._form.order == "<" else "big")
+
+    def payload(self, tag: int) -> bytes:
+        """A tag's bytes as stored; none where the tag is missing."""
+        if tag not in self._entries:
+            return b""
+        self._file.seek(self._entries[tag].place)
+        return self._file.read(self._entries[tag].size_bytes)
+
+    def far(self, places: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Places in the file as they are meant: NDPI leaves out their upper half."""
+        if not self._form.ndpi:
+            return places
+        return np.array([_far(self._form, self._place, int(place)) for place in places], np.uint64)
+
+
+def bad_ifd() -> DataError:
+    """A directory that contradicts itself or the format."""
+    return BrokenImage("tiff_bad_ifd", "the TIFF's directory contradicts itself or the format; export the image again")
+
+
+def truncated() -> DataError:
+    """Something lies beyond the file's end."""
+    return BrokenImage("tiff_truncated", "the TIFF points to data beyond its end; it was cut, send or export it again")
+
+
+def walk(path: Path, file: BinaryIO, max_pages: int) -> Iterator[Ifd]:
+    """Every directory, the ones below others included, in the order in which readers come by them.
+
+    Args:
+        path: the file, for its size.
+        file: the file, open.
+        max_pages: most directories to take.
+
+    Raises:
+        UnsupportedFormat: `unsupported_format` if it isn't a TIFF.
+        BrokenImage: `tiff_bad_ifd` for loops, too many directories or tags, tags given twice, of unknown types, of more
+            than 16 MiB, or laid over others; `tiff_truncated` for what lies beyond the end.
+    """
+    size = path.stat().st_size
+    form, first = _header(file, size)
+    places = _chain(file, form, first, max_pages)
+    seen: set[int] = set()
+    read_bytes = 0
+    waiting = [(place, False) for place in reversed(places)]
+    while waiting:
+        place, is_sub = waiting.pop()
+        if place in seen:
+            raise bad_ifd()  # a loop
+        seen.add(place)
+        ifd = Ifd(file, form, place, _directory(file, form, place, size), is_sub=is_sub)
+        read_bytes += ifd.size_bytes
+        if len(seen) > max_pages or ifd.count(_SUB_IFDS_TAG) > max_pages:
+            raise _too_many(max_pages)
+        if read_bytes > size + _MAX_PAYLOAD_BYTES:
+            raise bad_ifd()  # values that lie over each other, so that a small file is long to read
+        waiting += [(int(sub), True) for sub in reversed(ifd.far(ifd.numbers(_SUB_IFDS_TAG)))]
+        yield ifd
+
+
+def _too_many(max_pages: int) -> DataError:
+    return BrokenImage(
+        "tiff_bad_ifd", f"the TIFF has more than {max_pages} pages; save the image with fewer, several channels in one"
+    )
+
+
+def _header(file: BinaryIO, size: int) -> tuple[TiffFormat, int]:
+    head = file.read(16)
+    if head[:4] not in TIFF_MAGICS:
+        raise UnsupportedFormat("unsupported_format", "not a TIFF; save the image as TIFF with tiles")
+    form = TiffFormat("<" if head[:2] == b"II" else ">", big=b"+" in head[2:4])
+    if len(head) < (16 if form.big else 8):
+        raise truncated()
+    if form.big and struct.unpack(form.order + "HH", head[4:8]) != (8, 0):
+        raise bad_ifd()
+    ndpi = TiffFormat("<", big=False, ndpi=True)
+    if form == TiffFormat("<", big=False) and _is_ndpi(file, ndpi, int.from_bytes(head[4:12], "little"), size):
+        return ndpi, int.from_bytes(head[4:12], "little")
+    return form, int(form.following.unpack_from(head, 8 if form.big else 4)[0])
+
+
+def _is_ndpi(file: BinaryIO, form: TiffFormat, place: int, size: int) -> bool:
+    try:
+        return _NDPI_TAG in _directory(file, form, place, size)
+    except BrokenImage:
+        return False
+
+
+def _chain(file: BinaryIO, form: TiffFormat, first: int, max_pages: int) -> list[int]:
+    """Where the directories lie; ends where the file does, which `_directory` finds, too."""
+    places: dict[int, None] = {}
+    place = first
+    while place or not places:
+        if place in places:
+            raise bad_ifd()  # a loop
+        if len(places) == max_pages:
+            raise _too_many(max_pages)
+        places[place] = None
+        _, end = _ends(file, form, place)
+        place = int(form.following.unpack(_read(file, end - form.following.size, form.following.size))[0])
+    return list(places)
+
+
+def _ends(file: BinaryIO, form: TiffFormat, place: int) -> tuple[int, int]:
+    """Where a directory's tags begin, and where it ends."""
+    if place < 8:
+        raise bad_ifd()
+    (count,) = form.count.unpack(_read(file, place, form.count.size))
+    if not 0 < count <= _MAX_TAGS:
+        raise bad_ifd()
+    start = place + form.count.size
+    return start, start + count * form.entry.size + form.following.size
+
+
+def _read(file: BinaryIO, place: int, size: int) -> bytes:
+    file.seek(min(place, _BEYOND_ANY_FILE))
+    content = file.read(size)
+    if len(content) < size:
+        raise truncated()
+    return content
+
+
+def _directory(file: BinaryIO, form: TiffFormat, place: int, size: int) -> dict[int, _Entry]:
+    """The tags, checked."""
+    start, end = _ends(file, form, place)
+    entries: dict[int, _Entry] = {}
+    tags = form.entry.iter_unpack(_read(file, start, end - start)[: -form.following.size])
+    for index, (tag, kind, count, value) in enumerate(tags):
+        if tag in entries or kind not in _TYPE_BYTES:
+            raise bad_ifd()
+        size_bytes = count * _TYPE_BYTES[kind]
+        inside = start + (index + 1) * form.entry.size - form.inline_bytes
+        entries[tag] = _Entry(kind, count, size_bytes, inside if size_bytes <= form.inline_bytes else _far(form, place, value))
+    if max(entry.size_bytes for entry in entries.values()) > _MAX_PAYLOAD_BYTES:
+        raise bad_ifd()
+    outside = [entry for entry in entries.values() if entry.size_bytes > form.inline_bytes]
+    _check_places({(entry.place, entry.place + entry.size_bytes) for entry in outside}, (place, end), size)
+    return entries
+
+
+def _check_places(spans: set[tuple[int, int]], directory: tuple[int, int], size: int) -> None:
+    """Values lie in the file; two tags may share theirs, but not parts of them."""
+    if any(stop > size for _, stop in spans):
+        raise truncated()
+    ordered = sorted([*spans, directory])
+    if ordered[0][0] < 8 or any(after[0] < before[1] for before, after in pairwise(ordered)):
+        raise bad_ifd()
+
+
+def _far(form: TiffFormat, directory: int, place: int) -> int:
+    """NDPI's places are those below 4 GiB before their directory (openslide-decode-tifflike.c says so too)."""
+    if not form.ndpi:
+        return place
+    far = (directory & ~_LOW_HALF) | (place & _LOW_HALF)
+    return max(far - 2**32, far & _LOW_HALF) if far >= directory else far
