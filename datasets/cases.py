@@ -1,18 +1,21 @@
-"""A data set on disk: `cases.csv` lists the images, their references, and optionally their group and split."""
+"""A data set's cases: rows of a table or of a layout that is recognised, checked, each an image with its reference."""
 
-import csv
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.schema import DataSection
+from datasets.annotations import is_annotation, read_outlines
+from datasets.channels import stacked
+from datasets.layouts import SPLITS, Row, read_layout
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.source import ImageSource
 
-REQUIRED = ("case", "image")
-OPTIONAL = ("reference", "group", "split")
-SPLITS = ("train", "val", "test")
+BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,10 @@ class Case:
         reference: its labels, or annotations; None where there are none.
         group: the patient; None where not given.
         split: train, val or test; None where not given.
-        spacing_um: the user's word for the distance between pixels, in S order; None takes the files'.
+        spacing_um: the user's word for the distance between pixels, in S order, or one number for all axes; None takes the
+            files'.
+        classes: names, in the order of their labels, by which annotations are told apart; empty where nobody says.
+        instances: the reference counts objects, and any value above 0 is class 1.
     """
 
     name: str
@@ -34,36 +40,47 @@ class Case:
     group: str | None = None
     split: str | None = None
     spacing_um: tuple[float, ...] | None = None
+    classes: tuple[str, ...] = ()
+    instances: bool = False
+
+    @property
+    def patient(self) -> str:
+        """The group, or the case itself where it has none."""
+        return self.group or self.name
 
 
-def read_cases(folder: Path) -> tuple[Case, ...]:
-    """The cases of a data set, in the file's order; paths are relative to the folder.
+def read_cases(folder: Path, data: DataSection | None = None) -> tuple[Case, ...]:
+    """The cases of a data set, in the table's or the names' order; what is in `datasets/layouts.py` is recognised.
+
+    Args:
+        folder: the data set.
+        data: says what references mean; None takes class names from the layout, if it has them.
 
     Raises:
-        DataError: no cases.csv, a column or file is missing or unknown, a name comes twice; every problem is listed.
+        DataError: no layout or several, a column or file is missing or unknown, a name comes twice; every problem is listed.
     """
-    table = folder / "cases.csv"
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), tuple(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            "cases_missing", f"{table} can't be read; a data set is a folder with cases.csv: case,image,reference[,group,split]"
-        ) from error
-    problems = _column_problems(columns) or _row_problems(rows, folder)
+    layout = read_layout(folder)
+    problems = [] if layout.rows else ["no cases; add a line for each image, or its files"]
+    problems += _name_problems(layout.rows) + _split_problems(layout.rows)
+    problems += [f"{row.where}: {problem}" for row in layout.rows for problem in _row_problems(row, folder)]
     if problems:
-        raise DataError("cases_invalid", "\n".join(f"{table}: {problem}" for problem in problems))
-    return tuple(_case(row, folder) for row in rows)
+        raise DataError("cases_invalid", "\n".join(f"{layout.origin}: {problem}" for problem in problems))
+    classes = (
+        tuple(section.name for section in data.classes) if data else layout.classes or _annotated_classes(layout.rows, folder)
+    )
+    return tuple(_case(row, folder, classes, instances=data is not None and data.instances) for row in layout.rows)
 
 
 def open_case_image(case: Case) -> ImageSource:
     """The case's image, open, the channels of several files behind one another.
 
     Raises:
-        DataError: a file can't be read.
+        DataError: a file can't be read, or `channel_geometry_mismatch`.
     """
-    return open_image(case.images[0], spacing_um=case.spacing_um)
+    with ExitStack() as opened:
+        image = stacked([opened.enter_context(open_image(path, spacing_um=case.spacing_um)) for path in case.images])
+        opened.pop_all()
+    return image
 
 
 @contextmanager
@@ -75,48 +92,85 @@ def about(case: Case) -> Iterator[None]:
         raise DataError(error.code, f"case {case.name}: {error.message}") from error
 
 
-def _case(row: dict[str, str], folder: Path) -> Case:
+def _case(row: Row, folder: Path, classes: tuple[str, ...], *, instances: bool) -> Case:
     return Case(
-        name=row["case"],
-        images=tuple(folder / name for name in row["image"].split(";")),
-        reference=folder / row["reference"] if row.get("reference") else None,
-        group=row.get("group") or None,
-        split=row.get("split") or None,
+        name=row.case,
+        images=tuple(folder / name for name in row.images),
+        reference=folder / row.reference if row.reference else None,
+        group=row.group or None,
+        split=row.split or None,
+        spacing_um=_spacing(row.spacing_um),
+        classes=classes,
+        instances=instances,
     )
 
 
-def _column_problems(columns: tuple[str, ...]) -> list[str]:
-    allowed = ", ".join((*REQUIRED, *OPTIONAL))
-    missing = [f"column {name!r} is missing; columns are {allowed}" for name in REQUIRED if name not in columns]
-    unknown = [f"column {name!r} is unknown; columns are {allowed}" for name in columns if name not in (*REQUIRED, *OPTIONAL)]
-    return missing + unknown
+def _annotated_classes(rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
+    """The names that outlines have, after a background; none where no reference is an annotation that can be read."""
+    names: set[str] = set()
+    for path in {folder / row.reference for row in rows if row.reference and is_annotation(folder / row.reference)}:
+        with suppress(DataError):  # told when the case is opened
+            names.update(outline.name for outline in read_outlines(path, (0, 0)))
+    return (BACKGROUND, *sorted(names)) if names else ()
 
 
-def _row_problems(rows: list[dict[str, str]], folder: Path) -> list[str]:
-    problems = [] if rows else ["no cases; add a line for each image"]
-    seen: set[str] = set()
-    some_split = any(row.get("split") for row in rows)
-    for line, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            problems.append(f"line {line}: not as many cells as there are columns")
-            continue
-        if not row["case"] or row["case"] in seen:
-            problems.append(f"line {line}: case {row['case']!r} is empty or comes twice; give every case a name of its own")
-        seen.add(row["case"])
-        if row.get("split") and row["split"] not in SPLITS:
-            problems.append(f"line {line}: split {row['split']!r}; allowed are {', '.join(SPLITS)} or nothing")
-        if some_split and not row["split"]:
-            problems.append(f"line {line}: no split, though other cases have one; give every case one, or none")
-        problems += [
-            f"line {line}: {problem}" for key in ("image", "reference") for problem in _path_problems(row.get(key), folder)
-        ]
+def _name_problems(rows: Sequence[Row]) -> list[str]:
+    """Names that differ only in case or in how an accent is composed are one file on some systems."""
+    problems, seen = [], set[str]()
+    for row in rows:
+        name = unicodedata.normalize("NFC", row.case).casefold()
+        if not name or name in seen:
+            problems.append(f"{row.where}: case {row.case!r} is empty or comes twice; give every case a name of its own")
+        seen.add(name)
     return problems
 
 
-def _path_problems(name: str | None, folder: Path) -> list[str]:
-    if not name:
-        return []
+def _split_problems(rows: Sequence[Row]) -> list[str]:
+    some_split = any(row.split in ("train", "val") for row in rows)
+    problems = []
+    for row in rows:
+        if row.split and row.split not in SPLITS:
+            problems.append(f"{row.where}: split {row.split!r}; allowed are {', '.join(SPLITS)} or nothing")
+        if some_split and not row.split:
+            problems.append(f"{row.where}: no split, though other cases have one; give every case one, or only split test")
+    return problems
+
+
+def _row_problems(row: Row, folder: Path) -> list[str]:
+    cells = (row.case, *row.images, row.reference, row.group)
+    if not all(cell.isprintable() for cell in cells):
+        return ["a cell holds characters that can't be printed; remove them"]
+    spacing = _spacing(row.spacing_um)
+    problems = []
+    if spacing and (len(spacing) > 3 or not all(math.isfinite(value) and value > 0 for value in spacing)):
+        problems.append(f"spacing_um {row.spacing_um!r}; give one number above 0, or one an axis: 2;0.9;0.9")
+    paths = [*(row.images or ("",)), *([row.reference] if row.reference else [])]
+    return problems + [problem for path in paths for problem in _path_problems(path, folder)]
+
+
+def _path_problems(name: str, folder: Path) -> list[str]:
     path = Path(name)
+    if not name:
+        return ["no image; name a file"]
     if path.is_absolute() or ".." in path.parts:
         return [f"{name}: leaves the data set's folder; give a path relative to it"]
-    return [] if (folder / path).is_file() else [f"{name}: no such file"]
+    if not (folder / path).is_file() and not (folder / path).is_dir():
+        return [f"{name}: no such file"]
+    if not (folder / path).resolve().is_relative_to(folder.resolve()):
+        return [f"{name}: a link that leaves the data set's folder; put the file itself there"]
+    return []
+
+
+def _spacing(text: str) -> tuple[float, ...] | None:
+    """NaN for what is no number."""
+    if not text:
+        return None
+    return tuple(float(part) if _is_number(part) else math.nan for part in text.split(";"))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

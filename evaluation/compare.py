@@ -18,7 +18,6 @@ from evaluation.held_out import (
     check_unseen,
     group_note,
     held_out_cases,
-    listed,
     training_note,
 )
 from evaluation.measure import Job, Measured, measure
@@ -57,16 +56,14 @@ def compare(
     """
     pair = bundle.load(bundles[0]), bundle.load(bundles[1])
     check_comparable(pair[0].manifest, pair[1].manifest)
-    split, cases = held_out_cases(data, split)
+    split, cases = held_out_cases(data, split, pair[0].config.data)
     check_unseen(cases, pair)
-    checked = [check_case(case, pair[0].config) for case in cases]
-    shapes = [shape for shape, _ in checked]
-    unknown = [case.name for case, (_, warnings) in zip(cases, checked, strict=True) if "spacing_unknown" in warnings]
+    shapes, seen = zip(*(check_case(case, pair[0].config) for case in cases), strict=True)
     with tempfile.TemporaryDirectory(prefix="overtile-compare-") as folder:
         masks = _mask_paths(Path(folder), len(cases))
-        measured = _measure_both(pair, cases, shapes, masks, on_progress)
+        measured = _measure_both(pair, cases, seen, masks, on_progress)
         return _compared(
-            _Run(data.resolve().name, split, pair, cases, shapes, masks, measured), _notes(pair, cases, split, unknown)
+            _Run(data.resolve().name, split, pair, cases, shapes, seen, masks, measured), _notes(pair, cases, split)
         )
 
 
@@ -79,6 +76,7 @@ class _Run:
     pair: Pair
     cases: tuple[Case, ...]
     shapes: Shapes
+    seen: Shapes  # at the trained spacing
     masks: MaskPaths
     measured: tuple[Measured, Measured]
 
@@ -114,10 +112,10 @@ def _mask_paths(folder: Path, count: int) -> MaskPaths:
 
 
 def _measure_both(
-    pair: Pair, cases: Sequence[Case], shapes: Shapes, masks: MaskPaths, on_progress: Progress | None
+    pair: Pair, cases: Sequence[Case], seen: Shapes, masks: MaskPaths, on_progress: Progress | None
 ) -> tuple[Measured, Measured]:
     grids = [shape_only_predictor(bundle.config).grid for bundle in pair]
-    tiles = [sum(len(grid(shape)) for shape in shapes) for grid in grids]
+    tiles = [sum(len(grid(shape)) for shape in seen) for grid in grids]
     report = on_progress or (lambda done, total: None)
     first = measure(Job(pair[0].folder, tuple(cases), masks[0]), lambda done: report(done, sum(tiles)))
     second = measure(Job(pair[1].folder, tuple(cases), masks[1]), lambda done: report(tiles[0] + done, sum(tiles)))
@@ -168,7 +166,7 @@ def _method_result(run: _Run, method: int, counts: Sequence[Counts]) -> MethodRe
         commit=bundle.manifest.commit,
         pooled=pooled(counts),
         measured=run.measured[method],
-        multiply_adds_per_pixel=multiply_adds_per_pixel(bundle.config, run.shapes),
+        multiply_adds_per_pixel=multiply_adds_per_pixel(bundle.config, run.seen),
         patch_by_patch_per_pixel=multiply_adds_patch_by_patch(bundle.config),
     )
 
@@ -201,10 +199,8 @@ def _evidence(
     )
 
 
-def _notes(pair: Pair, cases: Sequence[Case], split: str, unknown: Sequence[str]) -> tuple[str, ...]:
+def _notes(pair: Pair, cases: Sequence[Case], split: str) -> tuple[str, ...]:
     notes = [group_note(cases), training_note(pair[0].manifest, pair[1].manifest)]
-    if unknown:
-        notes.append(f"These images don't say their spacing, so it wasn't checked: {listed(unknown)}.")
     if split != "test":
         notes.append(f"The cases are of the split {split}: choices that were made on them make these numbers look better.")
     return tuple(note for note in notes if note)

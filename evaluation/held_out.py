@@ -4,23 +4,24 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.schema import Config
+from configs.schema import Config, DataSection
 from datasets.cases import Case, about, open_case_image, read_cases
+from datasets.fingerprint import sha256_of
 from datasets.references import check_aligned, check_labels, open_reference
 from imaging.errors import DataError
-from inference.segment import check_suitable
-from models.bundle import Bundle, Manifest, sha256_of
+from inference.segment import as_trained, check_suitable
+from models.bundle import Bundle, Manifest
 
 SHOWN_CASES = 10  # more of them only fill the screen
 
 
-def held_out_cases(data: Path, split: str | None) -> tuple[str, tuple[Case, ...]]:
-    """The split and its cases: the one asked for, else `test` if there is one, else `val`.
+def held_out_cases(data: Path, split: str | None, meaning: DataSection | None = None) -> tuple[str, tuple[Case, ...]]:
+    """The split and its cases: the one asked for, else `test`, else `val`; `meaning` is the bundles' data section.
 
     Raises:
         DataError: `held_out_missing`: no such case; `reference_missing`: a case without reference.
     """
-    cases = read_cases(data)
+    cases = read_cases(data, meaning)
     for name in (split,) if split else ("test", "val"):
         chosen = tuple(case for case in cases if case.split == name)
         if chosen:
@@ -86,18 +87,18 @@ def check_unseen(cases: Sequence[Case], bundles: Sequence[Bundle]) -> None:
         )
 
 
-def check_case(case: Case, config: Config) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """The image's shape, and warnings, of a case whose image suits the bundles and whose reference suits the image.
+def check_case(case: Case, config: Config) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shape, own and at the trained spacing, of a case whose image suits the bundles and whose reference suits the image.
 
     Raises:
         DataError: with the case's name: what can't be read, doesn't suit, or is of another shape, or has unknown labels.
     """
     with about(case), open_case_image(case) as image, open_reference(case) as reference:
-        warnings = check_suitable(image, config)
+        check_suitable(image, config)
         check_aligned(image, reference)
         for block in reference.blocks():
             check_labels(block, len(config.data.classes))
-        return image.shape, warnings
+        return image.shape, as_trained(image, config.data).shape
 
 
 def group_note(cases: Sequence[Case]) -> str | None:

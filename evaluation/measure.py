@@ -22,7 +22,7 @@ from datasets.cases import Case, about, open_case_image
 from imaging.errors import DataError
 from imaging.source import ImageSource
 from inference.predictor import Predictor, best_device, load_predictor
-from inference.segment import bands, to_mask
+from inference.segment import as_trained, bands, count_tiles, to_mask
 from models import bundle
 
 TilesDone = Callable[[int], None]
@@ -155,7 +155,7 @@ def _measured(job: Job, on_tiles: TilesDone) -> Measured:
 def _warm_up(predictor: Predictor, case: Case) -> None:
     """One tile of zeros, untimed: torch chooses algorithms and starts threads at the first."""
     with about(case), open_case_image(case) as source:
-        tile_size = predictor.grid(source.shape).tile_size
+        tile_size = predictor.grid(as_trained(source, predictor.config.data).shape).tile_size
         predictor(np.zeros((1, source.channels, *tile_size), np.float32))
 
 
@@ -165,7 +165,7 @@ def _segment(source: ImageSource, predictor: Predictor, path: Path, done: int, o
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": source.shape})
         for band in bands(source, predictor, lambda tiles, _: on_tiles(done + tiles)):
             file.write(to_mask(band.logits).tobytes())
-    return done + len(predictor.grid(source.shape))
+    return done + count_tiles(source, predictor)
 
 
 def machine(device: torch.device | None = None) -> Machine:

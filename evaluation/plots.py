@@ -33,7 +33,7 @@ def paired_plot(comparison: Comparison, scheme: Scheme) -> bytes:
     pairs = [(case.overlaps[0].macro_dice, case.overlaps[1].macro_dice) for case in comparison.cases]
     pairs = [pair for pair in pairs if not math.isnan(pair[0] + pair[1])]
     for axes in (left, right):
-        _style(axes, scheme)
+        style(axes, scheme)
     if not pairs:
         for axes in (left, right):
             axes.text(0.5, 0.5, "no case with a Dice for both", ha="center", color=scheme.text, transform=axes.transAxes)
@@ -87,7 +87,8 @@ def _draw_differences(axes: Axes, comparison: Comparison, differences: Sequence[
     axes.grid(axis="x", color=scheme.line, linewidth=0.6)
 
 
-def _style(axes: Axes, scheme: Scheme) -> None:
+def style(axes: Axes, scheme: Scheme) -> None:
+    """Text and lines in the page's colours, and no frame but a floor."""
     axes.set_axisbelow(True)
     axes.tick_params(colors=scheme.text, labelsize=10, length=0)
     for side, spine in axes.spines.items():

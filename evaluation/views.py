@@ -87,10 +87,10 @@ def _tiles(view: _View, colours: Sequence[str], labels: tuple[str, str]) -> tupl
         ),
         ("disagreement", "where either mask is wrong", disagreement(picture, view.reference, *view.masks)),
     ]
-    return tuple(PictureTile(title, alt, to_png(_enlarged(drawn, view.aspect))) for title, alt, drawn in shown)
+    return tuple(PictureTile(title, alt, to_png(enlarged(drawn, view.aspect))) for title, alt, drawn in shown)
 
 
-def _enlarged(picture: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
+def enlarged(picture: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
     """Pixels repeated until the picture is large enough, and of the true proportions (to whole numbers)."""
     times = max(1, math.ceil(SMALLEST_PX / max(picture.shape[:2])))
     tall, wide = max(1, round(times * max(1.0, aspect))), max(1, round(times * max(1.0, 1 / aspect)))
@@ -99,7 +99,7 @@ def _enlarged(picture: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
 
 def _view(case: Case, masks: tuple[Path, Path]) -> _View:
     with open_case_image(case) as image, open_reference(case) as reference:
-        region = _region(reference)
+        region = telling_region(reference)
         pixels, labels = image.read(region), reference.read(region)[0]
         first, second = (np.load(path, mmap_mode="r")[region] for path in masks)
         spacing_um = image.spacing_um or (1.0,) * len(image.shape)
@@ -109,7 +109,7 @@ def _view(case: Case, masks: tuple[Path, Path]) -> _View:
     return _View(pixels, labels, (first, second), spacing_um[-2] / spacing_um[-1], where)
 
 
-def _region(reference: ImageSource) -> Region:
+def telling_region(reference: ImageSource) -> Region:
     """A volume's slice with the most foreground; of a large picture, the window with the most."""
     shape = reference.shape
     if len(shape) == 3:

@@ -1,6 +1,7 @@
 """Which cases are compared, and every reason to refuse."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,12 +106,17 @@ def test_a_copy_under_another_name_is_found_too(tmp_path: Path, make_bundle: Mak
 
 def test_a_sound_case(tmp_path: Path) -> None:
     (case,) = read_cases(slides(tmp_path, "test"))
-    assert check_case(case, make_config("run", UNET)) == ((24, 32), ())
+    assert check_case(case, make_config("run", UNET)) == ((24, 32), (24, 32))
 
 
-def test_a_spacing_that_is_not_known_is_a_warning(tmp_path: Path) -> None:
+def test_a_spacing_that_is_not_known_is_refused_and_one_given_in_the_table_is_taken(tmp_path: Path) -> None:
     (case,) = read_cases(slides(tmp_path, "test"))
-    assert check_case(case, make_config("run", UNET, data={"spacing_um": [0.5, 0.5]})) == ((24, 32), ("spacing_unknown",))
+    config = make_config("run", UNET, data={"spacing_um": [0.5, 0.5]})
+    with pytest.raises(
+        DataError, match=r"doesn't say how far apart its pixels are, and the model was trained at 0\.5 x 0\.5 um"
+    ):
+        check_case(case, config)
+    assert check_case(replace(case, spacing_um=(0.25,)), config) == ((24, 32), (12, 16))
 
 
 @pytest.mark.parametrize(
@@ -174,3 +180,10 @@ def test_other_training_images_are_spoken_of(make_bundle: MakeBundle) -> None:
 def test_long_lists_are_cut() -> None:
     assert listed(["a", "b"]) == "a, b"
     assert listed([str(index) for index in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+
+
+def test_cases_mean_what_the_bundles_config_says(tmp_path: Path) -> None:
+    data = make_config("one", UNET).data.model_copy(update={"instances": True})
+    _, cases = held_out_cases(slides(tmp_path, "test"), None, data)
+    assert cases[0].classes == tuple(section.name for section in data.classes)
+    assert cases[0].instances

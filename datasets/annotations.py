@@ -1,0 +1,176 @@
+"""Outlines that a person drew on a slide, from QuPath (GeoJSON) or Aperio (XML) -> labels, drawn region by region."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely import Polygon, STRtree, box
+
+from imaging.errors import BrokenImage, ImageTooLarge, UnsuitableImage
+from imaging.polygons import rasterise
+from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
+
+MAX_ANNOTATION_BYTES = 2**29
+FARTHEST_PX = 2**31  # from the first pixel
+MOST_CLASSES = 256  # labels are of 8 bits
+UNCLASSIFIED = "unclassified"
+NAMES_SHOWN = 8
+
+_HEAD_BYTES = 2**12
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_DECLARATIONS = re.compile(rb"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
+
+Ring = NDArray[np.float64]  # (n, 2): (y, x), level-0 pixel corners
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One object: its class's name and its rings, outer and inner ones alike (even-odd)."""
+
+    name: str
+    rings: tuple[Ring, ...]
+
+
+class AnnotatedSource(ImageSource):
+    """Annotations as a reference of labels (1, H, W), uint8; what nobody outlined is 0, of what overlaps the last counts.
+
+    Args:
+        path: GeoJSON or Aperio's XML.
+        geometry: the image's that they lie on.
+        levels: the image's.
+        classes: names by label, the background first.
+
+    Raises:
+        BrokenImage: `annotations_broken`.
+        ImageTooLarge: `annotations_too_large`.
+        UnsuitableImage: `annotation_classes_unknown`, with every name; `dimension_not_supported` on a volume.
+    """
+
+    mask_format: ClassVar[MaskFormat] = "tiff"
+
+    def __init__(self, path: Path, geometry: Geometry, levels: tuple[Level, ...], classes: Sequence[str]) -> None:
+        if len(geometry.shape) != 2:
+            raise UnsuitableImage("dimension_not_supported", "annotations lie on slides; give a volume a reference of voxels")
+        outlines = read_outlines(path, geometry.origin_px or (0, 0))
+        self._labels = _labels(outlines, classes)
+        self._rings = [outline.rings for outline in outlines]
+        self._tree = STRtree([_bounds(rings) for rings in self._rings])
+        super().__init__(geometry, 1, np.dtype(np.uint8), levels)
+
+    @property
+    def held_bytes(self) -> int:
+        """The outlines' points."""
+        return sum(ring.nbytes for rings in self._rings for ring in rings)
+
+    def _read(self, region: Region, level: int) -> NDArray[Any]:
+        scale = np.array(self.shape) / self.levels[level].shape
+        rows, columns = region
+        corners = np.array([[rows.start, columns.start], [rows.stop, columns.stop]]) * scale
+        labels = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+        for number in sorted(self._tree.query(box(*corners[:, ::-1].reshape(-1))).tolist()):
+            _draw(labels, region, [ring / scale for ring in self._rings[number]], self._labels[number])
+        return labels[None]  # (1, H, W)
+
+
+def is_annotation(path: Path) -> bool:
+    """Whether the file begins as JSON or XML does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES).removeprefix(_BYTE_ORDER_MARK).lstrip()
+    return head[:1] in (b"{", b"[", b"<")
+
+
+def read_outlines(path: Path, origin_px: tuple[int, ...]) -> tuple[Outline, ...]:
+    """The file's polygons in its order; QuPath counts from `origin_px`, Aperio from the first pixel.
+
+    Raises:
+        BrokenImage: `annotations_broken`.
+        ImageTooLarge: `annotations_too_large`.
+    """
+    size = path.stat().st_size
+    if size > MAX_ANNOTATION_BYTES:
+        raise ImageTooLarge(
+            "annotations_too_large",
+            f"the annotations have {size} bytes, at most {MAX_ANNOTATION_BYTES} are read; export them as a label image",
+            MAX_ANNOTATION_BYTES,
+        )
+    content = path.read_bytes().removeprefix(_BYTE_ORDER_MARK)
+    try:
+        if content.lstrip()[:1] == b"<":
+            return tuple(_aperio(content))
+        return tuple(_geojson(json.loads(content), np.array(origin_px, np.float64)))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, ElementTree.ParseError) as error:
+        raise BrokenImage(
+            "annotations_broken", "the annotations are neither GeoJSON features nor Aperio's XML; export them again"
+        ) from error
+
+
+def _geojson(content: Any, origin: NDArray[np.float64]) -> Iterator[Outline]:
+    """Features of QuPath's list or FeatureCollection; points and lines enclose nothing and are left out."""
+    for feature in content["features"] if isinstance(content, dict) else content:
+        name = str(((feature.get("properties") or {}).get("classification") or {}).get("name") or UNCLASSIFIED)
+        geometry = feature["geometry"]
+        if geometry["type"] == "Polygon":
+            yield Outline(name, tuple(_ring(ring, origin) for ring in geometry["coordinates"]))
+        elif geometry["type"] == "MultiPolygon":
+            yield Outline(name, tuple(_ring(ring, origin) for part in geometry["coordinates"] for ring in part))
+
+
+def _aperio(content: bytes) -> Iterator[Outline]:
+    """Regions of Aperio's layers; a layer's name is the class, and a negative region is no object."""
+    if _DECLARATIONS.search(content):
+        raise ValueError("declarations are refused: they can expand without end")
+    for layer in ElementTree.fromstring(content).iter("Annotation"):  # noqa: S314  (no declarations)
+        attribute = layer.find("./Attributes/Attribute")
+        name = layer.get("Name") or (attribute.get("Name") if attribute is not None else None) or UNCLASSIFIED
+        for region in layer.iter("Region"):
+            points = [(float(vertex.attrib["X"]), float(vertex.attrib["Y"])) for vertex in region.iter("Vertex")]
+            if region.get("NegativeROA") != "1" and len(points) > 2:
+                yield Outline(name, (_ring(points, np.zeros(2)),))
+
+
+def _ring(points: Sequence[Sequence[float]], origin: NDArray[np.float64]) -> Ring:
+    ring = np.array(points, np.float64)[:, 1::-1]  # (n, 2): (y, x), without a third coordinate
+    if len(ring) < 3 or ring.shape[1] != 2 or not (np.abs(ring) < FARTHEST_PX).all():  # NaN is refused, too
+        raise ValueError("a ring needs three points of two numbers")
+    return ring + origin
+
+
+def _labels(outlines: Sequence[Outline], classes: Sequence[str]) -> list[int]:
+    names = Counter(outline.name for outline in outlines)
+    classes = classes[:MOST_CLASSES]
+    unknown = [f"{name!r} ({count} outlines)" for name, count in sorted(names.items()) if name not in classes]
+    if unknown:
+        more = f" and {len(unknown) - NAMES_SHOWN} more" if len(unknown) > NAMES_SHOWN else ""
+        raise UnsuitableImage(
+            "annotation_classes_unknown",
+            f"reference has outlines of {', '.join(unknown[:NAMES_SHOWN])}{more}; allowed are {', '.join(map(repr, classes))}: "
+            "rename them, or add them to data.classes",
+        )
+    return [classes.index(outline.name) for outline in outlines]
+
+
+def _bounds(rings: Sequence[Ring]) -> Polygon:
+    points = np.concatenate(rings)
+    (top, left), (bottom, right) = points.min(axis=0), points.max(axis=0)
+    return box(left, top, right, bottom)
+
+
+def _draw(labels: NDArray[np.uint8], region: Region, rings: Sequence[Ring], label: int) -> None:
+    """Fills one object into the labels of a region; only the part of it that the object's bounds cover is looked at."""
+    points = np.concatenate(rings)
+    first = np.maximum(np.floor(points.min(axis=0)).astype(int), [axis.start for axis in region])
+    last = np.minimum(np.ceil(points.max(axis=0)).astype(int), [axis.stop for axis in region])
+    if (first >= last).any():
+        return
+    part = slice(int(first[0]), int(last[0])), slice(int(first[1]), int(last[1]))
+    inside = tuple(slice(one.start - axis.start, one.stop - axis.start) for one, axis in zip(part, region, strict=True))
+    labels[inside][rasterise(rings, part)] = label

@@ -1,0 +1,85 @@
+"""Several files of one geometry -> one image, whose channels are theirs in order."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.errors import UnsuitableImage
+from imaging.source import ImageSource, MaskFormat, Region
+
+AFFINE_TOLERANCE_MM = 1e-3
+SPACING_TOLERANCE = 1e-3  # of the first file's
+
+
+class StackedSource(ImageSource):
+    """Sources of one geometry as one image; its pixels have the smallest type that holds all of theirs.
+
+    Args:
+        sources: open; closed with this one.
+
+    Raises:
+        UnsuitableImage: `channel_geometry_mismatch`: another shape, spacing or affine than the first one's.
+    """
+
+    mask_format: MaskFormat  # type: ignore[misc]  # the first source's
+
+    def __init__(self, sources: Sequence[ImageSource]) -> None:
+        first = sources[0]
+        for number, source in enumerate(sources[1:], start=2):
+            _check(first, source, number)
+        self._sources = tuple(sources)
+        self.mask_format = first.mask_format
+        levels = first.levels if all(source.levels == first.levels for source in sources) else ()
+        dtype = np.result_type(*(source.dtype for source in sources))
+        super().__init__(first.geometry, sum(source.channels for source in sources), dtype, levels)
+        self.warnings = tuple(dict.fromkeys(warning for source in sources for warning in source.warnings))
+
+    @property
+    def held_bytes(self) -> int:
+        """Those of all sources."""
+        return sum(source.held_bytes for source in self._sources)
+
+    def _read(self, region: Region, level: int) -> NDArray[Any]:
+        return np.concatenate([source.read(region, level) for source in self._sources]).astype(
+            self.dtype, copy=False
+        )  # (C, *S)
+
+    def close(self) -> None:
+        """Closes every source."""
+        for source in self._sources:
+            source.close()
+
+
+def stacked(sources: Sequence[ImageSource]) -> ImageSource:
+    """One source as it is, several as one.
+
+    Raises:
+        UnsuitableImage: `channel_geometry_mismatch`.
+    """
+    return sources[0] if len(sources) == 1 else StackedSource(sources)
+
+
+def _check(first: ImageSource, other: ImageSource, number: int) -> None:
+    differences = []
+    if other.shape != first.shape:
+        differences.append(f"shape {other.shape}, the first file's is {first.shape}")
+    elif not _same_spacing(first.spacing_um, other.spacing_um):
+        differences.append(f"spacing {other.spacing_um} um, the first file's is {first.spacing_um} um")
+    affines = first.geometry.affine, other.geometry.affine
+    if not differences and affines[0] is not None and affines[1] is not None:
+        distance = float(np.abs(affines[0] - affines[1]).max())
+        if distance > AFFINE_TOLERANCE_MM:
+            differences.append(f"affine {distance:.3g} mm off the first file's, allowed are {AFFINE_TOLERANCE_MM:g} mm")
+    if differences:
+        raise UnsuitableImage(
+            "channel_geometry_mismatch",
+            f"file {number} of the case's image has {differences[0]}; resample all channels onto one grid",
+        )
+
+
+def _same_spacing(first: tuple[float, ...] | None, other: tuple[float, ...] | None) -> bool:
+    if first is None or other is None:
+        return first is other
+    return bool(np.allclose(first, other, rtol=SPACING_TOLERANCE))
