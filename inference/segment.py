@@ -8,17 +8,21 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
-from configs.schema import Config
+from configs.schema import Config, DataSection
 from imaging.errors import UnsuitableImage
+from imaging.resample import ResampledSource, shape_at
 from imaging.source import ImageSource
-from imaging.writers import MaskWriter
+from imaging.writers import MaskWriter, ProbabilityWriter
 from inference.grid import read_mirrored
 from inference.predictor import Predictor
+from inference.regrid import regrid
 from inference.stitch import Band, Stitcher
 from transforms import normalise
 
-SPACING_TOLERANCE = 0.25  # of the trained spacing; beyond it objects have another size than those that were learned
+SAME_SPACING = 0.1  # of the trained spacing; an image that near is taken as it is
+FARTHEST_SPACING = 16.0  # times the trained spacing, or a share of it; beyond it the numbers are in another unit
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
@@ -33,7 +37,14 @@ class Segmentation:
     warnings: tuple[str, ...]
 
 
-def segment(source: ImageSource, predictor: Predictor, writer: MaskWriter, on_progress: Progress | None = None) -> Segmentation:
+def segment(
+    source: ImageSource,
+    predictor: Predictor,
+    writer: MaskWriter,
+    on_progress: Progress | None = None,
+    *,
+    probabilities: ProbabilityWriter | None = None,
+) -> Segmentation:
     """Writes the source's mask, (*S) uint8, the label of the likeliest class at each pixel.
 
     Args:
@@ -41,25 +52,54 @@ def segment(source: ImageSource, predictor: Predictor, writer: MaskWriter, on_pr
         predictor: of the bundle.
         writer: open for the source's geometry.
         on_progress: called with tiles done and tiles in all.
+        probabilities: takes what the mask is made of, where that is wanted.
 
     Raises:
         UnsuitableImage: the image's dimensions, channels or spacing aren't what the network was trained for.
     """
-    warnings = check_suitable(source, predictor.config)
-    began, tiles = time.monotonic(), len(predictor.grid(source.shape))
+    began, tiles = time.monotonic(), count_tiles(source, predictor)
     for band in bands(source, predictor, on_progress):
         writer.write(band.start, to_mask(band.logits))
-    return Segmentation(time.monotonic() - began, tiles, warnings)
+        if probabilities is not None:
+            probabilities.write(band.start, softmax(band.logits, axis=0))
+    return Segmentation(time.monotonic() - began, tiles, source.warnings)
 
 
 def segment_array(source: ImageSource, predictor: Predictor) -> NDArray[np.uint8]:
     """The source's mask, (*S), in memory: for validation and for pictures."""
-    check_suitable(source, predictor.config)
     return np.concatenate([to_mask(band.logits) for band in bands(source, predictor)])
 
 
 def bands(source: ImageSource, predictor: Predictor, on_progress: Progress | None = None) -> Iterator[Band]:
-    """The logits of the whole image, in finished bands from the first row to the last."""
+    """The logits of the whole image on its own grid, in finished bands from the first row to the last.
+
+    Raises:
+        UnsuitableImage: the image's dimensions, channels or spacing aren't what the network was trained for.
+    """
+    check_suitable(source, predictor.config)
+    seen = as_trained(source, predictor.config.data)
+    yield from regrid(_bands_seen(seen, predictor, on_progress), seen.shape, source.shape)
+
+
+def count_tiles(source: ImageSource, predictor: Predictor) -> int:
+    """How many tiles the image takes.
+
+    Raises:
+        UnsuitableImage: the image's dimensions, channels or spacing aren't what the network was trained for.
+    """
+    check_suitable(source, predictor.config)
+    return len(predictor.grid(as_trained(source, predictor.config.data).shape))
+
+
+def as_trained(source: ImageSource, data: DataSection) -> ImageSource:
+    """The source at the spacing of `data`; itself where that isn't given or is near enough."""
+    if data.spacing_um is None or source.spacing_um is None or _is_same(source.spacing_um, data.spacing_um):
+        return source
+    return ResampledSource(source, shape_at(source, data.spacing_um))
+
+
+def _bands_seen(source: ImageSource, predictor: Predictor, on_progress: Progress | None) -> Iterator[Band]:
+    """The logits on the grid that the network was trained at."""
     config = predictor.config
     grid = predictor.grid(source.shape)
     stitcher = Stitcher(grid, len(config.data.classes), predictor.weights(grid))
@@ -79,11 +119,11 @@ def to_mask(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
     return mask
 
 
-def check_suitable(source: ImageSource, config: Config) -> tuple[str, ...]:
-    """Warnings about an image that can be segmented all the same.
+def check_suitable(source: ImageSource, config: Config) -> None:
+    """Nothing, when the network can be asked about the image.
 
     Raises:
-        UnsuitableImage: it can't be.
+        UnsuitableImage: another number of dimensions or channels, no spacing where one is needed, or one that can't be meant.
     """
     data = config.data
     if len(source.shape) != data.dimensions:
@@ -98,16 +138,28 @@ def check_suitable(source: ImageSource, config: Config) -> tuple[str, ...]:
             f"image has {source.channels} channels, the model takes {len(data.channels)} ({', '.join(data.channels)}); "
             "send an image with those channels",
         )
-    if data.spacing_um is None or source.spacing_um is None:
-        return () if data.spacing_um is None else ("spacing_unknown",)
-    ratios = [have / trained for have, trained in zip(source.spacing_um, data.spacing_um, strict=True)]
-    if any(abs(ratio - 1) > SPACING_TOLERANCE for ratio in ratios):
+    if data.spacing_um is not None:
+        _check_spacing(source.spacing_um, data.spacing_um)
+
+
+def _check_spacing(have: tuple[float, ...] | None, trained: tuple[float, ...]) -> None:
+    if have is None:
+        raise UnsuitableImage(
+            "resolution_unknown",
+            f"the file doesn't say how far apart its pixels are, and the model was trained at {_um(trained)} um; "
+            "give it in micrometres: spacing_um in the request or in cases.csv, --spacing-um on the command line",
+        )
+    ratios = [value / wanted for value, wanted in zip(have, trained, strict=True)]
+    if not all(1 / FARTHEST_SPACING <= ratio <= FARTHEST_SPACING for ratio in ratios):
         raise UnsuitableImage(
             "spacing_mismatch",
-            f"image spacing {_um(source.spacing_um)} um, the model was trained at {_um(data.spacing_um)} um and takes "
-            f"{SPACING_TOLERANCE:.0%} more or less; resample the image, or use a model of that spacing",
+            f"image spacing {_um(have)} um, the model was trained at {_um(trained)} um: more than {FARTHEST_SPACING:g} times "
+            "apart; check the unit, or use a model of that spacing",
         )
-    return ()
+
+
+def _is_same(have: tuple[float, ...], trained: tuple[float, ...]) -> bool:
+    return all(abs(value / wanted - 1) <= SAME_SPACING for value, wanted in zip(have, trained, strict=True))
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -4,7 +4,7 @@ import base64
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,18 +21,25 @@ from imaging.writers import suffix_of
 from service import bodies
 from service.answers import CompareAnswer, ComparedModelAnswer, ErrorAnswer, ModelAnswer, ModelsAnswer
 from service.boundary import Boundary, answer_error
-from service.engine import Compared, Engine, Segmented
+from service.engine import Compared, Engine, Segmented, Upload
 from service.errors import BadRequest, Refused
 from service.limits import Limits
 
-MEDIA_TYPES: dict[MaskFormat, str] = {"png": "image/png", "tiff": "image/tiff", "nifti": "application/gzip"}
+FileFormat = Literal["png", "tiff", "nifti", "geojson", "dicom-seg"]  # a mask as one file; an OME-Zarr is a folder
+MEDIA_TYPES: dict[MaskFormat, str] = {
+    "png": "image/png",
+    "tiff": "image/tiff",
+    "nifti": "application/gzip",
+    "geojson": "application/geo+json",
+    "dicom-seg": "application/dicom",
+}
 
 _ASSETS = "/docs/assets"
 _DESCRIPTION = "Segments slides and volumes, and compares two methods on one image. For research use."
 _BODY = {
     "requestBody": {
         "required": True,
-        "description": "The image file itself, not a form: PNG, JPEG, TIFF or a slide for 2D, NIfTI for 3D.",
+        "description": "The image file itself, not a form: PNG, JPEG, TIFF or a slide; in 3D NIfTI, NRRD, DICOM or TIFF.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
@@ -58,6 +65,12 @@ _MASK: dict[int | str, dict[str, Any]] = {
 }
 
 Folder = Annotated[Path, Depends(bodies.private_folder)]
+SpacingQuery = Annotated[
+    str | None,
+    Query(
+        description="Where the file doesn't say: micrometres between pixels, one number, or one an axis with commas between."
+    ),
+]
 
 
 def make_api(engine: Engine, limits: Limits) -> FastAPI:
@@ -83,7 +96,7 @@ def _add_models(api: FastAPI, engine: Engine) -> None:
 
 
 def _add_segment(api: FastAPI, engine: Engine, limits: Limits) -> None:
-    only = Depends(_only("model", "format"))
+    only = Depends(_only("model", "format", "spacing_um"))
 
     @api.post("/v1/segment", summary="An image in, its mask out", response_class=FileResponse, responses=_MASK | _ERRORS,
               openapi_extra=_BODY, dependencies=[only])  # fmt: skip
@@ -94,44 +107,59 @@ def _add_segment(api: FastAPI, engine: Engine, limits: Limits) -> None:
             str | None, Query(description="A name of /v1/models; may be left out when only one is loaded.")
         ] = None,
         mask_format: Annotated[
-            MaskFormat | None, Query(alias="format", description="The mask's; left out, the image's own.")
+            FileFormat | None, Query(alias="format", description="The mask's; left out, the image's own.")
         ] = None,
+        spacing_um: SpacingQuery = None,
     ) -> FileResponse:
         """Segments the image in the body; the mask lies on the image's own grid."""
         name = engine.check_model(model)
-        image = folder / "image"
+        upload = Upload(folder / "image", spacing_of(spacing_um))
         await bodies.receive(
             request,
-            image,
+            upload.path,
             max_bytes=limits.max_body_bytes,
             setting="max_body_bytes",
             stall_timeout_s=limits.stall_timeout_s,
         )
-        segmented = await run_in_threadpool(engine.segment, image, name, mask_format, folder)
+        segmented = await run_in_threadpool(engine.segment, upload, name, mask_format, folder)
         return _mask_response(segmented)
 
 
 def _add_compare(api: FastAPI, engine: Engine, limits: Limits) -> None:
-    only = Depends(_only("models"))
+    only = Depends(_only("models", "spacing_um"))
 
     @api.post("/v1/compare", summary="Two models on one image", responses=_ERRORS, openapi_extra=_BODY, dependencies=[only])
     async def compare(
         request: Request,
         folder: Folder,
         models: Annotated[str, Query(description="Two names of /v1/models with a comma between.")],
+        spacing_um: SpacingQuery = None,
     ) -> CompareAnswer:
         """Segments a small image with both models and says how far they agree."""
         pair = engine.check_pair(models.split(","))
-        image = folder / "image"
+        upload = Upload(folder / "image", spacing_of(spacing_um))
         await bodies.receive(
             request,
-            image,
+            upload.path,
             max_bytes=limits.compare_max_body_bytes,
             setting="compare_max_body_bytes",
             stall_timeout_s=limits.stall_timeout_s,
         )
-        compared = await run_in_threadpool(engine.compare, image, pair, limits.compare_max_pixels, folder)
+        compared = await run_in_threadpool(engine.compare, upload, pair, limits.compare_max_pixels, folder)
         return await run_in_threadpool(_compare_answer, compared, engine)
+
+
+def spacing_of(text: str | None) -> tuple[float, ...] | None:
+    """The numbers of a parameter such as `0.25` or `2000,500,500`.
+
+    Raises:
+        BadRequest: not numbers with commas between.
+    """
+    try:
+        return tuple(float(part) for part in text.split(",")) if text is not None else None
+    except ValueError as error:
+        message = "spacing_um takes one number, or one for each axis with commas between, in micrometres"
+        raise BadRequest("parameter_invalid", message, field="spacing_um") from error
 
 
 def _mask_response(segmented: Segmented) -> FileResponse:

@@ -51,6 +51,7 @@ class Overtile:
 
     def __init__(self) -> None:
         end_with_parent()
+        from imaging.nursery import nursery
         from models.bundle import load
         from service.api import make_api
         from service.engine import Engine
@@ -59,6 +60,7 @@ class Overtile:
         with end_server_on_failure():
             limits = Limits.from_environment(os.environ)
             engine = Engine([load(folder) for folder in bundle_folders(bento_of(Overtile))], max_waiting=limits.max_waiting)
+            nursery().start()
             routes.app = make_api(engine, limits)
         logs.configure()
 

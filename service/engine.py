@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from imaging.guards import UPLOAD
+from configs.schema import ClassSection
+from imaging.guards import UPLOAD, Guards
 from imaging.open import open_image
 from imaging.source import Geometry, ImageSource, MaskFormat
 from imaging.writers import open_writer, suffix_of
@@ -22,7 +23,15 @@ from models.errors import BundleError
 from service.comparison import Comparison, class_shares, compare_masks
 from service.errors import BadRequest, Busy, UnknownModel, Unsuitable
 
-_DISAGREEMENT_COLOURS = ("#000000", "#ffffff")
+_DISAGREEMENT = (ClassSection(name="equal", colour="#000000"), ClassSection(name="different", colour="#ffffff"))
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A client's file, and its word for the spacing, in S order or one for all axes; None takes the file's."""
+
+    path: Path
+    spacing_um: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,30 +122,33 @@ class Engine:
         """The names of a model's classes; the label is the place."""
         return [section.name for section in self.manifests[model].classes]
 
-    def segment(self, path: Path, model: str, mask_format: MaskFormat | None, folder: Path) -> Segmented:
-        """Writes the mask of the image at `path` into `folder`; None takes the image's own mask format.
+    def segment(self, upload: Upload, model: str, mask_format: MaskFormat | None, folder: Path) -> Segmented:
+        """Writes the mask of the uploaded image into `folder`; None takes the image's own mask format.
 
         Raises:
             DataError: the image can't be read, or isn't one for this model or format.
             Busy: too many are waiting already.
         """
         predictor = self._predictors[model]
-        with self._seat(), open_image(path, guards=UPLOAD) as source:
+        with self._seat(), _opened(upload, UPLOAD) as source:
             check_suitable(source, predictor.config)  # before the wait for the device
             chosen = mask_format or source.mask_format
             out = folder / f"mask{suffix_of(chosen)}"
-            with open_writer(out, source.geometry, format=chosen, colours=self._colours(model)) as writer, self._device_lock:
+            with (
+                open_writer(out, source.geometry, format=chosen, classes=self.manifests[model].classes) as writer,
+                self._device_lock,
+            ):
                 segmentation = segment(source, predictor, writer)
         return Segmented(out, chosen, segmentation)
 
-    def compare(self, path: Path, models: tuple[str, str], max_pixels: int, folder: Path) -> Compared:
+    def compare(self, upload: Upload, models: tuple[str, str], max_pixels: int, folder: Path) -> Compared:
         """Segments one image with two models; the mask files lie in `folder`, PNG in 2D and NIfTI in 3D.
 
         Raises:
             DataError: the image can't be read, is larger than `max_pixels`, or isn't one for these models.
             Busy: too many are waiting already.
         """
-        with self._seat(), open_image(path, guards=replace(UPLOAD, max_pixels=max_pixels)) as source:
+        with self._seat(), _opened(upload, replace(UPLOAD, max_pixels=max_pixels)) as source:
             for model in models:
                 check_suitable(source, self._predictors[model].config)
             with self._device_lock:
@@ -147,20 +159,17 @@ class Engine:
             self._part(models[0], first, first_s, folder / "first", geometry),
             self._part(models[1], second, second_s, folder / "second", geometry),
         )
-        disagreement = _write(folder / "disagreement", geometry, comparison.disagreement, _DISAGREEMENT_COLOURS)
+        disagreement = _write(folder / "disagreement", geometry, comparison.disagreement, _DISAGREEMENT)
         return Compared(parts, _mask_format(geometry), comparison, disagreement)
 
     def _part(self, model: str, mask: NDArray[np.uint8], seconds: float, stem: Path, geometry: Geometry) -> ComparedModel:
-        written = _write(stem, geometry, mask, self._colours(model))
+        written = _write(stem, geometry, mask, self.manifests[model].classes)
         return ComparedModel(model, written, seconds, class_shares(mask, self.class_names(model)))
 
     def _timed_mask(self, source: ImageSource, model: str) -> tuple[NDArray[np.uint8], float]:
         began = time.monotonic()
         mask = segment_array(source, self._predictors[model])
         return mask, time.monotonic() - began
-
-    def _colours(self, model: str) -> list[str]:
-        return [section.colour for section in self.manifests[model].classes]
 
     @contextmanager
     def _seat(self) -> Iterator[None]:
@@ -187,13 +196,17 @@ def check_names(manifests: Sequence[Manifest]) -> None:
             raise BundleError(f"two bundles are named {name}; train one of them with another run.name")
 
 
+def _opened(upload: Upload, guards: Guards) -> ImageSource:
+    return open_image(upload.path, guards=guards, spacing_um=upload.spacing_um)
+
+
 def _mask_format(geometry: Geometry) -> MaskFormat:
     return "png" if len(geometry.shape) == 2 else "nifti"
 
 
-def _write(stem: Path, geometry: Geometry, mask: NDArray[np.uint8], colours: Sequence[str]) -> Path:
+def _write(stem: Path, geometry: Geometry, mask: NDArray[np.uint8], classes: Sequence[ClassSection]) -> Path:
     mask_format = _mask_format(geometry)
     path = stem.with_suffix(suffix_of(mask_format))
-    with open_writer(path, geometry, format=mask_format, colours=colours) as writer:
+    with open_writer(path, geometry, format=mask_format, classes=classes) as writer:
         writer.write(0, mask)
     return path

@@ -81,7 +81,7 @@ _ROUTING = {
 _PARAMETERS = {
     "model": "model takes one name of GET /v1/models",
     "models": "models takes two names of GET /v1/models with a comma between",
-    "format": "format takes png, tiff or nifti",
+    "format": "format takes png, tiff, nifti, geojson or dicom-seg",
 }
 
 

@@ -18,8 +18,8 @@ BENTO = "overtile"
 # What serving imports, as import roots; training stays at home.
 _PACKAGES = ("configs", "imaging", "transforms", "models", "inference", "evaluation", "service")
 _REQUIREMENTS = (
-    "fastapi", "imagecodecs", "nibabel", "numpy", "omegaconf", "openslide-bin", "openslide-python", "pillow", "pydantic",
-    "safetensors", "tifffile", "torch",
+    "fastapi", "google-crc32c", "highdicom", "imagecodecs", "marshmallow", "nibabel", "numpy", "omegaconf", "openslide-bin",
+    "openslide-python", "pillow", "pydantic", "pydicom", "safetensors", "scipy", "tifffile", "torch", "wsidicom", "zarr",
 )  # fmt: skip
 _TAG_LENGTH = 63  # BentoML's longest name
 _DIGEST_LENGTH = 16

@@ -14,7 +14,7 @@ from imaging.errors import UnsuitableImage
 from imaging.source import Geometry, ImageSource, Region
 from inference.grid import Grid, losing_axis
 from inference.predictor import Predictor, UNetPredictor, make_predictor
-from inference.segment import Progress, bands, check_suitable, segment_array
+from inference.segment import Progress, as_trained, bands, check_suitable, count_tiles, segment_array
 from models.networks import build
 
 CPU = torch.device("cpu")
@@ -22,6 +22,8 @@ CPU = torch.device("cpu")
 
 class ArraySource(ImageSource):
     """An image (C, *S) in memory."""
+
+    mask_format = "png"
 
     def __init__(self, pixels: Any, spacing_um: tuple[float, ...] | None = None) -> None:
         super().__init__(Geometry(pixels.shape[1:], spacing_um), pixels.shape[0], pixels.dtype)
@@ -161,16 +163,40 @@ def test_wrong_channels(config: Config) -> None:
 
 
 def test_wrong_spacing(config: Config) -> None:
-    source = ArraySource(np.zeros((3, 8, 8), np.uint8), spacing_um=(0.25, 0.25))
-    with pytest.raises(
-        UnsuitableImage, match=r"spacing 0\.25 x 0\.25 um, the model was trained at 0\.5 x 0\.5 um and takes 25%"
-    ):
+    source = ArraySource(np.zeros((3, 8, 8), np.uint8), spacing_um=(0.03, 0.5))
+    with pytest.raises(UnsuitableImage, match=r"0\.03 x 0\.5 um, .* 0\.5 x 0\.5 um: more than 16 times apart") as caught:
         check_suitable(source, config)
+    assert caught.value.code == "spacing_mismatch"
 
 
-@pytest.mark.parametrize(("spacing_um", "warnings"), [((0.45, 0.6), ()), (None, ("spacing_unknown",))], ids=["near", "unknown"])
-def test_spacing_that_is_taken(config: Config, spacing_um: tuple[float, ...] | None, warnings: tuple[str, ...]) -> None:
-    assert check_suitable(ArraySource(np.zeros((3, 8, 8), np.uint8), spacing_um), config) == warnings
+def test_unknown_spacing(config: Config) -> None:
+    with pytest.raises(UnsuitableImage, match=r"doesn't say how far apart .* 0\.5 x 0\.5 um; give it in micrometres") as caught:
+        check_suitable(ArraySource(np.zeros((3, 8, 8), np.uint8)), config)
+    assert caught.value.code == "resolution_unknown"
+
+
+def test_spacing_that_is_near_is_taken_as_it_is(config: Config) -> None:
+    near = ArraySource(np.zeros((3, 8, 8), np.uint8), (0.46, 0.54))
+    assert as_trained(near, config.data) is near
+
+
+@pytest.mark.parametrize("spacing_um", [(0.25, 0.25), (1.0, 1.0), (0.3, 0.8)], ids=str)
+def test_another_spacing_is_segmented_as_trained_and_comes_back_on_the_image_s_own_grid(spacing_um: tuple[float, ...]) -> None:
+    source = ArraySource(picture(130, 90).pixels.astype(np.float32), spacing_um)
+    predictor = make("histology_unet", "data.spacing_um=[0.5,0.5]", "inference.tile_size=[64,64]")
+    logits = logits_of(source, predictor)
+    shape = [round(size * have / 0.5) for size, have in zip((130, 90), spacing_um, strict=True)]
+    seen = ArraySource(enlarged(source.pixels, shape))
+    expected = enlarged(logits_of(seen, make("histology_unet")), [130, 90])
+    assert logits.shape == (2, 130, 90)
+    np.testing.assert_allclose(logits, expected, atol=1e-3)
+    assert count_tiles(source, predictor) == len(predictor.grid(tuple(shape)))
+
+
+def enlarged(pixels: NDArray[Any], shape: list[int]) -> NDArray[np.float32]:
+    """By torch, whose grid and weights are the same."""
+    batch = torch.from_numpy(pixels[None].astype(np.float32))
+    return torch.nn.functional.interpolate(batch, shape, mode="bilinear", antialias=True)[0].numpy()
 
 
 def test_tiles_of_a_losing_network_reach_over_the_border() -> None:

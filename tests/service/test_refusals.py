@@ -99,7 +99,7 @@ def test_too_large_is_refused_before_the_body_is_sent(server: Server) -> None:
 
 
 def test_wrong_spacing(client: httpx.Client, tmp_path: Path) -> None:
-    write_pyramid_slide(tmp_path / "slide", draw_slide((260, 300), seed=1)[0], spacing_um=0.5)
+    write_pyramid_slide(tmp_path / "slide", draw_slide((260, 300), seed=1)[0], spacing_um=5.0)
     response = client.post("/v1/segment?model=fine", content=(tmp_path / "slide").read_bytes())
     check_error(response, 422, "spacing_mismatch", {})
 

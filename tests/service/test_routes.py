@@ -79,8 +79,35 @@ def test_a_picture_as_tiff(client: httpx.Client, picture: bytes) -> None:
     assert np.array_equal(pixels_of(as_tiff.content), pixels_of(segment(client, picture, "unet").content))
 
 
-def test_a_picture_without_spacing_warns(client: httpx.Client, picture: bytes) -> None:
-    assert segment(client, picture, "fine").headers["x-overtile-warnings"] == "spacing_unknown"
+def test_a_picture_without_spacing_is_given_one(client: httpx.Client, picture: bytes) -> None:
+    response = client.post("/v1/segment?model=fine", content=picture)
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "resolution_unknown")
+    given = client.post("/v1/segment?model=fine&spacing_um=0.25", content=picture)
+    each = client.post("/v1/segment?model=fine&spacing_um=0.25,0.25", content=picture)
+    assert given.status_code == 200
+    assert given.content == each.content
+    both = client.post("/v1/compare?models=fine,unet&spacing_um=0.25", content=picture)
+    assert both.status_code == 200
+
+
+@pytest.mark.parametrize("text", ["wide", "0.25;0.25", ""])
+def test_a_spacing_that_is_no_number(client: httpx.Client, picture: bytes, text: str) -> None:
+    error = client.post(f"/v1/segment?model=fine&spacing_um={text}", content=picture).json()["error"]
+    assert (error["code"], error["field"]) == ("parameter_invalid", "spacing_um")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "1,2,3"])
+def test_a_spacing_that_can_not_be(client: httpx.Client, picture: bytes, text: str) -> None:
+    response = client.post(f"/v1/segment?model=fine&spacing_um={text}", content=picture)
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "spacing_invalid")
+
+
+def test_a_slide_of_another_spacing_gets_its_mask_on_its_own_grid(client: httpx.Client, server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "slide"
+    write_pyramid_slide(path, draw_slide((260, 300), seed=1)[0], spacing_um=0.125)
+    response = segment(client, path.read_bytes(), "fine")
+    assert pixels_of(response.content).shape == (260, 300)
+    assert np.array_equal(pixels_of(response.content), expected_mask(server, path.read_bytes(), "fine", tmp_path))
 
 
 def test_a_pyramidal_slide_comes_back_as_tiff(client: httpx.Client, server: Server, tmp_path: Path) -> None:
@@ -153,7 +180,7 @@ def test_openapi_says_what_the_routes_do(client: httpx.Client) -> None:
     assert operation["requestBody"]["content"] == {
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
     }
-    assert {parameter["name"] for parameter in operation["parameters"]} == {"model", "format"}
+    assert {parameter["name"] for parameter in operation["parameters"]} == {"model", "format", "spacing_um"}
     schema = operation["responses"]["422"]["content"]["application/json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}
     assert "HTTPValidationError" not in api["components"]["schemas"]
