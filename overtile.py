@@ -38,6 +38,62 @@ def demo(
 
 
 @app.command()
+def inspect(
+    data: Annotated[Path, typer.Argument(help="a folder with cases.csv, or with a layout that is recognised")],
+    config: Annotated[Path | None, typer.Option(help="says which channels, classes and spacing are meant")] = None,
+    classes: Annotated[int | None, typer.Option(help="how many, the background included, where no config says", min=2)] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="an HTML page with pictures")] = None,
+    folds: Annotated[int, typer.Option(help="to draw where the data has no splits", min=2)] = 5,
+    seed: Annotated[int, typer.Option(help="of that draw", min=0)] = 0,
+) -> None:
+    """Reads a data set, says what it is and all that is wrong with it; exit code 3 if something would spoil a training."""
+    with _exit_codes() as console:
+        from configs.schema import load
+        from evaluation.inspection import Wanted
+        from evaluation.inspection import inspect as inspect_data
+        from evaluation.inspection_report import write_inspection
+        from evaluation.inspection_text import tell
+
+        wanted = Wanted(load(config) if config else None, classes, folds, seed)
+        with _bar(console) as on_progress:
+            inspection = inspect_data(data, wanted, lambda done, total: on_progress("cases", done, total))
+        tell(inspection, console)
+        if out:
+            write_inspection(inspection, out)
+            console.print(f"Page: {out}")
+    raise typer.Exit(DATA if inspection.examination.stops else 0)
+
+
+@app.command()
+def plan(
+    data: Annotated[Path, typer.Argument(help="a data set's folder")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the config that is written; not over one that is there")],
+    method: Annotated[Literal["unet", "sliding_window"], typer.Option(help="what is to be trained")] = "unet",
+    memory: Annotated[str, typer.Option(help="that training may take, for example 8GB or 500MB")] = "8GB",
+    channels: Annotated[str, typer.Option(help="names of the channels: T1,T2; CT has rules of its own")] = "",
+    classes: Annotated[str, typer.Option(help="names of the labels, background first: background,tumour")] = "",
+    name: Annotated[str, typer.Option(help="of the run; left out: the folder's and the method's")] = "",
+) -> None:
+    """Writes a config that suits the images and the memory there is, with a word on why each value is what it is."""
+    with _exit_codes() as console:
+        from datasets.fingerprint import read_facts
+        from inference.predictor import best_device
+        from training.plan import Wish, cases_to_plan_by, parse_memory, write
+        from training.plan import plan as plan_config
+
+        wish = Wish(data, method, parse_memory(memory), _names(channels), _names(classes), name)
+        cases = cases_to_plan_by(data)
+        with _bar(console) as on_progress:
+            facts = []
+            for case in cases:
+                facts.append(read_facts(case))
+                on_progress("cases", len(facts), len(cases))
+        planned = plan_config(facts, wish, best_device())
+        write(planned.text, out)
+        console.print(f"{planned.summary}\n{out}: train it with: overtile train {out}")
+
+
+@app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="a YAML file, for example configs/histology_unet.yaml")],
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, any number of them")] = None,
@@ -58,19 +114,30 @@ def predict(
     inputs: Annotated[list[Path], typer.Argument(help="images, slides, volumes, or folders of them")],
     bundle: Annotated[Path, typer.Option("--bundle", "-b", help="the bundle/ folder of a finished run")],
     out: Annotated[Path, typer.Option("--out", "-o", help="gets a mask by each input's stem")],
-    mask_format: Annotated[Literal["png", "tiff", "nifti"] | None, typer.Option("--format", help="of the masks")] = None,
+    mask_format: Annotated[
+        Literal["png", "tiff", "nifti", "ome-zarr", "dicom-seg", "geojson"] | None,
+        typer.Option("--format", help="of the masks; left out: each image's own"),
+    ] = None,
+    probabilities: Annotated[
+        Literal["uint8", "float16"] | None, typer.Option(help="write each class's probability beside the masks, as this type")
+    ] = None,
+    spacing_um: Annotated[
+        str | None,
+        typer.Option(help="micrometres between pixels where the files don't say: 0.25, or one an axis: 2000,500,500"),
+    ] = None,
 ) -> None:
     """Segments files; one that can't be read doesn't keep the others from it."""
     with _exit_codes() as console:
-        from inference.predict import find_images
+        from inference.predict import Wishes, find_images
         from inference.predict import predict as predict_images
         from inference.predictor import load_predictor
         from models.bundle import load
 
+        wishes = Wishes(mask_format, probabilities, _spacing(spacing_um))
         images = find_images(inputs)
         predictor = load_predictor(load(bundle))
         with _bar(console) as on_progress:
-            failed = _tell(predict_images(images, predictor, out, mask_format, on_progress), console)
+            failed = _tell(predict_images(images, predictor, out, wishes, on_progress), console)
     raise typer.Exit(DATA if failed else 0)
 
 
@@ -117,6 +184,17 @@ def serve(
         from service.serve import serve as serve_bento
 
         serve_bento(bento, host, port, without_keys=without_keys)
+
+
+def _spacing(text: str | None) -> tuple[float, ...] | None:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} isn't one number, or one an axis with commas between") from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 @contextmanager
@@ -172,7 +250,9 @@ def _tell(outcomes: Iterable["Outcome"], console: "Console") -> int:
             console.print(f"{outcome.image}: {outcome.result}", style="bold red")
         else:
             remarks = "".join(f", {warning}" for warning in outcome.result.warnings)
-            console.print(f"{outcome.image} -> {outcome.mask} ({outcome.result.seconds:.1f} s{remarks})")
+            console.print(
+                f"{outcome.image} -> {' and '.join(map(str, outcome.files))} ({outcome.result.seconds:.1f} s{remarks})"
+            )
     return failed
 
 

@@ -12,7 +12,7 @@ from inference.predictor import Predictor
 from inference.segment import segment_array
 from training.data import LabelledImage
 from training.errors import NumericError
-from training.losses import fit_reference, make_loss
+from training.losses import IGNORED, fit_reference, make_loss
 
 DICE = "dice"  # of validation, the mean over cases; what the best checkpoint and early stopping go by
 
@@ -68,6 +68,7 @@ class SegmentationModule(lightning.LightningModule):
 
 def foreground_dice(logits: Tensor, reference: Tensor) -> Tensor:
     """Dice of any foreground class against background over a batch, as a quick look while training."""
-    predicted, true = logits.argmax(dim=1) > 0, reference > 0
+    counted = reference != IGNORED
+    predicted, true = (logits.argmax(dim=1) > 0) & counted, (reference > 0) & counted
     both, either = (predicted & true).sum(), predicted.sum() + true.sum()
     return torch.where(either > 0, 2 * both / either.clamp_min(1), torch.ones_like(both, dtype=torch.float32))

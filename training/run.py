@@ -5,7 +5,7 @@ import math
 import platform
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,15 +23,29 @@ from torch.utils.data import DataLoader
 from configs import schema
 from configs.schema import Config, ConfigError
 from datasets.cases import about
+from datasets.doctor import conclude, read_reports, refuse_unfit
+from datasets.fingerprint import sha256_of
+from datasets.splits import write_splits
 from inference.predictor import Predictor, best_device, make_predictor
+from inference.segment import check_suitable
 from models import bundle
 from models.networks import build, count_parameters
-from training.data import EpochSampler, PatchDataset, Splits, ValidationDataset, open_case, split_cases
+from training.data import (
+    EpochSampler,
+    PatchDataset,
+    Splits,
+    Statistics,
+    ValidationDataset,
+    open_case,
+    split_cases,
+    trainable_cases,
+)
 from training.module import DICE, SegmentationModule
 from training.progress import RunProgress
 from training.sampling import PatchSampler, take_census
 
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis or treatment."
+SPLITS = "splits.csv"  # in the run's folder
 MAY_CHANGE = {"trainer.workers", "trainer.max_minutes"}  # between two sittings of one run
 
 
@@ -43,6 +57,7 @@ class Run:
     folder: Path
     splits: Splits
     sampler: PatchSampler
+    statistics: Mapping[int, Statistics]  # of the training cases
     predictor: Predictor
     console: Console
 
@@ -63,12 +78,25 @@ def train(config: Config, console: Console) -> Path:
         console.print(f"{folder}: already trained; choose another run.name to train anew")
         return folder / "bundle"
     lightning.seed_everything(config.run.seed, verbose=False)
-    splits = split_cases(config.data, config.run.seed)
-    sampler = _sampler(splits, config)
+    splits = _examined_splits(config, folder / SPLITS)
+    sampler, statistics = _sampler(splits, config)
     predictor = make_predictor(config, build(config), sampler.class_prior, best_device())
-    run = Run(config, folder, splits, sampler, predictor, console)
+    run = Run(config, folder, splits, sampler, statistics, predictor, console)
     _introduce(run)
     return _publish(run, _fit(run))
+
+
+def _examined_splits(config: Config, written: Path) -> Splits:
+    """Reads every case once before the first step, so that all that is wrong is told at once."""
+    cases = trainable_cases(config.data)
+    reports = read_reports(cases, lambda image: check_suitable(image, config))
+    refuse_unfit(conclude(reports, {case.name: case.split for case in cases if case.split}))
+    counts = {report.case.name: report.label_counts or {} for report in reports}
+    splits = split_cases(config.data, config.run.seed, counts, written)
+    refuse_unfit(conclude(reports, splits.by_case))
+    if not written.exists():
+        write_splits(written, splits.by_case, splits.folds)
+    return splits
 
 
 def _claim(folder: Path, config: Config) -> None:
@@ -87,14 +115,15 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
     return {f"{section}.{key}" for section, key in keys if old[section].get(key) != new[section].get(key)}
 
 
-def _sampler(splits: Splits, config: Config) -> PatchSampler:
-    """Reads every training case once, so that a bad one is found before the first step."""
-    censuses = []
+def _sampler(splits: Splits, config: Config) -> tuple[PatchSampler, dict[int, Statistics]]:
+    """What says where patches are cut, and each training image's statistics, so that no image is read for them again."""
+    censuses, statistics = [], {}
     for number, case in enumerate(splits.train):
         labelled = open_case(case, config)
         with labelled.image, labelled.reference, about(case):
             censuses.append(take_census(labelled.reference, len(config.data.classes), config.run.seed + number))
-    return PatchSampler(censuses, config)
+            statistics[number] = labelled.statistics
+    return PatchSampler(censuses, config), statistics
 
 
 def _introduce(run: Run) -> None:
@@ -110,7 +139,7 @@ def _fit(run: Run) -> lightning.Trainer:
     epochs = math.ceil(section.max_steps / section.validate_every_steps)  # an epoch is what lies between two validations
     steps = section.max_steps // epochs
     patches = DataLoader(
-        PatchDataset(run.splits.train, run.config, run.sampler),
+        PatchDataset(run.splits.train, run.config, run.sampler, run.statistics),
         batch_size=section.batch_size,
         sampler=EpochSampler(steps * section.batch_size),
         num_workers=section.workers,
@@ -184,7 +213,7 @@ def _publish(run: Run, trainer: lightning.Trainer) -> Path:
         validation={DICE: dice},
         training_steps=trainer.global_step,
         training_seconds=round(timer.time_elapsed(), 1),
-        training_images=tuple(bundle.sha256_of(path) for case in (*run.splits.train, *run.splits.val) for path in case.images),
+        training_images=tuple(sha256_of(path) for case in (*run.splits.train, *run.splits.val) for path in case.images),
         versions={"python": platform.python_version(), **{name: version(name) for name in ("overtile", "torch", "monai")}},
         commit=_commit(),
         intended_use=INTENDED_USE,

@@ -1,6 +1,6 @@
 """Where patches are cut: a share of them around foreground for the U-Net, every class equally often for the sliding window."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,16 @@ from imaging.errors import DataError
 from imaging.source import ImageSource
 
 POSITIONS_KEPT = 10_000  # a case and class; a uniform draw of them, so memory doesn't grow with the image
+BLOCK_BYTES = 16 * 2**20  # read at a time: enough rows of a slide that no tile of the file is decoded often
+PIECE_PIXELS = 2**20  # looked at at a time: what indices take, 8 bytes a pixel, stays in the processor's cache
 
 
 @dataclass(frozen=True)
 class Census:
-    """What a reference holds: its `shape`, `counts` (K,) of pixels, `positions` (n, dimensions) of each class."""
+    """What a reference holds: its `shape`, `counts` (K,) of pixels, `positions` (n,) of each class.
+
+    A position is a pixel's place in the reference read row by row; `numpy.unravel_index` turns it into coordinates.
+    """
 
     shape: tuple[int, ...]
     counts: NDArray[np.int64]
@@ -24,24 +29,65 @@ class Census:
 
 
 def take_census(reference: ImageSource, classes: int, seed: int) -> Census:
-    """Counts the labels of a reference and keeps a uniform draw of each label's positions, block by block.
+    """Counts the labels of a reference and keeps a uniform draw of each label's positions, piece by piece.
+
+    Equal seeds give equal draws, however the reference is cut.
 
     Raises:
         DataError: a value that is no class's label.
     """
-    random = np.random.default_rng(seed)
-    counts = np.zeros(classes, np.int64)
-    drawn = [(np.empty(0), np.empty((0, len(reference.shape)), np.int64)) for _ in range(classes)]
-    row = 0
-    for block in reference.blocks():
-        labels = block[0]
-        check_labels(labels, classes)
-        for label in range(classes):
-            positions = np.argwhere(labels == label) + np.array([row] + [0] * (labels.ndim - 1))
-            counts[label] += len(positions)
-            drawn[label] = _keep_lowest(drawn[label], random.random(len(positions)), positions)
-        row += labels.shape[0]
-    return Census(reference.shape, counts, tuple(positions for _, positions in drawn))
+    draws = [LabelDraw(np.random.default_rng((seed, label))) for label in range(classes)]
+    first = 0
+    for block in reference.blocks(BLOCK_BYTES):
+        for piece in np.split(block.ravel(), range(PIECE_PIXELS, block.size, PIECE_PIXELS)):
+            if sum(draw.look(piece == label, first) for label, draw in enumerate(draws)) < piece.size:
+                check_labels(block, classes)
+            first += piece.size
+    return Census(reference.shape, np.array([draw.count for draw in draws]), tuple(draw.positions() for draw in draws))
+
+
+class LabelDraw:
+    """A uniform draw without replacement of the positions of one label, whose number isn't known before the end.
+
+    Source: Li 1994, algorithm L: once the reservoir is full, the number of pixels to pass over before the next one is
+    taken can be drawn at once, so that the cost goes with the logarithm of the pixels.
+    """
+
+    def __init__(self, random: np.random.Generator) -> None:
+        self.count = 0
+        self._kept = np.empty(POSITIONS_KEPT, np.int64)
+        self._taken = _taken(random)
+        self._ordinals, self._slots = next(self._taken)
+
+    def look(self, mask: NDArray[np.bool_], first: int) -> int:
+        """Takes what it wants of a piece (n,) that begins at position `first`; gives the number of the label's pixels."""
+        here = int(np.count_nonzero(mask))
+        end = self.count + here
+        if here and self._ordinals[0] < end:
+            positions = np.flatnonzero(mask)
+            while (wanted := int(np.searchsorted(self._ordinals, end))) > 0:
+                self._kept[self._slots[:wanted]] = positions[self._ordinals[:wanted] - self.count] + first  # the last one stays
+                self._ordinals, self._slots = self._ordinals[wanted:], self._slots[wanted:]
+                if not self._ordinals.size:
+                    self._ordinals, self._slots = next(self._taken)
+        self.count = end
+        return here
+
+    def positions(self) -> NDArray[np.int64]:
+        """(n,), at most `POSITIONS_KEPT`."""
+        return self._kept[: self.count].copy()
+
+
+def _taken(random: np.random.Generator) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Which pixels of a label are kept, by their number among its pixels, and in which slot; without end, in pieces."""
+    yield np.arange(POSITIONS_KEPT), np.arange(POSITIONS_KEPT)
+    log_largest, last = 0.0, POSITIONS_KEPT - 1  # of the keys in the reservoir; the pixel taken last
+    while True:
+        logs = log_largest - np.cumsum(random.standard_exponential(POSITIONS_KEPT)) / POSITIONS_KEPT
+        passed_over = random.standard_exponential(POSITIONS_KEPT) / -np.log(-np.expm1(logs))
+        ordinals = last + np.cumsum(np.minimum(passed_over, 2**40).astype(np.int64) + 1)
+        yield ordinals, random.integers(POSITIONS_KEPT, size=POSITIONS_KEPT)
+        log_largest, last = float(logs[-1]), int(ordinals[-1])
 
 
 class PatchSampler:
@@ -90,19 +136,9 @@ class PatchSampler:
         """A window with a pixel of that label in its centre, or a patch that holds such a pixel anywhere."""
         number = int(random.choice(self.cases_with[label]))
         census = self.censuses[number]
-        position = census.positions[label][random.integers(len(census.positions[label]))]
+        position = np.unravel_index(census.positions[label][random.integers(len(census.positions[label]))], census.shape)
         if self.window:
             return number, tuple(int(value) - size // 2 for value, size in zip(position, self.patch_size, strict=True))
         starts = (int(value) - int(random.integers(size)) for value, size in zip(position, self.patch_size, strict=True))
         limits = (max(0, size - patch) for size, patch in zip(census.shape, self.patch_size, strict=True))
         return number, tuple(min(max(start, 0), limit) for start, limit in zip(starts, limits, strict=True))
-
-
-Drawn = tuple[NDArray[np.float64], NDArray[np.int64]]
-
-
-def _keep_lowest(drawn: Drawn, keys: NDArray[np.float64], positions: NDArray[np.int64]) -> Drawn:
-    """The positions with the lowest random keys: a uniform draw without replacement, however many blocks there are."""
-    keys, positions = np.concatenate([drawn[0], keys]), np.concatenate([drawn[1], positions])
-    lowest = np.argsort(keys)[:POSITIONS_KEPT]
-    return keys[lowest], positions[lowest]

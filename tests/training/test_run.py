@@ -103,7 +103,7 @@ def test_reference_of_another_shape_ends_with_3(tmp_path: Path) -> None:
     Image.fromarray(np.ones((10, 10), np.uint8)).save(data / "references/case000.png")
     done = overtile("train", "configs/histology_unet.yaml", f"data.path={data}", f"run.folder={tmp_path}")
     assert done.returncode == 3
-    assert "case case000: reference (10, 10) has another shape than its image (130, 130)" in done.stderr
+    assert "case case000, references/case000.png: reference (10, 10) has another shape than its image (130, 130)" in done.stderr
     assert "Traceback" not in done.stderr
 
 

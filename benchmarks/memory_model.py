@@ -1,0 +1,211 @@
+"""How well training/memory.py predicts what a process on this machine takes, for training steps and for tiles.
+
+Each network runs in a process of its own, which says how far its resident memory rose from before the network was built;
+imports and what PyTorch loads at its first step are left out. The model's constants are fitted on FITTED and checked on
+HELD_OUT; the table goes by those that stand in training/memory.py. On CUDA the peak is torch.cuda.max_memory_allocated.
+
+    PYTHONPATH=. .venv/bin/python benchmarks/memory_model.py
+"""
+
+import gc
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from configs import schema
+from configs.schema import Config
+from evaluation.measure import machine
+from imaging.source import Geometry, ImageSource
+from inference.predictor import Predictor, best_device, make_predictor
+from inference.segment import bands
+from models.networks import build, count_parameters
+from training.losses import make_loss
+from training.memory import BYTES, count_inference, count_training, inference_bytes, training_bytes
+
+STATUS = Path("/proc/self/status")
+Spec = dict[str, Any]
+
+
+def unet(patch: list[int], features: list[int], norm: str, batch: int, **more: Any) -> Spec:
+    """A U-Net's config."""
+    model = {"name": "unet", "features": features, "norm": norm, **more.pop("model", {})}
+    return _spec(len(patch), model, batch, {"patch_size": patch}, **more)
+
+
+def sliding(dimensions: int, window: int, kernels: list[int], batch: int, **more: Any) -> Spec:
+    """A sliding window's config."""
+    convolutions = [{"features": 32, "kernel": kernel} for kernel in kernels]
+    model = {"name": "sliding_window", "window": window, "convolutions": convolutions, **more.pop("model", {})}
+    return _spec(dimensions, model, batch, {}, **more)
+
+
+def _spec(dimensions: int, model: Spec, batch: int, sampling: Spec, channels: int = 1, classes: int = 2) -> Spec:
+    return {
+        "run": {"name": "memory"},
+        "data": {
+            "path": "none",
+            "dimensions": dimensions,
+            "channels": [f"channel_{number}" for number in range(channels)],
+            "classes": [{"name": f"class_{number}", "colour": "#000000"} for number in range(classes)],
+        },
+        "normalise": {"method": "range"},
+        "model": model,
+        "sampling": sampling,
+        "trainer": {"batch_size": batch},
+    }
+
+
+FITTED = [
+    unet([128, 128], [16, 32, 64, 128], "batch", 8, channels=3),
+    unet([128, 128], [16, 32, 64, 128], "instance", 8, channels=3),
+    unet([256, 256], [32, 64, 128, 256], "none", 4),
+    unet([64, 64], [32, 64, 128, 256, 512], "batch", 2),
+    unet([320, 256], [16, 32, 64, 128, 256], "instance", 4),
+    unet([32, 40, 32], [16, 32, 64], "batch", 4),
+    unet([48, 48, 48], [32, 64, 128], "instance", 2),
+    unet([64, 64, 64], [16, 32, 64, 128], "group", 2, classes=3),
+    sliding(2, 35, [4, 4, 3], 256, channels=3, model={"norm": "batch"}),
+    sliding(2, 65, [4, 4, 3, 3], 128),
+    sliding(3, 19, [4, 3], 96),
+    sliding(3, 25, [4, 4, 3], 48, model={"norm": "batch"}),
+]
+HELD_OUT = [
+    unet([192, 256], [16, 32, 64, 128], "batch", 6, channels=3, classes=4),
+    unet([192, 192], [32, 64, 128, 256, 512], "none", 3),
+    unet([160, 160], [32, 64, 128, 256], "instance", 4),
+    unet([332, 332], [16, 32, 64, 128, 256], "none", 1, model={"padding": "valid"}),
+    unet([40, 56, 40], [16, 32, 64, 128], "instance", 5, classes=3),
+    unet([64, 48, 48], [32, 64, 128], "batch", 2),
+    unet([32, 64, 64], [24, 48, 96], "group", 3, channels=2),
+    sliding(2, 45, [4, 4, 3], 200, channels=3),
+    sliding(2, 95, [4, 5, 4, 4], 64, model={"norm": "batch", "hidden": 200}),
+    sliding(3, 21, [4, 4], 64, model={"norm": "batch"}),
+]
+IMAGES = {2: (900, 1000), 3: (100, 120, 110)}  # what tiles are cut from
+TILES = {2: [400, 400], 3: [64, 64, 64]}
+
+
+class Noise(ImageSource):
+    """An image that is made when it is read."""
+
+    mask_format = "tiff"
+
+    def __init__(self, shape: tuple[int, ...], channels: int) -> None:
+        super().__init__(Geometry(shape), channels, np.dtype(np.uint8))
+
+    def _read(self, region: tuple[slice, ...], level: int) -> np.ndarray[Any, Any]:
+        return np.full((self.channels, *(axis.stop - axis.start for axis in region)), 7, np.uint8)
+
+
+def main() -> None:
+    """Prints a table of predictions beside measurements in Markdown, and the constants that fit best."""
+    ran_on, device = machine(best_device()), best_device()
+    versions = f"torch {ran_on.versions['torch']}, float32, {device.type}"
+    print(f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, {versions}\n")
+    print("| network | batch | what | predicted, MB | measured, MB | predicted / measured |")
+    print("| --- | ---: | --- | ---: | ---: | ---: |")
+    for name, specs in (("fitted", FITTED), ("held out", HELD_OUT)):
+        columns: dict[str, list[list[float]]] = {"training": [], "inference": []}
+        for spec in specs:
+            for tile in (None, TILES[spec["data"]["dimensions"]]):
+                what = "inference" if tile else "training"
+                columns[what].append(row(spec, tile, device))
+        for what, found in columns.items():
+            print(f"| {name} | | {what} | | | {fit(found)} |")
+
+
+def row(spec: Spec, tile: list[int] | None, device: torch.device) -> list[float]:
+    """Prints a network's line; gives the columns of the fit, the measured bytes last."""
+    config = schema.parse({**spec, "inference": {"tile_size": tile}}, origin="benchmark")
+    shape = IMAGES[config.data.dimensions]
+    predicted = inference_bytes(config, shape, device) if tile else training_bytes(config, device)
+    counted = count_inference(config, shape) if tile else count_training(config)
+    measured = measure_apart(spec, tile)
+    model = config.model
+    sizes = tile or list(config.patch_size)
+    what = f"tile {sizes}" if tile else f"step {sizes}"
+    levels = getattr(model, "features", None) or [part.features for part in model.convolutions]
+    print(
+        f"| {model.name} {config.data.dimensions}D {list(levels)}, {model.norm} | {config.trainer.batch_size} | {what} "
+        f"| {predicted / 1e6:.0f} | {measured / 1e6:.0f} | {predicted / measured:.2f} |",
+        flush=True,
+    )
+    scattered = [counted.heap_bytes, 0] if model.norm != "instance" else [0, counted.heap_bytes]
+    weights = BYTES * count_parameters(build(config))
+    return [2**20, counted.peak_bytes, weights, counted.convolution_bytes, *scattered, measured]
+
+
+def fit(rows: list[list[float]]) -> str:
+    """The constants of CpuOverhead by least squares of the relative error."""
+    table = np.array(rows)
+    found = np.linalg.lstsq(table[:, :-1] / table[:, -1:], np.ones(len(table)), rcond=None)[0]
+    names = ("fixed MiB", "tensors", "weights", "convolutions", "scattered", "scattered by instance norm")
+    return ", ".join(f"{name} {value:.2f}" for name, value in zip(names, found, strict=True))
+
+
+def measure_apart(spec: Spec, tile: list[int] | None) -> int:
+    """Bytes by which a process of its own rises."""
+    command = [sys.executable, __file__, json.dumps(spec), json.dumps(tile)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def measure(spec: Spec, tile: list[int] | None) -> int:
+    """Bytes by which this process rises over three training steps, or over an image."""
+    device = best_device()
+    config = schema.parse({**spec, "inference": {"tile_size": tile}}, origin="benchmark")
+    _warm_up(config, device)
+    run = _segment if tile else _train
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        run(config, device)
+        return torch.cuda.max_memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+    before = _status_bytes("VmRSS")
+    run(config, device)
+    return _status_bytes("VmHWM") - before
+
+
+def _train(config: Config, device: torch.device) -> None:
+    images = torch.randn(config.trainer.batch_size, len(config.data.channels), *config.patch_size, device=device)
+    network = _predictor(config, device).network.train()
+    loss, optimizer = make_loss(config), torch.optim.AdamW(network.parameters())
+    for _ in range(3):
+        logits = network(images)
+        reference = torch.zeros(len(images), *logits.shape[2:], dtype=torch.int64, device=device)
+        loss(logits, reference).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _segment(config: Config, device: torch.device) -> None:
+    source = Noise(IMAGES[config.data.dimensions], len(config.data.channels))
+    for _ in bands(source, _predictor(config, device)):
+        pass
+
+
+def _predictor(config: Config, device: torch.device) -> Predictor:
+    return make_predictor(config, build(config).eval(), (1.0,) * len(config.data.classes), device)
+
+
+def _warm_up(config: Config, device: torch.device) -> None:
+    """Loads what PyTorch loads at its first step."""
+    small = unet([16] * config.data.dimensions, [2, 2], "none", 1)
+    _train(schema.parse(small, origin="benchmark"), device)
+
+
+def _status_bytes(key: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        print(measure(json.loads(sys.argv[1]), json.loads(sys.argv[2])))
+    else:
+        main()

@@ -1,0 +1,223 @@
+"""How large a network and its patches are: as large as the images ask for, shrunk until the memory model says that they fit."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from configs import schema
+from configs.schema import Config, ConfigError, UNetSection
+from training.memory import inference_bytes, training_bytes
+from training.plan_data import Choice, Choices, Overview
+
+LARGEST_PATCH = {2: 512, 3: 128}  # a side; isotropic in micrometres
+SMALLEST_PATCH = {2: 64, 3: 32}  # a side, before a network with fewer features is taken
+FEATURES = {"cpu": (16, 8), "cuda": (32, 16, 8)}  # of the first level; half of them are a quarter of the work
+MOST_FEATURES = {2: 512, 3: 320}
+SMALLEST_BOTTOM = 4  # pixels a side at the bottom of a U-Net; nnU-Net pools while 8 are left
+MOST_LEVELS = 6
+BATCH_SIZES = (2, 16)
+FOREGROUND_SHARE = 0.33
+BATCH_SHARE = 0.05  # of all pixels; larger batches would see the same over and over
+OBJECT_SIDES = 3  # of a window: an object and as much around it on each side
+WINDOWS = {2: (15, 65), 3: (11, 25)}  # training's work grows with the window's area or volume
+WINDOW_BATCHES = {2: (256, 128, 64, 32), 3: (96, 48, 24)}
+WINDOW_FEATURES = {2: (32, 32, 48), 3: (24, 32, 48)}  # the last for all deeper levels
+TILES = {2: (1024, 768, 512, 384, 256, 192, 128), 3: (192, 160, 128, 96, 64, 48, 32)}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a step and a tile may take.
+
+    Args:
+        memory_bytes: of the device.
+        device: that it is for.
+    """
+
+    memory_bytes: int
+    device: torch.device
+
+    def text(self, taken: int) -> str:
+        """Taken of allowed, in GB."""
+        return f"{taken / 1e9:.2g} of {self.memory_bytes / 1e9:.2g} GB"
+
+
+@dataclass(frozen=True)
+class PlannedUNet:
+    """Features of each level, and a patch that such a U-Net takes."""
+
+    features: tuple[int, ...]
+    patch: tuple[int, ...]
+
+    def choices(self, batch: int) -> Choices:
+        """As keys of the config."""
+        return {
+            "model.features": Choice(list(self.features)),
+            "sampling.patch_size": Choice(list(self.patch)),
+            "trainer.batch_size": Choice(batch),
+        }
+
+
+def choose_unet(overview: Overview, values: dict[str, Any], budget: Budget) -> Choices:
+    """Patch, levels, features and batch of a U-Net: the largest patch that fits, of the widest network that it fits in.
+
+    Source: Isensee et al. 2021 (nnU-Net). There, each axis is pooled as often as its own size and spacing allow; this
+    U-Net pools all axes alike, so the shortest says how often.
+
+    Raises:
+        ConfigError: not even the smallest fits.
+    """
+
+    def fits(network: PlannedUNet) -> bool:
+        return _unet_bytes(network, BATCH_SIZES[0], values, budget) <= budget.memory_bytes
+
+    for base in FEATURES[budget.device.type]:
+        networks = list(shrinking_networks(overview, base))
+        first = bisect_left(networks, True, key=fits)  # each takes less than the one before it
+        if first < len(networks):
+            return _largest_batch(overview, values, networks[first], budget)
+    raise _too_little(budget, _unet_bytes(networks[-1], BATCH_SIZES[0], values, budget))
+
+
+def shrinking_networks(overview: Overview, base: int) -> Iterator[PlannedUNet]:
+    """From the largest patch wanted to the smallest; each step shortens the axis that keeps most of its image."""
+    smallest = SMALLEST_PATCH[overview.dimensions]
+    sides = _largest_patch(overview)
+    while True:
+        poolings = min(max(int(math.log2(max(min(sides), 1) / SMALLEST_BOTTOM)), 1), MOST_LEVELS - 1)
+        features = tuple(min(base * 2**level, MOST_FEATURES[overview.dimensions]) for level in range(poolings + 1))
+        section = UNetSection(name="unet", features=features)
+        patch = tuple(section.legal_size(side) for side in sides)
+        yield PlannedUNet(features, patch)
+        longer = [axis for axis, side in enumerate(patch) if side > smallest]
+        if not longer:
+            return
+        axis = max(longer, key=lambda axis: patch[axis] / overview.shape[axis])
+        sides = (*patch[:axis], max(smallest, patch[axis] - section.stride), *patch[axis + 1 :])
+
+
+def choose_window(overview: Overview, values: dict[str, Any], budget: Budget) -> Choices:
+    """Window, convolutions and batch of a sliding window: as wide as objects ask for, narrower where it doesn't fit.
+
+    Raises:
+        ConfigError: not even the smallest fits.
+    """
+    smallest, largest = WINDOWS[overview.dimensions]
+    sides = overview.object_px or (smallest,)
+    wanted = OBJECT_SIDES * sum(sides) / len(sides)
+    least = 0
+    for window in range(min(max(2 * round(wanted / 2 - 0.5) + 1, smallest), largest), smallest - 1, -2):
+        for batch in WINDOW_BATCHES[overview.dimensions]:
+            choices = _window(window, batch, overview.dimensions)
+            least = training_bytes(_config(values, choices), budget.device)
+            if least <= budget.memory_bytes:
+                return _window_explained(choices, overview, budget.text(least))
+    raise _too_little(budget, least)
+
+
+def convolutions_of(window: int, dimensions: int) -> list[dict[str, int]]:
+    """Convolutions, each with a max-pool of 2 after it, that leave 1 to 3 pixels of the window and drop none at a pool."""
+    features = WINDOW_FEATURES[dimensions]
+    found: list[dict[str, int]] = []
+    while window > 3:
+        kernel = 4 if window % 2 else 3
+        found.append({"features": features[min(len(found), len(features) - 1)], "kernel": kernel})
+        window = (window - kernel + 1) // 2
+    return found
+
+
+def choose_tile(overview: Overview, values: dict[str, Any], choices: Choices, budget: Budget) -> Choices:
+    """The largest tile with which the largest image fits, no larger than that image.
+
+    Raises:
+        ConfigError: not even the smallest fits.
+    """
+    taken = 0
+    for side in TILES[overview.dimensions]:
+        tile = {"inference.tile_size": Choice([min(side, -(-longest // 16) * 16) for longest in overview.largest])}
+        taken = inference_bytes(_config(values, {**choices, **tile}), overview.largest, budget.device)
+        if taken <= budget.memory_bytes:
+            reason = f"the largest image, {_by(overview.largest)}, takes {budget.text(taken)}"
+            return {"inference.tile_size": Choice(tile["inference.tile_size"].value, reason)}
+    raise _too_little(budget, taken)
+
+
+def _largest_patch(overview: Overview) -> tuple[int, ...]:
+    """As long on each axis in micrometres, as far as the median image reaches."""
+    side = LARGEST_PATCH[overview.dimensions]
+    spacing = overview.spacing_um or (1.0,) * overview.dimensions
+    mean = math.prod(spacing) ** (1 / len(spacing))
+    return tuple(min(size, max(1, round(side * mean / step))) for size, step in zip(overview.shape, spacing, strict=True))
+
+
+def _largest_batch(overview: Overview, values: dict[str, Any], network: PlannedUNet, budget: Budget) -> Choices:
+    """With as many patches as fit and as BATCH_SHARE allows."""
+    least, most = BATCH_SIZES
+    allowed = min(most, max(least, int(BATCH_SHARE * overview.pixels / math.prod(network.patch))))
+    batches = range(least + 1, allowed + 1)
+    too_large = bisect_left(batches, True, key=lambda batch: _unet_bytes(network, batch, values, budget) > budget.memory_bytes)
+    batch = least + too_large
+    return _unet_explained(overview, network, batch, budget.text(_unet_bytes(network, batch, values, budget)))
+
+
+def _unet_bytes(network: PlannedUNet, batch: int, values: dict[str, Any], budget: Budget) -> int:
+    return training_bytes(_config(values, network.choices(batch)), budget.device)
+
+
+def _unet_explained(overview: Overview, network: PlannedUNet, batch: int, taken: str) -> Choices:
+    wanted = _largest_patch(overview)
+    shrunk = math.prod(network.patch) < math.prod(wanted)
+    patch = f"the median image is {_by(overview.shape)}, {_by(wanted)} of it were wanted"
+    reasons = {
+        "model.features": f"pooled {len(network.features) - 1} times, on all axes alike, as often as the shortest allows",
+        "sampling.patch_size": f"{patch}; shrunk until a step takes {taken}" if shrunk else f"{patch}; a step takes {taken}",
+        "trainer.batch_size": f"at most {BATCH_SHARE:.0%} of all pixels, at least {BATCH_SIZES[0]}; a step takes {taken}",
+    }
+    chosen = {key: Choice(choice.value, reasons[key]) for key, choice in network.choices(batch).items()}
+    return {**chosen, "sampling.foreground_share": Choice(FOREGROUND_SHARE, "a third of each batch, nnU-Net's rule")}
+
+
+def _window(window: int, batch: int, dimensions: int) -> Choices:
+    return {
+        "model.window": Choice(window),
+        "model.convolutions": Choice(convolutions_of(window, dimensions)),
+        "model.pool": Choice(2),
+        "trainer.batch_size": Choice(batch),
+    }
+
+
+def _window_explained(choices: Choices, overview: Overview, taken: str) -> Choices:
+    smallest, largest = WINDOWS[overview.dimensions]
+    objects = f"{OBJECT_SIDES} times an object's median side"
+    sides = f" ({' x '.join(f'{side:.3g}' for side in overview.object_px)})" if overview.object_px else ""
+    reasons = {
+        "model.window": f"{objects}{sides}, odd, within {smallest} .. {largest}; a step takes {taken}",
+        "model.convolutions": "kernels that leave 1 to 3 pixels of the window and drop none at a pool",
+        "trainer.batch_size": f"a step takes {taken}",
+    }
+    return {key: Choice(choice.value, reasons.get(key, "")) for key, choice in choices.items()}
+
+
+def _config(values: dict[str, Any], choices: Choices) -> Config:
+    """The config that the values and the choices make."""
+    sections = {name: dict(section) for name, section in values.items()}
+    for key, choice in choices.items():
+        section, name = key.split(".")
+        sections[section][name] = choice.value
+    return schema.parse(sections, origin="plan")
+
+
+def _too_little(budget: Budget, least: int) -> ConfigError:
+    enough = math.ceil(least / 1e7) * 10
+    return ConfigError(
+        f"--memory: {budget.memory_bytes / 1e6:.0f} MB hold no network for these images; the smallest takes {enough} MB: "
+        f"give --memory {enough}MB or more"
+    )
+
+
+def _by(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes))
