@@ -1,16 +1,13 @@
 """An inspection -> one HTML file that needs nothing else, in the look of the report of a comparison."""
 
-import base64
 from collections import Counter
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from evaluation import plots
-from evaluation.formats import FILTERS
 from evaluation.inspection import Inspection, summary
 from evaluation.inspection_examples import COLOURS, examples
 from evaluation.inspection_plots import class_plot, geometry_plot, intensity_plot
+from evaluation.page import render_page, write_page
 
 TEMPLATE = "inspection.html.j2"
 MOST_ROWS = 2000  # of the table of cases: a browser becomes slow beyond
@@ -22,21 +19,13 @@ def write_inspection(inspection: Inspection, path: Path) -> None:
     Raises:
         OSError: the file can't be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(inspection), encoding="utf-8")
+    write_page(render(inspection), path)
 
 
 def render(inspection: Inspection) -> str:
     """The page as HTML; every name out of the data is escaped, and the page forbids scripts and loads."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS, base64=_base64)
-    return environment.get_template(TEMPLATE).render(
+    return render_page(
+        TEMPLATE,
         inspection=inspection,
         examination=inspection.examination,
         name=inspection.data.resolve().name,
@@ -63,7 +52,3 @@ def _legend(inspection: Inspection) -> list[tuple[str, str]]:
     """Colour and name of each class but the background."""
     colours = (inspection.colours or COLOURS)[1:]
     return [(colours[(share.label - 1) % len(colours)], share.name) for share in inspection.classes if share.label > 0]
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")

@@ -1,13 +1,10 @@
 """A comparison -> one HTML file that needs nothing else: no script, no font, no picture from elsewhere."""
 
-import base64
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evaluation import pictures, plots
 from evaluation.comparison import Comparison
-from evaluation.formats import FILTERS
+from evaluation.page import render_page, write_page
 
 TEMPLATE = "report.html.j2"
 
@@ -18,21 +15,13 @@ def write_report(comparison: Comparison, path: Path) -> None:
     Raises:
         OSError: the file can't be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(comparison), encoding="utf-8")
+    write_page(render(comparison), path)
 
 
 def render(comparison: Comparison) -> str:
     """The report as HTML; every name out of the data is escaped, and the page forbids scripts and loads."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS, base64=_base64)
-    return environment.get_template(TEMPLATE).render(
+    return render_page(
+        TEMPLATE,
         comparison=comparison,
         methods=comparison.methods,
         scores=_scores(comparison),
@@ -58,7 +47,3 @@ def _scores(comparison: Comparison) -> list[tuple[str, tuple[float, float], floa
             values = [comparison.class_dice(index, label) for index in both]
             rows.append((f"Dice of {section.name}", (values[0], values[1]), None))
     return rows
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
