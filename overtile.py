@@ -187,10 +187,12 @@ def serve(
 
 
 def _spacing(text: str | None) -> tuple[float, ...] | None:
+    from configs.schema import ConfigError
+
     try:
         return tuple(float(part) for part in text.split(",")) if text is not None else None
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} isn't one number, or one an axis with commas between") from error
+        raise ConfigError(f"--spacing-um {text!r}: not one number, or one an axis with commas between") from error
 
 
 def _names(text: str) -> tuple[str, ...]:

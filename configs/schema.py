@@ -79,7 +79,7 @@ class NormaliseSection(Section):
             raise ValueError("method ct needs mean and deviation of the clipped foreground; `overtile plan` measures both")
         if not self.lower <= self.mean <= self.upper:
             raise ValueError(
-                f"mean {self.mean:g} is not within lower {self.lower:g} .. upper {self.upper:g}; give that of the clipped values"
+                f"mean {self.mean:g} is not within lower {self.lower:g} .. upper {self.upper:g}; give that of clipped values"
             )
         return self
 

@@ -105,7 +105,11 @@ class CpuOverhead:
 
 
 TRAINING = CpuOverhead(14 * 2**20, weights=1, convolutions=1, scattered=1, scattered_by_instance_norm=5)
-INFERENCE = CpuOverhead(14 * 2**20, weights=1, convolutions=1, scattered=1, scattered_by_instance_norm=3)
+INFERENCE = {  # by dimensions; 3D kernels put their input, up to twice the output, in another order
+    2: CpuOverhead(14 * 2**20, weights=0, convolutions=1, scattered=1, scattered_by_instance_norm=3),
+    3: CpuOverhead(14 * 2**20, weights=0, convolutions=3, scattered=1, scattered_by_instance_norm=3),
+}
+DENSE = CpuOverhead(14 * 2**20, weights=0, convolutions=0, scattered=0, scattered_by_instance_norm=0)  # sliding windows
 
 
 def training_bytes(config: Config, device: torch.device) -> int:
@@ -120,7 +124,8 @@ def training_bytes(config: Config, device: torch.device) -> int:
 def inference_bytes(config: Config, shape: tuple[int, ...], device: torch.device) -> int:
     """Peak memory of segmenting an image of that shape, tile by tile, the network and the row of tiles in hand included."""
     counted = count_inference(config, shape)
-    return INFERENCE.total(counted, config) if device.type == "cpu" else counted.peak_bytes
+    overhead = DENSE if config.model.name == "sliding_window" else INFERENCE[len(shape)]
+    return overhead.total(counted, config) if device.type == "cpu" else counted.peak_bytes
 
 
 def count_training(config: Config) -> Counted:

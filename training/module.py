@@ -10,9 +10,9 @@ from configs.schema import Config
 from evaluation.metrics import overlaps
 from inference.predictor import Predictor
 from inference.segment import segment_array
-from training.data import LabelledImage
 from training.errors import NumericError
 from training.losses import IGNORED, fit_reference, make_loss
+from training.open_cases import LabelledImage
 
 DICE = "dice"  # of validation, the mean over cases; what the best checkpoint and early stopping go by
 

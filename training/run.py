@@ -30,19 +30,12 @@ from inference.predictor import Predictor, best_device, make_predictor
 from inference.segment import check_suitable
 from models import bundle
 from models.networks import build, count_parameters
-from training.data import (
-    EpochSampler,
-    PatchDataset,
-    Splits,
-    Statistics,
-    ValidationDataset,
-    open_case,
-    split_cases,
-    trainable_cases,
-)
+from training.data import EpochSampler, PatchDataset, ValidationDataset
 from training.module import DICE, SegmentationModule
+from training.open_cases import Statistics, open_case
 from training.progress import RunProgress
 from training.sampling import PatchSampler, take_census
+from training.splitting import Splits, split_cases, trainable_cases
 
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis or treatment."
 SPLITS = "splits.csv"  # in the run's folder

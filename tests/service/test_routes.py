@@ -21,6 +21,7 @@ from imaging.phantom import draw_slide, draw_volume, write_pyramid_slide
 from inference.predictor import load_predictor
 from inference.segment import segment_array
 from models import bundle
+from service.api import MEDIA_TYPES
 
 
 def segment(client: httpx.Client, body: bytes, model: str, **query: str) -> httpx.Response:
@@ -176,7 +177,7 @@ def test_openapi_says_what_the_routes_do(client: httpx.Client) -> None:
     assert set(api["paths"]) == {"/v1/models", "/v1/segment", "/v1/compare"}
     operation = api["paths"]["/v1/segment"]["post"]
     assert set(operation["responses"]) == {"200", "400", "404", "408", "413", "415", "422", "500", "503"}
-    assert set(operation["responses"]["200"]["content"]) == {"image/png", "image/tiff", "application/gzip"}
+    assert set(operation["responses"]["200"]["content"]) == set(MEDIA_TYPES.values())
     assert operation["requestBody"]["content"] == {
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
     }

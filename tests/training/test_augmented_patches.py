@@ -12,9 +12,11 @@ from configs import schema
 from configs.schema import Config
 from imaging.errors import DataError
 from imaging.phantom import write_slide_dataset, write_volume_dataset
-from training.data import PatchDataset, open_case, split_cases
+from training.data import PatchDataset
 from training.losses import IGNORED
+from training.open_cases import open_case
 from training.sampling import PatchSampler, take_census
+from training.splitting import split_cases
 from training.styles import read_styles
 
 OFF = (

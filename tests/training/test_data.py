@@ -12,8 +12,10 @@ from datasets.cases import Case, read_cases
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.phantom import write_slide_dataset, write_volume, write_volume_dataset
-from training.data import EpochSampler, PatchDataset, ValidationDataset, open_case, split_cases
+from training.data import EpochSampler, PatchDataset, ValidationDataset
+from training.open_cases import open_case
 from training.sampling import POSITIONS_KEPT, PatchSampler, take_census
+from training.splitting import split_cases
 
 
 def config_of(name: str, data: Path, *overrides: str) -> Config:

@@ -13,8 +13,8 @@ from configs.schema import Config
 from datasets.splits import write_splits
 from imaging.errors import DataError
 from imaging.phantom import write_slide_dataset
-from training.data import split_cases, trainable_cases
 from training.run import train
+from training.splitting import split_cases, trainable_cases
 
 
 def config_of(data: Path, *overrides: str) -> Config:

@@ -10,8 +10,9 @@ from configs.schema import Config
 from datasets.cases import Case, read_cases
 from imaging.phantom import write_slide_dataset, write_volume_dataset
 from imaging.source import ImageSource
-from training import data as training_data
-from training.data import LabelledImage, OpenCases, ValidationDataset, open_case
+from training import open_cases as opening
+from training.data import ValidationDataset
+from training.open_cases import LabelledImage, OpenCases, open_case
 
 SHAPE = (12, 16, 16)
 
@@ -65,7 +66,7 @@ def test_one_stays_open_whatever_the_budget(volumes: tuple[tuple[Case, ...], Con
 def test_no_more_files_than_a_process_may_open(
     volumes: tuple[tuple[Case, ...], Config], closed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_data, "MOST_OPEN", 2)
+    monkeypatch.setattr(opening, "MOST_OPEN", 2)
     cases, config = volumes
     opened = OpenCases(cases, config, limit_bytes=2**40)
     for number in range(4):

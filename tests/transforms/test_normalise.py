@@ -53,7 +53,7 @@ def test_ct_clips_then_goes_by_the_data_sets_mean_and_deviation() -> None:
     [
         ({"mean": None}, "method ct needs mean and deviation of the clipped foreground; `overtile plan` measures both"),
         ({"deviation": None}, "method ct needs mean and deviation of the clipped foreground; `overtile plan` measures both"),
-        ({"mean": 400}, "mean 400 is not within lower -100 .. upper 300; give that of the clipped values"),
+        ({"mean": 400}, "mean 400 is not within lower -100 .. upper 300; give that of clipped values"),
         ({"lower": 300}, "lower 300 is not below upper 300; give the range's two ends in order"),
         ({"deviation": 0}, "Input should be greater than 0"),
     ],
