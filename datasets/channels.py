@@ -34,7 +34,7 @@ class StackedSource(ImageSource):
         levels = first.levels if all(source.levels == first.levels for source in sources) else ()
         dtype = np.result_type(*(source.dtype for source in sources))
         super().__init__(first.geometry, sum(source.channels for source in sources), dtype, levels)
-        self.warnings = tuple(dict.fromkeys(warning for source in sources for warning in source.warnings))
+        self.file_warnings = tuple(dict.fromkeys(warning for source in sources for warning in source.file_warnings))
 
     @property
     def held_bytes(self) -> int:

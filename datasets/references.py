@@ -30,7 +30,7 @@ class ForegroundSource(ImageSource):
         self._objects = objects
         self.mask_format = objects.mask_format
         super().__init__(objects.geometry, 1, np.dtype(np.uint8), objects.levels)
-        self.warnings = objects.warnings
+        self.file_warnings = objects.file_warnings
 
     @property
     def held_bytes(self) -> int:

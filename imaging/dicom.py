@@ -99,7 +99,7 @@ class DicomSource(ImageSource):
     Where an image is scaled, all voxels are float32, each image scaled by its own slope and intercept; else they are the
     integers as stored. Where 0 is white (MONOCHROME1), stored values are turned round first, so that brighter is more.
     `geometry.affine` belongs to (column, row, slice); `geometry.files` are in the order of the slices, or the one file
-    that holds them all. After the first read `warnings` holds `constant_image` where all voxels are equal.
+    that holds them all.
 
     `stack` says which slice each image is, in the order of `headers` and of the images in a file.
 
@@ -150,8 +150,6 @@ class DicomSource(ImageSource):
         images = zip(self._images(), self.stack.slices, self._scalings, strict=True)
         for stored, index, (slope, intercept) in images:
             as_in_file[:, :, index] = (stored * slope + intercept if self.dtype.kind == "f" else stored).T
-        if voxels.min() == voxels.max() and "constant_image" not in self.warnings:
-            self.warnings += ("constant_image",)
         return voxels
 
     def _images(self) -> Iterator[NDArray[Any]]:

@@ -77,8 +77,7 @@ class IsolatedSource(ImageSource):
 
     def _fill(self, place: NDArray[Any], region: Region, level: int) -> None:
         pixels = place if place.flags.c_contiguous else np.empty(place.shape, self.dtype)
-        told = self._ask({"region": [[axis.start, axis.stop] for axis in region], "level": level}, pixels)
-        self.warnings = tuple(str(code) for code in told["warnings"])
+        self._ask({"region": [[axis.start, axis.stop] for axis in region], "level": level}, pixels)
         if pixels is not place:
             place[...] = pixels
 
@@ -119,7 +118,7 @@ class IsolatedSource(ImageSource):
             tuple(Level(tuple(shape), _tuple(spacing_um)) for shape, spacing_um in told["levels"]),
         )
         self.mask_format = told["mask_format"]
-        self.warnings = tuple(told["warnings"])
+        self.file_warnings = tuple(str(code) for code in told["warnings"])
         self._held_bytes = int(told["held_bytes"])
 
     def _end(self) -> None:

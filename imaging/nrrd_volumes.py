@@ -22,7 +22,7 @@ class NrrdSource(ImageSource):
 
     Real types come as float32, integers as they are. A space named after the patient's directions gives `geometry.affine`,
     in mm to right-anterior-superior; the lengths there are mm unless `space units` says otherwise, the origin 0 where none
-    is given. In other spaces and without one, S is the file's axes, slowest first, there is no affine, `warnings` holds
+    is given. In other spaces and without one, S is the file's axes, slowest first, there is no affine, the warning is
     `no_orientation`, and the spacing is known only where the file gives a unit. A fourth axis whose kind is list,
     vector or RGB-color is the channels.
 
@@ -51,7 +51,7 @@ class NrrdSource(ImageSource):
             _check_size(path.stat().st_size - self._header.offset, self._header)
         super().__init__(_geometry(self._header), self._header.channels, _dtype_inside(self._header))
         if self._header.affine is None:
-            self.warnings = ("no_orientation",)
+            self.file_warnings = ("no_orientation",)
 
     @property
     def held_bytes(self) -> int:
@@ -90,8 +90,6 @@ class NrrdSource(ImageSource):
                 "non_finite_voxels",
                 f"{not_finite} voxels are NaN, infinite or too large for float32; replace them with numbers",
             )
-        if inside.min() == inside.max() and "constant_image" not in self.warnings:
-            self.warnings += ("constant_image",)
         return inside
 
     def close(self) -> None:

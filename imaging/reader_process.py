@@ -99,7 +99,7 @@ def _answer(channel: Channel, source: ImageSource, wanted: Message) -> None:
         return
     if pixels.shape != (source.channels, *(axis.stop - axis.start for axis in region)):
         raise ValueError("the reader gave another shape than it was asked for")
-    channel.send({"warnings": source.warnings})
+    channel.send({})
     channel.send_bytes(pixels.reshape(-1).view(np.uint8).data)
 
 
@@ -126,7 +126,7 @@ def _description(source: ImageSource) -> Message:
         "levels": [[level.shape, level.spacing_um] for level in source.levels],
         "mask_format": source.mask_format,
         "held_bytes": source.held_bytes,
-        "warnings": source.warnings,
+        "warnings": source.file_warnings,
     }
 
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self
@@ -58,7 +58,9 @@ class ImageSource(ABC):
         self.channels = channels
         self.dtype = dtype
         self.levels = levels or (Level(geometry.shape, geometry.spacing_um),)
-        self.warnings: tuple[str, ...] = ()  # stable codes of what was read all the same, by a rule that is written down
+        self.spacing_given = False  # by the user, and not by the file
+        self.file_warnings: tuple[str, ...] = ()
+        self._lowest, self._highest = inf, -inf  # of all that was read
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -69,6 +71,14 @@ class ImageSource(ABC):
     def spacing_um(self) -> tuple[float, ...] | None:
         """Distance between pixel centres at level 0 in S order, micrometres; None where the file doesn't say."""
         return self.geometry.spacing_um
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Stable codes of what is read all the same, by rules that are written down.
+
+        The file's own, and `constant_image` as long as all that was read has one value: a slide without tissue, say.
+        """
+        return (*self.file_warnings, "constant_image") if self._lowest == self._highest else self.file_warnings
 
     @property
     def held_bytes(self) -> int:
@@ -96,6 +106,7 @@ class ImageSource(ABC):
                 "spacing_invalid",
                 "a spacing was given for a volume whose file has its own; leave it out, or mend the file",
             )
+        self.spacing_given = True
         self.geometry = replace(self.geometry, spacing_um=spacing_um)
         steps = [[whole / size for whole, size in zip(self.shape, level.shape, strict=True)] for level in self.levels]
         self.levels = tuple(
@@ -116,7 +127,9 @@ class ImageSource(ABC):
         shape = self.levels[level].shape
         if len(region) != len(shape) or not all(_lies_in(axis, size) for axis, size in zip(region, shape, strict=True)):
             raise ValueError(f"region {region} doesn't lie in the level's shape {shape}")
-        return self._read(region, level)
+        pixels = self._read(region, level)
+        self._lowest, self._highest = min(self._lowest, pixels.min()), max(self._highest, pixels.max())
+        return pixels
 
     def blocks(self, size_bytes: int = 64 * 2**20) -> Iterator[NDArray[Any]]:
         """The whole of level 0 in slabs along the first axis, each (C, *S) of about `size_bytes` or one row."""

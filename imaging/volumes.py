@@ -39,7 +39,7 @@ class VolumeSource(ImageSource):
     """A NIfTI-1 or NIfTI-2 volume, plain or gzip, with S = (superior, anterior, right).
 
     Scaled voxels and all real types come as float32, unscaled integers as they are. `geometry.affine` is the file's own, in
-    mm. `warnings` are the header's, and after the first read `constant_image` where all voxels are equal.
+    mm. `file_warnings` are the header's.
 
     Args:
         path: the file.
@@ -64,7 +64,7 @@ class VolumeSource(ImageSource):
         self._voxels: NDArray[Any] | None = None
         self._header = checked_header(path, guards)
         super().__init__(_geometry(self._header), 1, _dtype_inside(self._header))
-        self.warnings = self._header.warnings
+        self.file_warnings = self._header.warnings
 
     @property
     def held_bytes(self) -> int:
@@ -80,20 +80,16 @@ class VolumeSource(ImageSource):
         """(D, H, W), filled as the voxels come."""
         inside = np.empty(self.shape, self.dtype)
         place = to_file(inside, self._header.affine)  # (x, y, z), a view
-        not_finite, is_constant, first = 0, True, None
+        not_finite = 0
         for planes, stored in voxels(self._path, self._header, self._guards):
             values = _scaled(stored, self._header, self.dtype)
             place[..., planes] = values
             not_finite += values.size - int(np.isfinite(values).sum())
-            first = values.flat[0] if first is None else first
-            is_constant = is_constant and bool((values == first).all())
         if not_finite:
             raise UnsuitableImage(
                 "non_finite_voxels",
                 f"{not_finite} voxels are NaN, infinite or too large for float32; replace them with numbers",
             )
-        if is_constant and "constant_image" not in self.warnings:
-            self.warnings += ("constant_image",)
         return inside
 
     def close(self) -> None:

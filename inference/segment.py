@@ -62,7 +62,8 @@ def segment(
         writer.write(band.start, to_mask(band.logits))
         if probabilities is not None:
             probabilities.write(band.start, softmax(band.logits, axis=0))
-    return Segmentation(time.monotonic() - began, tiles, source.warnings)
+    given = ("spacing_given",) if source.spacing_given else ()
+    return Segmentation(time.monotonic() - began, tiles, (*source.warnings, *given))
 
 
 def segment_array(source: ImageSource, predictor: Predictor) -> NDArray[np.uint8]:

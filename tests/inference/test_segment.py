@@ -12,9 +12,10 @@ from configs import schema
 from configs.schema import Config
 from imaging.errors import UnsuitableImage
 from imaging.source import Geometry, ImageSource, Region
+from imaging.writers import open_writer
 from inference.grid import Grid, losing_axis
 from inference.predictor import Predictor, UNetPredictor, make_predictor
-from inference.segment import Progress, as_trained, bands, check_suitable, count_tiles, segment_array
+from inference.segment import Progress, as_trained, bands, check_suitable, count_tiles, segment, segment_array
 from models.networks import build
 
 CPU = torch.device("cpu")
@@ -203,3 +204,13 @@ def test_tiles_of_a_losing_network_reach_over_the_border() -> None:
     axis = losing_axis(100, 70, (17, 17), 1, lambda at_least: at_least)
     assert axis.spans[0].input.start == -17
     assert axis.spans[-1].input.stop >= 117
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_s14_a_blank_slide_is_segmented_and_remarked_upon(tmp_path: Path, value: int) -> None:
+    predictor = make("histology_unet", "inference.tile_size=[64,64]")
+    classes = predictor.config.data.classes
+    for pixels, warnings in ((np.full((3, 90, 70), value, np.uint8), ("constant_image",)), (picture(90, 70).pixels, ())):
+        source = ArraySource(pixels)
+        with open_writer(tmp_path / "mask.png", source.geometry, format="png", classes=classes) as writer:
+            assert segment(source, predictor, writer).warnings == warnings
