@@ -36,8 +36,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A process a core, each with one thread for linear algebra: threads of several processes would wait for each other.
 test: setup
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 demo: setup
 	@$(BIN)/overtile demo

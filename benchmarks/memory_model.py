@@ -75,16 +75,16 @@ FITTED = [
     sliding(3, 25, [4, 4, 3], 48, model={"norm": "batch"}),
 ]
 HELD_OUT = [
-    unet([192, 256], [16, 32, 64, 128], "batch", 6, channels=3, classes=4),
-    unet([192, 192], [32, 64, 128, 256, 512], "none", 3),
-    unet([160, 160], [32, 64, 128, 256], "instance", 4),
-    unet([332, 332], [16, 32, 64, 128, 256], "none", 1, model={"padding": "valid"}),
-    unet([40, 56, 40], [16, 32, 64, 128], "instance", 5, classes=3),
-    unet([64, 48, 48], [32, 64, 128], "batch", 2),
-    unet([32, 64, 64], [24, 48, 96], "group", 3, channels=2),
-    sliding(2, 45, [4, 4, 3], 200, channels=3),
-    sliding(2, 95, [4, 5, 4, 4], 64, model={"norm": "batch", "hidden": 200}),
-    sliding(3, 21, [4, 4], 64, model={"norm": "batch"}),
+    unet([256, 256], [16, 32, 64, 128], "batch", 4, channels=3),
+    unet([96, 160], [32, 64, 128], "none", 8),
+    unet([192, 192], [16, 32, 64, 128, 256], "instance", 6, channels=3),
+    unet([300, 300], [16, 32, 64, 128], "none", 2, model={"padding": "valid"}),
+    unet([56, 64, 56], [16, 32, 64, 128], "instance", 2, classes=3),
+    unet([48, 64, 48], [16, 32, 64], "batch", 6),
+    unet([40, 48, 48], [32, 64, 128], "group", 2),
+    sliding(2, 55, [4, 4, 3], 160),
+    sliding(2, 75, [4, 4, 4, 4], 64, model={"norm": "batch", "hidden": 100}),
+    sliding(3, 23, [4, 4, 2], 72),
 ]
 IMAGES = {2: (900, 1000), 3: (100, 120, 110)}  # what tiles are cut from
 TILES = {2: [400, 400], 3: [64, 64, 64]}
