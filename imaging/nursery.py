@@ -84,7 +84,7 @@ class Nursery:
     def _start(self) -> socket.socket:
         self._control, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", "-m", "imaging.reader_process"]
+            command = [sys.executable, "-P", "-B", "-m", "imaging.reader_process"]  # writes nothing, no bytecode either
             silence = subprocess.DEVNULL
             self._process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=silence, env=_environment())
         self._control.settimeout(_START_TIMEOUT_S)

@@ -45,7 +45,7 @@ def test_n4_dense_equals_patch_by_patch() -> None:
     network = SlidingWindow(2, 1, 2, SlidingWindowSection(name="sliding_window")).eval()
     images = torch.randn(1, 1, 99, 98)
     with torch.inference_mode():
-        torch.testing.assert_close(network.dense(images), patch_by_patch(network, images), atol=1e-5, rtol=0)
+        torch.testing.assert_close(network.dense(images), patch_by_patch(network, images), atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=40, deadline=None)
@@ -64,7 +64,7 @@ def test_dense_equals_patch_by_patch(window: int, kernels: list[int], pool: int,
         return  # the convolutions use the window up
     images = torch.randn(2, 2, *(window + more for more in extra))
     with torch.inference_mode():
-        torch.testing.assert_close(network.dense(images), patch_by_patch(network, images), atol=1e-5, rtol=0)
+        torch.testing.assert_close(network.dense(images), patch_by_patch(network, images), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("window", [9, 10, 11, 12])
@@ -72,7 +72,7 @@ def test_dense_equals_patch_by_patch_in_3d(window: int) -> None:
     network = make(window, [2, 3], dimensions=3, channels=1)
     images = torch.randn(1, 1, window + 2, window, window + 1)
     with torch.inference_mode():
-        torch.testing.assert_close(network.dense(images), patch_by_patch(network, images), atol=1e-5, rtol=0)
+        torch.testing.assert_close(network.dense(images), patch_by_patch(network, images), atol=1e-5, rtol=1e-5)
 
 
 def test_dense_works_on_an_image_of_one_window() -> None:
