@@ -1,14 +1,18 @@
 """How well training/memory.py predicts what a process on this machine takes, for training steps and for tiles.
 
-Each network runs in a process of its own, which says how far its resident memory rose from before the network was built;
-imports and what PyTorch loads at its first step are left out. The model's constants are fitted on FITTED and checked on
-HELD_OUT; the table goes by those that stand in training/memory.py. On CUDA the peak is torch.cuda.max_memory_allocated.
+Each network runs in processes of its own, which say how far their resident memory rose from before the network was built;
+imports and what PyTorch loads at its first step are left out. The figure is the median of REPEATS: two runs of one network
+differ by up to a tenth, since the C library reuses memory as threads happen to ask for it. On CUDA the peak is
+torch.cuda.max_memory_allocated.
 
-    PYTHONPATH=. .venv/bin/python benchmarks/memory_model.py
+    PYTHONPATH=. .venv/bin/python benchmarks/memory_model.py          # networks that no constant was fitted on
+    PYTHONPATH=. .venv/bin/python benchmarks/memory_model.py --fit    # those that were, and the constants that fit best
 """
 
+import argparse
 import gc
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +90,7 @@ HELD_OUT = [
     sliding(2, 75, [4, 4, 4, 4], 64, model={"norm": "batch", "hidden": 100}),
     sliding(3, 23, [4, 4, 2], 72),
 ]
+REPEATS = 3
 IMAGES = {2: (900, 1000), 3: (100, 120, 110)}  # what tiles are cut from
 TILES = {2: [400, 400], 3: [64, 64, 64]}
 
@@ -103,20 +108,21 @@ class Noise(ImageSource):
 
 
 def main() -> None:
-    """Prints a table of predictions beside measurements in Markdown, and the constants that fit best."""
+    """Prints a table of predictions beside measurements in Markdown; with `--fit` the constants that fit best, too."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fit", action="store_true")
+    fitting = parser.parse_args().fit
     ran_on, device = machine(best_device()), best_device()
     versions = f"torch {ran_on.versions['torch']}, float32, {device.type}"
     print(f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, {versions}\n")
     print("| network | batch | what | predicted, MB | measured, MB | predicted / measured |")
     print("| --- | ---: | --- | ---: | ---: | ---: |")
-    for name, specs in (("fitted", FITTED), ("held out", HELD_OUT)):
-        columns: dict[str, list[list[float]]] = {"training": [], "inference": []}
-        for spec in specs:
-            for tile in (None, TILES[spec["data"]["dimensions"]]):
-                what = "inference" if tile else "training"
-                columns[what].append(row(spec, tile, device))
-        for what, found in columns.items():
-            print(f"| {name} | | {what} | | | {fit(found)} |")
+    columns: dict[str, list[list[float]]] = {"training": [], "inference": []}
+    for spec in FITTED if fitting else HELD_OUT:
+        for tile in (None, TILES[spec["data"]["dimensions"]]):
+            columns["inference" if tile else "training"].append(row(spec, tile, device))
+    for what, found in columns.items() if fitting else ():
+        print(f"| fitted | | {what} | | | {fit(found)} |")
 
 
 def row(spec: Spec, tile: list[int] | None, device: torch.device) -> list[float]:
@@ -125,7 +131,7 @@ def row(spec: Spec, tile: list[int] | None, device: torch.device) -> list[float]
     shape = IMAGES[config.data.dimensions]
     predicted = inference_bytes(config, shape, device) if tile else training_bytes(config, device)
     counted = count_inference(config, shape) if tile else count_training(config)
-    measured = measure_apart(spec, tile)
+    measured = statistics.median(measure_apart(spec, tile) for _ in range(REPEATS))
     model = config.model
     sizes = tile or list(config.patch_size)
     what = f"tile {sizes}" if tile else f"step {sizes}"

@@ -104,10 +104,10 @@ class CpuOverhead:
         )
 
 
-TRAINING = CpuOverhead(14 * 2**20, weights=1, convolutions=1, scattered=1, scattered_by_instance_norm=5)
+TRAINING = CpuOverhead(14 * 2**20, weights=1, convolutions=1, scattered=1, scattered_by_instance_norm=7)
 INFERENCE = {  # by dimensions; 3D kernels put their input, up to twice the output, in another order
     2: CpuOverhead(14 * 2**20, weights=0, convolutions=1, scattered=1, scattered_by_instance_norm=3),
-    3: CpuOverhead(14 * 2**20, weights=0, convolutions=3, scattered=1, scattered_by_instance_norm=3),
+    3: CpuOverhead(14 * 2**20, weights=0, convolutions=4, scattered=1, scattered_by_instance_norm=3),
 }
 DENSE = CpuOverhead(14 * 2**20, weights=0, convolutions=0, scattered=0, scattered_by_instance_norm=0)  # sliding windows
 
