@@ -7,9 +7,9 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from configs.schema import Config
-from evaluation.metrics import overlaps
+from evaluation.metrics import confusion, overlaps_of
 from inference.predictor import Predictor
-from inference.segment import segment_array
+from inference.segment import bands, to_mask
 from training.errors import NumericError
 from training.losses import IGNORED, fit_reference, make_loss
 from training.open_cases import LabelledImage
@@ -44,9 +44,14 @@ class SegmentationModule(lightning.LightningModule):
 
     def validation_step(self, case: LabelledImage, _: int) -> None:
         """Dice of a whole image, through the inference path."""
-        mask = segment_array(case.image, self.predictor)
-        reference = np.concatenate([block[0] for block in case.reference.blocks()])
-        dice = overlaps(mask, reference, len(self.config.data.classes)).macro_dice
+        classes = len(self.config.data.classes)
+        counts = np.zeros((classes, classes), np.int64)
+        for band in bands(case.image, self.predictor):  # so that a slide takes no memory of its size
+            mask = to_mask(band.logits)
+            rows = slice(band.start, band.start + len(mask))
+            reference = case.reference.read((rows, *(slice(0, size) for size in mask.shape[1:])))[0]
+            counts += confusion(mask, reference, classes)
+        dice = overlaps_of(counts).macro_dice
         if np.isfinite(dice):  # neither holds any foreground: says nothing about the network
             self.log(DICE, dice, batch_size=1, on_epoch=True, prog_bar=True)
 
