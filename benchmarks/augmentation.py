@@ -27,7 +27,7 @@ from monai import transforms as monai
 from monai.data import set_track_meta
 from numpy.typing import NDArray
 
-from configs.schema import AugmentSection
+from configs.sections import AugmentSection
 from evaluation.measure import machine
 from transforms.augment import make_augment
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from configs.schema import SlidingWindowSection
+from configs.networks import SlidingWindowSection
 from evaluation.measure import machine
 from models.sliding_window import SlidingWindow
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.schema import DataSection
+from configs.sections import DataSection
 from datasets.annotations import is_annotation, read_outlines
 from datasets.channels import stacked
 from datasets.layouts import SPLITS, Row, read_layout

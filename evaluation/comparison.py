@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from evaluation.floor import Floor
 from evaluation.measure import Measured
 from evaluation.metrics import Overlaps, mean_of

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.schema import Config, DataSection
+from configs.schema import Config
+from configs.sections import DataSection
 from datasets.cases import Case, about, open_case_image, read_cases
 from datasets.fingerprint import sha256_of
 from datasets.references import check_aligned, check_labels, open_reference

@@ -22,7 +22,7 @@ from datasets.cases import Case, about, open_case_image
 from imaging.errors import DataError
 from imaging.source import ImageSource
 from inference.predictor import Predictor, best_device, load_predictor
-from inference.segment import as_trained, bands, count_tiles, to_mask
+from inference.segment import as_trained, bands, count_tiles
 from models import bundle
 
 TilesDone = Callable[[int], None]
@@ -164,7 +164,7 @@ def _segment(source: ImageSource, predictor: Predictor, path: Path, done: int, o
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": source.shape})
         for band in bands(source, predictor, lambda tiles, _: on_tiles(done + tiles)):
-            file.write(to_mask(band.logits).tobytes())
+            file.write(predictor.head.mask(band.logits).tobytes())
     return done + count_tiles(source, predictor)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from datasets.cases import Case, about, open_case_image
 from datasets.references import open_reference
 from evaluation.comparison import CasePicture, PictureTile

@@ -13,7 +13,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.dicom import DicomSource
 from imaging.dicom_files import dicom_errors, read_header
 from imaging.errors import DataError, UnsuitableImage

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from tifffile import TiffWriter
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.source import Geometry
 from imaging.writers import open_writer
 

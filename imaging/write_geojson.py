@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageColor
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.outlines import Polygon, Ring, trace
 from imaging.source import Geometry
 from imaging.spool import Spool

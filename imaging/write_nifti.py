@@ -12,7 +12,7 @@ import numpy as np
 from nibabel import orientations
 from numpy.typing import NDArray
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.source import Geometry
 from imaging.spool import Spool
 from imaging.volumes import to_file

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffFormat, TiffWriter
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.source import Geometry
 from imaging.spool import Spool
 

@@ -8,7 +8,7 @@ from typing import Any
 import zarr
 from PIL import ImageColor
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.source import Geometry
 from imaging.spool import Spool
 

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ImageColor
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.pictures import PNG_MAGIC
 from imaging.source import Geometry
 from imaging.spool import Spool

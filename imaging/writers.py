@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.dicom_seg import write_dicom_seg
 from imaging.errors import UnsuitableImage
 from imaging.pictures import MAX_PICTURE_PIXELS

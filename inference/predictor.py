@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from configs.schema import Config, UNetSection
+from configs.networks import UNetSection
+from configs.schema import Config
 from inference.grid import Axis, Grid, blended_axis, keeping_axis, losing_axis
 from inference.stitch import gaussian_weights
 from models.bundle import Bundle
+from models.heads import make_head
 from models.sliding_window import SlidingWindow
 from models.unet import UNet
 
@@ -26,6 +28,7 @@ class Predictor(ABC):
 
     Attributes:
         config: the run's.
+        head: what the network's outputs mean.
         network: in the mode that its owner gives it: evaluation when it comes from a bundle.
         device: where the network runs.
         margin: pixels that lie between a tile's border and its output, before and after, on each axis.
@@ -38,11 +41,12 @@ class Predictor(ABC):
     def __init__(self, config: Config, network: nn.Module, device: torch.device) -> None:
         self.config = config
         self.device = device
+        self.head = make_head(config)
         layout = CHANNELS_LAST[config.data.dimensions]
         self.network: nn.Module = network.to(device, memory_format=layout)  # type: ignore[call-overload]  # missing in its types
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (B, K, *S') of normalised patches (B, C, *S)."""
+        """Logits (B, R, *S') of normalised patches (B, C, *S)."""
         with torch.inference_mode():
             logits = self.logits(torch.from_numpy(patches).to(self.device))
         result: NDArray[np.float32] = logits.float().cpu().numpy()

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
-from configs.schema import Config, DataSection
+from configs.schema import Config
+from configs.sections import DataSection
 from imaging.errors import UnsuitableImage
 from imaging.resample import ResampledSource, shape_at
 from imaging.source import ImageSource
@@ -59,16 +59,16 @@ def segment(
     """
     began, tiles = time.monotonic(), count_tiles(source, predictor)
     for band in bands(source, predictor, on_progress):
-        writer.write(band.start, to_mask(band.logits))
+        writer.write(band.start, predictor.head.mask(band.logits))
         if probabilities is not None:
-            probabilities.write(band.start, softmax(band.logits, axis=0))
+            probabilities.write(band.start, predictor.head.probabilities(band.logits))
     given = ("spacing_given",) if source.spacing_given else ()
     return Segmentation(time.monotonic() - began, tiles, (*source.warnings, *given))
 
 
 def segment_array(source: ImageSource, predictor: Predictor) -> NDArray[np.uint8]:
     """The source's mask, (*S), in memory: for validation and for pictures."""
-    return np.concatenate([to_mask(band.logits) for band in bands(source, predictor)])
+    return np.concatenate([predictor.head.mask(band.logits) for band in bands(source, predictor)])
 
 
 def bands(source: ImageSource, predictor: Predictor, on_progress: Progress | None = None) -> Iterator[Band]:
@@ -103,7 +103,7 @@ def _bands_seen(source: ImageSource, predictor: Predictor, on_progress: Progress
     """The logits on the grid that the network was trained at."""
     config = predictor.config
     grid = predictor.grid(source.shape)
-    stitcher = Stitcher(grid, len(config.data.classes), predictor.weights(grid))
+    stitcher = Stitcher(grid, predictor.head.outputs, predictor.weights(grid))
     normalised = normalise.fit(config.normalise, source.channels, source.blocks())
     for batch in batched(grid.tiles(), config.inference.batch_size):
         patches = np.stack([normalised(read_mirrored(source, tile.input)) for tile in batch])  # (B, C, *tile)
@@ -112,12 +112,6 @@ def _bands_seen(source: ImageSource, predictor: Predictor, on_progress: Progress
             yield from stitcher.finished()
         if on_progress:
             on_progress(stitcher.added, len(grid))
-
-
-def to_mask(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The likeliest class (*S) of logits (K, *S); the first of equals."""
-    mask: NDArray[np.uint8] = logits.argmax(axis=0).astype(np.uint8)
-    return mask
 
 
 def check_suitable(source: ImageSource, config: Config) -> None:

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from configs import schema
-from configs.schema import ClassSection, Config
+from configs.schema import Config
+from configs.sections import ClassSection
 from models.errors import BundleError
 from models.networks import build
 from models.sliding_window import SlidingWindow

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from configs.schema import Activation, Norm
+from configs.networks import Activation, Norm
 
 Convolution: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 Transposed: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}

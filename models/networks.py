@@ -2,17 +2,19 @@
 
 from torch import nn
 
-from configs.schema import Config, UNetSection
+from configs.networks import UNetSection
+from configs.schema import Config
+from models.heads import make_head
 from models.sliding_window import SlidingWindow
 from models.unet import UNet
 
 
 def build(config: Config) -> UNet | SlidingWindow:
     """The config's network, its weights drawn from torch's generator."""
-    channels, classes = len(config.data.channels), len(config.data.classes)
+    channels, outputs = len(config.data.channels), make_head(config).outputs
     if isinstance(config.model, UNetSection):
-        return UNet(config.data.dimensions, channels, classes, config.model)
-    return SlidingWindow(config.data.dimensions, channels, classes, config.model)
+        return UNet(config.data.dimensions, channels, outputs, config.model)
+    return SlidingWindow(config.data.dimensions, channels, outputs, config.model)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.schema import SlidingWindowSection
+from configs.networks import SlidingWindowSection
 from models.layers import Convolution, activation_of, he_initialise, norm_of
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.schema import UNetSection
+from configs.networks import UNetSection
 from models.layers import Convolution, Transposed, activation_of, he_initialise, norm_of
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.guards import UPLOAD, Guards
 from imaging.open import open_image
 from imaging.source import Geometry, ImageSource, MaskFormat

@@ -17,7 +17,7 @@ from openslide import OpenSlide
 from PIL import Image
 from tifffile import TiffFile, imwrite
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.open import open_image
 from imaging.phantom import draw_slide, draw_volume, write_pyramid_slide
 from imaging.source import Geometry

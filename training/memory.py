@@ -149,7 +149,7 @@ def count_inference(config: Config, shape: tuple[int, ...]) -> Counted:
         predictor = _predictor(config)
         grid = predictor.grid(shape)
         rows: int = max(span.output.stop - span.output.start for span in grid.axes[0].spans)
-        stitched = torch.empty(2, len(config.data.classes), rows, *shape[1:], device=META)
+        stitched = torch.empty(2, predictor.head.outputs, rows, *shape[1:], device=META)
         tiles = torch.empty(config.inference.batch_size, len(config.data.channels), *grid.tile_size, device=META)
         unstacked = torch.empty_like(tiles)  # the patches as they were read, before they became a batch
         predictor.logits(tiles)

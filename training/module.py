@@ -9,7 +9,7 @@ from torch import Tensor
 from configs.schema import Config
 from evaluation.metrics import confusion, overlaps_of
 from inference.predictor import Predictor
-from inference.segment import bands, to_mask
+from inference.segment import bands
 from training.errors import NumericError
 from training.losses import IGNORED, fit_reference, make_loss
 from training.open_cases import LabelledImage
@@ -37,7 +37,7 @@ class SegmentationModule(lightning.LightningModule):
         loss, dice = self._step(batch)
         if not torch.isfinite(loss):
             raise NumericError(
-                f"loss is {loss.item()} at step {self.global_step}; lower trainer.learning_rate or check the images"
+                f"loss is {loss.item()} at step {self.global_step}; lower optimizer.learning_rate or check the images"
             )
         self.log_dict({"loss": loss, "patch_dice": dice}, prog_bar=True)
         return loss
@@ -47,7 +47,7 @@ class SegmentationModule(lightning.LightningModule):
         classes = len(self.config.data.classes)
         counts = np.zeros((classes, classes), np.int64)
         for band in bands(case.image, self.predictor):  # so that a slide takes no memory of its size
-            mask = to_mask(band.logits)
+            mask = self.predictor.head.mask(band.logits)
             rows = slice(band.start, band.start + len(mask))
             reference = case.reference.read((rows, *(slice(0, size) for size in mask.shape[1:])))[0]
             counts += confusion(mask, reference, classes)
@@ -57,9 +57,9 @@ class SegmentationModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with nnU-Net's polynomial decay over the whole run."""
-        section = self.config.trainer
+        section = self.config.optimizer
         optimizer = torch.optim.AdamW(self.network.parameters(), section.learning_rate, weight_decay=section.weight_decay)
-        schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, section.max_steps, power=0.9)
+        schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, self.config.trainer.max_steps, power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

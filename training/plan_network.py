@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from configs import schema
-from configs.schema import Config, ConfigError, UNetSection
+from configs.networks import UNetSection
+from configs.schema import Config, ConfigError
 from training.memory import inference_bytes, training_bytes
 from training.plan_data import Choice, Choices, Overview
 

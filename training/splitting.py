@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from configs.schema import DataSection
+from configs.sections import DataSection
 from datasets.cases import Case, read_cases
 from datasets.splits import LabelCounts, assign, check_groups, draw_folds, read_splits
 from imaging.errors import DataError

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.schema import AugmentSection
+from configs.sections import AugmentSection
 from transforms import intensity, mri, stain
 from transforms.limits import Limits
 from transforms.remap import random_remap

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.schema import NormaliseSection
+from configs.sections import NormaliseSection
 
 Array = NDArray[Any]
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.schema import AugmentSection
+from configs.sections import AugmentSection
 from transforms.warp import Floats, inside, mirrored, warp, warp_labels
 
 Matrix = NDArray[np.float64]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from configs import schema
-from configs.schema import AugmentSection, ConfigError
+from configs.schema import ConfigError
+from configs.sections import AugmentSection
 
 
 @pytest.mark.parametrize(

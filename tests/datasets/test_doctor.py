@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from configs import schema
+from configs.sections import ClassSection
 from datasets.cases import Case, read_cases
 from datasets.doctor import Examination, conclude, read_reports, refuse_unfit
 from datasets.problems import Problem
@@ -215,7 +216,7 @@ def test_nothing_to_validate_with(slides: Path) -> None:
 
 def test_classes_that_are_absent(volumes: Path) -> None:
     data = schema.load(Path("configs/mri_unet.yaml"), [f"data.path={volumes}"]).data
-    more = data.model_copy(update={"classes": (*data.classes, schema.ClassSection(name="fourth", colour="#000000"))})
+    more = data.model_copy(update={"classes": (*data.classes, ClassSection(name="fourth", colour="#000000"))})
     for number in range(8, CASES):
         change(labels_of(volumes, number), lambda voxels, affine: (np.where(voxels == 2, 0, voxels).astype(np.uint8), affine))
     examination = examined(volumes, data=more)

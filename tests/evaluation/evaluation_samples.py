@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from configs import schema
-from configs.schema import ClassSection, Config
+from configs.schema import Config
+from configs.sections import ClassSection
 from evaluation.comparison import CaseResult, Comparison, MethodResult
 from evaluation.floor import Floor
 from evaluation.measure import Machine, Measured

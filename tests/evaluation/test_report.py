@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from evaluation_samples import make_comparison
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from evaluation import formats
 from evaluation.comparison import CasePicture, Comparison, PictureTile
 from evaluation.metrics import Overlaps

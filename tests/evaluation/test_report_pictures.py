@@ -9,7 +9,7 @@ import pytest
 from evaluation_samples import make_comparison
 from PIL import Image
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from datasets.cases import read_cases
 from evaluation import plots, views
 from evaluation.paired import difference_of

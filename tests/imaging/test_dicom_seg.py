@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.sr.codedict import codes
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import Guards
 from imaging.open import open_image

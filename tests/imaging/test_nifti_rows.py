@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import LOCAL, UPLOAD
 from imaging.nifti import checked_header

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import UPLOAD, Guards
 from imaging.nrrd_volumes import NrrdSource

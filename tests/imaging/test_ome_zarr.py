@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec, ZstdCodec
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.errors import BrokenImage, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import UPLOAD, Guards
 from imaging.ome_zarr import OmeZarrSource

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import label as label_pixels
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.outlines import trace
 from imaging.polygons import rasterise
 from imaging.source import Geometry

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.errors import DataError, UnsuitableImage
 from imaging.open import open_image
 from imaging.source import Geometry
@@ -242,7 +242,7 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.source import Geometry
 from imaging.writers import open_writer
 

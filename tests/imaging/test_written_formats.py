@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from configs.schema import ClassSection
+from configs.sections import ClassSection
 from imaging.open import open_image
 from imaging.source import Geometry
 from imaging.writers import open_probability_writer, open_writer

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from configs.schema import ConvolutionSection, SlidingWindowSection
+from configs.networks import ConvolutionSection, SlidingWindowSection
 from models.networks import count_parameters
 from models.sliding_window import SlidingWindow, pool_at
 

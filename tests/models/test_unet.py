@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from configs.schema import Activation, Norm, UNetSection
+from configs.networks import Activation, Norm, UNetSection
 from models.networks import count_parameters
 from models.unet import UNet, centre_crop
 

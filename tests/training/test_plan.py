@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from configs import schema
-from configs.schema import Config, ConfigError, SlidingWindowSection, UNetSection
+from configs.networks import SlidingWindowSection, UNetSection
+from configs.schema import Config, ConfigError
 from datasets.fingerprint import CaseFacts, Intensities
 from imaging.errors import DataError
 from imaging.phantom import write_slide_dataset, write_volume_dataset

@@ -109,10 +109,10 @@ def test_reference_of_another_shape_ends_with_3(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_ends_with_5(tmp_path: Path) -> None:
     data = write_data(tmp_path, "histology")
-    overrides = (f"data.path={data}", f"run.folder={tmp_path}", "trainer.learning_rate=1e30", "trainer.max_steps=20")
+    overrides = (f"data.path={data}", f"run.folder={tmp_path}", "optimizer.learning_rate=1e30", "trainer.max_steps=20")
     done = overtile("train", "configs/histology_unet.yaml", "model.norm=none", *overrides)
     assert done.returncode == 5, done.stderr
-    assert "lower trainer.learning_rate or check the images" in done.stderr
+    assert "lower optimizer.learning_rate or check the images" in done.stderr
     assert not (tmp_path / "histology_unet" / "bundle").exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.schema import AugmentSection
+from configs.sections import AugmentSection
 from transforms.augment import Augment, make_augment
 from transforms.limits import Limits
 from transforms.restyle import StyleBank

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.schema import NormaliseSection
+from configs.sections import NormaliseSection
 from transforms import normalise
 
 

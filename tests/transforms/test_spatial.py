@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.schema import AugmentSection
+from configs.sections import AugmentSection
 from transforms import spatial
 from transforms.spatial import Matrix, Movement, Patch, draw_movement, move
 
