@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from configs.networks import UNetSection
 from configs.schema import Config
@@ -16,6 +16,7 @@ from inference.grid import Axis, Grid, blended_axis, keeping_axis, losing_axis
 from inference.stitch import gaussian_weights
 from models.bundle import Bundle
 from models.heads import make_head
+from models.networks import Network
 from models.sliding_window import SlidingWindow
 from models.unet import UNet
 
@@ -38,12 +39,12 @@ class Predictor(ABC):
     margin: tuple[int, int]
     stride: int
 
-    def __init__(self, config: Config, network: nn.Module, device: torch.device) -> None:
+    def __init__(self, config: Config, network: Network, device: torch.device) -> None:
         self.config = config
         self.device = device
         self.head = make_head(config)
         layout = CHANNELS_LAST[config.data.dimensions]
-        self.network: nn.Module = network.to(device, memory_format=layout)  # type: ignore[call-overload]  # missing in its types
+        self.network: Network = network.to(device, memory_format=layout)  # type: ignore[call-overload]  # missing in its types
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (B, R, *S') of normalised patches (B, C, *S)."""
@@ -129,9 +130,7 @@ class SlidingWindowPredictor(Predictor):
         return losing_axis(size, tile_size, self.margin, self.stride, lambda at_least: at_least)
 
 
-def make_predictor(
-    config: Config, network: UNet | SlidingWindow, class_prior: Sequence[float], device: torch.device
-) -> Predictor:
+def make_predictor(config: Config, network: Network, class_prior: Sequence[float], device: torch.device) -> Predictor:
     """The predictor of the network's method."""
     if isinstance(network, UNet) and isinstance(config.model, UNetSection):
         return UNetPredictor(config, network, config.model, device)

@@ -15,9 +15,7 @@ from configs import schema
 from configs.schema import Config
 from configs.sections import ClassSection
 from models.errors import BundleError
-from models.networks import build
-from models.sliding_window import SlidingWindow
-from models.unet import UNet
+from models.networks import Network, build
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, MANIFEST = "weights.safetensors", "config.yaml", "manifest.json"
@@ -60,10 +58,10 @@ class Bundle:
     folder: Path
     config: Config
     manifest: Manifest
-    network: UNet | SlidingWindow
+    network: Network
 
 
-def write(folder: Path, network: UNet | SlidingWindow, config: Config, **facts: object) -> Manifest:
+def write(folder: Path, network: Network, config: Config, **facts: object) -> Manifest:
     """Writes a bundle, whole or not at all: it is made beside `folder` and renamed; `facts` are the manifest's other fields.
 
     Raises:

@@ -8,8 +8,10 @@ from models.heads import make_head
 from models.sliding_window import SlidingWindow
 from models.unet import UNet
 
+Network = UNet | SlidingWindow
 
-def build(config: Config) -> UNet | SlidingWindow:
+
+def build(config: Config) -> Network:
     """The config's network, its weights drawn from torch's generator."""
     channels, outputs = len(config.data.channels), make_head(config).outputs
     if isinstance(config.model, UNetSection):

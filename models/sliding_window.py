@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from configs.networks import SlidingWindowSection
 from models.layers import Convolution, activation_of, he_initialise, norm_of
+from models.outputs import Outputs
 
 
 class SlidingWindow(nn.Module):
@@ -49,13 +50,17 @@ class SlidingWindow(nn.Module):
         self.apply(he_initialise)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Logits of the centre pixel, `window // 2` on each axis, of (B, C, *window): (B, K)."""
+        """Logits of the centre pixel, `window // 2` on each axis, of (B, C, *window): (B, R)."""
+        return self.outputs(windows).logits[0]
+
+    def outputs(self, windows: Tensor) -> Outputs:
+        """Logits, and the hidden layer."""
         features = windows
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             features = self.activation(norm(convolution(features)))
             features = self.max_pool(features, self.pool)  # (B, F, *window / pool)
-        logits: Tensor = self.head(self.activation(self.hidden(features)))  # (B, K, 1, 1)
-        return logits.flatten(1)
+        hidden = self.activation(self.hidden(features))  # (B, F, 1, 1)
+        return Outputs((self.head(hidden).flatten(1),), hidden)
 
     def dense(self, images: Tensor) -> Tensor:
         """Logits of every window of (B, C, *S): (B, K, *(S - window + 1))."""

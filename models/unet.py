@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from configs.networks import UNetSection
 from models.layers import Convolution, Transposed, activation_of, he_initialise, norm_of
+from models.outputs import Outputs
 
 
 class UNet(nn.Module):
@@ -37,19 +38,22 @@ class UNet(nn.Module):
         self.apply(he_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of (B, C, *S): (B, K, *S) with same padding, (B, K, *(S - 2 * context)) with valid convolutions."""
+        """Logits of (B, C, *S): (B, R, *S) with same padding, (B, R, *(S - 2 * context)) with valid convolutions."""
+        return self.outputs(images).logits[0]
+
+    def outputs(self, images: Tensor) -> Outputs:
+        """Logits, and the features at the bottom."""
         skips = []
         features = images
         for level in self.encoder[:-1]:
             skips.append(level(features))
             features = self.max_pool(skips[-1], 2)  # (B, F, *S / 2)
-        features = self.encoder[-1](features)
+        bottom = features = self.encoder[-1](features)
         for up, level in zip(self.up, self.decoder, strict=True):
             features = up(features)  # (B, F / 2, *S * 2)
             skip = centre_crop(skips.pop(), features.shape[2:])
             features = level(torch.cat([skip, features], dim=1))
-        logits: Tensor = self.head(features)
-        return logits
+        return Outputs((self.head(features),), bottom)
 
 
 def two_convolutions(dimensions: int, before: int, after: int, section: UNetSection) -> nn.Sequential:

@@ -1,6 +1,6 @@
 """What is minimised: Dice + cross-entropy for the U-Net, cross-entropy for the sliding window; IGNORED pixels don't count."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from monai.losses import DiceLoss
@@ -10,20 +10,25 @@ from torch.nn import functional
 from configs.schema import Config
 from models.unet import centre_crop
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]
 
 IGNORED = 255  # in a reference: no class's label (there are at most 255 classes)
 
 
 def make_loss(config: Config) -> Loss:
-    """A loss of logits (B, K, *S) and reference (B, *S); (B, K) and (B,) for the sliding window.
+    """A loss of logits (B, R, *S), finest first, reference (B, *S) and weights (B, *S) or (B, 0); of (B, R), (B,) for windows.
 
     Dice runs over the foreground classes and the whole batch, which keeps it stable where a patch holds no foreground.
     """
     if config.model.name == "sliding_window":
-        return cross_entropy
+        return lambda logits, reference, _: cross_entropy(logits[0], reference)
     dice = DiceLoss(include_background=False, batch=True)
-    return lambda logits, reference: cast(Tensor, dice(*_counted(logits, reference))) + cross_entropy(logits, reference)
+
+    def loss(logits: Sequence[Tensor], reference: Tensor, _: Tensor) -> Tensor:
+        fitted = fit_reference(reference, logits[0])
+        return cast(Tensor, dice(*_counted(logits[0], fitted))) + cross_entropy(logits[0], fitted)
+
+    return loss
 
 
 def cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:

@@ -134,11 +134,12 @@ def count_training(config: Config) -> Counted:
     with memory:
         network = _predictor(config).network.train()
         moments = [torch.empty_like(weights) for weights in network.parameters() for _ in range(2)]
-        logits = network(torch.empty(config.trainer.batch_size, len(config.data.channels), *config.patch_size, device=META))
-        sizes = logits.shape[2:]  # none for windows, of which only the centre has a label
-        reference = torch.empty(config.trainer.batch_size, *sizes, dtype=torch.int64, device=META)
-        torch.autograd.backward(make_loss(config)(logits, reference))
-        del moments
+        batch_size, channels = config.trainer.batch_size, len(config.data.channels)
+        outputs = network.outputs(torch.empty(batch_size, channels, *config.patch_size, device=META))
+        sizes = outputs.logits[0].shape[2:]  # none for windows, of which only the centre has a label
+        reference = torch.empty(batch_size, *sizes, dtype=torch.int64, device=META)
+        torch.autograd.backward(make_loss(config)(outputs.logits, reference, torch.empty(batch_size, 0, device=META)))
+        del moments, outputs
     return memory.counted
 
 

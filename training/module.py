@@ -65,10 +65,11 @@ class SegmentationModule(lightning.LightningModule):
     def _step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Loss and Dice of a batch."""
         images, reference = batch
-        logits = self.network(images)
+        logits = self.network.outputs(images).logits
+        loss = self.loss(logits, reference, images.new_empty(len(images), 0))
         if reference.ndim > 1:
-            reference = fit_reference(reference, logits)
-        return self.loss(logits, reference), foreground_dice(logits.detach(), reference)
+            reference = fit_reference(reference, logits[0])
+        return loss, foreground_dice(logits[0].detach(), reference)
 
 
 def foreground_dice(logits: Tensor, reference: Tensor) -> Tensor:

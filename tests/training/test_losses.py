@@ -10,18 +10,20 @@ from configs import schema
 from training.losses import IGNORED, cross_entropy, fit_reference, make_loss
 from training.module import foreground_dice
 
+EVEN = torch.empty(0)  # every pixel counts alike
+
 
 def test_cross_entropy_of_windows_that_know_nothing_is_ln_of_the_classes() -> None:
     loss = make_loss(schema.load(Path("configs/histology_sliding_window.yaml")))
-    assert loss(torch.zeros(4, 3), torch.tensor([0, 1, 2, 1])).item() == pytest.approx(math.log(3))
+    assert loss([torch.zeros(4, 3)], torch.tensor([0, 1, 2, 1]), EVEN).item() == pytest.approx(math.log(3))
 
 
 def test_dice_and_cross_entropy() -> None:
     loss = make_loss(schema.load(Path("configs/histology_unet.yaml")))
     reference = torch.tensor([[[0, 1], [1, 0]]])
     right = torch.stack([1 - reference, reference], dim=1) * 40.0 - 20
-    assert loss(right, reference).item() == pytest.approx(0, abs=1e-5)
-    wrong = loss(-right, reference).item()
+    assert loss([right], reference, EVEN).item() == pytest.approx(0, abs=1e-5)
+    wrong = loss([-right], reference, EVEN).item()
     assert wrong == pytest.approx(1 + 40, rel=1e-3)  # Dice 0, and 40 nats a pixel
 
 
@@ -41,9 +43,9 @@ def test_ignored_pixels_count_in_no_loss() -> None:
     loss = make_loss(schema.load(Path("configs/histology_unet.yaml")))
     random = torch.Generator().manual_seed(0)
     logits, reference = torch.randn(2, 2, 4, 8, generator=random), torch.randint(0, 2, (2, 4, 8), generator=random)
-    alone = loss(logits[..., :4], reference[..., :4])
+    alone = loss([logits[..., :4]], reference[..., :4], EVEN)
     reference[..., 4:] = IGNORED
-    assert loss(logits, reference).item() == pytest.approx(alone.item())
+    assert loss([logits], reference, EVEN).item() == pytest.approx(alone.item())
     assert foreground_dice(logits, reference).item() == pytest.approx(
         foreground_dice(logits[..., :4], reference[..., :4]).item()
     )
@@ -65,4 +67,4 @@ def test_nothing_ignored_is_monais_dice_and_cross_entropy() -> None:
     logits, reference = torch.randn(2, 3, 5, 6, generator=random), torch.randint(0, 3, (2, 5, 6), generator=random)
     loss = make_loss(schema.load(Path("configs/mri_unet.yaml")))
     theirs = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
-    assert loss(logits, reference).item() == pytest.approx(theirs(logits, reference[:, None]).item())
+    assert loss([logits], reference, EVEN).item() == pytest.approx(theirs(logits, reference[:, None]).item())

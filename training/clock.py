@@ -1,0 +1,39 @@
+"""How much of a run is over: of its steps or of its minutes, whichever is ahead."""
+
+import time
+
+
+class Clock:
+    """Goes on where it stopped when a run goes on; it asks the monotonic clock, so a change of the date does no harm.
+
+    Args:
+        max_steps: of the run.
+        max_minutes: of the run, all its sittings together; None: as long as the steps take.
+    """
+
+    def __init__(self, max_steps: int, max_minutes: float | None) -> None:
+        self.max_steps = max_steps
+        self.max_seconds = max_minutes * 60 if max_minutes is not None else None
+        self._before_s = 0.0  # earlier sittings
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """That the run took so far."""
+        return self._before_s + time.monotonic() - self._began
+
+    def progress(self, step: int) -> float:
+        """The share of the run that is over when `step` optimizer steps are done, 0 .. 1."""
+        share = step / self.max_steps
+        if self.max_seconds is not None:
+            share = max(share, self.seconds / self.max_seconds)
+        return min(share, 1.0)
+
+    def state_dict(self) -> dict[str, float]:
+        """What a checkpoint keeps."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Goes on from there."""
+        self._before_s = state["seconds"]
+        self._began = time.monotonic()
