@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from nibabel import orientations
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import (
@@ -27,11 +26,9 @@ from imaging.dicom_files import HEAD_BYTES, Header, dicom_errors, is_dicom, numb
 from imaging.dicom_geometry import Stack, group, planes_of, series_mixed, stacked
 from imaging.dicom_pixels import Pixels, pixels_of, stored_images
 from imaging.errors import DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
-from imaging.guards import LOCAL, Guards
+from imaging.guards import LOCAL, Guards, check_voxel_bytes, check_voxels
 from imaging.source import Geometry, ImageSource, MaskFormat, Region
-from imaging.volumes import to_file
-
-MAX_VOXELS = 2**29
+from imaging.volumes import order_inside, to_file
 
 _VOLUMES = (
     MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage,
@@ -170,25 +167,13 @@ def check_size(pixels: Pixels, images: int, guards: Guards) -> None:
         ImageTooLarge: `volume_too_large`.
     """
     voxels = pixels.rows * pixels.columns * images
-    size_bytes = voxels * pixels.dtype.itemsize
-    side = max(pixels.rows, pixels.columns, images)
-    max_voxels = MAX_VOXELS if guards.max_pixels is None else guards.max_pixels
-    if voxels > max_voxels:
-        raise _too_large(f"has {voxels} voxels, at most {max_voxels}", max_voxels)
-    if side > guards.max_volume_side:
-        raise _too_large(f"is {side} voxels long, at most {guards.max_volume_side}", guards.max_volume_side)
-    if guards.max_volume_bytes is not None and size_bytes > guards.max_volume_bytes:
-        raise _too_large(f"has voxels of {size_bytes} bytes, at most {guards.max_volume_bytes}", guards.max_volume_bytes)
-
-
-def _too_large(what: str, limit: int) -> DataError:
-    return ImageTooLarge("volume_too_large", f"the volume {what} are allowed; crop or resample it", limit)
+    check_voxels(voxels, max(pixels.rows, pixels.columns, images), guards)
+    check_voxel_bytes(voxels * pixels.dtype.itemsize, guards)
 
 
 def geometry_of(stack: Stack, pixels: Pixels, files: tuple[Path, ...]) -> Geometry:
     """Where the stack's voxels lie."""
-    axes = orientations.io_orientation(stack.affine)[:, 0].astype(int)  # file axis -> 0 right, 1 anterior, 2 superior
-    order = [int(np.flatnonzero(axes == axis)[0]) for axis in (2, 1, 0)]
+    order = order_inside(stack.affine)
     shape = (pixels.columns, pixels.rows, stack.depth)
     return Geometry(
         shape=tuple(shape[axis] for axis in order),

@@ -45,10 +45,8 @@ from imaging.dicom_files import (
 )
 from imaging.dicom_pixels import is_as_declared
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
-from imaging.guards import LOCAL, Guards
+from imaging.guards import LOCAL, MAX_SLIDE_PIXELS, Guards
 from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
-
-MAX_SLIDE_PIXELS = 10**11
 
 _MAX_TILE_PIXELS = 8192**2
 _CACHE_BYTES = 32 * 2**20  # each of wsidicom's two: tiles as stored, tiles decoded

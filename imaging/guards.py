@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+from imaging.errors import ImageTooLarge
+
+MAX_VOXELS = 2**29  # a reader's own limit for volumes
+MAX_SLIDE_PIXELS = 10**11  # and for slides
+
 
 @dataclass(frozen=True)
 class Guards:
@@ -37,3 +42,31 @@ LOCAL = Guards(isolated=False)  # the user's own files, on the user's own machin
 UPLOAD = Guards(  # files that came over the network
     isolated=True, max_pages=4096, max_volume_side=4096, max_volume_bytes=2**31, max_gzip_ratio=200
 )
+
+
+def check_voxels(voxels: int, longest: int, guards: Guards) -> None:
+    """Before any voxel is read.
+
+    Raises:
+        ImageTooLarge: `volume_too_large`: too many, or too many in a row.
+    """
+    max_voxels = MAX_VOXELS if guards.max_pixels is None else guards.max_pixels
+    if voxels > max_voxels:
+        raise _volume_too_large(f"has {voxels} voxels, at most {max_voxels}", max_voxels)
+    if longest > guards.max_volume_side:
+        raise _volume_too_large(f"is {longest} voxels long, at most {guards.max_volume_side}", guards.max_volume_side)
+
+
+def check_voxel_bytes(size_bytes: int, guards: Guards) -> None:
+    """As they are stored.
+
+    Raises:
+        ImageTooLarge: `volume_too_large`.
+    """
+    limit = guards.max_volume_bytes
+    if limit is not None and size_bytes > limit:
+        raise _volume_too_large(f"has voxels of {size_bytes} bytes, at most {limit}", limit)
+
+
+def _volume_too_large(what: str, limit: int) -> ImageTooLarge:
+    return ImageTooLarge("volume_too_large", f"the volume {what} are allowed; crop or resample it", limit)

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
-from imaging.guards import Guards
+from imaging.errors import BrokenImage, DataError, UnsuitableImage, UnsupportedFormat
+from imaging.guards import Guards, check_voxel_bytes, check_voxels
 from imaging.gunzip import GZIP_MAGIC, Gunzip
 from imaging.nifti_affine import checked_affine
 from imaging.nifti_layout import HEADER_BYTES, Fields, NiftiKind, kind_of
-
-MAX_VOXELS = 2**29
 
 _LARGEST_OFFSET = 2**24  # where voxels may begin at the latest: extensions in use take some hundred KiB
 _MOST_EXTENSIONS = 1000
@@ -80,7 +78,7 @@ def checked_header(path: Path, guards: Guards) -> NiftiHeader:
     kind, fields = _fields(head_of(path))
     sizes = _sizes(fields, guards)
     dtype = _dtype(fields, kind)
-    _check_bytes(sizes, dtype, guards)
+    check_voxel_bytes(prod(sizes) * dtype.itemsize, guards)
     slope, inter = _scaling(fields)
     affine, warnings = checked_affine(fields, sizes[:3])
     if len(sizes) < int(fields["dim"][0]):
@@ -153,11 +151,7 @@ def _sizes(fields: Fields, guards: Guards) -> tuple[int, int, int]:
     sizes = [int(size) for size in fields["dim"][1 : dimensions + 1]]
     if min(sizes) < 1:
         raise BrokenImage("nifti_bad_dims", f"the volume's header declares the size {tuple(sizes)}; each axis needs 1 or more")
-    max_voxels = MAX_VOXELS if guards.max_pixels is None else guards.max_pixels
-    if prod(sizes) > max_voxels:
-        raise _too_large(f"has {prod(sizes)} voxels, at most {max_voxels}", max_voxels)
-    if max(sizes) > guards.max_volume_side:
-        raise _too_large(f"is {max(sizes)} voxels long, at most {guards.max_volume_side}", guards.max_volume_side)
+    check_voxels(prod(sizes), max(sizes), guards)
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
     if len(sizes) != 3:
@@ -166,16 +160,6 @@ def _sizes(fields: Fields, guards: Guards) -> tuple[int, int, int]:
             f"the volume has the size {tuple(sizes)}, three axes are needed; send one volume of a series at a time",
         )
     return sizes[0], sizes[1], sizes[2]
-
-
-def _check_bytes(sizes: tuple[int, int, int], dtype: np.dtype[Any], guards: Guards) -> None:
-    size_bytes = prod(sizes) * dtype.itemsize
-    if guards.max_volume_bytes is not None and size_bytes > guards.max_volume_bytes:
-        raise _too_large(f"has voxels of {size_bytes} bytes, at most {guards.max_volume_bytes}", guards.max_volume_bytes)
-
-
-def _too_large(what: str, limit: int) -> DataError:
-    return ImageTooLarge("volume_too_large", f"the volume {what} are allowed; crop or resample it", limit)
 
 
 def _dtype(fields: Fields, kind: NiftiKind) -> np.dtype[Any]:

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import ImageTooLarge, UnsuitableImage, UnsupportedFormat
-from imaging.guards import Guards
+from imaging.guards import MAX_VOXELS, Guards
 from imaging.nrrd_geometry import header_invalid, nrrd_geometry
 
-MAX_VOXELS = 2**29
 MAX_HEADER_BYTES = 2**16
 MAX_CHANNELS = 256
 

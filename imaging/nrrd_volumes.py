@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from nibabel import affines, orientations
+from nibabel import affines
 from numpy.typing import NDArray
 
 from imaging.errors import BrokenImage, UnsuitableImage
@@ -12,7 +12,7 @@ from imaging.guards import LOCAL, Guards
 from imaging.gunzip import Gunzip
 from imaging.nrrd_header import NrrdHeader, nrrd_header
 from imaging.source import Geometry, ImageSource, MaskFormat, Region
-from imaging.volumes import check_range, to_file
+from imaging.volumes import check_range, order_inside, to_file
 
 _PIECE_BYTES = 2**20
 
@@ -104,8 +104,7 @@ def _affine(header: NrrdHeader) -> NDArray[np.float64]:
 
 def _geometry(header: NrrdHeader) -> Geometry:
     affine, spacing_um = _affine(header), header.spacing_um
-    axes = orientations.io_orientation(affine)[:, 0].astype(int)  # file axis -> 0 right, 1 anterior, 2 superior
-    order = [int(np.flatnonzero(axes == axis)[0]) for axis in (2, 1, 0)]
+    order = order_inside(affine)
     if header.affine is not None:
         spacing_um = tuple(1000.0 * float(size) for size in affines.voxel_sizes(affine))
     return Geometry(

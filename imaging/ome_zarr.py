@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import ImageTooLarge, UnsuitableImage
+from imaging.guards import MAX_SLIDE_PIXELS
 from imaging.ome_multiscale import Multiscale, multiscale, no_image
 from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
 from imaging.zarr_chunks import ZarrArray
 from imaging.zarr_layout import array_layout
 from imaging.zarr_metadata import metadata_bytes, metadata_invalid
-
-MAX_ZARR_PIXELS = 10**11
 
 _CACHE_BYTES = 64 * 2**20
 _MAX_CHANNELS = 256
@@ -58,7 +57,7 @@ class OmeZarrSource(ImageSource):
         self._arrays = [_array(root, dataset.path, zarr_format, read_labels) for dataset in described.datasets]
         self._axes = described.axes
         shapes = [self._inside_shape(array) for array in self._arrays]
-        _check_shapes(shapes, self._arrays, MAX_ZARR_PIXELS if max_pixels is None else max_pixels)
+        _check_shapes(shapes, self._arrays, MAX_SLIDE_PIXELS if max_pixels is None else max_pixels)
         self._is_flat = shapes[0][2] == 1
         space = "yx" if self._is_flat else "zyx"
         levels = _levels(described, [shape[-len(space) :] for shape in shapes], space)

@@ -17,9 +17,10 @@ from openslide import (
 )
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
+from imaging.guards import MAX_SLIDE_PIXELS
 from imaging.pixels import over_white
 from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
-from imaging.tiff_check import MAX_SLIDE_PIXELS, CheckedTiff
+from imaging.tiff_check import CheckedTiff
 from imaging.tiff_series import check_pyramid
 
 VENDORS = ("aperio", "hamamatsu", "leica", "philips", "ventana")  # each of them one TIFF

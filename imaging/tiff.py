@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage
+from imaging.guards import MAX_SLIDE_PIXELS
 from imaging.pixels import over_white
 from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
-from imaging.tiff_check import MAX_SLIDE_PIXELS, CheckedTiff
+from imaging.tiff_check import CheckedTiff
 from imaging.tiff_levels import MappedLevel, SegmentCache, SegmentedLevel, is_mapped, segment_bytes, segment_shape
 from imaging.tiff_series import broken, channels_of, image_levels, shape_of
 from imaging.tiff_spacing import spacing_um

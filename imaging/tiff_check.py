@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage
+from imaging.guards import MAX_SLIDE_PIXELS
 from imaging.tiff_ifds import Ifd, bad_ifd, truncated, walk
 from imaging.tiff_streams import JPEG, JPEG_2000
-
-MAX_SLIDE_PIXELS = 10**11
 
 _MAX_SIDE_PX = 300_000
 _MAX_SAMPLES = 256

@@ -97,9 +97,14 @@ class VolumeSource(ImageSource):
         self._voxels = None
 
 
+def order_inside(affine: NDArray[np.float64]) -> list[int]:
+    """Which axis of the file becomes each axis inside: (superior, anterior, right)."""
+    axes = orientations.io_orientation(affine)[:, 0].astype(int)  # file axis -> 0 right, 1 anterior, 2 superior
+    return [int(np.flatnonzero(axes == axis)[0]) for axis in (2, 1, 0)]
+
+
 def _geometry(header: NiftiHeader) -> Geometry:
-    axes = orientations.io_orientation(header.affine)[:, 0].astype(int)  # file axis -> 0 right, 1 anterior, 2 superior
-    order = [int(np.flatnonzero(axes == axis)[0]) for axis in (2, 1, 0)]
+    order = order_inside(header.affine)
     sizes_mm = affines.voxel_sizes(header.affine)
     return Geometry(
         shape=tuple(header.shape[axis] for axis in order),
