@@ -66,24 +66,42 @@ def overlaps(mask: Labels, reference: Labels, classes: int) -> Overlaps:
     return overlaps_of(confusion(mask, reference, classes))
 
 
-def confusion(mask: Labels, reference: Labels, classes: int) -> Counts:
+def confusion(mask: Labels, reference: Labels, classes: int, *, ignore_label: int | None = None) -> Counts:
     """Pixels by the reference's label (rows) and the mask's label (columns), (K, K).
+
+    Args:
+        mask: labels (*S).
+        reference: labels (*S).
+        classes: K, background included.
+        ignore_label: of the reference's pixels that aren't counted.
 
     Raises:
         DataError: `shape_mismatch`, or `label_unknown`: a label that is no class.
+    """
+    check_shapes(mask, reference)
+    flat_mask, flat_reference = mask.reshape(-1), reference.reshape(-1)
+    counts = np.zeros(classes**2, np.int64)
+    for start in range(0, flat_mask.size, CHUNK_PX):
+        of_mask, of_reference = flat_mask[start : start + CHUNK_PX], flat_reference[start : start + CHUNK_PX]
+        if ignore_label is not None:
+            counted = of_reference != ignore_label
+            of_mask, of_reference = of_mask[counted], of_reference[counted]
+        rows, columns = labels_of(of_reference, classes, "reference"), labels_of(of_mask, classes, "mask")
+        counts += np.bincount(rows * classes + columns, minlength=classes**2)
+    return counts.reshape(classes, classes)
+
+
+def check_shapes(mask: Labels, reference: Labels) -> None:
+    """Nothing, when both lie on the same pixels.
+
+    Raises:
+        DataError: `shape_mismatch`.
     """
     if mask.shape != reference.shape:
         raise DataError(
             "shape_mismatch",
             f"mask has shape {mask.shape}, reference has shape {reference.shape}; give both on the same pixels",
         )
-    flat_mask, flat_reference = mask.reshape(-1), reference.reshape(-1)
-    counts = np.zeros(classes**2, np.int64)
-    for start in range(0, flat_mask.size, CHUNK_PX):
-        rows = labels_of(flat_reference[start : start + CHUNK_PX], classes, "reference")
-        columns = labels_of(flat_mask[start : start + CHUNK_PX], classes, "mask")
-        counts += np.bincount(rows * classes + columns, minlength=classes**2)
-    return counts.reshape(classes, classes)
 
 
 def labels_of(values: Labels, classes: int, what: str) -> NDArray[np.int64]:

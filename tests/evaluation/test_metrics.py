@@ -37,6 +37,14 @@ def test_one_pass_gives_every_class_and_the_macro_mean() -> None:
     assert found.macro_iou == 0.625
 
 
+def test_pixels_to_be_ignored_are_not_counted_whatever_the_mask_says_there() -> None:
+    reference = REFERENCE.copy()
+    reference[0] = 255
+    assert confusion(MASK, reference, 3, ignore_label=255).tolist() == [[0, 1, 0], [0, 1, 0], [1, 0, 3]]
+    with pytest.raises(DataError, match="reference has the labels 255"):
+        confusion(MASK, reference, 3)
+
+
 def test_a_class_in_neither_has_no_value_and_stays_out_of_the_mean() -> None:
     found = overlaps(MASK, REFERENCE, 4)
     assert isnan(found.dice[2])

@@ -1,0 +1,95 @@
+"""Objects of a mask: what must hold for any, disks that touch, and the limits of both ways."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from configs.sections import InferenceSection
+from inference.objects import objects_of
+
+COMPONENTS = InferenceSection()
+WATERSHED = InferenceSection(objects="watershed")
+
+masks = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=3, max_side=9), elements=st.integers(0, 2))
+sections = st.builds(
+    InferenceSection,
+    objects=st.sampled_from(["components", "watershed"]),
+    object_sigma_px=st.sampled_from([0.0, 1.0, 2.0]),
+    smallest_object_px=st.integers(0, 4),
+)
+
+
+def ball(shape: tuple[int, ...], centre: tuple[float, ...], radius: float) -> np.ndarray:
+    grid = np.indices(shape)
+    return sum((axis - middle) ** 2 for axis, middle in zip(grid, centre, strict=True)) <= radius**2
+
+
+def test_pieces_that_meet_at_a_corner_or_in_another_label_are_apart() -> None:
+    mask = np.array([[1, 1, 0, 1], [0, 0, 1, 0], [2, 1, 1, 0], [2, 0, 0, 0]], np.uint8)
+    expected = [[1, 1, 0, 2], [0, 0, 3, 0], [4, 3, 3, 0], [4, 0, 0, 0]]
+    numbers = objects_of(mask, COMPONENTS)
+    assert numbers.tolist() == expected
+    assert numbers.dtype == np.int32
+
+
+def test_small_objects_are_dropped_and_the_others_numbered_anew() -> None:
+    mask = np.array([[1, 0, 1, 1, 0, 1, 1, 1]], np.uint8)
+    section = InferenceSection(smallest_object_px=3)
+    assert objects_of(mask, section).tolist() == [[0, 0, 0, 0, 0, 1, 1, 1]]
+    assert objects_of(mask, InferenceSection(smallest_object_px=2)).tolist() == [[0, 0, 1, 1, 0, 2, 2, 2]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "first", "second"), [((40, 60), (20, 20), (20, 38)), ((24, 24, 44), (12, 12, 13), (12, 12, 30))]
+)
+def test_two_touching_balls_are_split_and_one_is_not(shape, first, second) -> None:
+    one, other = ball(shape, first, 10), ball(shape, second, 10)
+    both = (one | other).astype(np.uint8)
+    assert objects_of(both, COMPONENTS).max() == 1
+    numbers = objects_of(both, WATERSHED)
+    assert numbers.max() == 2
+    assert numbers[first] != numbers[second]
+    assert (numbers[one & ~other] == numbers[first]).mean() > 0.95
+    assert objects_of(one.astype(np.uint8), WATERSHED).max() == 1
+
+
+def test_a_ragged_border_needs_smoothing() -> None:
+    mask, random = np.zeros((60, 80), np.uint8), np.random.default_rng(0)
+    for column in range(10, 70):
+        mask[20 + random.integers(-2, 3) : 40 + random.integers(-2, 3), column] = 1
+    counts = [objects_of(mask, InferenceSection(objects="watershed", object_sigma_px=sigma)).max() for sigma in (0.0, 8.0)]
+    assert counts[0] > counts[1] == 1
+
+
+def test_an_object_that_the_image_cuts_is_one() -> None:
+    assert objects_of(ball((40, 40), (0, 20), 15).astype(np.uint8), WATERSHED).max() == 1
+
+
+@pytest.mark.parametrize("section", [COMPONENTS, WATERSHED])
+def test_nothing_and_everything(section: InferenceSection) -> None:
+    assert not objects_of(np.zeros((5, 6), np.uint8), section).any()
+    assert (objects_of(np.ones((5, 6), np.uint8), section) == 1).all()
+
+
+@settings(deadline=None)
+@given(masks, sections)
+def test_what_holds_for_every_mask(mask: np.ndarray, section: InferenceSection) -> None:
+    numbers = objects_of(mask, section)
+    whole = objects_of(mask, section.model_copy(update={"smallest_object_px": 0}))
+    assert ((whole > 0) == (mask > 0)).all()  # nothing is lost but what is small
+    sizes = np.bincount(whole.ravel())
+    assert ((numbers > 0) == ((whole > 0) & (sizes[whole] >= section.smallest_object_px))).all()
+    assert np.unique(numbers[numbers > 0]).tolist() == list(range(1, numbers.max() + 1))
+    for number in range(1, numbers.max() + 1):
+        assert ndimage.label(numbers == number)[1] == 1  # in one piece, joined by sides
+        assert len(np.unique(mask[numbers == number])) == 1
+
+
+@settings(deadline=None)
+@given(masks)
+def test_components_are_scipys(mask: np.ndarray) -> None:
+    numbers, expected = objects_of(mask > 0, COMPONENTS), ndimage.label(mask > 0)[0]
+    assert (numbers == expected).all()
