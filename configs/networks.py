@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from configs.section import PositiveInt, Section
+from configs.unet_axis import UNetAxis
 
 Norm = Literal["none", "batch", "instance", "group"]
 Activation = Literal["relu", "leaky_relu"]
@@ -15,7 +16,8 @@ class UNetSection(Section):
 
     `blocks` is what a level of the encoder is made of: plain convolutions, or residual blocks of two. `depths` counts them
     a level, `decoder_depths` the decoder's plain convolutions a level, the uppermost first. `kernels` is one size an axis
-    for each level, `strides` one an axis for each step down; None is 3 and 2 everywhere.
+    for each level, `strides` one an axis for each step down; None is 3 and 2 everywhere. A residual encoder begins with one
+    convolution more. `valid` takes plain blocks and max-pools only.
     """
 
     name: Literal["unet"]
@@ -34,27 +36,70 @@ class UNetSection(Section):
     init: Literal["he", "xavier"] = "he"
     deep_supervision: bool = False
 
-    @property
-    def stride(self) -> int:
-        """The network commutes with shifts by this many pixels: 2 a pooling."""
-        return int(2 ** (len(self.features) - 1))
+    def kernel(self, level: int, dimensions: int) -> tuple[int, ...]:
+        """Of a level's convolutions, one size an axis."""
+        return self.kernels[level] if self.kernels else (3,) * dimensions
 
-    @property
-    def context_px(self) -> int:
-        """How far a block of `stride` outputs, aligned to the stride, looks to each side.
+    def stride(self, step: int, dimensions: int) -> tuple[int, ...]:
+        """Of a step down, the uppermost is 0; one an axis."""
+        return self.strides[step] if self.strides else (2,) * dimensions
 
-        Two convolutions a level, down and up, look 1 px of their level each way, and so do the two of the bottom:
-        4 * (1 + 2 + .. + stride / 2) + 2 * stride. This is what a valid network loses at each side: 92 in the original.
-        With same padding it is 2 more, since there the pools' pairs lie between those of the valid network.
-        """
-        return 6 * self.stride - (4 if self.padding == "valid" else 2)
+    def depth(self, level: int) -> int:
+        """Convolutions or residual blocks of the encoder's level."""
+        if self.depths:
+            return self.depths[level]
+        return 2 if self.blocks == "plain" else 1
 
-    def legal_size(self, at_least: int) -> int:
-        """The smallest input side of at least this many pixels that every pooling divides and that leaves an output."""
-        if self.padding == "same":
-            return max(-(-at_least // self.stride), 1) * self.stride
-        at_least = max(at_least, 2 * self.context_px + 1)
-        return at_least + (-(at_least + 4) % self.stride)  # 16k + 60 in the original
+    def decoder_depth(self, level: int) -> int:
+        """Convolutions of the decoder's level."""
+        return self.decoder_depths[level] if self.decoder_depths else 2
+
+    def axis(self, number: int) -> UNetAxis:
+        """The network along one axis, for the arithmetic of sizes and tiles."""
+        levels, residual = range(len(self.features)), self.blocks == "residual"
+        convolutions = [2 * self.depth(level) + (level == 0) if residual else self.depth(level) for level in levels]
+        return UNetAxis(
+            kernels=tuple(self.kernel(level, number + 1)[number] for level in levels),
+            strides=tuple(self.stride(step, number + 1)[number] for step in levels[:-1]),
+            encoder=tuple(convolutions),
+            decoder=tuple(self.decoder_depth(level) for level in levels[:-1]),
+            valid=self.padding == "valid",
+            strided=self.down == "strided",
+            residual=residual,
+            linear=self.up == "linear",
+        )
+
+    @model_validator(mode="after")
+    def _suits_the_levels(self) -> Self:
+        levels = len(self.features)
+        wanted = {"depths": levels, "decoder_depths": levels - 1, "kernels": levels, "strides": levels - 1}
+        for key, count in wanted.items():
+            value = getattr(self, key)
+            if value is not None and len(value) != count:
+                what = "one a level" if count == levels else "one a level but the bottom"
+                raise ValueError(f"{key}: {len(value)} values for {levels} features; give {count}, {what}, or null")
+        return self
+
+    @model_validator(mode="after")
+    def _kernels_are_odd(self) -> Self:
+        even = [kernel for kernel in self.kernels or () if any(size % 2 == 0 for size in kernel)]
+        if even:
+            raise ValueError(
+                f"kernels: {list(even[0])} has an even size, which has no centre; give odd ones, such as 1, 3 or 5"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _valid_is_plain(self) -> Self:
+        """What goes past a valid block, or a valid convolution with a stride, doesn't lie pixel on pixel with the rest."""
+        for key, allowed in (("blocks", "plain"), ("down", "max_pool")):
+            value = getattr(self, key)
+            if self.padding == "valid" and value != allowed:
+                raise ValueError(
+                    f"{key}: {value} doesn't go with padding valid, whose levels are cropped; set {key} to {allowed}, "
+                    "or padding to same"
+                )
+        return self
 
 
 class ConvolutionSection(Section):

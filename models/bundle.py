@@ -1,8 +1,13 @@
-"""The bundle: a folder with weights.safetensors, config.yaml and manifest.json; all that training hands to serving."""
+"""The bundle: a folder with weights.safetensors, config.yaml and manifest.json; all that training hands to serving.
+
+An ensemble's bundle has weights-0.safetensors, weights-1.safetensors and so on: networks of one config, whose logits are
+averaged.
+"""
 
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +22,7 @@ from configs.sections import ClassSection
 from models.errors import BundleError
 from models.networks import Network, build
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 is read, too: it knew no ensembles
 WEIGHTS, CONFIG, MANIFEST = "weights.safetensors", "config.yaml", "manifest.json"
 
 
@@ -26,12 +31,13 @@ class Manifest(BaseModel):
 
     `class_prior` is each class's share of the training pixels, `training_images` the SHA-256 of the images that
     training saw (validation cases included), `validation` metric -> mean over the validation cases, `files` the
-    SHA-256 of the bundle's other files.
+    SHA-256 of the bundle's other files. `member_priors` is the class prior of each network of an ensemble, whose
+    `class_prior` is their mean; of a single network it is empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     name: str
     created: str
     method: Literal["unet", "sliding_window"]
@@ -41,6 +47,7 @@ class Manifest(BaseModel):
     spacing_um: tuple[float, ...] | None
     margin_px: tuple[int, int]
     class_prior: tuple[float, ...]
+    member_priors: tuple[tuple[float, ...], ...] = ()
     validation: dict[str, float]
     training_steps: int
     training_seconds: float
@@ -53,12 +60,28 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle in memory; `network` is in evaluation mode on the CPU."""
+    """A bundle in memory; its networks are in evaluation mode on the CPU: one, or those of an ensemble."""
 
     folder: Path
     config: Config
     manifest: Manifest
-    network: Network
+    networks: tuple[Network, ...]
+
+    @property
+    def network(self) -> Network:
+        """The only network.
+
+        Raises:
+            BundleError: it is an ensemble.
+        """
+        if len(self.networks) > 1:
+            raise BundleError(f"{self.folder}: an ensemble of {len(self.networks)} networks; give the bundle of one network")
+        return self.networks[0]
+
+    @property
+    def class_priors(self) -> tuple[tuple[float, ...], ...]:
+        """Of each network."""
+        return self.manifest.member_priors or (self.manifest.class_prior,)
 
 
 def write(folder: Path, network: Network, config: Config, **facts: object) -> Manifest:
@@ -67,13 +90,34 @@ def write(folder: Path, network: Network, config: Config, **facts: object) -> Ma
     Raises:
         FileExistsError: there is something at `folder`.
     """
+    return _write(folder, {WEIGHTS: network}, config, facts)
+
+
+def write_ensemble(folder: Path, members: Sequence[Bundle], config: Config, **facts: object) -> Manifest:
+    """Writes several bundles' networks as one bundle, as `write` does; all are of one config but for their run's name.
+
+    Raises:
+        FileExistsError: there is something at `folder`.
+    """
+    networks = dict(zip(_weights_files(len(members)), (member.network for member in members), strict=True))
+    return _write(folder, networks, config, {"member_priors": [member.manifest.class_prior for member in members], **facts})
+
+
+def _weights_files(members: int) -> list[str]:
+    """Of an ensemble of so many, or of a single network where there are none."""
+    return [f"weights-{number}.safetensors" for number in range(members)] or [WEIGHTS]
+
+
+def _write(folder: Path, networks: Mapping[str, Network], config: Config, facts: Mapping[str, object]) -> Manifest:
+    """The networks by their file's name."""
     if folder.exists():
         raise FileExistsError(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as name:
         made = Path(name) / "bundle"
         made.mkdir()
-        save_file({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, made / WEIGHTS)
+        for file, network in networks.items():
+            save_file({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, made / file)
         (made / CONFIG).write_text(schema.dump(config))
         manifest = Manifest.model_validate(
             {
@@ -84,13 +128,13 @@ def write(folder: Path, network: Network, config: Config, **facts: object) -> Ma
                 "channels": config.data.channels,
                 "classes": config.data.classes,
                 "spacing_um": config.data.spacing_um,
-                "files": {file: sha256_of(made / file) for file in (WEIGHTS, CONFIG)},
+                "files": {file: sha256_of(made / file) for file in (*networks, CONFIG)},
                 **facts,
             }
         )
         (made / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
-        for file in made.iterdir():
-            _fsync(file)
+        for path in made.iterdir():
+            _fsync(path)
         made.rename(folder)
         _fsync(folder.parent)
     return manifest
@@ -105,12 +149,17 @@ def load(folder: Path) -> Bundle:
     manifest = _read_manifest(folder)
     _check_files(folder, manifest)
     config = schema.load(folder / CONFIG)
+    files = _weights_files(len(manifest.member_priors))
+    return Bundle(folder, config, manifest, tuple(_network(folder / file, config) for file in files))
+
+
+def _network(weights: Path, config: Config) -> Network:
     network = build(config)
     try:
-        network.load_state_dict(load_file(folder / WEIGHTS))
+        network.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
-        raise BundleError(f"{folder}: the weights don't fit the config's network; train again") from error
-    return Bundle(folder, config, manifest, network.eval())
+        raise BundleError(f"{weights.parent}: the weights don't fit the config's network; train again") from error
+    return network.eval()
 
 
 def sha256_of(path: Path) -> str:
@@ -126,13 +175,13 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{folder}: no bundle here; give the bundle/ folder of a finished run") from error
     except ValidationError as error:
         raise BundleError(
-            f"{folder}: {MANIFEST} isn't one of format {FORMAT_VERSION}; train again or use the version that wrote it"
+            f"{folder}: {MANIFEST} isn't one of format 1 or {FORMAT_VERSION}; train again or use the version that wrote it"
         ) from error
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
     present = {path.name for path in folder.iterdir()}
-    expected = {WEIGHTS, CONFIG, MANIFEST}
+    expected = {*_weights_files(len(manifest.member_priors)), CONFIG, MANIFEST}
     if present != expected or set(manifest.files) != expected - {MANIFEST}:
         raise BundleError(f"{folder}: holds {sorted(present)}, allowed are exactly {sorted(expected)}; copy the bundle anew")
     for name, digest in manifest.files.items():

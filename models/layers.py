@@ -1,11 +1,16 @@
 """The layers that both networks are made of, by dimension and by name."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from configs.networks import Activation, Norm
 
-Convolution: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
-Transposed: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+Convolution: dict[int, Callable[..., nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+Transposed: dict[int, Callable[..., nn.ConvTranspose2d | nn.ConvTranspose3d]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+MaxPool: dict[int, Callable[..., nn.MaxPool2d | nn.MaxPool3d]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+AveragePool: dict[int, Callable[..., nn.AvgPool2d | nn.AvgPool3d]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+Convolving = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
 def norm_of(name: Norm, dimensions: int, features: int) -> nn.Module:
@@ -26,7 +31,18 @@ def activation_of(name: Activation) -> nn.Module:
 
 def he_initialise(module: nn.Module) -> None:
     """Normal weights of deviation sqrt(2 / N) and no bias (He et al. 2015; the U-Net paper's section 3)."""
-    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+    if isinstance(module, Convolving):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def xavier_initialise(module: nn.Module) -> None:
+    """Uniform weights within sqrt(6 / (N + M)), N inputs and M outputs of a unit, no bias (Glorot and Bengio 2010, eq. 16)."""
+    if isinstance(module, Convolving):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+INITIALISE = {"he": he_initialise, "xavier": xavier_initialise}

@@ -10,6 +10,8 @@ from models.unet import UNet
 
 Network = UNet | SlidingWindow
 
+ENCODER = ("encoder.", "convolutions.", "norms.")  # names of weights that find features begin so
+
 
 def build(config: Config) -> Network:
     """The config's network, its weights drawn from torch's generator."""

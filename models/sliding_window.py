@@ -6,18 +6,26 @@ arXiv:1302.1700): a pool of p is taken at each of its p offsets along each axis,
 their outputs are interleaved. It gives the same logits as patch by patch, but for rounding. Fragments are followed to the
 end one after the other, since the deeper ones then stay in the processor's cache; writing the same as dilated convolutions
 over the whole image took 1.4 times as long.
+
+With foveation what a window holds depends on where its centre is, so that neighbours share nothing: then every window goes
+through by itself, some at a time.
 """
 
 import itertools
+import math
 from functools import reduce
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from configs.networks import SlidingWindowSection
+from models.foveation import Foveation
 from models.layers import Convolution, activation_of, he_initialise, norm_of
 from models.outputs import Outputs
+
+BATCH_BYTES = 64 * 2**20  # of the first convolution's output, where windows are looked at one by one
 
 
 class SlidingWindow(nn.Module):
@@ -27,13 +35,15 @@ class SlidingWindow(nn.Module):
         dimensions: 2 or 3.
         in_channels: C of the input.
         classes: K of the output.
-        section: window, features and kernels, pool, hidden units, norm, activation.
+        section: window, features and kernels, pool, hidden units, norm, activation, foveation.
     """
 
     def __init__(self, dimensions: int, in_channels: int, classes: int, section: SlidingWindowSection) -> None:
         super().__init__()
         self.window = section.window
         self.pool = section.pool
+        foveated = section.foveation_px > 0
+        self.foveation = Foveation(dimensions, section.window, section.foveation_px) if foveated else None
         self.max_pool = functional.max_pool2d if dimensions == 2 else functional.max_pool3d
         self.convolutions, self.norms = nn.ModuleList(), nn.ModuleList()
         self.sizes = [section.window]  # what is left of the window before each convolution, and at the end
@@ -55,7 +65,7 @@ class SlidingWindow(nn.Module):
 
     def outputs(self, windows: Tensor) -> Outputs:
         """Logits, and the hidden layer."""
-        features = windows
+        features = windows if self.foveation is None else self.foveation(windows)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             features = self.activation(norm(convolution(features)))
             features = self.max_pool(features, self.pool)  # (B, F, *window / pool)
@@ -64,7 +74,22 @@ class SlidingWindow(nn.Module):
 
     def dense(self, images: Tensor) -> Tensor:
         """Logits of every window of (B, C, *S): (B, K, *(S - window + 1))."""
-        return self._dense_from(0, images)
+        return self._dense_from(0, images) if self.foveation is None else self._one_by_one(images)
+
+    def _one_by_one(self, images: Tensor) -> Tensor:
+        """What `dense` gives, a batch of windows after the other; their number is bound by what their features take."""
+        dimensions, windows = images.ndim - 2, images
+        for axis in range(2, images.ndim):
+            windows = windows.unfold(axis, self.window, 1)
+        windows = windows.movedim((0, 1), (dimensions, dimensions + 1))  # (*S', B, C, *window), a view
+        outputs, batch_size = windows.shape[:dimensions], len(images)
+        first = cast(nn.Conv2d, self.convolutions[0])
+        window_bytes = first.out_channels * (self.window - first.kernel_size[0] + 1) ** dimensions * images.element_size()
+        places = torch.split(
+            torch.arange(math.prod(outputs), device=images.device), max(1, BATCH_BYTES // (batch_size * window_bytes))
+        )
+        logits = torch.cat([self(windows[torch.unravel_index(place, outputs)].flatten(0, 1)) for place in places])
+        return logits.view(*outputs, batch_size, -1).movedim((-2, -1), (0, 1))
 
     def _dense_from(self, level: int, features: Tensor) -> Tensor:
         """Logits of every window whose features before this convolution are in (B, F, *S)."""

@@ -1,8 +1,10 @@
 """How large a network and its patches are: as large as the images ask for, shrunk until the memory model says that they fit."""
 
+import itertools
 import math
+import operator
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,17 +49,24 @@ class Budget:
         return f"{taken / 1e9:.2g} of {self.memory_bytes / 1e9:.2g} GB"
 
 
+Levels = tuple[tuple[int, ...], ...]
+
+
 @dataclass(frozen=True)
 class PlannedUNet:
-    """Features of each level, and a patch that such a U-Net takes."""
+    """Features and kernels of each level, strides of each step down, and a patch that such a U-Net takes."""
 
     features: tuple[int, ...]
+    kernels: Levels
+    strides: Levels
     patch: tuple[int, ...]
 
     def choices(self, batch: int) -> Choices:
         """As keys of the config."""
         return {
             "model.features": Choice(list(self.features)),
+            "model.kernels": Choice(_unless_all(self.kernels, 3)),
+            "model.strides": Choice(_unless_all(self.strides, 2)),
             "sampling.patch_size": Choice(list(self.patch)),
             "trainer.batch_size": Choice(batch),
         }
@@ -66,8 +75,7 @@ class PlannedUNet:
 def choose_unet(overview: Overview, values: dict[str, Any], budget: Budget) -> Choices:
     """Patch, levels, features and batch of a U-Net: the largest patch that fits, of the widest network that it fits in.
 
-    Source: Isensee et al. 2021 (nnU-Net). There, each axis is pooled as often as its own size and spacing allow; this
-    U-Net pools all axes alike, so the shortest says how often.
+    Source: Isensee et al. 2021 (nnU-Net).
 
     Raises:
         ConfigError: not even the smallest fits.
@@ -89,16 +97,42 @@ def shrinking_networks(overview: Overview, base: int) -> Iterator[PlannedUNet]:
     smallest = SMALLEST_PATCH[overview.dimensions]
     sides = _largest_patch(overview)
     while True:
-        poolings = min(max(int(math.log2(max(min(sides), 1) / SMALLEST_BOTTOM)), 1), MOST_LEVELS - 1)
-        features = tuple(min(base * 2**level, MOST_FEATURES[overview.dimensions]) for level in range(poolings + 1))
-        section = UNetSection(name="unet", features=features)
-        patch = tuple(section.legal_size(side) for side in sides)
-        yield PlannedUNet(features, patch)
-        longer = [axis for axis, side in enumerate(patch) if side > smallest]
+        strides, kernels = steps_down(sides, overview.spacing_um or (1.0,) * overview.dimensions)
+        features = tuple(min(base * 2**level, MOST_FEATURES[overview.dimensions]) for level in range(len(kernels)))
+        section = UNetSection(name="unet", features=features, kernels=kernels, strides=strides)
+        patch = tuple(section.axis(number).legal_size(side) for number, side in enumerate(sides))
+        yield PlannedUNet(features, kernels, strides, patch)
+        longer = [axis for axis, side in enumerate(sides) if side > smallest]
         if not longer:
             return
         axis = max(longer, key=lambda axis: patch[axis] / overview.shape[axis])
-        sides = (*patch[:axis], max(smallest, patch[axis] - section.stride), *patch[axis + 1 :])
+        sides = (*sides[:axis], max(smallest, sides[axis] - section.axis(axis).stride), *sides[axis + 1 :])
+
+
+def steps_down(sides: tuple[int, ...], spacing_um: tuple[float, ...]) -> tuple[Levels, Levels]:
+    """Strides of each step down, and kernels of each level, of a patch of such sides.
+
+    An axis is halved while it has twice SMALLEST_BOTTOM pixels, three times where it would be the only one, and its spacing is
+    less than twice the finest among such axes. Its kernel is 1 until its spacing is less than twice the finest, and 3 from
+    there on. At least one step is taken.
+
+    Source: Isensee et al. 2021 (nnU-Net), supplementary note on network topology.
+    """
+    strides: list[tuple[int, ...]] = []
+    kernels: list[tuple[int, ...]] = []
+    kernel: tuple[int, ...] = (1,) * len(sides)
+    while len(strides) < MOST_LEVELS - 1:
+        stride = _step_down(sides, spacing_um)
+        if max(stride) == 1:
+            if strides:
+                break
+            stride = (2,) * len(sides)
+        kernel = tuple(3 if step < 2 * min(spacing_um) else size for step, size in zip(spacing_um, kernel, strict=True))
+        strides.append(stride)
+        kernels.append(kernel)
+        sides = tuple(math.ceil(side / step) for side, step in zip(sides, stride, strict=True))
+        spacing_um = tuple(map(operator.mul, spacing_um, stride))
+    return tuple(strides), (*kernels, (3,) * len(sides))
 
 
 def choose_window(overview: Overview, values: dict[str, Any], budget: Budget) -> Choices:
@@ -147,6 +181,21 @@ def choose_tile(overview: Overview, values: dict[str, Any], choices: Choices, bu
     raise _too_little(budget, taken)
 
 
+def _step_down(sides: tuple[int, ...], spacing_um: tuple[float, ...]) -> tuple[int, ...]:
+    """2 on each axis that is halved, 1 on the others."""
+    long = [side >= 2 * SMALLEST_BOTTOM for side in sides]
+    finest = min(itertools.compress(spacing_um, long), default=0.0)
+    halved = [enough and step < 2 * finest for enough, step in zip(long, spacing_um, strict=True)]
+    if sum(halved) == 1 and sides[halved.index(True)] < 3 * SMALLEST_BOTTOM:
+        return (1,) * len(sides)
+    return tuple(1 + half for half in halved)
+
+
+def _unless_all(levels: Levels, usual: int) -> list[list[int]] | None:
+    """None where every size is the usual one, as the config has it."""
+    return None if all(size == usual for level in levels for size in level) else [list(level) for level in levels]
+
+
 def _largest_patch(overview: Overview) -> tuple[int, ...]:
     """As long on each axis in micrometres, as far as the median image reaches."""
     side = LARGEST_PATCH[overview.dimensions]
@@ -173,8 +222,11 @@ def _unet_explained(overview: Overview, network: PlannedUNet, batch: int, taken:
     wanted = _largest_patch(overview)
     shrunk = math.prod(network.patch) < math.prod(wanted)
     patch = f"the median image is {_by(overview.shape)}, {_by(wanted)} of it were wanted"
+    halvings = [steps.count(2) for steps in zip(*network.strides, strict=True)]
     reasons = {
-        "model.features": f"pooled {len(network.features) - 1} times, on all axes alike, as often as the shortest allows",
+        "model.features": f"{len(network.strides)} steps down, twice the features after each",
+        "model.kernels": "1 on an axis until its pixels are less than twice as long as the finest, 3 from there on",
+        "model.strides": f"axes are halved {_by(halvings)} times, as often as size and spacing of each allow",
         "sampling.patch_size": f"{patch}; shrunk until a step takes {taken}" if shrunk else f"{patch}; a step takes {taken}",
         "trainer.batch_size": f"at most {BATCH_SHARE:.0%} of all pixels, at least {BATCH_SIZES[0]}; a step takes {taken}",
     }
@@ -220,5 +272,5 @@ def _too_little(budget: Budget, least: int) -> ConfigError:
     )
 
 
-def _by(sizes: tuple[int, ...]) -> str:
+def _by(sizes: Sequence[int]) -> str:
     return " x ".join(map(str, sizes))

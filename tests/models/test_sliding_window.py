@@ -1,6 +1,7 @@
 """The sliding window: the published N4, and that dense evaluation equals patch by patch."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from configs import schema
 from configs.networks import ConvolutionSection, SlidingWindowSection
-from models.networks import count_parameters
+from models import sliding_window
+from models.networks import build, count_parameters
 from models.sliding_window import SlidingWindow, pool_at
 
 
@@ -38,6 +41,29 @@ def test_n4_has_the_published_number_of_weights() -> None:
     network = SlidingWindow(dimensions=2, in_channels=1, classes=2, section=SlidingWindowSection(name="sliding_window"))
     assert network.window == 95
     assert count_parameters(network) == 219_290
+
+
+@pytest.mark.parametrize(
+    ("title", "maps"),
+    [
+        ("Mitoses, 13 layers", [101, 100, 50, 48, 24, 22, 11, 10, 5, 4, 2, 1]),
+        ("Mitoses, 11 layers", [101, 98, 49, 46, 23, 20, 10, 8, 4, 1]),
+    ],
+)
+def test_the_networks_for_mitoses_have_the_published_maps(title: str, maps: list[int]) -> None:
+    """As docs/networks.md gives them: 101 x 101 pixels of 3 channels; 16 maps a layer, convolved and pooled, 100 units, 2."""
+    section = Path("docs/networks.md").read_text().split(f"### {title}")[1]
+    config = schema.load(Path("configs/histology_sliding_window.yaml"), section.split("```")[1].split("\n")[1:-1])
+    network = build(config)
+    assert isinstance(network, SlidingWindow)
+    convolutions = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert [layer.out_channels for layer in convolutions] == [16] * len(network.convolutions) + [100, 2]
+    sizes = []
+    for layer in convolutions:
+        layer.register_forward_hook(lambda _, inputs, output: sizes.extend([inputs[0].shape[-1], output.shape[-1]]))
+    assert network(torch.zeros(1, 3, 101, 101)).shape == (1, 2)
+    assert [size for size, _ in itertools.groupby(sizes)] == maps
+    assert f"{count_parameters(network):,} weights" in section
 
 
 def test_n4_dense_equals_patch_by_patch() -> None:
@@ -73,6 +99,28 @@ def test_dense_equals_patch_by_patch_in_3d(window: int) -> None:
     images = torch.randn(1, 1, window + 2, window, window + 1)
     with torch.inference_mode():
         torch.testing.assert_close(network.dense(images), patch_by_patch(network, images), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("dimensions", "window"), [(2, 20), (2, 21), (3, 9), (3, 10)])
+@pytest.mark.parametrize("batch_bytes", [1, 200_000, 2**26])
+def test_foveated_dense_equals_patch_by_patch(
+    dimensions: int, window: int, batch_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sliding_window, "BATCH_BYTES", batch_bytes)
+    network = make(window, [2, 3], dimensions=dimensions, foveation_px=3.0)
+    images = torch.randn(2, 2, *(window + more for more in (3, 1, 2)[:dimensions]))
+    with torch.inference_mode():
+        torch.testing.assert_close(network.dense(images), patch_by_patch(network, images), atol=1e-5, rtol=1e-5)
+
+
+def test_foveated_windows_go_through_in_batches_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of 4 * 19 * 19 * 4 bytes a window: 34 windows in 200,000 bytes."""
+    monkeypatch.setattr(sliding_window, "BATCH_BYTES", 200_000)
+    network = make(20, [2, 3], foveation_px=3.0)
+    batches: list[int] = []
+    network.register_forward_hook(lambda _, inputs, output: batches.append(len(inputs[0])))
+    network.dense(torch.zeros(1, 2, 29, 27))
+    assert batches == [34, 34, 12]
 
 
 def test_dense_works_on_an_image_of_one_window() -> None:
