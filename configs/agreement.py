@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from configs.networks import SlidingWindowSection, UNetSection
-from configs.sections import AugmentSection, DataSection
+from configs.sections import AugmentSection, DataSection, WarmStartSection
+from configs.suiting import check_head
 
 if TYPE_CHECKING:
     from configs.schema import Config
@@ -18,8 +19,15 @@ def check_agreement(config: "Config") -> None:
     _check_patch_is_given(config)
     _check_axes(config)
     if isinstance(config.model, UNetSection):
+        _check_kernels(config.model, config.data.dimensions)
         _check_patch(config.model, config.patch_size)
     _check_augment(config.augment, config.data, config.patch_size)
+    _check_warm_start(config.warm_start)
+    check_head(config)
+    _check_folds(config)
+    _check_hard_negatives(config)
+    _check_turns(config)
+    _check_image_label(config)
 
 
 def _check_patch_is_given(config: "Config") -> None:
@@ -39,8 +47,15 @@ def _check_axes(config: "Config") -> None:
             raise ValueError(f"{key}: {len(value)} values for {config.data.dimensions} dimensions; give one an axis")
 
 
+def _check_kernels(model: UNetSection, dimensions: int) -> None:
+    for key, levels in (("kernels", model.kernels), ("strides", model.strides)):
+        for values in levels or ():
+            if len(values) != dimensions:
+                raise ValueError(f"model.{key}: {list(values)} for {dimensions} dimensions; give one an axis in each")
+
+
 def _check_patch(model: UNetSection, patch_size: tuple[int, ...]) -> None:
-    legal = [model.legal_size(size) for size in patch_size]
+    legal = [model.axis(number).legal_size(size) for number, size in enumerate(patch_size)]
     if list(patch_size) != legal:
         raise ValueError(
             f"sampling.patch_size: a U-Net of {len(model.features)} levels can't take {list(patch_size)}; the next is {legal}"
@@ -57,4 +72,79 @@ def _check_augment(augment: AugmentSection, data: DataSection, patch_size: tuple
         raise ValueError(
             f"augment.quarter_turns: turns rows into columns, and a patch of {list(patch_size)} has not as many of both; "
             "choose a patch with equal last sides, or set augment.quarter_turns to false"
+        )
+
+
+def _check_folds(config: "Config") -> None:
+    if config.trainer.folds == 1:
+        raise ValueError("trainer.folds: 1 fold leaves nothing to train on; set it to 0 to train once, or to 2 or more")
+
+
+def _check_hard_negatives(config: "Config") -> None:
+    if config.sampling.hard_negative_share == 0:
+        return
+    if not isinstance(config.model, SlidingWindowSection):
+        raise ValueError("sampling.hard_negative_share: only the sliding window mines hard negatives; set it to 0 for a U-Net")
+    if len(config.data.classes) < 2:
+        raise ValueError(
+            f"sampling.hard_negative_share: head.kind {config.head.kind} has no background to mine; set the share to 0"
+        )
+
+
+def _check_turns(config: "Config") -> None:
+    if config.inference.average != "flips_and_turns":
+        return
+    rows, columns = config.data.dimensions - 2, config.data.dimensions - 1
+    spacing_um, model = config.data.spacing_um, config.model
+    if isinstance(model, UNetSection) and model.axis(rows) != model.axis(columns):
+        apart = "model.kernels or model.strides"
+    elif spacing_um is not None and spacing_um[rows] != spacing_um[columns]:
+        apart = "data.spacing_um"
+    else:
+        return
+    raise ValueError(
+        f"inference.average: flips_and_turns turns rows into columns, and they differ in {apart}; choose flips or none"
+    )
+
+
+def _check_warm_start(section: WarmStartSection) -> None:
+    if section.weights is not None:
+        return
+    for key, value, plain in (("frozen_steps", section.frozen_steps, 0), ("encoder_rate", section.encoder_rate, 1)):
+        if value != plain:
+            raise ValueError(
+                f"warm_start.{key}: {value:g} would hold back an encoder of random weights; name weights in "
+                f"warm_start.weights, or set warm_start.{key} to {plain}"
+            )
+
+
+def _check_image_label(config: "Config") -> None:
+    section = config.image_label
+    names = section.classes
+    if not names:
+        return
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(
+            f"image_label.classes: {list(names)} doesn't tell images apart; give two names or more, none of them twice, or []"
+        )
+    if unfit := [name for name in names if name != name.strip() or not name.isprintable()]:
+        raise ValueError(
+            f"image_label.classes: {unfit[0]!r} begins or ends with a space, or holds what can't be printed; cells of "
+            "cases.csv are read without; choose another name"
+        )
+    if section.by == "map":
+        _check_map(config)
+
+
+def _check_map(config: "Config") -> None:
+    section = config.image_label
+    least = 2 ** (len(section.map_features) - 1)
+    if section.map_size < least:
+        raise ValueError(
+            f"image_label.map_size: {section.map_size} is halved between {len(section.map_features)} convolutions; give "
+            f"{least} or more, or fewer image_label.map_features"
+        )
+    if len(config.data.classes) < 2:
+        raise ValueError(
+            f"image_label.by: map reads classes' probabilities, and head.kind {config.head.kind} gives none; set it to joint"
         )

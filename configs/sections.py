@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 
 from configs.section import PositiveFloat, PositiveInt, Section, Share
 
+Average = Literal["none", "flips", "flips_and_turns"]
+
 
 class RunSection(Section):
     """Which run this is, and where it lives: `folder/name`."""
@@ -118,6 +120,11 @@ class HeadSection(Section):
     kind: Literal["softmax", "sigmoid", "multi_label", "ordinal", "regression", "unit_regression"] = "softmax"
     encoding: Literal["soft_label", "one_hot", "cumulative"] = "soft_label"
 
+    @property
+    def name(self) -> str:
+        """The kind, or the encoding where classes are in order."""
+        return self.encoding if self.kind == "ordinal" else self.kind
+
 
 class ImageLabelSection(Section):
     """A label of the whole image, from column `label` of cases.csv; no `classes`: there is none.
@@ -137,7 +144,7 @@ class ImageLabelSection(Section):
 class SamplingSection(Section):
     """How patches are drawn; the sliding window's patch is its window, so `patch_size` is left out there.
 
-    `hard_negative_share` of the sliding window's windows lie where the network was wrong at the last validation.
+    `hard_negative_share` of the sliding window's background windows lie where the network took background for foreground.
     """
 
     patch_size: tuple[PositiveInt, ...] | None = None
@@ -224,7 +231,7 @@ class InferenceSection(Section):
     tile_size: tuple[PositiveInt, ...] | None = None
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     batch_size: PositiveInt = 1
-    average: Literal["none", "flips", "flips_and_turns"] = "none"
+    average: Average = "none"
     objects: Literal["components", "watershed"] = "components"
     object_sigma_px: Annotated[float, Field(ge=0)] = 2.0
     smallest_object_px: Annotated[int, Field(ge=0)] = 0

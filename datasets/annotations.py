@@ -41,11 +41,14 @@ class Outline:
 class AnnotatedSource(ImageSource):
     """Annotations as a reference of labels (1, H, W), uint8; what nobody outlined is 0, of what overlaps the last counts.
 
+    With `numbered` of objects' numbers, int32, in place of their labels.
+
     Args:
         path: GeoJSON or Aperio's XML.
         geometry: the image's that they lie on.
         levels: the image's.
         classes: names by label, the background first.
+        numbered: 1, 2 .. in the file's order is wanted; what is labelled 0 stays so.
 
     Raises:
         BrokenImage: `annotations_broken`.
@@ -55,14 +58,18 @@ class AnnotatedSource(ImageSource):
 
     mask_format: ClassVar[MaskFormat] = "tiff"
 
-    def __init__(self, path: Path, geometry: Geometry, levels: tuple[Level, ...], classes: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, geometry: Geometry, levels: tuple[Level, ...], classes: Sequence[str], *, numbered: bool = False
+    ) -> None:
         if len(geometry.shape) != 2:
             raise UnsuitableImage("dimension_not_supported", "annotations lie on slides; give a volume a reference of voxels")
         outlines = read_outlines(path, geometry.origin_px or (0, 0))
         self._labels = _labels(outlines, classes)
+        if numbered:
+            self._labels = [number if label else 0 for number, label in enumerate(self._labels, start=1)]
         self._rings = [outline.rings for outline in outlines]
         self._tree = STRtree([_bounds(rings) for rings in self._rings])
-        super().__init__(geometry, 1, np.dtype(np.uint8), levels)
+        super().__init__(geometry, 1, np.dtype(np.int32 if numbered else np.uint8), levels)
 
     @property
     def held_bytes(self) -> int:
@@ -73,7 +80,7 @@ class AnnotatedSource(ImageSource):
         scale = np.array(self.shape) / self.levels[level].shape
         rows, columns = region
         corners = np.array([[rows.start, columns.start], [rows.stop, columns.stop]]) * scale
-        labels = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+        labels = np.zeros((rows.stop - rows.start, columns.stop - columns.start), self.dtype)
         for number in sorted(self._tree.query(box(*corners[:, ::-1].reshape(-1))).tolist()):
             _draw(labels, region, [ring / scale for ring in self._rings[number]], self._labels[number])
         return labels[None]  # (1, H, W)
@@ -164,7 +171,7 @@ def _bounds(rings: Sequence[Ring]) -> Polygon:
     return box(left, top, right, bottom)
 
 
-def _draw(labels: NDArray[np.uint8], region: Region, rings: Sequence[Ring], label: int) -> None:
+def _draw(labels: NDArray[Any], region: Region, rings: Sequence[Ring], label: int) -> None:
     """Fills one object into the labels of a region; only the part of it that the object's bounds cover is looked at."""
     points = np.concatenate(rings)
     first = np.maximum(np.floor(points.min(axis=0)).astype(int), [axis.start for axis in region])

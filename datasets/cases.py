@@ -26,12 +26,16 @@ class Case:
         name: unlike every other case's.
         images: one file, or several that hold one channel or more each and share a geometry.
         reference: its labels, or annotations; None where there are none.
+        other_references: of classes that overlap, the files after the first class's; any value above 0 is the class.
         group: the patient; None where not given.
         split: train, val or test; None where not given.
         spacing_um: the user's word for the distance between pixels, in S order, or one number for all axes; None takes the
             files'.
         classes: names, in the order of their labels, by which annotations are told apart; empty where nobody says.
         instances: the reference counts objects, and any value above 0 is class 1.
+        values: the reference holds no labels but a value a pixel.
+        ignore_label: of pixels that nothing is said about; None: there are none.
+        label: the name of what the whole image is; None where not given.
     """
 
     name: str
@@ -42,6 +46,10 @@ class Case:
     spacing_um: tuple[float, ...] | None = None
     classes: tuple[str, ...] = ()
     instances: bool = False
+    other_references: tuple[Path, ...] = ()
+    values: bool = False
+    ignore_label: int | None = None
+    label: str | None = None
 
     @property
     def patient(self) -> str:
@@ -68,7 +76,7 @@ def read_cases(folder: Path, data: DataSection | None = None) -> tuple[Case, ...
     classes = (
         tuple(section.name for section in data.classes) if data else layout.classes or _annotated_classes(layout.rows, folder)
     )
-    return tuple(_case(row, folder, classes, instances=data is not None and data.instances) for row in layout.rows)
+    return tuple(_case(row, folder, classes, data) for row in layout.rows)
 
 
 def open_case_image(case: Case) -> ImageSource:
@@ -92,23 +100,28 @@ def about(case: Case) -> Iterator[None]:
         raise DataError(error.code, f"case {case.name}: {error.message}") from error
 
 
-def _case(row: Row, folder: Path, classes: tuple[str, ...], *, instances: bool) -> Case:
+def _case(row: Row, folder: Path, classes: tuple[str, ...], data: DataSection | None) -> Case:
+    references = tuple(folder / name for name in row.references)
     return Case(
         name=row.case,
         images=tuple(folder / name for name in row.images),
-        reference=folder / row.reference if row.reference else None,
+        reference=references[0] if references else None,
+        other_references=references[1:],
         group=row.group or None,
         split=row.split or None,
         spacing_um=_spacing(row.spacing_um),
         classes=classes,
-        instances=instances,
+        instances=data is not None and data.instances,
+        values=data is not None and len(data.classes) == 1,
+        ignore_label=data.ignore_label if data else None,
+        label=row.label or None,
     )
 
 
 def _annotated_classes(rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
     """The names that outlines have, after a background; none where no reference is an annotation that can be read."""
     names: set[str] = set()
-    for path in {folder / row.reference for row in rows if row.reference and is_annotation(folder / row.reference)}:
+    for path in {folder / name for row in rows for name in row.references if is_annotation(folder / name)}:
         with suppress(DataError):  # told when the case is opened
             names.update(outline.name for outline in read_outlines(path, (0, 0)))
     return (BACKGROUND, *sorted(names)) if names else ()
@@ -137,14 +150,14 @@ def _split_problems(rows: Sequence[Row]) -> list[str]:
 
 
 def _row_problems(row: Row, folder: Path) -> list[str]:
-    cells = (row.case, *row.images, row.reference, row.group)
+    cells = (row.case, *row.images, row.reference, row.group, row.label)
     if not all(cell.isprintable() for cell in cells):
         return ["a cell holds characters that can't be printed; remove them"]
     spacing = _spacing(row.spacing_um)
     problems = []
     if spacing and (len(spacing) > 3 or not all(math.isfinite(value) and value > 0 for value in spacing)):
         problems.append(f"spacing_um {row.spacing_um!r}; give one number above 0, or one an axis: 2;0.9;0.9")
-    paths = [*(row.images or ("",)), *([row.reference] if row.reference else [])]
+    paths = [*(row.images or ("",)), *row.references]
     return problems + [problem for path in paths for problem in _path_problems(path, folder)]
 
 

@@ -18,6 +18,7 @@ class StackedSource(ImageSource):
 
     Args:
         sources: open; closed with this one.
+        what: they are together, for the error's message.
 
     Raises:
         UnsuitableImage: `channel_geometry_mismatch`: another shape, spacing or affine than the first one's.
@@ -25,10 +26,10 @@ class StackedSource(ImageSource):
 
     mask_format: MaskFormat  # type: ignore[misc]  # the first source's
 
-    def __init__(self, sources: Sequence[ImageSource]) -> None:
+    def __init__(self, sources: Sequence[ImageSource], what: str = "image") -> None:
         first = sources[0]
         for number, source in enumerate(sources[1:], start=2):
-            _check(first, source, number)
+            _check(first, source, f"file {number} of the case's {what}")
         self._sources = tuple(sources)
         self.mask_format = first.mask_format
         levels = first.levels if all(source.levels == first.levels for source in sources) else ()
@@ -52,16 +53,16 @@ class StackedSource(ImageSource):
             source.close()
 
 
-def stacked(sources: Sequence[ImageSource]) -> ImageSource:
+def stacked(sources: Sequence[ImageSource], what: str = "image") -> ImageSource:
     """One source as it is, several as one.
 
     Raises:
         UnsuitableImage: `channel_geometry_mismatch`.
     """
-    return sources[0] if len(sources) == 1 else StackedSource(sources)
+    return sources[0] if len(sources) == 1 else StackedSource(sources, what)
 
 
-def _check(first: ImageSource, other: ImageSource, number: int) -> None:
+def _check(first: ImageSource, other: ImageSource, what: str) -> None:
     differences = []
     if other.shape != first.shape:
         differences.append(f"shape {other.shape}, the first file's is {first.shape}")
@@ -75,7 +76,7 @@ def _check(first: ImageSource, other: ImageSource, number: int) -> None:
     if differences:
         raise UnsuitableImage(
             "channel_geometry_mismatch",
-            f"file {number} of the case's image has {differences[0]}; resample all channels onto one grid",
+            f"{what} has {differences[0]}; resample all channels onto one grid",
         )
 
 

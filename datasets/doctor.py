@@ -8,6 +8,7 @@ from pathlib import Path
 from datasets.cases import Case, open_case_image
 from datasets.findings import findings
 from datasets.fingerprint import CaseFacts, facts_of, label_counts
+from datasets.image_labels import label_problems
 from datasets.problems import CaseReport, Problem, problem_of, shown_path
 from datasets.references import check_aligned, check_counts, open_reference
 from imaging.errors import DataError
@@ -58,14 +59,18 @@ def read_reports(
     return tuple(reports)
 
 
-def conclude(reports: Sequence[CaseReport], splits: Mapping[str, str]) -> Examination:
+def conclude(
+    reports: Sequence[CaseReport], splits: Mapping[str, str], image_labels: Sequence[str] = ()
+) -> Examination:
     """All problems: of the cases, and of the data set as it is split.
 
     Args:
         reports: of all cases.
         splits: by case; train, val and test, or the names of folds.
+        image_labels: the config's `image_label.classes`.
     """
     problems = [*(problem for report in reports for problem in report.problems), *findings(reports, splits)]
+    problems += label_problems(reports, splits, image_labels)
     return Examination(tuple(reports), tuple(sorted(problems, key=lambda problem: problem.severity != "stops")))
 
 
@@ -92,7 +97,7 @@ def _report(case: Case, suits: Suits | None) -> CaseReport:
         if case.reference is not None:
             with _noted(problems, case, case.reference):
                 reference = opened.enter_context(open_reference(case))
-                counts = label_counts(reference)
+                counts = None if case.values else label_counts(reference, case.ignore_label)
         if case.reference is not None and image and reference:
             with _noted(problems, case, case.reference):
                 check_aligned(image, reference)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from datasets.cases import Case, about, open_case_image
-from datasets.references import count_labels, open_reference
+from datasets.references import count_classes, foreground_of, open_reference
 from imaging.source import ImageSource, Region
 
 WHOLE_PIXELS = 2**26  # larger slides are looked at in blocks
@@ -72,21 +72,21 @@ def read_facts(case: Case) -> CaseFacts:
         DataError: with the case's name: a file can't be read, or its labels aren't whole numbers.
     """
     with about(case), open_case_image(case) as image:
-        if case.reference is None:
+        if case.reference is None or case.values:
             return facts_of(case, image, None, {})
         with open_reference(case) as reference:
-            return facts_of(case, image, reference, label_counts(reference))
+            return facts_of(case, image, reference, label_counts(reference, case.ignore_label))
 
 
-def label_counts(reference: ImageSource) -> dict[int, int]:
-    """Pixels of each label of an open reference.
+def label_counts(reference: ImageSource, ignore_label: int | None = None) -> dict[int, int]:
+    """Pixels of each label of an open reference, without those to be ignored.
 
     Raises:
         DataError: pixels can't be read, or labels aren't whole numbers.
     """
     counts: Counter[int] = Counter()
     for region in _slabs(reference.shape):
-        counts.update(count_labels(reference.read(region)[0]))
+        counts.update(count_classes(reference.read(region), ignore_label))
     return dict(sorted(counts.items()))
 
 
@@ -112,7 +112,7 @@ def facts_of(case: Case, image: ImageSource, reference: ImageSource | None, coun
         everywhere.add(pixels.reshape(image.channels, -1))
         digest.update(np.ascontiguousarray(pixels).data)
         if reference is not None:
-            inside = reference.read(region)[0] > 0  # (*region)
+            inside = foreground_of(reference.read(region), case.ignore_label)  # (*region)
             foreground.add(pixels[:, inside])
             parts.add(inside, region)
     return CaseFacts(

@@ -19,14 +19,14 @@ from imaging.errors import DataError
 from imaging.open import stem_of
 
 REQUIRED = ("case", "image")
-OPTIONAL = ("reference", "group", "split", "spacing_um")
+OPTIONAL = ("reference", "group", "split", "spacing_um", "label")
 SPLITS = ("train", "val", "test")
 REFERENCE_FOLDERS = ("references", "masks", "labels")
 MAX_TABLE_BYTES = 2**26
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 _ANNOTATIONS = (".geojson", ".xml")
-_TABLE = "cases.csv: case,image,reference[,group,split,spacing_um]"
+_TABLE = "cases.csv: case,image,reference[,group,split,spacing_um,label]"
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,13 @@ class Row:
     group: str = ""
     split: str = ""
     spacing_um: str = ""
+    label: str = ""  # of the whole image
+    other_references: tuple[str, ...] = ()  # where classes overlap, those of the classes after the first
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All files of the reference."""
+        return (self.reference, *self.other_references) if self.reference or self.other_references else ()
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,9 @@ def _table(folder: Path) -> Layout:
 
 def _table_row(line: int, row: dict[str, str]) -> Row:
     images = tuple(name.strip() for name in row["image"].split(";")) if row["image"] else ()
-    return Row(f"line {line}", row["case"], images, *(row.get(column, "") for column in OPTIONAL))
+    reference, *others = (name.strip() for name in row.get("reference", "").split(";"))
+    cells = {column: row.get(column, "") for column in OPTIONAL} | {"reference": reference, "label": row.get("label", "").strip()}
+    return Row(f"line {line}", row["case"], images, **cells, other_references=tuple(others))
 
 
 def _column_problems(columns: tuple[str, ...]) -> list[str]:

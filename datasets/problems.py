@@ -44,7 +44,7 @@ class CaseReport:
     Args:
         case: as read from the data set.
         facts: None where the image can't be used.
-        label_counts: pixels of each label; None where the reference is missing or can't be used.
+        label_counts: pixels of each label; None where the reference is missing, can't be used, or holds values.
         problems: of this case alone.
     """
 

@@ -1,6 +1,7 @@
-"""References: labels that lie on their image; what they hold is checked before anybody trains or scores with them."""
+"""References: labels or values that lie on their image; what they hold is checked before anybody trains or scores with them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from numpy.typing import NDArray
 
 from datasets.annotations import AnnotatedSource, is_annotation
 from datasets.cases import Case, open_case_image
+from datasets.channels import stacked
+from datasets.reference_views import as_foreground
 from imaging.errors import DataError
 from imaging.open import open_image
-from imaging.source import ImageSource, MaskFormat, Region
+from imaging.source import ImageSource
 
 AFFINE_TOLERANCE_MM = 1e-3
 SPACING_TOLERANCE = 0.01  # of the image's, where no affine says more
@@ -21,50 +24,51 @@ MOST_LABELS = 16  # of values that are no labels; more look like grey
 _JPEG_MAGIC = b"\xff\xd8\xff"
 
 
-class ForegroundSource(ImageSource):
-    """A reference that counts objects, as one of background and foreground: any value above 0 is 1."""
+def open_reference(case: Case, *, numbered: bool = False) -> ImageSource:
+    """The case's reference, open; annotations are drawn where they are read.
 
-    mask_format: MaskFormat  # type: ignore[misc]  # the counted one's
+    One channel of labels or of values; of classes that overlap a channel a foreground class, where 1 is the class.
 
-    def __init__(self, objects: ImageSource) -> None:
-        self._objects = objects
-        self.mask_format = objects.mask_format
-        super().__init__(objects.geometry, 1, np.dtype(np.uint8), objects.levels)
-        self.file_warnings = objects.file_warnings
-
-    @property
-    def held_bytes(self) -> int:
-        """That of the counted one."""
-        return self._objects.held_bytes
-
-    def _read(self, region: Region, level: int) -> NDArray[Any]:
-        return (self._objects.read(region, level) > 0).astype(np.uint8)
-
-    def close(self) -> None:
-        """Closes the counted one."""
-        self._objects.close()
-
-
-def open_reference(case: Case) -> ImageSource:
-    """The case's reference, open, with one channel of labels; annotations are drawn where they are read.
+    Args:
+        case: whose it is.
+        numbered: where it counts objects, their numbers are wanted instead of one class.
 
     Raises:
-        DataError: there is none, it has several channels, or it can't be read.
+        DataError: there is none, it doesn't suit the classes, or it can't be read.
     """
     if case.reference is None:
         raise DataError("reference_missing", "there is no reference; name one in cases.csv")
-    if is_annotation(case.reference):
+    paths = (case.reference, *case.other_references)
+    if len(paths) == 1:
+        source = _open_one(case, case.reference, numbered=numbered and case.instances)
+        return as_foreground(source, case.ignore_label) if case.instances and not numbered else source
+    if len(paths) != len(case.classes) - 1:
+        raise DataError(
+            "reference_channels",
+            f"reference has {len(paths)} files for {len(case.classes)} classes; give one file with all labels, or a file for "
+            "each class but the background",
+        )
+    with ExitStack() as opened:
+        classes = [as_foreground(opened.enter_context(_open_one(case, path)), case.ignore_label) for path in paths]
+        reference = stacked(classes, "reference")
+        opened.pop_all()
+    return reference
+
+
+def _open_one(case: Case, path: Path, *, numbered: bool = False) -> ImageSource:
+    """One file, with one channel."""
+    if is_annotation(path):
         with open_case_image(case) as image:
-            return AnnotatedSource(case.reference, image.geometry, image.levels, case.classes)
-    if _is_jpeg(case.reference):
+            return AnnotatedSource(path, image.geometry, image.levels, case.classes, numbered=numbered)
+    if _is_jpeg(path):
         raise DataError("reference_lossy", "reference is a JPEG, which changes labels at every edge; export it as PNG or TIFF")
-    source = open_image(case.reference, labels=True)
+    source = open_image(path, labels=True)
     if source.channels != 1:
         source.close()
         raise DataError(
             "reference_channels", f"reference has {source.channels} channels, allowed is 1; save labels, not colours"
         )
-    return ForegroundSource(source) if case.instances else source
+    return source
 
 
 def check_aligned(image: ImageSource, reference: ImageSource) -> None:
@@ -96,22 +100,29 @@ def check_aligned(image: ImageSource, reference: ImageSource) -> None:
         )
 
 
-def check_labels(labels: NDArray[np.generic], classes: int) -> None:
-    """Nothing, when every value is one of 0 .. classes - 1.
+def check_labels(labels: NDArray[np.generic], classes: int, ignore_label: int | None = None) -> None:
+    """Nothing, when every value is one of 0 .. classes - 1, or to be ignored.
+
+    Args:
+        labels: (channels, *S); several channels are classes that overlap, and hold nothing that could be wrong.
+        classes: K; 1 stands for values instead of labels, and any will do.
+        ignore_label: of pixels that nothing is said about.
 
     Raises:
         DataError: other values, each with its number of pixels.
     """
-    check_counts(count_labels(labels), classes)
+    if classes > 1 and len(labels) == 1:
+        check_counts(count_labels(labels), classes, ignore_label)
 
 
-def check_counts(counts: Mapping[int, int], classes: int) -> None:
+def check_counts(counts: Mapping[int, int], classes: int, ignore_label: int | None = None) -> None:
     """`check_labels` for labels that are counted already.
 
     Raises:
         DataError: `labels_unknown`.
     """
-    unknown = [f"{value} ({count} pixels)" for value, count in sorted(counts.items()) if value not in range(classes)]
+    allowed = {*range(classes), ignore_label}
+    unknown = [f"{value} ({count} pixels)" for value, count in sorted(counts.items()) if value not in allowed]
     if unknown:
         smoothed = "; so many come from smoothing or from JPEG, export labels without" if len(unknown) > MOST_LABELS else ""
         raise DataError(
@@ -119,6 +130,43 @@ def check_counts(counts: Mapping[int, int], classes: int) -> None:
             f"reference holds {shown(unknown)}; "
             f"allowed are 0 .. {classes - 1}, one for each of data.classes, in order{smoothed}",
         )
+
+
+def class_masks(pixels: NDArray[Any], classes: int, ignore_label: int | None = None) -> Iterator[NDArray[np.bool_]]:
+    """Which pixels are of each class, K times (*S), of a reference (channels, *S).
+
+    One channel holds labels; several are classes that overlap, and the background is where none is. K of 1 stands for
+    values, where all pixels are alike.
+    """
+    if classes > 1 and len(pixels) == 1:
+        yield from (pixels[0] == label for label in range(classes))
+        return
+    counted = np.ones(pixels.shape[1:], bool) if ignore_label is None else (pixels != ignore_label).all(axis=0)
+    if classes == 1:
+        yield counted
+    else:
+        yield counted & (pixels != 1).all(axis=0)
+        yield from pixels == 1
+
+
+def foreground_of(pixels: NDArray[Any], ignore_label: int | None = None) -> NDArray[np.bool_]:
+    """Which pixels (*S) of a reference (channels, *S) are of any class but the background."""
+    foreground = pixels > 0
+    if ignore_label is not None:
+        foreground &= pixels != ignore_label
+    return np.asarray(foreground.any(axis=0))
+
+
+def count_classes(pixels: NDArray[Any], ignore_label: int | None = None) -> dict[int, int]:
+    """Pixels of each label of a reference (channels, *S) that holds labels; those to be ignored are left out.
+
+    Raises:
+        DataError: `labels_not_whole`, with every value and its number of pixels.
+    """
+    if len(pixels) == 1:
+        return {label: count for label, count in count_labels(pixels[0]).items() if label != ignore_label}
+    masks = class_masks(pixels, len(pixels) + 1, ignore_label)
+    return {label: int(np.count_nonzero(mask)) for label, mask in enumerate(masks) if mask.any()}
 
 
 def count_labels(labels: NDArray[np.generic]) -> dict[int, int]:

@@ -23,7 +23,7 @@ def check_target(path: Path) -> None:
         )
 
 
-def publish(path: Path, make: Callable[[Path], None]) -> None:
+def publish(path: Path, make: Callable[[Path], object]) -> None:
     """Has a file or folder made beside its place, and puts it there, in place of what is there, once it is on the disk.
 
     Args:

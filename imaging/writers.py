@@ -1,4 +1,4 @@
-"""Masks and probabilities -> files in the image's own geometry, band by band; a file appears only when it is complete."""
+"""Masks, probabilities and values -> files in the image's own geometry, band by band; a file appears when it is complete."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -32,13 +32,14 @@ _ROUNDING = 1e-3  # how far beyond 0 and 1 averaged probabilities may lie
 
 @dataclass(frozen=True)
 class _Format:
-    """`suits` says which images; `probabilities` says as what they can be stored."""
+    """`suits` says which images; `probabilities` says as what they can be stored, `values` whether maps of values can."""
 
     suffix: str
     suits: Callable[[Geometry], bool]
     encode: Callable[[Path, Spool, Geometry, Sequence[ClassSection]], None]
     probabilities: tuple[ProbabilityType, ...] = ()
     is_folder: bool = False
+    values: bool = False
 
 
 def _is_flat(geometry: Geometry) -> bool:
@@ -64,8 +65,8 @@ def _write_dicom_seg(path: Path, labels: Spool, geometry: Geometry, classes: Seq
 
 _FORMATS: Mapping[MaskFormat, _Format] = {
     "png": _Format(".png", _is_picture, write_png),
-    "tiff": _Format(".tiff", _is_image, write_ome_tiff, ("uint8",)),  # OME knows no float16
-    "nifti": _Format(".nii.gz", _is_volume, write_nifti, ("uint8",)),  # nor does NIfTI
+    "tiff": _Format(".tiff", _is_image, write_ome_tiff, ("uint8",), values=True),  # OME knows no float16
+    "nifti": _Format(".nii.gz", _is_volume, write_nifti, ("uint8",), values=True),  # nor does NIfTI
     "ome-zarr": _Format(".ome.zarr", _is_image, write_ome_zarr, ("uint8", "float16"), is_folder=True),
     "dicom-seg": _Format(".dcm", lambda lies: bool(lies.files), _write_dicom_seg),
     "geojson": _Format(".geojson", _is_flat, write_geojson),
@@ -115,7 +116,8 @@ class _BandWriter(ABC):
 
         Args:
             start: their place on the first axis of S.
-            rows: of a mask (rows, *rest), uint8 labels; of probabilities (K, rows, *rest), float32 from 0 to 1.
+            rows: of a mask (rows, *rest), uint8 labels; of probabilities (K, rows, *rest), float32 from 0 to 1; of values
+                (rows, *rest), float32.
 
         Raises:
             ValueError: rows that don't follow the last ones, or of a wrong shape or type, or what they hold isn't allowed.
@@ -178,6 +180,22 @@ class ProbabilityWriter(_BandWriter):
         return np.rint(within * 255).astype(np.uint8) if self._spool.dtype == np.uint8 else within.astype(self._spool.dtype)
 
 
+class ValueWriter(_BandWriter):
+    """Writes one map of values; made by `open_value_writer`."""
+
+    _takes = np.float32
+
+    def _stored(self, rows: NDArray[Any]) -> NDArray[Any]:
+        if not np.isfinite(rows).all():
+            raise ValueError("values that aren't finite numbers came; the network's weights are broken, train it anew")
+        return rows
+
+
+def value_formats(geometry: Geometry) -> tuple[MaskFormat, ...]:
+    """The formats that hold a map of values of such an image."""
+    return tuple(name for name, each in _FORMATS.items() if each.values and each.suits(geometry))
+
+
 def probability_formats(geometry: Geometry, dtype: ProbabilityType) -> tuple[MaskFormat, ...]:
     """The formats that hold such an image's probabilities as that type."""
     return tuple(name for name, each in _FORMATS.items() if dtype in each.probabilities and each.suits(geometry))
@@ -222,6 +240,24 @@ def open_probability_writer(
     check_target(path)
     target = _Target(path, geometry, tuple(classes), _FORMATS[format])
     return ProbabilityWriter(target, (len(classes),), np.dtype(dtype))
+
+
+def open_value_writer(path: Path, geometry: Geometry, *, format: MaskFormat, quantity: ClassSection) -> ValueWriter:
+    """A writer of one value a pixel, float32, a context manager.
+
+    Args:
+        path: the file to make; one that is there is replaced at the end. For NIfTI the suffix .gz compresses.
+        geometry: the image's own; shape, spacing, affine and origin go into the file as far as the format holds them.
+        format: "tiff" (OME-TIFF) or, of volumes, "nifti".
+        quantity: what is measured.
+
+    Raises:
+        UnsuitableImage: `format_not_suitable` if the format can't hold this image's values; names those that can.
+        DataError: `out_not_replaceable` if a folder stands there.
+    """
+    _check_suits(geometry, format, set(value_formats(geometry)), "a map of values")
+    check_target(path)
+    return ValueWriter(_Target(path, geometry, (quantity,), _FORMATS[format]), (), np.dtype(np.float32))
 
 
 def _check_suits(geometry: Geometry, format: MaskFormat, suiting: set[MaskFormat], what: str) -> None:

@@ -1,49 +1,91 @@
-"""What is minimised: Dice + cross-entropy for the U-Net, cross-entropy for the sliding window; IGNORED pixels don't count."""
+"""What is minimised: how far a network's outputs are from the reference; pixels that are IGNORED don't count."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from monai.losses import DiceLoss
+import torch
+from monai.losses import DiceLoss, TverskyLoss
 from torch import Tensor
-from torch.nn import functional
 
 from configs.schema import Config
-from models.unet import centre_crop
+from configs.sections import LossSection
+from configs.suiting import loss_of
+from training.boundary import boundary_term
+from training.encodings import IGNORED as IGNORED
+from training.encodings import Judged, make_judge
+from training.levels import fit_reference as fit_reference
+from training.levels import level_shares, make_fit
 
 Loss = Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]
+Term = Callable[[Judged, LossSection], Tensor]
 
-IGNORED = 255  # in a reference: no class's label (there are at most 255 classes)
 
+def make_loss(config: Config, class_prior: Sequence[float] | None = None) -> Loss:
+    """A loss of logits, reference and weights of a batch.
 
-def make_loss(config: Config) -> Loss:
-    """A loss of logits (B, R, *S), finest first, reference (B, *S) and weights (B, *S) or (B, 0); of (B, R), (B,) for windows.
+    It takes logits (B, R, *S), finest first, of windows (B, R); the reference and the weights as `training.targets` makes
+    them, with a leading B. Coarser logits see the nearest pixels of the reference and count half as much a level
+    (Isensee et al. 2021), the shares' sum is 1. What valid convolutions have no logits for is left out.
 
-    Dice runs over the foreground classes and the whole batch, which keeps it stable where a patch holds no foreground.
+    Args:
+        config: the run's.
+        class_prior: each class's share of the training pixels, (K,); only balanced class weights need it.
+
+    Raises:
+        ValueError: `loss.class_weights` is balanced and the shares aren't given.
     """
-    if config.model.name == "sliding_window":
-        return lambda logits, reference, _: cross_entropy(logits[0], reference)
-    dice = DiceLoss(include_background=False, batch=True)
+    term, judge, fit = LOSSES[loss_of(config)], make_judge(config, class_prior), make_fit(config)
 
-    def loss(logits: Sequence[Tensor], reference: Tensor, _: Tensor) -> Tensor:
-        fitted = fit_reference(reference, logits[0])
-        return cast(Tensor, dice(*_counted(logits[0], fitted))) + cross_entropy(logits[0], fitted)
+    def loss(logits: Sequence[Tensor], reference: Tensor, weights: Tensor) -> Tensor:
+        terms = [
+            share * term(judge(level, fit(level, number, reference), fit(level, number, weights)), config.loss)
+            for number, (level, share) in enumerate(zip(logits, level_shares(len(logits)), strict=True))
+        ]
+        return cast(Tensor, sum(terms))
 
     return loss
 
 
-def cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
-    """The mean over the pixels that aren't IGNORED; 0 where all are."""
-    total = functional.cross_entropy(logits, reference, ignore_index=IGNORED, reduction="sum")
-    return total / (reference != IGNORED).sum().clamp_min(1)
+def cross_entropy(judged: Judged, _: LossSection) -> Tensor:
+    """The weighted mean over pixels that count: the weights of a U-Net's energy (arXiv:1505.04597, equation 1)."""
+    return judged.mean(judged.surprise())
 
 
-def _counted(logits: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and one-hot reference, both (B, K, *S), and 0 where the reference is IGNORED."""
-    counted = reference != IGNORED
-    one_hot = functional.one_hot(reference * counted, logits.shape[1]).movedim(-1, 1)  # (B, K, *S)
-    return logits.softmax(dim=1) * counted[:, None], one_hot * counted[:, None]
+def focal(judged: Judged, section: LossSection) -> Tensor:
+    """Cross-entropy that counts (1 - p)^gamma times, p being what the network says of the right class (Lin et al. 2017)."""
+    surprise = judged.surprise()
+    return judged.mean((-torch.expm1(-surprise)).clamp_min(1e-6) ** section.focal_gamma * surprise)
 
 
-def fit_reference(reference: Tensor, logits: Tensor) -> Tensor:
-    """The part of the reference (B, *S) that valid convolutions have logits for."""
-    return centre_crop(reference[:, None], logits.shape[2:])[:, 0]
+def dice(judged: Judged, _: LossSection) -> Tensor:
+    """1 - Dice of the foreground classes, over the whole batch, which keeps it stable where a patch holds no foreground."""
+    return cast(Tensor, _DICE(judged.probabilities(), judged.targets()))
+
+
+def dice_cross_entropy(judged: Judged, section: LossSection) -> Tensor:
+    """Their sum."""
+    return dice(judged, section) + cross_entropy(judged, section)
+
+
+def tversky(judged: Judged, section: LossSection) -> Tensor:
+    """Dice with a weight for what is marked wrongly, and the rest to 1 for what is missed (Salehi et al. 2017)."""
+    wrong = section.tversky_false_positives
+    return cast(Tensor, TverskyLoss(batch=True, alpha=wrong, beta=1 - wrong)(judged.probabilities(), judged.targets().float()))
+
+
+def boundary(judged: Judged, section: LossSection) -> Tensor:
+    """1 - Dice, and how far from the reference's border the foreground lies that is marked; alone, that is least with none."""
+    return dice(judged, section) + boundary_term(judged)
+
+
+LOSSES: Mapping[str, Term] = {
+    "cross_entropy": cross_entropy,
+    "squared_error": cross_entropy,  # values call it their surprise
+    "dice": dice,
+    "dice_cross_entropy": dice_cross_entropy,
+    "focal": focal,
+    "tversky": tversky,
+    "boundary": boundary,
+}
+
+_DICE = DiceLoss(batch=True)

@@ -124,11 +124,31 @@ def test_missing_file(tmp_path: Path) -> None:
 )
 def test_arithmetic_of_valid_networks(levels: int, context_px: int, smallest: int, output: int) -> None:
     section = UNetSection(name="unet", features=(4,) * levels, padding="valid")
-    assert section.context_px == context_px
-    assert section.legal_size(1) == smallest == output + 2 * context_px
+    assert section.axis(0).context_px == context_px
+    assert section.axis(0).legal_size(1) == smallest == output + 2 * context_px
 
 
 @pytest.mark.parametrize(("at_least", "legal"), [(1, 188), (188, 188), (189, 204), (560, 572), (572, 572), (573, 588)])
 def test_legal_sides_of_the_original(at_least: int, legal: int) -> None:
     section = UNetSection(name="unet", features=(64, 128, 256, 512, 1024), padding="valid")
-    assert section.legal_size(at_least) == legal  # 16k + 60
+    assert section.axis(0).legal_size(at_least) == legal  # 16k + 60
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("depths=[2,2]", "model: depths: 2 values for 4 features; give 4, one a level, or null"),
+        ("decoder_depths=[2]", "model: decoder_depths: 1 values for 4 features; give 3, one a level but the bottom, or null"),
+        ("kernels=[[3,3]]", "model: kernels: 1 values for 4 features; give 4, one a level, or null"),
+        ("strides=[[2,2]]", "model: strides: 1 values for 4 features; give 3, one a level but the bottom, or null"),
+        ("kernels=[[3,3],[3,4],[3,3],[3,3]]", "model: kernels: [3, 4] has an even size, which has no centre; give odd ones"),
+        ("kernels=[[3,3],[3,3],[3],[3,3]]", "model.kernels: [3] for 2 dimensions; give one an axis in each"),
+        ("strides=[[2,2],[2,2,2],[2,2]]", "model.strides: [2, 2, 2] for 2 dimensions; give one an axis in each"),
+        ("blocks=residual", "model: blocks: residual doesn't go with padding valid, whose levels are cropped; set blocks to"),
+        ("down=strided", "set down to max_pool, or padding to same"),
+    ],
+)
+def test_refuses_u_nets_that_cannot_be(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        schema.load(write(tmp_path, MINIMAL), [f"model.{override}", "model.padding=valid", "sampling.patch_size=[92,92]"])
+    assert message in str(caught.value)

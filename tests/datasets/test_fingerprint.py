@@ -106,7 +106,7 @@ def test_labels_that_are_not_whole() -> None:
     assert count_labels(np.array([0, 1, 1], np.float32)) == {0: 1, 1: 2}
     assert count_labels(np.array([-1, 2], np.int16)) == {-1: 1, 2: 1}
     with pytest.raises(DataError) as caught:
-        check_labels(np.array([0, 0.5, 1.5, 0.5], np.float32), 2)
+        check_labels(np.array([[0, 0.5, 1.5, 0.5]], np.float32), 2)
     assert caught.value.code == "labels_not_whole"
     assert caught.value.message == (
         "reference holds 0.5 (2 pixels), 1.5 (1 pixels), which are no labels; export it without smoothing or interpolation"

@@ -118,7 +118,7 @@ def test_foveated_windows_go_through_in_batches_of_bounded_size(monkeypatch: pyt
     monkeypatch.setattr(sliding_window, "BATCH_BYTES", 200_000)
     network = make(20, [2, 3], foveation_px=3.0)
     batches: list[int] = []
-    network.register_forward_hook(lambda _, inputs, output: batches.append(len(inputs[0])))
+    network.hidden.register_forward_hook(lambda _, inputs, output: batches.append(len(inputs[0])))
     network.dense(torch.zeros(1, 2, 29, 27))
     assert batches == [34, 34, 12]
 

@@ -1,0 +1,168 @@
+"""References that aren't one class a pixel: classes that overlap, numbered objects, values, and what is to be ignored."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from configs import schema
+from configs.sections import DataSection
+from datasets.cases import Case, read_cases
+from datasets.doctor import conclude, read_reports
+from datasets.fingerprint import read_facts
+from datasets.reference_views import as_foreground, as_unit
+from datasets.references import check_labels, class_masks, count_classes, foreground_of, open_reference
+from imaging.errors import DataError
+from imaging.open import open_image
+from imaging.source import ImageSource
+from training.sampling import Census, take_census
+
+FIRST = np.array([[0, 7, 7, 9], [0, 0, 7, 0]], np.uint8)
+SECOND = np.array([[0, 0, 1, 1], [0, 0, 0, 9]], np.uint8)
+
+
+def whole(source: ImageSource) -> NDArray[np.generic]:
+    with source:
+        return source.read(tuple(slice(0, size) for size in source.shape))
+
+
+def census_of(case: Case, classes: int, seed: int, ignore_label: int | None = None) -> Census:
+    with open_reference(case) as reference:
+        return take_census(reference, classes, seed, ignore_label)
+
+
+def data_of(folder: Path, classes: int, *overrides: str) -> DataSection:
+    entries = ", ".join(f"{{name: c{label}, colour: '#00000{label}'}}" for label in range(classes))
+    words = [f"data.path={folder}", f"data.classes=[{entries}]", *overrides]
+    return schema.load(Path("configs/histology_unet.yaml"), words).data
+
+
+def write(folder: Path, cases: int, **references: NDArray[np.generic]) -> Path:
+    """That many cases of random images, all with these files as reference."""
+    rows = ["case,image,reference,split"]
+    for name, pixels in references.items():
+        tifffile.imwrite(folder / f"{name}.tif", pixels, photometric="minisblack")
+    for number in range(cases):
+        image = np.random.default_rng(number).integers(0, 255, (2, 4, 3), np.uint8)
+        Image.fromarray(image).save(folder / f"{number}.png")
+        names = ";".join(f"{name}.tif" for name in references)
+        rows.append(f"{number},{number}.png,{names},{'val' if number else 'train'}")
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_a_file_for_each_class_that_overlaps(tmp_path: Path) -> None:
+    data = data_of(write(tmp_path, 2, first=FIRST, second=SECOND), 3, "head.kind=multi_label", "data.ignore_label=9")
+    cases = read_cases(tmp_path, data)
+    assert (cases[0].reference, cases[0].other_references) == (tmp_path / "first.tif", (tmp_path / "second.tif",))
+    pixels = whole(open_reference(cases[0]))
+    assert pixels.tolist() == [[[0, 1, 1, 9], [0, 0, 1, 0]], [[0, 0, 1, 1], [0, 0, 0, 9]]]
+    assert count_classes(pixels, 9) == {0: 3, 1: 3, 2: 2}
+    assert foreground_of(pixels, 9).tolist() == [[False, True, True, True], [False, False, True, False]]
+    census = census_of(cases[0], 3, 0, 9)
+    assert census.shape == (2, 4)
+    assert [sorted(positions.tolist()) for positions in census.positions] == [[0, 4, 5], [1, 2, 6], [2, 3]]
+    reports = read_reports(cases)
+    assert [report.label_counts for report in reports] == [{0: 3, 1: 3, 2: 2}] * 2
+    assert conclude(reports, {"0": "train", "1": "val"}).stops == ()
+
+
+def test_files_that_do_not_lie_on_one_another_or_are_missing(tmp_path: Path) -> None:
+    write(tmp_path, 1, first=FIRST, second=SECOND[:, :3])
+    (case,) = read_cases(tmp_path, data_of(tmp_path, 3))
+    with pytest.raises(DataError, match=r"file 2 of the case's reference has shape \(2, 3\), the first file's is \(2, 4\)"):
+        open_reference(case)
+    (tmp_path / "second.tif").unlink()
+    with pytest.raises(DataError, match=r"line 2: second\.tif: no such file"):
+        read_cases(tmp_path, data_of(tmp_path, 3))
+
+
+def test_files_for_another_number_of_classes(tmp_path: Path) -> None:
+    (case,) = read_cases(write(tmp_path, 1, first=FIRST, second=SECOND), data_of(tmp_path, 4))
+    with pytest.raises(DataError) as caught:
+        open_reference(case)
+    assert caught.value.code == "reference_channels"
+    assert caught.value.message == (
+        "reference has 2 files for 4 classes; give one file with all labels, or a file for each class but the background"
+    )
+
+
+def test_ignored_labels_are_no_problem_and_are_not_counted(tmp_path: Path) -> None:
+    """200 is no class; ignored, it is neither in the doctor's counts nor in the census."""
+    labels = np.array([[0, 1, 200, 200], [0, 0, 1, 1]], np.uint8)
+    write(tmp_path, 2, labels=labels)
+    assert "labels_unknown" in [problem.code for problem in examined(tmp_path, data_of(tmp_path, 2)).stops]
+    data = data_of(tmp_path, 2, "data.ignore_label=200")
+    examination = examined(tmp_path, data)
+    assert examination.stops == ()
+    assert examination.reports[0].label_counts == {0: 3, 1: 3}
+    case = read_cases(tmp_path, data)[0]
+    assert read_facts(case).label_counts == {0: 3, 1: 3}
+    assert census_of(case, 2, 0, 200).counts.tolist() == [3, 3]
+    with pytest.raises(DataError, match=r"reference holds 200 \(2 pixels\); allowed are 0 \.\. 1"):
+        census_of(case, 2, 0)
+    check_labels(labels[None], 2, 200)
+
+
+def examined(folder: Path, data: DataSection):  # type: ignore[no-untyped-def]
+    cases = read_cases(folder, data)
+    return conclude(read_reports(cases), {case.name: case.split for case in cases if case.split})
+
+
+def test_values_are_no_labels(tmp_path: Path) -> None:
+    """No label is looked for in them, every pixel is as likely to be drawn, and float32 stays."""
+    values = np.linspace(-1, 2, 8, dtype=np.float32).reshape(2, 4)
+    values[0, 1] = 9
+    data = data_of(write(tmp_path, 2, values=values), 1, "head.kind=regression", "data.ignore_label=9")
+    examination = examined(tmp_path, data)
+    assert examination.stops == ()
+    assert examination.reports[0].label_counts is None
+    case = read_cases(tmp_path, data)[0]
+    assert read_facts(case).label_counts == {}
+    np.testing.assert_array_equal(whole(open_reference(case))[0], values)
+    census = census_of(case, 1, 0, 9)
+    assert sorted(census.positions[0].tolist()) == [0, 2, 3, 4, 5, 6, 7]
+
+
+def test_values_outside_unit(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 1, 9]], np.float32))
+    assert whole(as_unit(open_image(tmp_path / "a.tif", labels=True), 9)).tolist() == [[[0, 1, 9]]]
+    with pytest.raises(DataError, match=r"reference holds 9, head\.kind unit_regression takes 0 to 1; divide by the largest"):
+        whole(as_unit(open_image(tmp_path / "a.tif", labels=True)))
+
+
+def test_objects_by_number_or_as_one_class(tmp_path: Path) -> None:
+    numbers = np.array([[0, 300, 65535, 1]], np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", numbers)
+    case = Case("x", (tmp_path / "a.tif",), tmp_path / "a.tif", instances=True, ignore_label=65535)
+    assert whole(open_reference(case)).tolist() == [[[0, 1, 65535, 1]]]
+    numbered = open_reference(case, numbered=True)
+    assert whole(as_foreground(numbered, 65535)).tolist() == [[[0, 1, 65535, 1]]]
+    np.testing.assert_array_equal(whole(open_reference(case, numbered=True))[0], numbers)
+
+
+def test_outlines_have_numbers_too(tmp_path: Path) -> None:
+    rings = [[[0, 0], [1, 0], [1, 2], [0, 2]]], [[[2, 0], [4, 0], [4, 1], [2, 1]]]
+    features = [
+        {"properties": {"classification": {"name": "cell"}}, "geometry": {"type": "Polygon", "coordinates": ring}}
+        for ring in rings
+    ]
+    (tmp_path / "a.geojson").write_text(json.dumps({"features": features}))
+    Image.fromarray(np.zeros((2, 4, 3), np.uint8)).save(tmp_path / "a.png")
+    case = Case("x", (tmp_path / "a.png",), tmp_path / "a.geojson", classes=("background", "cell"), instances=True)
+    assert whole(open_reference(case)).tolist() == [[[1, 0, 1, 1], [1, 0, 0, 0]]]
+    assert whole(open_reference(case, numbered=True)).tolist() == [[[1, 0, 2, 2], [1, 0, 0, 0]]]
+
+
+def test_masks_of_classes() -> None:
+    labels = np.array([[0, 1, 2, 9]])
+    assert [mask.tolist() for mask in class_masks(labels, 3, 9)] == [
+        [True, False, False, False],
+        [False, True, False, False],
+        [False, False, True, False],
+    ]
+    assert [mask.tolist() for mask in class_masks(labels, 1, 9)] == [[True, True, True, False]]
