@@ -70,6 +70,7 @@ def plan(
     out: Annotated[Path, typer.Option("--out", "-o", help="the config that is written; not over one that is there")],
     method: Annotated[Literal["unet", "sliding_window"], typer.Option(help="what is to be trained")] = "unet",
     memory: Annotated[str, typer.Option(help="that training may take, for example 8GB or 500MB")] = "8GB",
+    minutes: Annotated[float | None, typer.Option(help="that a run may take on this machine, which is timed", min=0.1)] = None,
     channels: Annotated[str, typer.Option(help="names of the channels: T1,T2; CT has rules of its own")] = "",
     classes: Annotated[str, typer.Option(help="names of the labels, background first: background,tumour")] = "",
     name: Annotated[str, typer.Option(help="of the run; left out: the folder's and the method's")] = "",
@@ -81,7 +82,7 @@ def plan(
         from training.plan import Wish, cases_to_plan_by, parse_memory, write
         from training.plan import plan as plan_config
 
-        wish = Wish(data, method, parse_memory(memory), _names(channels), _names(classes), name)
+        wish = Wish(data, method, parse_memory(memory), minutes, _names(channels), _names(classes), name)
         cases = cases_to_plan_by(data)
         with _bar(console) as on_progress:
             facts = []
@@ -98,21 +99,117 @@ def train(
     config: Annotated[Path, typer.Argument(help="a YAML file, for example configs/histology_unet.yaml")],
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, any number of them")] = None,
 ) -> None:
-    """Trains a run; the same command again goes on where it stopped."""
+    """Trains a run, or one for each of trainer.folds; the same command again goes on where it stopped."""
     with _exit_codes() as console:
         from configs.schema import load
 
         loaded = load(config, overrides or [])
 
+        from training.folds import train_folds
         from training.run import train as train_run
 
-        train_run(loaded, console)
+        (train_folds if loaded.trainer.folds else train_run)(loaded, console)
+
+
+@app.command()
+def tune(
+    config: Annotated[Path, typer.Argument(help="a YAML file: what all trials have in common")],
+    ranges: Annotated[Path, typer.Argument(help="a YAML file: what they differ in; docs/many_runs.md has an example")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, any number of them")] = None,
+    trials: Annotated[int, typer.Option(help="in all, those of earlier sittings counted", min=1)] = 20,
+    minutes: Annotated[float | None, typer.Option(help="after which no new trial begins", min=0)] = None,
+    storage: Annotated[str | None, typer.Option(help="URL of Optuna's database; left out: a file in the run's folder")] = None,
+) -> None:
+    """Trains a run many times with other values each, and writes the config of the best; goes on where it stopped."""
+    with _exit_codes() as console:
+        from configs.schema import load
+
+        loaded = load(config, overrides or [])
+
+        from training.tune import Until
+        from training.tune import tune as tune_run
+
+        tune_run(loaded, ranges, Until(trials, minutes), console, storage)
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(help="a YAML file, for example configs/histology_unet.yaml")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, any number of them")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="an HTML page with pictures")] = None,
+    only: Annotated[str, typer.Option(help="numbers of some of the checks: 3,6")] = "",
+    minutes: Annotated[float, typer.Option(help="for all checks; no one takes more than a third", min=0)] = 15,
+) -> None:
+    """Asks fourteen questions of a run before hours go into it; exit code 3 if one fails, 5 if a loss is no number."""
+    with _exit_codes() as console:
+        from configs.schema import load
+
+        loaded = load(config, overrides or [])
+
+        from training.check_page import write_checks
+        from training.checks import parse_numbers, run_checks
+
+        numbers, outcomes = parse_numbers(only), []
+        with _bar(console) as on_progress:
+            for outcome in run_checks(loaded, numbers, minutes, on_progress):
+                console.print(str(outcome), style="bold red" if outcome.stops else None)
+                outcomes.append(outcome)
+        if out:
+            write_checks(loaded, outcomes, out)
+            console.print(f"Page: {out}")
+    numeric = any(outcome.numeric for outcome in outcomes)
+    raise typer.Exit(NUMERIC if numeric else DATA if any(outcome.stops for outcome in outcomes) else 0)
+
+
+@app.command()
+def find_rate(
+    config: Annotated[Path, typer.Argument(help="a YAML file, for example configs/histology_unet.yaml")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, any number of them")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="gets a picture (PNG) of the losses")] = None,
+) -> None:
+    """Tries a hundred learning rates on a run's data and says which one to train at; the run itself isn't touched."""
+    with _exit_codes() as console:
+        from configs.schema import load
+
+        loaded = load(config, overrides or [])
+
+        from training.find_rate import find_rate as test_rates
+        from training.find_rate import plot
+
+        with _bar(console) as on_progress:
+            test = test_rates(loaded, on_progress)
+        if out:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_bytes(plot(test))
+            console.print(f"Picture: {out}")
+        console.print(f"use it: overtile train {config} optimizer.learning_rate={test.suggestion:.2g}")
+
+
+@app.command()
+def pretrain(
+    config: Annotated[Path, typer.Argument(help="a YAML file whose model is a unet")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="pretrain.images=FOLDER, and section.key=value")] = None,
+) -> None:
+    """Trains the encoder of a U-Net on images without references, for a training to begin with."""
+    with _exit_codes() as console:
+        from configs.schema import load
+
+        loaded = load(config, overrides or [])
+
+        from training.pretrain import pretrain as pretrain_encoder
+
+        with _bar(console) as on_progress:
+            made = pretrain_encoder(loaded, on_progress)
+        console.print(f"{loaded.run.name}: loss {made.losses[0]:.3f} -> {made.losses[-1]:.3f}; see {made.picture}")
+        console.print(f"use it: overtile train {config} warm_start.weights={made.weights}")
 
 
 @app.command()
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="images, slides, volumes, or folders of them")],
-    bundle: Annotated[Path, typer.Option("--bundle", "-b", help="the bundle/ folder of a finished run")],
+    bundle: Annotated[
+        list[Path], typer.Option("--bundle", "-b", help="the bundle/ folder of a finished run; several are an ensemble")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="gets a mask by each input's stem")],
     mask_format: Annotated[
         Literal["png", "tiff", "nifti", "ome-zarr", "dicom-seg", "geojson"] | None,
@@ -128,14 +225,14 @@ def predict(
 ) -> None:
     """Segments files; one that can't be read doesn't keep the others from it."""
     with _exit_codes() as console:
+        from inference.ensemble import load_ensemble
         from inference.predict import Wishes, find_images
         from inference.predict import predict as predict_images
-        from inference.predictor import load_predictor
         from models.bundle import load
 
         wishes = Wishes(mask_format, probabilities, _spacing(spacing_um))
         images = find_images(inputs)
-        predictor = load_predictor(load(bundle))
+        predictor = load_ensemble([load(folder) for folder in bundle])
         with _bar(console) as on_progress:
             failed = _tell(predict_images(images, predictor, out, wishes, on_progress), console)
     raise typer.Exit(DATA if failed else 0)
@@ -251,7 +348,8 @@ def _tell(outcomes: Iterable["Outcome"], console: "Console") -> int:
             failed += 1
             console.print(f"{outcome.image}: {outcome.result}", style="bold red")
         else:
-            remarks = "".join(f", {warning}" for warning in outcome.result.warnings)
+            label = f", {outcome.result.label.name}" if outcome.result.label else ""
+            remarks = label + "".join(f", {warning}" for warning in outcome.result.warnings)
             console.print(
                 f"{outcome.image} -> {' and '.join(map(str, outcome.files))} ({outcome.result.seconds:.1f} s{remarks})"
             )

@@ -97,6 +97,19 @@ def overtile(shape: tuple[int, ...], probability: float) -> Run:
 def monai_pipeline(shape: tuple[int, ...], probability: float) -> Run:
     """The same by dictionary transforms."""
     set_track_meta(False)
+    transform = monai_transform(shape, probability)
+    image, reference = (torch.from_numpy(part) for part in patch(shape))
+
+    def run(seed: int) -> object:
+        transform.set_random_state(seed)
+        moved = transform({"image": image, "reference": reference[None].float()})
+        return moved["image"], moved["reference"][0].to(torch.uint8)
+
+    return run
+
+
+def monai_transform(shape: tuple[int, ...], probability: float) -> monai.Compose:
+    """Of a patch (C, *S) under "image" and its reference (1, *S) under "reference"."""
     keys, section = ("image", "reference"), AugmentSection()
     axes = len(shape) - 1
     affine = monai.RandAffined(
@@ -119,7 +132,7 @@ def monai_pipeline(shape: tuple[int, ...], probability: float) -> Run:
         grid_mode=("bilinear", "nearest"),
         grid_padding_mode="reflection",
     )
-    transform = monai.Compose(
+    return monai.Compose(
         [
             affine,
             elastic,
@@ -130,14 +143,6 @@ def monai_pipeline(shape: tuple[int, ...], probability: float) -> Run:
             monai.RandGaussianNoised("image", std=section.noise, prob=probability),
         ]
     )
-    image, reference = (torch.from_numpy(part) for part in patch(shape))
-
-    def run(seed: int) -> object:
-        transform.set_random_state(seed)
-        moved = transform({"image": image, "reference": reference[None].float()})
-        return moved["image"], moved["reference"][0].to(torch.uint8)
-
-    return run
 
 
 def torchio_pipeline(shape: tuple[int, ...], probability: float) -> Run:

@@ -30,6 +30,7 @@ from inference.segment import bands
 from models.networks import build, count_parameters
 from training.losses import make_loss
 from training.memory import BYTES, count_inference, count_training, inference_bytes, training_bytes
+from training.targets import empty_targets
 
 STATUS = Path("/proc/self/status")
 Spec = dict[str, Any]
@@ -78,6 +79,7 @@ FITTED = [
     sliding(3, 19, [4, 3], 96),
     sliding(3, 25, [4, 4, 3], 48, model={"norm": "batch"}),
 ]
+RESIDUAL = {"blocks": "residual", "down": "strided", "deep_supervision": True}
 HELD_OUT = [
     unet([256, 256], [16, 32, 64, 128], "batch", 4, channels=3),
     unet([96, 160], [32, 64, 128], "none", 8),
@@ -86,6 +88,9 @@ HELD_OUT = [
     unet([56, 64, 56], [16, 32, 64, 128], "instance", 2, classes=3),
     unet([48, 64, 48], [16, 32, 64], "batch", 6),
     unet([40, 48, 48], [32, 64, 128], "group", 2),
+    unet([256, 256], [16, 32, 64, 128], "instance", 4, model=RESIDUAL),
+    unet([24, 64, 64], [16, 32, 64], "instance", 2, model={**RESIDUAL, "strides": [[1, 2, 2], [2, 2, 2]]}),
+    unet([128, 128], [32, 64, 128], "batch", 4, model={"up": "linear"}),
     sliding(2, 55, [4, 4, 3], 160),
     sliding(2, 75, [4, 4, 4, 4], 64, model={"norm": "batch", "hidden": 100}),
     sliding(3, 23, [4, 4, 2], 72),
@@ -181,10 +186,9 @@ def _train(config: Config, device: torch.device) -> None:
     images = torch.randn(config.trainer.batch_size, len(config.data.channels), *config.patch_size, device=device)
     network = _predictor(config, device).network.train()
     loss, optimizer = make_loss(config), torch.optim.AdamW(network.parameters())
+    reference, weights = (part.zero_() for part in empty_targets(config, device))
     for _ in range(3):
-        logits = network(images)
-        reference = torch.zeros(len(images), *logits.shape[2:], dtype=torch.int64, device=device)
-        loss(logits, reference).backward()
+        loss(network.outputs(images).logits, reference, weights).backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -205,6 +205,7 @@ class TrainerSection(Section):
     """How long and on what to train; `patience` counts validations without a better score.
 
     `folds` 0 trains once; 2 or more train as many networks, each validated on another fold, and an ensemble of them.
+    `devices` processes a machine take `batch_size` patches each of every step.
     """
 
     max_steps: PositiveInt = 2000

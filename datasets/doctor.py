@@ -59,9 +59,7 @@ def read_reports(
     return tuple(reports)
 
 
-def conclude(
-    reports: Sequence[CaseReport], splits: Mapping[str, str], image_labels: Sequence[str] = ()
-) -> Examination:
+def conclude(reports: Sequence[CaseReport], splits: Mapping[str, str], image_labels: Sequence[str] = ()) -> Examination:
     """All problems: of the cases, and of the data set as it is split.
 
     Args:

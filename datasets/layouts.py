@@ -105,7 +105,8 @@ def _table(folder: Path) -> Layout:
 def _table_row(line: int, row: dict[str, str]) -> Row:
     images = tuple(name.strip() for name in row["image"].split(";")) if row["image"] else ()
     reference, *others = (name.strip() for name in row.get("reference", "").split(";"))
-    cells = {column: row.get(column, "") for column in OPTIONAL} | {"reference": reference, "label": row.get("label", "").strip()}
+    cells = {column: row.get(column, "") for column in OPTIONAL} | {"reference": reference}
+    cells["label"] = cells["label"].strip()
     return Row(f"line {line}", row["case"], images, **cells, other_references=tuple(others))
 
 

@@ -15,6 +15,7 @@ from evaluation.floor import Floor, floor_of
 from evaluation.held_out import (
     check_case,
     check_comparable,
+    check_one_class_a_pixel,
     check_unseen,
     group_note,
     held_out_cases,
@@ -55,6 +56,7 @@ def compare(
         ConfigError: a bundle's config isn't valid.
     """
     pair = bundle.load(bundles[0]), bundle.load(bundles[1])
+    check_one_class_a_pixel(pair)
     check_comparable(pair[0].manifest, pair[1].manifest)
     split, cases = held_out_cases(data, split, pair[0].config.data)
     check_unseen(cases, pair)
@@ -134,7 +136,8 @@ def _confusion(run: _Run, method: int, index: int) -> Counts:
     with about(run.cases[index]), open_reference(run.cases[index]) as reference:
         for block in reference.blocks():
             rows = block[0]  # (rows, *rest)
-            counts += confusion(mask[row : row + len(rows)], rows, classes)
+            ignored = run.cases[index].ignore_label
+            counts += confusion(mask[row : row + len(rows)], rows, classes, ignore_label=ignored)
             row += len(rows)
     return counts
 
@@ -155,19 +158,20 @@ def _case_result(run: _Run, index: int, counts: tuple[Counts, Counts]) -> CaseRe
 
 def _method_result(run: _Run, method: int, counts: Sequence[Counts]) -> MethodResult:
     bundle = run.pair[method]
+    alone = multiply_adds_patch_by_patch(bundle.config)
     return MethodResult(
         label=_labels(run.pair)[method],
         name=bundle.manifest.name,
         method=bundle.manifest.method,
         seed=bundle.config.run.seed,
-        parameters=count_parameters(bundle.network),
+        parameters=sum(map(count_parameters, bundle.networks)),
         training_steps=bundle.manifest.training_steps,
         training_seconds=bundle.manifest.training_seconds,
         commit=bundle.manifest.commit,
         pooled=pooled(counts),
         measured=run.measured[method],
-        multiply_adds_per_pixel=multiply_adds_per_pixel(bundle.config, run.seen),
-        patch_by_patch_per_pixel=multiply_adds_patch_by_patch(bundle.config),
+        multiply_adds_per_pixel=len(bundle.networks) * multiply_adds_per_pixel(bundle.config, run.seen),
+        patch_by_patch_per_pixel=alone and len(bundle.networks) * alone,
     )
 
 

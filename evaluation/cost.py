@@ -20,7 +20,7 @@ def shape_only_predictor(config: Config) -> Predictor:
     with META:
         network = build(config)
     prior = [1 / len(config.data.classes)] * len(config.data.classes)
-    return make_predictor(config, network, prior, META)
+    return make_predictor(config, network, prior, META, average=True)
 
 
 def multiply_adds_per_pixel(config: Config, shapes: Sequence[tuple[int, ...]]) -> float:
@@ -35,17 +35,18 @@ def multiply_adds_per_pixel(config: Config, shapes: Sequence[tuple[int, ...]]) -
 
 
 def multiply_adds_of_tile(predictor: Predictor, tile_size: tuple[int, ...]) -> int:
-    """Multiply-adds of one pass over a tile of that size."""
+    """Multiply-adds of a tile of that size, of a pass for each symmetry that is averaged."""
     patch = torch.empty(1, len(predictor.config.data.channels), *tile_size, device=META)
-    return _counted(predictor.logits, patch)
+    return len(predictor.symmetries) * _counted(predictor.one_pass, patch)
 
 
 def multiply_adds_patch_by_patch(config: Config) -> int | None:
     """Multiply-adds by output pixel if every pixel's window went through the network alone; None for a U-Net."""
-    network = shape_only_predictor(config).network
-    if not isinstance(network, SlidingWindow):
+    predictor = shape_only_predictor(config)
+    if not isinstance(predictor.network, SlidingWindow):
         return None
-    return _counted(network, torch.empty(1, len(config.data.channels), *config.patch_size, device=META))
+    window = torch.empty(1, len(config.data.channels), *config.patch_size, device=META)
+    return len(predictor.symmetries) * _counted(predictor.network, window)
 
 
 def _counted(function: Callable[[Tensor], Tensor], patch: Tensor) -> int:

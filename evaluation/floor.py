@@ -73,7 +73,8 @@ def _darker_is_foreground(case: Case) -> Counts:
         row = 0
         for grey in _grey(image):
             rows = (slice(row, row + len(grey)), *(slice(0, size) for size in image.shape[1:]))
-            counts += confusion(_bins(grey, low, scale) <= threshold, reference.read(rows)[0], 2)
+            darker = _bins(grey, low, scale) <= threshold
+            counts += confusion(darker, reference.read(rows)[0], 2, ignore_label=case.ignore_label)
             row += len(grey)
     return counts
 

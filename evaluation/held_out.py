@@ -1,6 +1,5 @@
 """Which cases two bundles may honestly be compared on, and whether they may be compared at all."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,8 @@ from datasets.references import check_aligned, check_labels, open_reference
 from imaging.errors import DataError
 from inference.segment import as_trained, check_suitable
 from models.bundle import Bundle, Manifest
+from models.heads import check_gives_masks
+from models.meaning import differences
 
 SHOWN_CASES = 10  # more of them only fill the screen
 
@@ -52,20 +53,30 @@ def check_comparable(first: Manifest, second: Manifest) -> None:
     Raises:
         DataError: `bundles_not_comparable`, with every difference in dimensions, channels, classes and spacing.
     """
-    aspects = [
-        ("dimensions", first.dimensions, second.dimensions),
-        ("channels", ", ".join(first.channels), ", ".join(second.channels)),
-        ("classes", _class_names(first), _class_names(second)),
-    ]
-    differences = [f"{what} {a} and {b}" for what, a, b in aspects if a != b]
-    if not _same_spacing(first.spacing_um, second.spacing_um):
-        differences.append(f"spacing {_spacing(first.spacing_um)} and {_spacing(second.spacing_um)}")
-    if differences:
+    found = differences(first, second)
+    if found:
         raise DataError(
             "bundles_not_comparable",
-            f"{first.name} and {second.name} differ in {'; '.join(differences)}: their numbers mean different things; "
+            f"{first.name} and {second.name} differ in {'; '.join(found)}: their numbers mean different things; "
             "train both from the same data section",
         )
+
+
+def check_one_class_a_pixel(bundles: Sequence[Bundle]) -> None:
+    """Nothing, if what both bundles give can be counted pixel by pixel and class by class.
+
+    Raises:
+        BundleError: one gives values.
+        DataError: `classes_overlap`: of one a pixel can have several classes.
+    """
+    for bundle in bundles:
+        check_gives_masks(bundle.config)
+        if bundle.config.head.kind == "multi_label":
+            raise DataError(
+                "classes_overlap",
+                f"{bundle.manifest.name} has classes that overlap, and bundles are compared by masks, which have one a pixel; "
+                "train both with head.kind softmax",
+            )
 
 
 def check_unseen(cases: Sequence[Case], bundles: Sequence[Bundle]) -> None:
@@ -98,7 +109,7 @@ def check_case(case: Case, config: Config) -> tuple[tuple[int, ...], tuple[int, 
         check_suitable(image, config)
         check_aligned(image, reference)
         for block in reference.blocks():
-            check_labels(block, len(config.data.classes))
+            check_labels(block, len(config.data.classes), case.ignore_label)
         return image.shape, as_trained(image, config.data).shape
 
 
@@ -135,20 +146,3 @@ def listed(names: Sequence[str]) -> str:
     """The names with commas, the eleventh and later ones as a number."""
     rest = len(names) - SHOWN_CASES
     return ", ".join(names[:SHOWN_CASES]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _class_names(manifest: Manifest) -> str:
-    return ", ".join(section.name for section in manifest.classes)
-
-
-def _spacing(spacing_um: tuple[float, ...] | None) -> str:
-    return " x ".join(f"{value:.4g}" for value in spacing_um) + " um" if spacing_um else "not given"
-
-
-Axes = tuple[float, ...] | None
-
-
-def _same_spacing(first: Axes, second: Axes) -> bool:
-    if first is None or second is None:
-        return first is second
-    return len(first) == len(second) and all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(first, second, strict=True))

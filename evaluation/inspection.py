@@ -84,7 +84,8 @@ def inspect(data: Path, wanted: Wanted, on_progress: Progress | None = None) -> 
     reports = read_reports(cases, (lambda image: check_suitable(image, config)) if config else None, on_progress)
     splits, drawn = _splits(reports, wanted)
     colours = tuple(section.colour for section in config.data.classes) if config else ()
-    return Inspection(data, conclude(reports, splits), splits, drawn, wanted.seed, colours)
+    labels = config.image_label.classes if config else ()
+    return Inspection(data, conclude(reports, splits, labels), splits, drawn, wanted.seed, colours)
 
 
 def summary(inspection: Inspection) -> list[tuple[str, str]]:

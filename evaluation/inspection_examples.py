@@ -91,7 +91,7 @@ def _example(case: Case, colours: Sequence[str]) -> Example:
 def _labels(case: Case, shape: tuple[int, ...]) -> tuple[Region, NDArray[Any] | None]:
     """What to show, and its labels; the middle where no reference of that shape can be read."""
     with suppress(DataError), open_reference(case) as reference:  # told among the problems
-        if reference.shape == shape:
+        if reference.shape == shape and not case.values:
             region = telling_region(reference)
             return region, reference.read(region)[0]
     return _middle(shape), None

@@ -131,7 +131,7 @@ def _run(job: Job, sending: Connection) -> None:
 
 def _measured(job: Job, on_tiles: TilesDone) -> Measured:
     predictor = load_predictor(bundle.load(job.bundle))
-    loaded_bytes = _resident_bytes()[0]
+    loaded_bytes = resident_bytes()[0]
     _forget_peak()
     if predictor.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(predictor.device)
@@ -145,7 +145,7 @@ def _measured(job: Job, on_tiles: TilesDone) -> Measured:
     on_gpu = predictor.device.type == "cuda"
     return Measured(
         seconds=tuple(seconds),
-        peak_bytes=_resident_bytes()[1],
+        peak_bytes=resident_bytes()[1],
         loaded_bytes=loaded_bytes,
         device_bytes=torch.cuda.max_memory_allocated(predictor.device) if on_gpu else None,
         machine=machine(predictor.device),
@@ -188,7 +188,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _resident_bytes() -> tuple[int, int]:
+def resident_bytes() -> tuple[int, int]:
     """Resident memory now and its peak.
 
     From /proc, because getrusage's peak also holds the parent's, out of the moment between fork and exec.

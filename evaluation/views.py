@@ -101,7 +101,8 @@ def _view(case: Case, masks: tuple[Path, Path]) -> _View:
     with open_case_image(case) as image, open_reference(case) as reference:
         region = telling_region(reference)
         pixels, labels = image.read(region), reference.read(region)[0]
-        first, second = (np.load(path, mmap_mode="r")[region] for path in masks)
+        ignored = labels == (-1 if case.ignore_label is None else case.ignore_label)  # there a mask is neither right nor wrong
+        first, second = (np.where(ignored, labels, np.load(path, mmap_mode="r")[region]) for path in masks)
         spacing_um = image.spacing_um or (1.0,) * len(image.shape)
         where = _where(region, image.shape)
     if len(region) == 3:  # one slice: its axis goes

@@ -1,17 +1,34 @@
-"""Many files through one bundle: each input's mask lands in one folder, under the input's stem."""
+"""Many files through one bundle or several: each input's mask or values land in one folder, under the input's stem."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from imaging.errors import DataError
 from imaging.open import is_image_folder, open_image, stem_of
-from imaging.source import MaskFormat
-from imaging.writers import ProbabilityType, open_probability_writer, open_writer, probability_formats, suffix_of
-from inference.predictor import Predictor
-from inference.segment import Progress, Segmentation, segment
+from imaging.source import Geometry, ImageSource, MaskFormat
+from imaging.writers import (
+    MaskWriter,
+    ProbabilityType,
+    ProbabilityWriter,
+    ValueWriter,
+    open_probability_writer,
+    open_value_writer,
+    open_writer,
+    probability_formats,
+    suffix_of,
+    value_formats,
+)
+from inference.image_label import label_classes, label_table
+from inference.segment import AnyPredictor, Progress, Segmentation, segment
+from models.errors import BundleError
+
+LABELS = "labels.csv"  # beside the masks
+
+Writer = TypeVar("Writer", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -28,7 +45,7 @@ class Wishes:
     """What is wanted of each image.
 
     Args:
-        mask_format: of all masks; None: each image's natural one.
+        mask_format: of all masks or maps of values; None: each image's natural one.
         probabilities: as what type the classes' probabilities are written beside the masks; None: they aren't.
         spacing_um: the user's word for the distance between pixels, in S order or one for all axes; None takes the files'.
     """
@@ -61,26 +78,37 @@ def find_images(inputs: Sequence[Path]) -> tuple[Path, ...]:
 
 def predict(
     images: Sequence[Path],
-    predictor: Predictor,
+    predictor: AnyPredictor,
     out: Path,
     wishes: Wishes,
     on_progress: Callable[[Path, int, int], None],
 ) -> Iterator[Outcome]:
     """Segments one image after the other; one that can't be read doesn't keep the others from it.
 
+    Where the bundle says labels of whole images, `labels.csv` in `out` gets a line an image.
+
     Args:
         images: files.
-        predictor: of a bundle.
+        predictor: of a bundle, or of several.
         out: a folder, made where it is missing.
         wishes: what is wanted of each.
         on_progress: called with the image, its tiles done and its tiles in all.
+
+    Raises:
+        BundleError: probabilities are wanted of a bundle that gives values.
     """
+    if wishes.probabilities is not None and predictor.head.gives_values:
+        raise BundleError("the bundle gives values and no probabilities of classes; leave --probabilities out")
     out.mkdir(parents=True, exist_ok=True)
-    for image in images:
-        try:
-            yield _one(image, predictor, out, wishes, partial(on_progress, image))
-        except DataError as error:
-            yield Outcome(image, (), error)
+    with label_table(out / LABELS, label_classes(predictor)) as note:
+        for image in images:
+            try:
+                outcome = _one(image, predictor, out, wishes, partial(on_progress, image))
+            except DataError as error:
+                outcome = Outcome(image, (), error)
+            if isinstance(outcome.result, Segmentation) and outcome.result.label:
+                note(image.name, outcome.result.label)
+            yield outcome
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -88,23 +116,56 @@ def _images_in(folder: Path) -> list[Path]:
     return sorted(path for path in visible if path.is_file() or is_image_folder(path))
 
 
-def _one(image: Path, predictor: Predictor, out: Path, wishes: Wishes, on_progress: Progress) -> Outcome:
-    classes = predictor.config.data.classes
+def _one(image: Path, predictor: AnyPredictor, out: Path, wishes: Wishes, on_progress: Progress) -> Outcome:
     with ExitStack() as stack:
         source = stack.enter_context(open_image(image, spacing_um=wishes.spacing_um))
-        mask_format = wishes.mask_format or source.mask_format
-        files = [out / f"{stem_of(image)}{suffix_of(mask_format)}"]
-        probabilities = None
-        if wishes.probabilities is not None:
-            suiting = probability_formats(source.geometry, wishes.probabilities)
-            chosen = mask_format if mask_format in suiting else suiting[0]
-            files.append(out / f"{stem_of(image)}_probabilities{suffix_of(chosen)}")
-            opened = open_probability_writer(
-                files[1], source.geometry, format=chosen, classes=classes, dtype=wishes.probabilities
-            )
-            probabilities = stack.enter_context(opened)
+        made = _values(source.geometry, predictor, wishes) if predictor.head.gives_values else _mask(source, predictor, wishes)
+        probabilities = _probabilities(source.geometry, made, predictor, wishes)
+        files = [out / f"{stem_of(image)}{each.ending}" for each in (made, probabilities) if each]
         if image.resolve() in [file.resolve() for file in files]:
             raise DataError("out_is_input", f"the mask would replace the image; choose another folder than {out}")
-        writer = stack.enter_context(open_writer(files[0], source.geometry, format=mask_format, classes=classes))
-        result = segment(source, predictor, writer, on_progress, probabilities=probabilities)
+        beside = stack.enter_context(probabilities.open(files[1])) if probabilities else None
+        writer = made.open(files[0])
+        stack.enter_context(writer)
+        result = segment(source, predictor, writer, on_progress, probabilities=beside)
     return Outcome(image, tuple(files), result)
+
+
+@dataclass(frozen=True)
+class _Made(Generic[Writer]):
+    """A file that an image gets: its format, how its name goes on after the image's stem, and what opens its writer."""
+
+    format: MaskFormat
+    ending: str
+    open: Callable[[Path], Writer]
+
+
+def _mask(source: ImageSource, predictor: AnyPredictor, wishes: Wishes) -> _Made[MaskWriter | ValueWriter]:
+    chosen = wishes.mask_format or source.mask_format
+    opener = partial(open_writer, geometry=source.geometry, format=chosen, classes=predictor.config.data.classes)
+    return _Made(chosen, suffix_of(chosen), opener)
+
+
+def _values(geometry: Geometry, predictor: AnyPredictor, wishes: Wishes) -> _Made[MaskWriter | ValueWriter]:
+    """NIfTI for volumes, TIFF for the rest, where nothing is asked for."""
+    chosen = wishes.mask_format or value_formats(geometry)[-1]
+    opener = partial(open_value_writer, geometry=geometry, format=chosen, quantity=predictor.config.data.classes[0])
+    return _Made(chosen, suffix_of(chosen), opener)
+
+
+def _probabilities(
+    geometry: Geometry, mask: _Made[MaskWriter | ValueWriter], predictor: AnyPredictor, wishes: Wishes
+) -> _Made[ProbabilityWriter] | None:
+    """As the mask's format, where that holds them."""
+    if wishes.probabilities is None:
+        return None
+    suiting = probability_formats(geometry, wishes.probabilities)
+    chosen = mask.format if mask.format in suiting else suiting[0]
+    opener = partial(
+        open_probability_writer,
+        geometry=geometry,
+        format=chosen,
+        classes=predictor.config.data.classes,
+        dtype=wishes.probabilities,
+    )
+    return _Made(chosen, f"_probabilities{suffix_of(chosen)}", opener)

@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -14,8 +15,10 @@ from configs.sections import DataSection
 from imaging.errors import UnsuitableImage
 from imaging.resample import ResampledSource, shape_at
 from imaging.source import ImageSource
-from imaging.writers import MaskWriter, ProbabilityWriter
+from imaging.writers import MaskWriter, ProbabilityWriter, ValueWriter
+from inference.ensemble import Ensemble, mean_bands
 from inference.grid import read_mirrored
+from inference.image_label import ImageLabel, LabelReader
 from inference.predictor import Predictor
 from inference.regrid import regrid
 from inference.stitch import Band, Stitcher
@@ -25,32 +28,37 @@ SAME_SPACING = 0.1  # of the trained spacing; an image that near is taken as it 
 FARTHEST_SPACING = 16.0  # times the trained spacing, or a share of it; beyond it the numbers are in another unit
 
 Progress = Callable[[int, int], None]
+AnyPredictor = Predictor | Ensemble
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What is known of a finished mask: `seconds` from the first tile to the last row, `warnings` as stable codes."""
+    """What is known of a finished mask: `seconds` from the first tile to the last row, `warnings` as stable codes.
+
+    `label` is the whole image's; None where nothing says one.
+    """
 
     seconds: float
     tiles: int
     warnings: tuple[str, ...]
+    label: ImageLabel | None = None
 
 
 def segment(
     source: ImageSource,
-    predictor: Predictor,
-    writer: MaskWriter,
+    predictor: AnyPredictor,
+    writer: MaskWriter | ValueWriter,
     on_progress: Progress | None = None,
     *,
     probabilities: ProbabilityWriter | None = None,
 ) -> Segmentation:
-    """Writes the source's mask, (*S) uint8, the label of the likeliest class at each pixel.
+    """Writes the source's mask, (*S) uint8, the label of the likeliest class at each pixel; or its values, (*S) float32.
 
     Args:
         source: an open image.
-        predictor: of the bundle.
-        writer: open for the source's geometry.
+        predictor: of the bundle, or of several.
+        writer: open for the source's geometry, of values where the network's head gives them.
         on_progress: called with tiles done and tiles in all.
         probabilities: takes what the mask is made of, where that is wanted.
 
@@ -58,37 +66,72 @@ def segment(
         UnsuitableImage: the image's dimensions, channels or spacing aren't what the network was trained for.
     """
     began, tiles = time.monotonic(), count_tiles(source, predictor)
-    for band in bands(source, predictor, on_progress):
-        writer.write(band.start, predictor.head.mask(band.logits))
+    meaning = predictor.head.values if predictor.head.gives_values else predictor.head.mask
+    labels = LabelReader(predictor, source.shape)
+    for band in bands(source, predictor, on_progress, labels=labels):
+        writer.write(band.start, meaning(band.logits))
+        labels.add_band(band)
         if probabilities is not None:
             probabilities.write(band.start, predictor.head.probabilities(band.logits))
     given = ("spacing_given",) if source.spacing_given else ()
-    return Segmentation(time.monotonic() - began, tiles, (*source.warnings, *given))
+    return Segmentation(time.monotonic() - began, tiles, (*source.warnings, *given), labels.label)
 
 
-def segment_array(source: ImageSource, predictor: Predictor) -> NDArray[np.uint8]:
+def segment_array(source: ImageSource, predictor: AnyPredictor) -> NDArray[np.uint8]:
     """The source's mask, (*S), in memory: for validation and for pictures."""
     return np.concatenate([predictor.head.mask(band.logits) for band in bands(source, predictor)])
 
 
-def bands(source: ImageSource, predictor: Predictor, on_progress: Progress | None = None) -> Iterator[Band]:
+def bands(
+    source: ImageSource,
+    predictor: AnyPredictor,
+    on_progress: Progress | None = None,
+    *,
+    labels: LabelReader | None = None,
+) -> Iterator[Band]:
     """The logits of the whole image on its own grid, in finished bands from the first row to the last.
+
+    Args:
+        source: an open image.
+        predictor: of the bundle, or of several.
+        on_progress: called with tiles done and tiles in all.
+        labels: is given what tiles say of the whole image, where that is wanted.
 
     Raises:
         UnsuitableImage: the image's dimensions, channels or spacing aren't what the network was trained for.
     """
     check_suitable(source, predictor.config)
+    if isinstance(predictor, Ensemble):
+        yield from mean_bands(predictor, _members_bands(source, predictor, on_progress, labels))
+        return
     seen = as_trained(source, predictor.config.data)
-    yield from regrid(_bands_seen(seen, predictor, on_progress), seen.shape, source.shape)
+    yield from regrid(_bands_seen(seen, predictor, on_progress, labels), seen.shape, source.shape)
 
 
-def count_tiles(source: ImageSource, predictor: Predictor) -> int:
+def _members_bands(
+    source: ImageSource, ensemble: Ensemble, on_progress: Progress | None, labels: LabelReader | None
+) -> list[Iterator[Band]]:
+    """Each member's; the tiles of all are counted together."""
+    done, tiles = [0] * len(ensemble.members), count_tiles(source, ensemble)
+
+    def note(number: int, member_done: int, _: int) -> None:
+        done[number] = member_done
+        if on_progress:
+            on_progress(sum(done), tiles)
+
+    numbered = enumerate(ensemble.members)
+    return [bands(source, member, partial(note, number), labels=labels) for number, member in numbered]
+
+
+def count_tiles(source: ImageSource, predictor: AnyPredictor) -> int:
     """How many tiles the image takes.
 
     Raises:
         UnsuitableImage: the image's dimensions, channels or spacing aren't what the network was trained for.
     """
     check_suitable(source, predictor.config)
+    if isinstance(predictor, Ensemble):
+        return sum(count_tiles(source, member) for member in predictor.members)
     return len(predictor.grid(as_trained(source, predictor.config.data).shape))
 
 
@@ -99,16 +142,20 @@ def as_trained(source: ImageSource, data: DataSection) -> ImageSource:
     return ResampledSource(source, shape_at(source, data.spacing_um))
 
 
-def _bands_seen(source: ImageSource, predictor: Predictor, on_progress: Progress | None) -> Iterator[Band]:
+def _bands_seen(
+    source: ImageSource, predictor: Predictor, on_progress: Progress | None, labels: LabelReader | None
+) -> Iterator[Band]:
     """The logits on the grid that the network was trained at."""
-    config = predictor.config
+    config, outputs = predictor.config, predictor.head.outputs
     grid = predictor.grid(source.shape)
-    stitcher = Stitcher(grid, predictor.head.outputs, predictor.weights(grid))
+    stitcher = Stitcher(grid, outputs, predictor.weights(grid))
     normalised = normalise.fit(config.normalise, source.channels, source.blocks())
     for batch in batched(grid.tiles(), config.inference.batch_size):
         patches = np.stack([normalised(read_mirrored(source, tile.input)) for tile in batch])  # (B, C, *tile)
-        for tile, logits in zip(batch, predictor(patches), strict=True):  # each (K, *S')
-            stitcher.add(tile, logits)
+        for tile, logits in zip(batch, predictor(patches), strict=True):  # each (R, *S'), or R + L with a label's
+            stitcher.add(tile, logits[:outputs])
+            if labels:
+                labels.add_tile(predictor, tile, logits[outputs:])
             yield from stitcher.finished()
         if on_progress:
             on_progress(stitcher.added, len(grid))

@@ -1,7 +1,7 @@
 """The bundle: a folder with weights.safetensors, config.yaml and manifest.json; all that training hands to serving.
 
 An ensemble's bundle has weights-0.safetensors, weights-1.safetensors and so on: networks of one config, whose logits are
-averaged.
+averaged. What reads an image's label off the network's map lies in the same file, its names begin with `map_classifier.`.
 """
 
 import hashlib
@@ -15,15 +15,18 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from configs import schema
 from configs.schema import Config
 from configs.sections import ClassSection
 from models.errors import BundleError
-from models.networks import Network, build
+from models.image_label import MapClassifier
+from models.networks import Network, build, build_classifier
 
 FORMAT_VERSION = 2  # 1 is read, too: it knew no ensembles
 WEIGHTS, CONFIG, MANIFEST = "weights.safetensors", "config.yaml", "manifest.json"
+CLASSIFIER = "map_classifier."  # names of its weights begin so
 
 
 class Manifest(BaseModel):
@@ -60,12 +63,16 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle in memory; its networks are in evaluation mode on the CPU: one, or those of an ensemble."""
+    """A bundle in memory; its networks are in evaluation mode on the CPU: one, or those of an ensemble.
+
+    `classifiers` read an image's label off the map of its probabilities: one a network, or none.
+    """
 
     folder: Path
     config: Config
     manifest: Manifest
     networks: tuple[Network, ...]
+    classifiers: tuple[MapClassifier, ...] = ()
 
     @property
     def network(self) -> Network:
@@ -84,13 +91,15 @@ class Bundle:
         return self.manifest.member_priors or (self.manifest.class_prior,)
 
 
-def write(folder: Path, network: Network, config: Config, **facts: object) -> Manifest:
+def write(
+    folder: Path, network: Network, config: Config, *, classifier: MapClassifier | None = None, **facts: object
+) -> Manifest:
     """Writes a bundle, whole or not at all: it is made beside `folder` and renamed; `facts` are the manifest's other fields.
 
     Raises:
         FileExistsError: there is something at `folder`.
     """
-    return _write(folder, {WEIGHTS: network}, config, facts)
+    return _write(folder, {WEIGHTS: _tensors(network, classifier)}, config, facts)
 
 
 def write_ensemble(folder: Path, members: Sequence[Bundle], config: Config, **facts: object) -> Manifest:
@@ -99,8 +108,9 @@ def write_ensemble(folder: Path, members: Sequence[Bundle], config: Config, **fa
     Raises:
         FileExistsError: there is something at `folder`.
     """
-    networks = dict(zip(_weights_files(len(members)), (member.network for member in members), strict=True))
-    return _write(folder, networks, config, {"member_priors": [member.manifest.class_prior for member in members], **facts})
+    tensors = [_tensors(member.network, *member.classifiers) for member in members]
+    weights = dict(zip(_weights_files(len(members)), tensors, strict=True))
+    return _write(folder, weights, config, {"member_priors": [member.manifest.class_prior for member in members], **facts})
 
 
 def _weights_files(members: int) -> list[str]:
@@ -108,16 +118,23 @@ def _weights_files(members: int) -> list[str]:
     return [f"weights-{number}.safetensors" for number in range(members)] or [WEIGHTS]
 
 
-def _write(folder: Path, networks: Mapping[str, Network], config: Config, facts: Mapping[str, object]) -> Manifest:
-    """The networks by their file's name."""
+def _tensors(network: Network, classifier: MapClassifier | None = None) -> dict[str, Tensor]:
+    """What a file of weights holds, by name."""
+    of_classifier = classifier.state_dict() if classifier else {}
+    named = network.state_dict() | {f"{CLASSIFIER}{name}": value for name, value in of_classifier.items()}
+    return {name: value.cpu().contiguous() for name, value in named.items()}
+
+
+def _write(folder: Path, weights: Mapping[str, Mapping[str, Tensor]], config: Config, facts: Mapping[str, object]) -> Manifest:
+    """The networks' tensors by their file's name."""
     if folder.exists():
         raise FileExistsError(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as name:
         made = Path(name) / "bundle"
         made.mkdir()
-        for file, network in networks.items():
-            save_file({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, made / file)
+        for file, tensors in weights.items():
+            save_file(dict(tensors), made / file)
         (made / CONFIG).write_text(schema.dump(config))
         manifest = Manifest.model_validate(
             {
@@ -128,7 +145,7 @@ def _write(folder: Path, networks: Mapping[str, Network], config: Config, facts:
                 "channels": config.data.channels,
                 "classes": config.data.classes,
                 "spacing_um": config.data.spacing_um,
-                "files": {file: sha256_of(made / file) for file in (*networks, CONFIG)},
+                "files": {file: sha256_of(made / file) for file in (*weights, CONFIG)},
                 **facts,
             }
         )
@@ -150,16 +167,24 @@ def load(folder: Path) -> Bundle:
     _check_files(folder, manifest)
     config = schema.load(folder / CONFIG)
     files = _weights_files(len(manifest.member_priors))
-    return Bundle(folder, config, manifest, tuple(_network(folder / file, config) for file in files))
+    members = [_member(folder / file, config) for file in files]
+    classifiers = tuple(classifier for _, classifier in members if classifier)
+    return Bundle(folder, config, manifest, tuple(network for network, _ in members), classifiers)
 
 
-def _network(weights: Path, config: Config) -> Network:
-    network = build(config)
+def _member(weights: Path, config: Config) -> tuple[Network, MapClassifier | None]:
+    """The network in a file, and what reads its map, if that is there, too."""
+    network, classifier = build(config), None
     try:
-        network.load_state_dict(load_file(weights))
+        tensors = load_file(weights)
+        of_classifier = {name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)}
+        if of_classifier:
+            classifier = build_classifier(config).eval()
+            classifier.load_state_dict(of_classifier)
+        network.load_state_dict({name: value for name, value in tensors.items() if not name.startswith(CLASSIFIER)})
     except (SafetensorError, RuntimeError) as error:
         raise BundleError(f"{weights.parent}: the weights don't fit the config's network; train again") from error
-    return network.eval()
+    return network.eval(), classifier
 
 
 def sha256_of(path: Path) -> str:

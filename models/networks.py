@@ -5,6 +5,7 @@ from torch import nn
 from configs.networks import UNetSection
 from configs.schema import Config
 from models.heads import make_head
+from models.image_label import MapClassifier
 from models.sliding_window import SlidingWindow
 from models.unet import UNet
 
@@ -16,9 +17,16 @@ ENCODER = ("encoder.", "convolutions.", "norms.")  # names of weights that find 
 def build(config: Config) -> Network:
     """The config's network, its weights drawn from torch's generator."""
     channels, outputs = len(config.data.channels), make_head(config).outputs
+    labels = len(config.image_label.classes) if config.image_label.by == "joint" else 0
     if isinstance(config.model, UNetSection):
-        return UNet(config.data.dimensions, channels, outputs, config.model)
-    return SlidingWindow(config.data.dimensions, channels, outputs, config.model)
+        return UNet(config.data.dimensions, channels, outputs, config.model, labels)
+    return SlidingWindow(config.data.dimensions, channels, outputs, config.model, labels)
+
+
+def build_classifier(config: Config) -> MapClassifier:
+    """What reads an image's label off the map of the config's network, its weights drawn from torch's generator."""
+    section = config.image_label
+    return MapClassifier(config.data.dimensions, len(config.data.classes), len(section.classes), section.map_features)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -11,7 +11,9 @@ class Outputs(NamedTuple):
     Args:
         logits: (B, R, *S), finest first; one, or with deep supervision one a level. (B, R) for windows.
         bottom: (B, F, *s), the features that see most: the U-Net's bottom, the sliding window's hidden layer.
+        label: (B, L), logits of the whole image's label; None where the network has no such output.
     """
 
     logits: tuple[Tensor, ...]
     bottom: Tensor
+    label: Tensor | None = None

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from configs.networks import SlidingWindowSection
 from models.foveation import Foveation
+from models.image_label import LabelHead
 from models.layers import Convolution, activation_of, he_initialise, norm_of
 from models.outputs import Outputs
 
@@ -36,9 +37,10 @@ class SlidingWindow(nn.Module):
         in_channels: C of the input.
         classes: K of the output.
         section: window, features and kernels, pool, hidden units, norm, activation, foveation.
+        labels: L, names that a whole image may have; 0: there is no output for them.
     """
 
-    def __init__(self, dimensions: int, in_channels: int, classes: int, section: SlidingWindowSection) -> None:
+    def __init__(self, dimensions: int, in_channels: int, classes: int, section: SlidingWindowSection, labels: int = 0) -> None:
         super().__init__()
         self.window = section.window
         self.pool = section.pool
@@ -57,6 +59,7 @@ class SlidingWindow(nn.Module):
         self.hidden = Convolution[dimensions](before, section.hidden, self.sizes[-1])  # sees all that is left
         self.head = Convolution[dimensions](section.hidden, classes, 1)
         self.activation = activation_of(section.activation)
+        self.label_head = LabelHead(dimensions, section.hidden, labels) if labels else None
         self.apply(he_initialise)
 
     def forward(self, windows: Tensor) -> Tensor:
@@ -64,16 +67,26 @@ class SlidingWindow(nn.Module):
         return self.outputs(windows).logits[0]
 
     def outputs(self, windows: Tensor) -> Outputs:
-        """Logits, and the hidden layer."""
+        """Logits, the hidden layer, and a label."""
+        hidden = self._seen(windows)
+        return Outputs((self.head(hidden).flatten(1),), hidden, self.label_head(hidden) if self.label_head else None)
+
+    def _seen(self, windows: Tensor) -> Tensor:
+        """The hidden layer's features of windows, (B, F, 1, 1)."""
         features = windows if self.foveation is None else self.foveation(windows)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             features = self.activation(norm(convolution(features)))
             features = self.max_pool(features, self.pool)  # (B, F, *window / pool)
-        hidden = self.activation(self.hidden(features))  # (B, F, 1, 1)
-        return Outputs((self.head(hidden).flatten(1),), hidden)
+        hidden: Tensor = self.activation(self.hidden(features))
+        return hidden
+
+    def _said(self, hidden: Tensor) -> Tensor:
+        """Logits (B, R + L, *S) of the hidden layer's features (B, F, *S): the centre's, then the label's."""
+        logits: Tensor = self.head(hidden)
+        return logits if self.label_head is None else torch.cat([logits, self.label_head.everywhere(hidden)], dim=1)
 
     def dense(self, images: Tensor) -> Tensor:
-        """Logits of every window of (B, C, *S): (B, K, *(S - window + 1))."""
+        """Logits of every window of (B, C, *S): (B, R, *(S - window + 1)), or R + L where a window says a label, too."""
         return self._dense_from(0, images) if self.foveation is None else self._one_by_one(images)
 
     def _one_by_one(self, images: Tensor) -> Tensor:
@@ -88,17 +101,19 @@ class SlidingWindow(nn.Module):
         places = torch.split(
             torch.arange(math.prod(outputs), device=images.device), max(1, BATCH_BYTES // (batch_size * window_bytes))
         )
-        logits = torch.cat([self(windows[torch.unravel_index(place, outputs)].flatten(0, 1)) for place in places])
+        logits = torch.cat(
+            [self._said(self._seen(windows[torch.unravel_index(place, outputs)].flatten(0, 1))) for place in places]
+        )
         return logits.view(*outputs, batch_size, -1).movedim((-2, -1), (0, 1))
 
     def _dense_from(self, level: int, features: Tensor) -> Tensor:
         """Logits of every window whose features before this convolution are in (B, F, *S)."""
         if level == len(self.convolutions):
-            outcome: Tensor = self.head(self.activation(self.hidden(features)))
-            return outcome
+            return self._said(self.activation(self.hidden(features)))
         outputs = [size - self.sizes[level] + 1 for size in features.shape[2:]]
         features = self.activation(self.norms[level](self.convolutions[level](features)))
-        logits = features.new_empty(len(features), self.head.out_channels, *outputs)
+        said = self.head.out_channels + (self.label_head.labels if self.label_head else 0)
+        logits = features.new_empty(len(features), said, *outputs)
         for offset in itertools.product(*(range(min(self.pool, size)) for size in outputs)):
             place = (slice(None), slice(None), *(slice(first, None, self.pool) for first in offset))
             sizes = [size + self.sizes[level + 1] - 1 for size in logits[place].shape[2:]]

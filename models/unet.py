@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.networks import UNetSection
+from models.image_label import LabelHead
 from models.layers import INITIALISE, AveragePool, Convolution, MaxPool, Transposed, activation_of, norm_of
 from models.outputs import Outputs
 
@@ -25,9 +26,10 @@ class UNet(nn.Module):
         in_channels: C of the input.
         classes: R of the output.
         section: all that the network is made of.
+        labels: L, names that a whole image may have; 0: there is no output for them.
     """
 
-    def __init__(self, dimensions: int, in_channels: int, classes: int, section: UNetSection) -> None:
+    def __init__(self, dimensions: int, in_channels: int, classes: int, section: UNetSection, labels: int = 0) -> None:
         super().__init__()
         features = section.features
         steps = [section.stride(step, dimensions) for step in range(len(features) - 1)]
@@ -51,6 +53,7 @@ class UNet(nn.Module):
         self.head = Convolution[dimensions](features[0], classes, kernel_size=1)
         coarser = reversed(features[1:-1]) if section.deep_supervision else ()
         self.coarser_heads = nn.ModuleList(Convolution[dimensions](here, classes, kernel_size=1) for here in coarser)
+        self.label_head = LabelHead(dimensions, features[-1], labels) if labels else None
         self.apply(INITIALISE[section.init])
 
     def forward(self, images: Tensor) -> Tensor:
@@ -58,8 +61,9 @@ class UNet(nn.Module):
         return self._pass(images, [None] * (len(self.decoder) - 1)).logits[0]
 
     def outputs(self, images: Tensor) -> Outputs:
-        """Logits, with deep supervision those of the coarser levels, too, and the features at the bottom."""
-        return self._pass(images, list(self.coarser_heads) or [None] * (len(self.decoder) - 1))
+        """Logits, with deep supervision those of the coarser levels, too, the features at the bottom, and a label."""
+        outputs = self._pass(images, list(self.coarser_heads) or [None] * (len(self.decoder) - 1))
+        return outputs._replace(label=self.label_head(outputs.bottom)) if self.label_head else outputs
 
     def _pass(self, images: Tensor, coarser_heads: Sequence[nn.Module | None]) -> Outputs:
         skips = []

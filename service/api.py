@@ -5,6 +5,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -60,6 +61,10 @@ _MASK: dict[int | str, dict[str, Any]] = {
         "headers": {
             "X-Overtile-Seconds": {"schema": {"type": "number"}, "description": "From the first tile to the last row."},
             "X-Overtile-Warnings": {"schema": {"type": "string"}, "description": "Codes with commas between; empty for none."},
+            "X-Overtile-Label": {
+                "schema": {"type": "string"},
+                "description": "What the whole image is, percent-encoded; left out where the model says no such label.",
+            },
         },
     }
 }
@@ -168,7 +173,11 @@ def _mask_response(segmented: Segmented) -> FileResponse:
         segmented.path,
         media_type=MEDIA_TYPES[segmented.mask_format],
         filename=f"mask{suffix_of(segmented.mask_format)}",
-        headers={"X-Overtile-Seconds": f"{known.seconds:.3f}", "X-Overtile-Warnings": ",".join(known.warnings)},
+        headers={
+            "X-Overtile-Seconds": f"{known.seconds:.3f}",
+            "X-Overtile-Warnings": ",".join(known.warnings),
+            **({"X-Overtile-Label": quote(known.label.name, safe="")} if known.label else {}),
+        },
     )
 
 

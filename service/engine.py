@@ -20,6 +20,7 @@ from inference.predictor import Predictor, best_device, load_predictor
 from inference.segment import Segmentation, check_suitable, segment, segment_array
 from models.bundle import Bundle, Manifest
 from models.errors import BundleError
+from models.heads import check_gives_masks
 from service.comparison import Comparison, class_shares, compare_masks
 from service.errors import BadRequest, Busy, UnknownModel, Unsuitable
 
@@ -72,11 +73,11 @@ class Engine:
         max_waiting: calls that may wait for the device beside the one that has it.
 
     Raises:
-        BundleError: no bundle, or two of one name.
+        BundleError: no bundle, two of one name, or one that gives values and no masks.
     """
 
     def __init__(self, bundles: Sequence[Bundle], device: torch.device | None = None, max_waiting: int = 8) -> None:
-        check_names([bundle.manifest for bundle in bundles])
+        check_servable(bundles)
         device = device or best_device()
         self.manifests: dict[str, Manifest] = {bundle.manifest.name: bundle.manifest for bundle in bundles}
         self._predictors: dict[str, Predictor] = {bundle.manifest.name: load_predictor(bundle, device) for bundle in bundles}
@@ -182,13 +183,15 @@ class Engine:
             self._seats.release()
 
 
-def check_names(manifests: Sequence[Manifest]) -> None:
-    """Names tell models apart: there is at least one, and no two are equal.
+def check_servable(bundles: Sequence[Bundle]) -> None:
+    """Nothing, when there is at least one bundle, all give masks, and their names tell them apart.
 
     Raises:
         BundleError: otherwise.
     """
-    names = [manifest.name for manifest in manifests]
+    for bundle in bundles:
+        check_gives_masks(bundle.config)
+    names = [bundle.manifest.name for bundle in bundles]
     if not names:
         raise BundleError("no bundle; give the bundle/ folder of at least one finished run")
     for name in names:

@@ -32,13 +32,13 @@ def package(bundle_folders: Sequence[Path]) -> str:
         The Bento's tag, `overtile:VERSION`.
 
     Raises:
-        BundleError: a folder isn't a bundle, was changed, or two are named alike.
+        BundleError: a folder isn't a bundle, was changed, two are named alike, or one gives values and no masks.
     """
     from models.bundle import load
-    from service.engine import check_names
+    from service.engine import check_servable
 
     bundles = [load(folder) for folder in bundle_folders]
-    check_names([bundle.manifest for bundle in bundles])
+    check_servable(bundles)
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     return _build([_store(bundle) for bundle in bundles])
 

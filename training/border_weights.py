@@ -71,7 +71,8 @@ def _windows(objects: NDArray[Any], reach_px: int) -> Iterator[tuple[tuple[slice
 def _distance_to(inside: NDArray[np.bool_]) -> Floats:
     """Of each pixel to the nearest of these; in 3D from those within slices, in half of scipy's time."""
     if inside.ndim == 2:
-        return np.asarray(cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+        distance = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        return np.asarray(np.sqrt(np.rint(distance**2)), np.float32)  # its last bit depends on where in memory it works
     squares = np.full(inside.shape, np.inf, np.float32)
     slices = np.arange(len(inside), dtype=np.float32)[:, None, None]
     for place in np.flatnonzero(inside.any(axis=(1, 2))):

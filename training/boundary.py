@@ -48,5 +48,6 @@ def _signed(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
 def _depth(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Of each pixel inside, to the nearest one outside."""
     if inside.ndim == 2:
-        return np.asarray(cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+        distance = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        return np.asarray(np.sqrt(np.rint(distance**2)), np.float32)  # its last bit depends on where in memory it works
     return np.asarray(ndimage.distance_transform_edt(inside), np.float32)

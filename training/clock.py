@@ -1,5 +1,6 @@
 """How much of a run is over: of its steps or of its minutes, whichever is ahead."""
 
+import math
 import time
 
 
@@ -22,6 +23,11 @@ class Clock:
         """That the run took so far."""
         return self._before_s + time.monotonic() - self._began
 
+    @property
+    def left_s(self) -> float:
+        """Until `max_minutes` are over; infinity where they aren't limited."""
+        return math.inf if self.max_seconds is None else self.max_seconds - self.seconds
+
     def progress(self, step: int) -> float:
         """The share of the run that is over when `step` optimizer steps are done, 0 .. 1."""
         share = step / self.max_steps
@@ -34,6 +40,5 @@ class Clock:
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Goes on from there."""
+        """Adds an earlier sitting's time to what this one took since it began, its set-up included."""
         self._before_s = state["seconds"]
-        self._began = time.monotonic()

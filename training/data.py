@@ -1,30 +1,37 @@
 """Labelled images -> random patches to train on, and whole images to validate on."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from configs.schema import Config
 from datasets.cases import Case, about
-from datasets.references import check_labels
+from datasets.image_labels import label_number
 from imaging.errors import DataError
 from inference.grid import read_mirrored
-from training.losses import IGNORED
-from training.open_cases import LabelledImage, OpenCases, Statistics, open_labelled
-from training.sampling import PatchSampler
+from training.open_cases import LabelledImage, OpenCases, Statistics, TrainingImage, open_labelled
+from training.patches import TrainingPatch
 from training.styles import read_styles
+from training.targets import Targets
 from transforms.augment import make_augment
 
 PATCHES_A_DRAW = 4  # patches of an image, on average, that share what augmentation draws for the whole image
 
 
-class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Random training patches; patch i depends on the seed and on i alone.
+class Draw(NamedTuple):
+    """Which patch of the run, of which case, both by number, and where it begins in S order."""
+
+    patch: int
+    case: int
+    start: tuple[int, ...]
+
+
+class PatchDataset(Dataset[TrainingPatch]):
+    """Random training patches; a patch depends on the seed and on its draw alone.
 
     What augmentation draws for a whole image, its contrast curve and its style, depends on the seed, the case and the
     pass, and a pass ends when the cases gave PATCHES_A_DRAW patches each, on average.
@@ -34,94 +41,73 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
     Args:
         cases: what to cut from.
         config: the run's.
-        sampler: says where.
         statistics: of the cases, where they were read before, by the case's number.
     """
 
-    def __init__(
-        self,
-        cases: Sequence[Case],
-        config: Config,
-        sampler: PatchSampler,
-        statistics: Mapping[int, Statistics] | None = None,
-    ) -> None:
+    def __init__(self, cases: Sequence[Case], config: Config, statistics: Mapping[int, Statistics] | None = None) -> None:
         self.cases = cases
         self.config = config
-        self.sampler = sampler
         self.augment = make_augment(config.augment, config.data.dimensions, read_styles(config), config.data.spacing_um)
+        self.targets = Targets(config)
+        self.labels = [label_number(case, config.image_label.classes) for case in cases]
         self.opened = OpenCases(cases, config, config.trainer.cache_mib * 2**20, statistics)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Image (C, *patch) float32 and reference (*patch) int64; for the sliding window the label of the centre, ().
+    def __getitem__(self, draw: Draw) -> TrainingPatch:
+        """The patch; with `augment.mask_borders` pixels beyond the image's border don't count.
 
-        With `augment.mask_borders` the reference is IGNORED where the image is mirrored.
+        Raises:
+            DataError: with the case's name: whatever kept the patch from being cut.
         """
-        random = np.random.default_rng((self.config.run.seed, index))
-        number, start = self.sampler.draw(random)
-        labelled = self.opened[number]
-        region = tuple(slice(first, first + size) for first, size in zip(start, self.config.patch_size, strict=True))
+        case = self.cases[draw.case]
+        try:
+            labelled = self.opened[draw.case]
+            with about(case):
+                image, reference, inside = self._cut(labelled, draw)
+        except DataError:
+            raise
+        except Exception as error:  # a library's, about a file that changed or that nobody foresaw
+            raise DataError(
+                "case_failed",
+                f"case {case.name}: no patch can be cut: {type(error).__name__}: {error}; check its files with "
+                "overtile inspect, or leave the case out",
+            ) from error
+        targets = self.targets(reference, inside)
+        return TrainingPatch(torch.from_numpy(image), *targets, torch.tensor(draw.case), torch.tensor(self.labels[draw.case]))
+
+    def _cut(self, labelled: TrainingImage, draw: Draw) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.bool_] | None]:
+        """Image (C, *patch), reference (channels, *patch) and, with masked borders, which pixels count (*patch)."""
+        region = tuple(slice(first, first + size) for first, size in zip(draw.start, self.config.patch_size, strict=True))
         image = labelled.statistics.normalise(read_mirrored(labelled.image, region))
-        reference = read_mirrored(labelled.reference, region)[0].astype(np.uint8)
-        if self.config.augment.mask_borders:
-            reference[~_within(region, labelled.image.shape)] = IGNORED
-        if self.config.augment.probability > 0:
-            image_random = self._image_random(number, index)
-            patch = self.augment(image, reference, random, limits=labelled.statistics.limits, image_random=image_random)
-            image, reference = patch.image, patch.reference
-            if self.config.augment.mask_borders:
-                reference = np.where(patch.inside, reference, np.uint8(IGNORED))
-        return torch.from_numpy(image), torch.from_numpy(self._wanted(reference).astype(np.int64))
+        reference = read_mirrored(labelled.reference, region)
+        within = _within(region, labelled.image.shape) if self.config.augment.mask_borders else None
+        if self.config.augment.probability == 0:
+            return image, reference, within
+        if within is not None:  # moves along as one more channel
+            reference = np.concatenate([reference, within[None].astype(reference.dtype)])
+        moved = self.augment(
+            image,
+            reference,
+            np.random.default_rng((self.config.run.seed, draw.patch, 1)),
+            limits=labelled.statistics.limits,
+            image_random=self._image_random(draw),
+        )
+        if within is None:
+            return moved.image, moved.reference, None
+        return moved.image, moved.reference[:-1], moved.inside & (moved.reference[-1] > 0)
 
-    def _image_random(self, number: int, index: int) -> np.random.Generator:
+    def _image_random(self, draw: Draw) -> np.random.Generator:
         """Equal for patches of one case and pass."""
-        key = (number, index // (PATCHES_A_DRAW * len(self.cases)))
+        key = (draw.case, draw.patch // (PATCHES_A_DRAW * len(self.cases)))
         return np.random.default_rng(np.random.SeedSequence(self.config.run.seed, spawn_key=key))
-
-    def _wanted(self, reference: NDArray[np.uint8]) -> NDArray[Any]:
-        if self.config.model.name == "unet":
-            return reference
-        return np.asarray(reference[tuple(size // 2 for size in reference.shape)])
-
-
-class EpochSampler(Sampler[int]):
-    """The indices count * epoch .. count * (epoch + 1) - 1, so that no patch comes twice; Lightning sets the epoch."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Which indices come next."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.count * self.epoch, self.count * (self.epoch + 1)))
-
-    def __len__(self) -> int:
-        return self.count
 
 
 class ValidationDataset(Dataset[LabelledImage]):
-    """Whole labelled images on their own grids, one open at a time.
-
-    Raises:
-        DataError: a case that `open_labelled` refuses, an unknown label, or no foreground in any of the references.
-    """
+    """Whole labelled images on their own grids, one open at a time."""
 
     def __init__(self, cases: Sequence[Case], config: Config) -> None:
         self.cases = cases
         self.config = config
         self.opened: LabelledImage | None = None
-        foreground = False
-        for number, case in enumerate(cases):
-            for block in self[number].reference.blocks():
-                with about(case):
-                    check_labels(block, len(config.data.classes))
-                foreground = foreground or bool(block.any())
-        if not foreground:
-            raise DataError(
-                "no_foreground", "the validation references hold no label above 0; put a case that has some into split val"
-            )
 
     def __getitem__(self, index: int) -> LabelledImage:
         """The labelled image itself, without a batch dimension; open until the next one is asked for."""

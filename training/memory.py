@@ -9,13 +9,16 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from configs.networks import SlidingWindowSection
 from configs.schema import Config
 from inference.predictor import Predictor, make_predictor
 from models.networks import build, count_parameters
 from training.losses import make_loss
+from training.targets import empty_targets
 
 META = torch.device("meta")  # tensors with a shape and no numbers: operations on them take no time and no memory
 BYTES = 4  # of a float32
+MOMENTS = {"adamw": 2, "sgd": 1}  # that an optimizer keeps of each weight
 MAPPED_BYTES = 2**25  # from here on glibc maps each block by itself, and gives it back when it is freed
 
 
@@ -124,21 +127,22 @@ def training_bytes(config: Config, device: torch.device) -> int:
 def inference_bytes(config: Config, shape: tuple[int, ...], device: torch.device) -> int:
     """Peak memory of segmenting an image of that shape, tile by tile, the network and the row of tiles in hand included."""
     counted = count_inference(config, shape)
-    overhead = DENSE if config.model.name == "sliding_window" else INFERENCE[len(shape)]
+    dense = isinstance(config.model, SlidingWindowSection) and config.model.foveation_px == 0
+    overhead = DENSE if dense else INFERENCE[len(shape)]
     return overhead.total(counted, config) if device.type == "cpu" else counted.peak_bytes
 
 
 def count_training(config: Config) -> Counted:
-    """Over a training step: weights, gradients, AdamW's two moments, what backward needs, and what comes and goes."""
+    """Over a training step: weights, gradients, the optimizer's moments, what backward needs, and what comes and goes."""
     memory = LiveBytes()
     with memory:
         network = _predictor(config).network.train()
-        moments = [torch.empty_like(weights) for weights in network.parameters() for _ in range(2)]
+        copies = MOMENTS[config.optimizer.name] + (config.optimizer.ema_decay > 0)
+        moments = [torch.empty_like(weights) for weights in network.parameters() for _ in range(copies)]
         batch_size, channels = config.trainer.batch_size, len(config.data.channels)
         outputs = network.outputs(torch.empty(batch_size, channels, *config.patch_size, device=META))
-        sizes = outputs.logits[0].shape[2:]  # none for windows, of which only the centre has a label
-        reference = torch.empty(batch_size, *sizes, dtype=torch.int64, device=META)
-        torch.autograd.backward(make_loss(config)(outputs.logits, reference, torch.empty(batch_size, 0, device=META)))
+        loss = make_loss(config, (1.0,) * len(config.data.classes))
+        torch.autograd.backward(loss(outputs.logits, *empty_targets(config, META)))
         del moments, outputs
     return memory.counted
 
@@ -153,7 +157,7 @@ def count_inference(config: Config, shape: tuple[int, ...]) -> Counted:
         stitched = torch.empty(2, predictor.head.outputs, rows, *shape[1:], device=META)
         tiles = torch.empty(config.inference.batch_size, len(config.data.channels), *grid.tile_size, device=META)
         unstacked = torch.empty_like(tiles)  # the patches as they were read, before they became a batch
-        predictor.logits(tiles)
+        predictor.averaged(tiles)
         del stitched, unstacked
     return memory.counted
 
@@ -162,4 +166,4 @@ def _predictor(config: Config) -> Predictor:
     """With a network that has no numbers."""
     with META:
         network = build(config)
-    return make_predictor(config, network.eval(), (1.0,) * len(config.data.classes), META)
+    return make_predictor(config, network.eval(), (1.0,) * len(config.data.classes), META, average=True)

@@ -1,20 +1,25 @@
 """The Lightning module: thin, knows neither files nor architecture."""
 
-import numpy as np
+import math
+from collections.abc import Callable, Sequence
+
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim import Optimizer
 
 from configs.schema import Config
-from evaluation.metrics import confusion, overlaps_of
 from inference.predictor import Predictor
 from inference.segment import bands
-from training.errors import NumericError
+from inference.stitch import Band
+from training.image_labels import label_loss
 from training.losses import IGNORED, fit_reference, make_loss
 from training.open_cases import LabelledImage
+from training.optimizers import make_optimizer
+from training.patches import TrainingPatch
+from training.scoring import make_score
 
-DICE = "dice"  # of validation, the mean over cases; what the best checkpoint and early stopping go by
+PATCH_DICE = ("softmax", "sigmoid")  # heads whose outputs say at a glance what is foreground
 
 
 class SegmentationModule(lightning.LightningModule):
@@ -23,50 +28,57 @@ class SegmentationModule(lightning.LightningModule):
     Args:
         predictor: of either method; its network is what is trained.
         config: the run's.
+        class_prior: each class's share of the training pixels, for balanced weights.
     """
 
-    def __init__(self, predictor: Predictor, config: Config) -> None:
+    def __init__(self, predictor: Predictor, config: Config, class_prior: Sequence[float] | None = None) -> None:
         super().__init__()
         self.predictor = predictor
         self.network = predictor.network
         self.config = config
-        self.loss = make_loss(config)
+        self.loss = make_loss(config, class_prior)
+        self.score = make_score(config).name
+        self.band_listeners: list[Callable[[str, Band], None]] = []  # get each validation case's bands, with its name
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: TrainingPatch, _: int) -> Tensor:
         """The loss of a batch of patches."""
         loss, dice = self._step(batch)
-        if not torch.isfinite(loss):
-            raise NumericError(
-                f"loss is {loss.item()} at step {self.global_step}; lower optimizer.learning_rate or check the images"
-            )
-        self.log_dict({"loss": loss, "patch_dice": dice}, prog_bar=True)
+        self.log("loss", loss, prog_bar=True)
+        if dice is not None:
+            self.log("patch_dice", dice, prog_bar=True)
         return loss
 
     def validation_step(self, case: LabelledImage, _: int) -> None:
-        """Dice of a whole image, through the inference path."""
-        classes = len(self.config.data.classes)
-        counts = np.zeros((classes, classes), np.int64)
-        for band in bands(case.image, self.predictor):  # so that a slide takes no memory of its size
-            mask = self.predictor.head.mask(band.logits)
-            rows = slice(band.start, band.start + len(mask))
-            reference = case.reference.read((rows, *(slice(0, size) for size in mask.shape[1:])))[0]
-            counts += confusion(mask, reference, classes)
-        dice = overlaps_of(counts).macro_dice
-        if np.isfinite(dice):  # neither holds any foreground: says nothing about the network
-            self.log(DICE, dice, batch_size=1, on_epoch=True, prog_bar=True)
+        """The score of a whole image, through the inference path and in its precision."""
+        score = make_score(self.config)
+        with torch.autocast(self.device.type, enabled=False):
+            for band in bands(case.image, self.predictor):  # so that a slide takes no memory of its size
+                for listen in self.band_listeners:
+                    listen(case.name, band)
+                rows = slice(band.start, band.start + band.logits.shape[1])
+                region = (rows, *(slice(0, size) for size in case.image.shape[1:]))
+                score.add(band.logits, case.reference.read(region))
+        value = score.value()
+        counts, size = math.isfinite(value), self.trainer.world_size  # where not, the case says nothing about the network
+        if counts or size > 1:  # of several processes each has its part in the mean over cases, be it nothing
+            weight = size * counts  # Lightning rounds the mean of the processes' weights down to a whole number
+            self.log(self.score, value if counts else 0.0, batch_size=weight, prog_bar=True, sync_dist=size > 1)
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with nnU-Net's polynomial decay over the whole run."""
-        section = self.config.optimizer
-        optimizer = torch.optim.AdamW(self.network.parameters(), section.learning_rate, weight_decay=section.weight_decay)
-        schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, self.config.trainer.max_steps, power=0.9)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def configure_optimizers(self) -> Optimizer:
+        """Its rates are `training.schedule`'s."""
+        return make_optimizer(self.network, self.config)
 
-    def _step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Loss and Dice of a batch."""
-        images, reference = batch
-        logits = self.network.outputs(images).logits
-        loss = self.loss(logits, reference, images.new_empty(len(images), 0))
+    def _step(self, batch: TrainingPatch) -> tuple[Tensor, Tensor | None]:
+        """Loss, and for heads of classes the Dice of a batch."""
+        outputs = self.network.outputs(batch.image)
+        logits, loss = outputs.logits, self.loss(outputs.logits, batch.reference, batch.weights)
+        if outputs.label is not None:
+            of_label = label_loss(outputs.label, batch.label)
+            self.log("label_loss", of_label)
+            loss = loss + self.config.image_label.weight * of_label
+        if self.config.head.kind not in PATCH_DICE:
+            return loss, None
+        reference = batch.reference
         if reference.ndim > 1:
             reference = fit_reference(reference, logits[0])
         return loss, foreground_dice(logits[0].detach(), reference)
@@ -75,6 +87,7 @@ class SegmentationModule(lightning.LightningModule):
 def foreground_dice(logits: Tensor, reference: Tensor) -> Tensor:
     """Dice of any foreground class against background over a batch, as a quick look while training."""
     counted = reference != IGNORED
-    predicted, true = (logits.argmax(dim=1) > 0) & counted, (reference > 0) & counted
+    foreground = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(dim=1) > 0
+    predicted, true = foreground & counted, (reference > 0) & counted
     both, either = (predicted & true).sum(), predicted.sum() + true.sum()
     return torch.where(either > 0, 2 * both / either.clamp_min(1), torch.ones_like(both, dtype=torch.float32))

@@ -16,7 +16,7 @@ from datasets.fingerprint import CaseFacts
 from imaging.errors import DataError
 from training.plan_data import Choice, Choices, Overview, choose_data, look_over
 from training.plan_file import shipped, write_out
-from training.plan_network import Budget, choose_tile, choose_unet, choose_window
+from training.plan_network import Budget, choose_length, choose_tile, choose_unet, choose_window
 
 UNITS = {"MB": 10**6, "MiB": 2**20, "GB": 10**9, "GiB": 2**30}
 
@@ -29,6 +29,7 @@ class Wish:
         path: of the data set, as it is to stand in the config.
         method: unet or sliding_window.
         memory_bytes: that a training step and a tile may take.
+        minutes: that a run may take on this machine; None: as long as its steps do.
         channels: their names.
         classes: their names, background first.
         name: of the run.
@@ -37,6 +38,7 @@ class Wish:
     path: Path
     method: Literal["unet", "sliding_window"] = "unet"
     memory_bytes: int = 8 * 10**9
+    minutes: float | None = None
     channels: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     name: str = ""
@@ -72,9 +74,10 @@ def plan(facts: Sequence[CaseFacts], wish: Wish, device: torch.device) -> Plan:
     overview = look_over(facts)
     choices = {**_run(wish), **choose_data(facts, overview, wish.channels, wish.classes)}
     values = _values(wish.method, overview, choices)
-    budget = Budget(wish.memory_bytes, device)
+    budget = Budget(wish.memory_bytes, device, wish.minutes)
     choose_network = choose_unet if wish.method == "unet" else choose_window
     choices |= choose_network(overview, values, budget)
+    choices |= choose_length(values, choices, budget)
     choices |= choose_tile(overview, values, choices, budget)
     text = write_out(wish.method, overview.dimensions, choices, _heading(wish, overview))
     schema.parse(OmegaConf.to_container(OmegaConf.create(text)), origin="plan")

@@ -15,10 +15,12 @@ from configs.networks import UNetSection
 from configs.schema import Config, ConfigError
 from training.memory import inference_bytes, training_bytes
 from training.plan_data import Choice, Choices, Overview
+from training.plan_time import ENOUGH_STEPS, choose_schedule, steps_in
 
 LARGEST_PATCH = {2: 512, 3: 128}  # a side; isotropic in micrometres
 SMALLEST_PATCH = {2: 64, 3: 32}  # a side, before a network with fewer features is taken
 FEATURES = {"cpu": (16, 8), "cuda": (32, 16, 8)}  # of the first level; half of them are a quarter of the work
+FEATURES_IN_TIME = (32, 24, 16, 12, 8)  # where minutes are given, and steps are timed
 MOST_FEATURES = {2: 512, 3: 320}
 SMALLEST_BOTTOM = 4  # pixels a side at the bottom of a U-Net; nnU-Net pools while 8 are left
 MOST_LEVELS = 6
@@ -39,10 +41,17 @@ class Budget:
     Args:
         memory_bytes: of the device.
         device: that it is for.
+        minutes: that a run may take; None: as long as its steps do.
     """
 
     memory_bytes: int
     device: torch.device
+    minutes: float | None = None
+
+    @property
+    def bases(self) -> tuple[int, ...]:
+        """Features of a U-Net's first level, the widest first."""
+        return FEATURES[self.device.type] if self.minutes is None else FEATURES_IN_TIME
 
     def text(self, taken: int) -> str:
         """Taken of allowed, in GB."""
@@ -84,10 +93,10 @@ def choose_unet(overview: Overview, values: dict[str, Any], budget: Budget) -> C
     def fits(network: PlannedUNet) -> bool:
         return _unet_bytes(network, BATCH_SIZES[0], values, budget) <= budget.memory_bytes
 
-    for base in FEATURES[budget.device.type]:
+    for base in budget.bases:
         networks = list(shrinking_networks(overview, base))
         first = bisect_left(networks, True, key=fits)  # each takes less than the one before it
-        if first < len(networks):
+        if first < len(networks) and (base == budget.bases[-1] or _is_fast(networks[first], values, budget)):
             return _largest_batch(overview, values, networks[first], budget)
     raise _too_little(budget, _unet_bytes(networks[-1], BATCH_SIZES[0], values, budget))
 
@@ -181,6 +190,13 @@ def choose_tile(overview: Overview, values: dict[str, Any], choices: Choices, bu
     raise _too_little(budget, taken)
 
 
+def choose_length(values: dict[str, Any], choices: Choices, budget: Budget) -> Choices:
+    """The keys that say how long the run is; none where it isn't the minutes that do."""
+    if budget.minutes is None:
+        return {}
+    return choose_schedule(budget.minutes, steps_in(budget.minutes, _config(values, choices), budget.device))
+
+
 def _step_down(sides: tuple[int, ...], spacing_um: tuple[float, ...]) -> tuple[int, ...]:
     """2 on each axis that is halved, 1 on the others."""
     long = [side >= 2 * SMALLEST_BOTTOM for side in sides]
@@ -204,9 +220,19 @@ def _largest_patch(overview: Overview) -> tuple[int, ...]:
     return tuple(min(size, max(1, round(side * mean / step))) for size, step in zip(overview.shape, spacing, strict=True))
 
 
+def _is_fast(network: PlannedUNet, values: dict[str, Any], budget: Budget) -> bool:
+    """Whether the minutes, if they are given, are enough for it."""
+    if budget.minutes is None:
+        return True
+    config = _config(values, network.choices(BATCH_SIZES[0]))
+    return steps_in(budget.minutes, config, budget.device) >= ENOUGH_STEPS
+
+
 def _largest_batch(overview: Overview, values: dict[str, Any], network: PlannedUNet, budget: Budget) -> Choices:
-    """With as many patches as fit and as BATCH_SHARE allows."""
+    """With as many patches as fit and as BATCH_SHARE allows; with the fewest where minutes count."""
     least, most = BATCH_SIZES
+    if budget.minutes is not None:
+        most = least
     allowed = min(most, max(least, int(BATCH_SHARE * overview.pixels / math.prod(network.patch))))
     batches = range(least + 1, allowed + 1)
     too_large = bisect_left(batches, True, key=lambda batch: _unet_bytes(network, batch, values, budget) > budget.memory_bytes)

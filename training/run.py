@@ -1,245 +1,298 @@
 """One training run, from a config to a bundle; the same command again goes on where it stopped."""
 
-import logging
-import math
-import platform
-import subprocess
-import warnings
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Literal
 
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from configs import schema
 from configs.schema import Config, ConfigError
-from datasets.cases import about
-from datasets.doctor import conclude, read_reports, refuse_unfit
-from datasets.fingerprint import sha256_of
-from datasets.splits import write_splits
 from inference.predictor import Predictor, best_device, make_predictor
-from inference.segment import check_suitable
-from models import bundle
 from models.networks import build, count_parameters
-from training.data import EpochSampler, PatchDataset, ValidationDataset
-from training.module import DICE, SegmentationModule
-from training.open_cases import Statistics, open_case
+from training.averaging import Averaging
+from training.checkpoint import OURS, Checkpoints, State
+from training.clock import Clock
+from training.data import PatchDataset, ValidationDataset
+from training.distributed import SameNetwork, Team, check_shares, team_of
+from training.errors import NumericError, Stopped
+from training.examining import Examined, examine, make_sampler
+from training.lineage import claim, identity, keep_to, record_sitting
+from training.lock import only_one
+from training.logs import RunLogger
+from training.module import SegmentationModule
+from training.open_cases import Statistics
 from training.progress import RunProgress
-from training.sampling import PatchSampler, take_census
-from training.splitting import Splits, split_cases, trainable_cases
+from training.publishing import BEST, publish_best
+from training.recovery import FiniteGuard, NonFinite, Recovery
+from training.run_report import describe_run
+from training.sampling import PatchSampler
+from training.saving import Best, Pace, Reseed
+from training.schedule import RateSchedule
+from training.scoring import make_score
+from training.stopping import Signals
+from training.stream import PatchStream
+from training.summary import lines
+from training.surroundings import deterministic, lightning_quiet
+from training.warm_start import warm_start
+from training.watch import Watch
 
-INTENDED_USE = "Research only. Not a medical device; not for diagnosis or treatment."
 SPLITS = "splits.csv"  # in the run's folder
-MAY_CHANGE = {"trainer.workers", "trainer.max_minutes"}  # between two sittings of one run
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+PRECISIONS: dict[str, Precision] = {
+    "float32": "32-true",
+    "bfloat16": "bf16-mixed",
+    "float16": "16-mixed",
+}
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run is made of, from its data to its network."""
+    """What one sitting of a run is made of."""
 
     config: Config
     folder: Path
-    splits: Splits
+    device: torch.device
+    examined: Examined
     sampler: PatchSampler
     statistics: Mapping[int, Statistics]  # of the training cases
-    predictor: Predictor
+    checkpoints: Checkpoints
+    recovery: Recovery
+    clock: Clock
+    signals: Signals
     console: Console
+    looking_on: Sequence[lightning.Callback]
+    team: Team
 
 
-def train(config: Config, console: Console) -> Path:
+def train(config: Config, console: Console, looking_on: Sequence[lightning.Callback] = ()) -> Path:
     """Trains until `max_steps`, `max_minutes` or `patience` ends it, and gives the bundle's folder.
 
-    A run that was stopped goes on from its last checkpoint; a finished one is left as it is.
+    A run that was stopped, in whatever way, goes on from its last checkpoint and comes to the same weights as one that wasn't;
+    a finished one is left as it is.
+
+    Args:
+        config: the run's.
+        console: where to say how it goes.
+        looking_on: are told as Lightning tells its callbacks, and end the run by raising.
 
     Raises:
-        ConfigError: the run's folder holds a run with another config.
-        DataError: the data can't be used.
-        NumericError: the loss is no longer a number.
+        ConfigError: the run's folder holds a run with another config, or one that is at work.
+        DataError: the data can't be used, or isn't what the run began with.
+        NumericError: the loss is no number, again.
+        StorageError: a checkpoint can't be written, or none can be read.
+        Stopped: a signal came.
     """
+    clock = Clock(config.trainer.max_steps, config.trainer.max_minutes)
     folder = config.run.folder / config.run.name
-    _claim(folder, config)
-    if (folder / "bundle").exists():
-        console.print(f"{folder}: already trained; choose another run.name to train anew")
-        return folder / "bundle"
-    lightning.seed_everything(config.run.seed, verbose=False)
-    splits = _examined_splits(config, folder / SPLITS)
-    sampler, statistics = _sampler(splits, config)
-    predictor = make_predictor(config, build(config), sampler.class_prior, best_device())
-    run = Run(config, folder, splits, sampler, statistics, predictor, console)
-    _introduce(run)
-    return _publish(run, _fit(run))
-
-
-def _examined_splits(config: Config, written: Path) -> Splits:
-    """Reads every case once before the first step, so that all that is wrong is told at once."""
-    cases = trainable_cases(config.data)
-    reports = read_reports(cases, lambda image: check_suitable(image, config))
-    refuse_unfit(conclude(reports, {case.name: case.split for case in cases if case.split}))
-    counts = {report.case.name: report.label_counts or {} for report in reports}
-    splits = split_cases(config.data, config.run.seed, counts, written)
-    refuse_unfit(conclude(reports, splits.by_case))
-    if not written.exists():
-        write_splits(written, splits.by_case, splits.folds)
-    return splits
-
-
-def _claim(folder: Path, config: Config) -> None:
-    """Writes the resolved config into the run's folder, or compares it with what is there."""
-    path = folder / bundle.CONFIG
-    if path.exists():
-        changed = sorted(_differences(schema.load(path).model_dump(), config.model_dump()) - MAY_CHANGE)
-        if changed:
-            raise ConfigError(f"{folder} holds a run with another {', '.join(changed)}; choose another run.name")
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(schema.dump(config))
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
-    keys = {(section, key) for values in (old, new) for section, content in values.items() for key in content}
-    return {f"{section}.{key}" for section, key in keys if old[section].get(key) != new[section].get(key)}
-
-
-def _sampler(splits: Splits, config: Config) -> tuple[PatchSampler, dict[int, Statistics]]:
-    """What says where patches are cut, and each training image's statistics, so that no image is read for them again."""
-    censuses, statistics = [], {}
-    for number, case in enumerate(splits.train):
-        labelled = open_case(case, config)
-        with labelled.image, labelled.reference, about(case):
-            censuses.append(take_census(labelled.reference, len(config.data.classes), config.run.seed + number))
-            statistics[number] = labelled.statistics
-    return PatchSampler(censuses, config), statistics
-
-
-def _introduce(run: Run) -> None:
-    run.console.print(
-        f"{run.config.run.name}: {run.config.model.name}, {count_parameters(run.predictor.network):,} parameters, patch "
-        f"{' x '.join(map(str, run.config.patch_size))}, {len(run.splits.train)} training and {len(run.splits.val)} validation "
-        f"cases, on {run.predictor.device.type}"
-    )
-
-
-def _fit(run: Run) -> lightning.Trainer:
-    section = run.config.trainer
-    epochs = math.ceil(section.max_steps / section.validate_every_steps)  # an epoch is what lies between two validations
-    steps = section.max_steps // epochs
-    patches = DataLoader(
-        PatchDataset(run.splits.train, run.config, run.sampler, run.statistics),
-        batch_size=section.batch_size,
-        sampler=EpochSampler(steps * section.batch_size),
-        num_workers=section.workers,
-        persistent_workers=section.workers > 0,
-    )
-    images = DataLoader(ValidationDataset(run.splits.val, run.config), batch_size=None, collate_fn=lambda image: image)
-    last = run.folder / "checkpoints" / "last.ckpt"
-    if last.exists():
-        run.console.print(f"{run.config.run.name}: goes on from {last}")
-    with _lightning_quiet():
-        trainer = _trainer(run, epochs, steps)
-        module = SegmentationModule(run.predictor, run.config)
-        trainer.fit(module, patches, images, ckpt_path=last if last.exists() else None, weights_only=True)
-    return trainer
-
-
-def _trainer(run: Run, epochs: int, steps: int) -> lightning.Trainer:
-    cuda = run.predictor.device.type == "cuda"
-    return lightning.Trainer(
-        accelerator="gpu" if cuda else "cpu",
-        devices=1,
-        precision="bf16-mixed" if cuda else "32-true",
-        max_epochs=epochs,
-        max_steps=run.config.trainer.max_steps,
-        log_every_n_steps=min(10, steps),
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=_callbacks(run),
-        logger=TensorBoardLogger(run.folder, name="", version="logs"),
-    )
-
-
-def _callbacks(run: Run) -> list[lightning.Callback]:
-    section = run.config.trainer
-    limit = timedelta(minutes=section.max_minutes) if section.max_minutes is not None else None
-    checkpoints = run.folder / "checkpoints"
-    return [
-        RunProgress(run.console, run.config.run.name, section.max_steps),
-        Timer(limit, interval="epoch", verbose=False),
-        EarlyStopping(DICE, mode="max", patience=section.patience, check_on_train_epoch_end=False),
-        # right after validation: a run that goes on ends the epoch again, and then there is no Dice to go by
-        ModelCheckpoint(
-            checkpoints,
-            filename="best",
-            monitor=DICE,
-            mode="max",
-            save_last=True,
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
-        ),
-    ]
-
-
-def _publish(run: Run, trainer: lightning.Trainer) -> Path:
-    """Writes the best checkpoint's network as a bundle."""
-    state = torch.load(run.folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
-    network = build(run.config)
-    network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
-    dice = float(cast(torch.Tensor, cast(ModelCheckpoint, trainer.checkpoint_callback).best_model_score))
-    callbacks = cast(list[Callback], trainer.callbacks)  # type: ignore[attr-defined]  # set in a connector
-    timer = next(callback for callback in callbacks if isinstance(callback, Timer))
-    folder = run.folder / "bundle"
-    bundle.write(
-        folder,
-        network,
-        run.config,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        margin_px=run.predictor.margin,
-        class_prior=run.sampler.class_prior,
-        validation={DICE: dice},
-        training_steps=trainer.global_step,
-        training_seconds=round(timer.time_elapsed(), 1),
-        training_images=tuple(sha256_of(path) for case in (*run.splits.train, *run.splits.val) for path in case.images),
-        versions={"python": platform.python_version(), **{name: version(name) for name in ("overtile", "torch", "monai")}},
-        commit=_commit(),
-        intended_use=INTENDED_USE,
-    )
-    run.console.print(f"{run.config.run.name}: best validation Dice {dice:.3f}, bundle in {folder}")
-    return folder
-
-
-def _commit() -> str | None:
-    """The checkout's commit, with -dirty where files were changed since; None where Overtile doesn't run from a checkout."""
-    checkout = Path(__file__).parents[1]
-    if not (checkout / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
+    team = team_of(config)
+    console = console if team.is_first else Console(quiet=True)
+    with Signals() as signals, _claimed(folder, config, team):
+        if (folder / "bundle").exists():
+            console.print(f"{folder}: already trained; choose another run.name to train anew")
+            return folder / "bundle"
+        try:
+            run = _prepare(config, clock, signals, console, looking_on, team)
+            with deterministic(run.device):
+                predictor, steps = _fit(run)
+            return _publish(run, predictor, steps)
+        except Stopped:
+            console.print(f"{config.run.name}: stopped; the same command goes on")
+            raise
 
 
 @contextmanager
-def _lightning_quiet() -> Iterator[None]:
-    """Lightning's advice about workers and log folders is for people who write their own loops."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for message in (
-            ".*does not have many workers.*",
-            ".*Checkpoint directory .* exists.*",
-            ".*isinstance.treespec, LeafSpec.*",
-        ):
-            warnings.filterwarnings("ignore", message)
+def _claimed(folder: Path, config: Config, team: Team) -> Iterator[None]:
+    """The folder is the first process's, which alone speaks for the others when all of them stop or fail."""
+    if team.is_first:
+        with only_one(folder):
+            claim(folder, config)
+            yield
+        return
+    try:
         yield
-    logger.setLevel(level)
+    except (Stopped, NumericError) as error:
+        raise SystemExit(0) from error
+
+
+def _prepare(
+    config: Config, clock: Clock, signals: Signals, console: Console, looking_on: Sequence[lightning.Callback], team: Team
+) -> Run:
+    """Reads the data, and clears away what a killed sitting left half-written."""
+    folder = config.run.folder / config.run.name
+    device = team.device(best_device())
+    check_precision(config, device)
+    examined = examine(config, folder / SPLITS, write=team.is_first)
+    check_shares(team, examined.splits.val)
+    checkpoints = Checkpoints(folder / "checkpoints", identity(config, examined.digests), console)
+    if team.is_first:
+        keep_to(folder, examined.digests)
+        _sweep(folder)
+    sampler, statistics = make_sampler(examined.splits, config)
+    recovery = Recovery(folder, config, [case.name for case in examined.splits.train], console)
+    return Run(
+        config, folder, device, examined, sampler, statistics, checkpoints, recovery, clock, signals, console, looking_on, team
+    )
+
+
+def _sweep(folder: Path) -> None:
+    """Deletes what a killed sitting had begun to write."""
+    for part in folder.rglob(".*.part*"):
+        part.unlink()
+    for part in folder.glob(".bundle-*"):
+        shutil.rmtree(part)
+
+
+def check_precision(config: Config, device: torch.device) -> None:
+    """Nothing, where the device can calculate so.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    if config.trainer.precision == "float16" and device.type != "cuda":
+        raise ConfigError("trainer.precision: float16 needs a GPU, and there is none; set it to auto, float32 or bfloat16")
+
+
+def _fit(run: Run) -> tuple[Predictor, int]:
+    """Trains from the last checkpoint or from the beginning, and once more so after a loss that is no number."""
+    found = run.checkpoints.newest()
+    if found:
+        run.clock.load_state_dict(found[1][OURS]["clock"])
+    if run.team.is_first:
+        record_sitting(run.folder, found[1]["global_step"] if found else 0, run.device, run.console)
+    while True:
+        try:
+            return _attempt(run, found)
+        except NonFinite as non_finite:
+            found = run.checkpoints.newest()
+            run.recovery.take(non_finite, found[0].name if found else None, write=run.team.is_first)
+            run.signals.stop_if_received()
+
+
+def _attempt(run: Run, found: tuple[Path, State] | None) -> tuple[Predictor, int]:
+    lightning.seed_everything(run.config.run.seed, verbose=False)
+    network = build(run.config)
+    begun = f"goes on from {found[0]}" if found else warm_start(network, run.config)
+    predictor = make_predictor(run.config, network, run.sampler.class_prior, run.device)
+    _introduce(run, predictor, begun)
+    patches = PatchDataset(run.examined.splits.train, run.config, run.statistics)
+    stream = PatchStream(patches, run.sampler, run.config, pin=run.device.type == "cuda", team=run.team)
+    images = DataLoader(
+        ValidationDataset(run.examined.splits.val[run.team.rank :: run.team.size], run.config),
+        batch_size=None,
+        collate_fn=lambda image: image,
+        generator=torch.Generator(),
+    )
+    try:
+        with lightning_quiet():
+            trainer = _trainer(run, stream, _watch(run, predictor, new=found is None))
+            module = SegmentationModule(predictor, run.config, run.sampler.class_prior)
+            trainer.fit(module, stream, images, ckpt_path=found[0] if found else None, weights_only=True)
+    except RuntimeError as error:
+        if (explained := stream.workers.explain(error)) is None:
+            raise
+        raise explained from error
+    finally:
+        run.signals.at_once = False  # or workers would be left behind
+        stream.close()
+    return predictor, trainer.global_step
+
+
+def _introduce(run: Run, predictor: Predictor, begun: str | None) -> None:
+    splits = run.examined.splits
+    run.console.print(
+        f"{run.config.run.name}: {run.config.model.name}, {count_parameters(predictor.network):,} parameters, patch "
+        f"{' x '.join(map(str, run.config.patch_size))}, {len(splits.train)} training and {len(splits.val)} validation "
+        f"cases, on {run.device.type}"
+    )
+    if begun:
+        run.console.print(f"{run.config.run.name}: {begun}")
+
+
+def _watch(run: Run, predictor: Predictor, *, new: bool) -> Watch:
+    """What keeps the run's history and page; a new run begins with a look at its network."""
+    examined = run.examined
+    facts = describe_run(run.config, make_score(run.config).name, examined.examination, examined.splits.by_case)
+    if new:
+        run.console.print("\n".join(lines(facts.summary)))
+    return Watch(facts, run.folder, examined.splits, predictor, run.console)
+
+
+def _trainer(run: Run, stream: PatchStream, watch: Watch) -> lightning.Trainer:
+    return lightning.Trainer(
+        accelerator="gpu" if run.device.type == "cuda" else "cpu",
+        devices=run.config.trainer.devices,
+        num_nodes=run.team.nodes,
+        strategy="ddp" if run.team.size > 1 else "auto",
+        use_distributed_sampler=False,
+        precision=precision_of(run.config, run.device),
+        max_epochs=1,
+        accumulate_grad_batches=run.config.optimizer.accumulate,
+        gradient_clip_val=run.config.optimizer.clip_norm,
+        val_check_interval=1,  # Pace says when
+        check_val_every_n_epoch=None,
+        log_every_n_steps=min(10, run.config.trainer.validate_every_steps, run.config.trainer.max_steps),
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=_callbacks(run, stream, watch),
+        plugins=[run.checkpoints],
+        logger=RunLogger(run.folder, run.console),
+    )
+
+
+def precision_of(config: Config, device: torch.device) -> Precision:
+    """As Lightning calls it."""
+    wanted = config.trainer.precision
+    if wanted == "auto":
+        wanted = "bfloat16" if device.type == "cuda" else "float32"
+    return PRECISIONS[wanted]
+
+
+def _callbacks(run: Run, stream: PatchStream, watch: Watch) -> list[lightning.Callback]:
+    config, section = run.config, run.config.trainer
+    score = make_score(config).name
+    schedule = RateSchedule(config, run.clock)
+    return [
+        RunProgress(run.console, config.run.name, section.max_steps, score),
+        watch,
+        Reseed(config.run.seed),
+        schedule,
+        FiniteGuard(config, schedule, run.recovery.scale),
+        Averaging(config),
+        SameNetwork(),
+        EarlyStopping(
+            score, mode="max", patience=section.patience, strict=False, check_finite=False, check_on_train_epoch_end=False
+        ),
+        Best(run.checkpoints.folder / BEST, score),
+        *run.looking_on,
+        Pace(config, stream, run.clock, run.signals),  # the last, so that it saves what all others came to
+    ]
+
+
+def _publish(run: Run, predictor: Predictor, steps: int) -> Path:
+    run.signals.at_once = True
+    run.signals.stop_if_received()
+    if not run.team.is_first:
+        return run.folder / "bundle"
+    (name, score), *labels = publish_best(
+        run.folder,
+        run.config,
+        predictor,
+        class_prior=run.sampler.class_prior,
+        splits=run.examined.splits,
+        images=run.examined.images,
+        training_steps=steps,
+        training_seconds=round(run.clock.seconds, 1),
+    ).items()
+    shown = "Dice" if name == "dice" else name
+    said = "".join(f", {label.replace('_', ' ')} {value:.3f}" for label, value in labels)
+    run.console.print(f"{run.config.run.name}: best validation {shown} {score:.3f}{said}, bundle in {run.folder / 'bundle'}")
+    return run.folder / "bundle"

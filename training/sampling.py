@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Config
-from datasets.references import check_labels
+from datasets.references import check_labels, class_masks
 from imaging.errors import DataError
 from imaging.source import ImageSource
 
@@ -28,10 +28,16 @@ class Census:
     positions: tuple[NDArray[np.int64], ...]
 
 
-def take_census(reference: ImageSource, classes: int, seed: int) -> Census:
+def take_census(reference: ImageSource, classes: int, seed: int, ignore_label: int | None = None) -> Census:
     """Counts the labels of a reference and keeps a uniform draw of each label's positions, piece by piece.
 
-    Equal seeds give equal draws, however the reference is cut.
+    Equal seeds give equal draws, however the reference is cut. Of values instead of labels, all pixels are class 0.
+
+    Args:
+        reference: open; several channels are classes that overlap.
+        classes: K; 1 stands for values.
+        seed: of the draw.
+        ignore_label: of pixels that are neither counted nor drawn.
 
     Raises:
         DataError: a value that is no class's label.
@@ -39,10 +45,12 @@ def take_census(reference: ImageSource, classes: int, seed: int) -> Census:
     draws = [LabelDraw(np.random.default_rng((seed, label))) for label in range(classes)]
     first = 0
     for block in reference.blocks(BLOCK_BYTES):
-        for piece in np.split(block.ravel(), range(PIECE_PIXELS, block.size, PIECE_PIXELS)):
-            if sum(draw.look(piece == label, first) for label, draw in enumerate(draws)) < piece.size:
-                check_labels(block, classes)
-            first += piece.size
+        pixels = block.reshape(len(block), -1)  # (channels, n)
+        for piece in np.split(pixels, range(PIECE_PIXELS, pixels.shape[1], PIECE_PIXELS), axis=1):
+            masks = class_masks(piece, classes, ignore_label)
+            if sum(draw.look(mask, first) for draw, mask in zip(draws, masks, strict=True)) < piece.shape[1]:
+                check_labels(piece, classes, ignore_label)
+            first += piece.shape[1]
     return Census(reference.shape, np.array([draw.count for draw in draws]), tuple(draw.positions() for draw in draws))
 
 
@@ -106,12 +114,15 @@ class PatchSampler:
         self.patch_size = config.patch_size
         self.window = config.model.name == "sliding_window"
         self.foreground_share = config.sampling.foreground_share
+        self.hard_negative_share = config.sampling.hard_negative_share
+        self.hard_negatives = np.empty((0, 2), np.int64)  # case and position of background that was taken for foreground
         self.cases_with = [
             [number for number, census in enumerate(censuses) if census.counts[label]]
             for label in range(len(config.data.classes))
         ]
         self.labels = [label for label, cases in enumerate(self.cases_with) if cases]
-        if self.labels in ([], [0]):
+        self.foreground = [label for label in self.labels if label]
+        if not self.foreground and len(config.data.classes) > 1:
             raise DataError("no_foreground", "the training references hold no label above 0; draw some, or check data.classes")
 
     @property
@@ -123,22 +134,40 @@ class PatchSampler:
     def draw(self, random: np.random.Generator) -> tuple[int, tuple[int, ...]]:
         """The number of a case and where its patch begins, in S order; a window may begin outside the image."""
         if self.window:
-            return self._around(int(random.choice(self.labels)), random)
-        if random.random() < self.foreground_share:
-            return self._around(int(random.choice([label for label in self.labels if label])), random)
+            return self._window(int(random.choice(self.labels)), random)
+        if self.foreground and random.random() < self.foreground_share:
+            return self._around(int(random.choice(self.foreground)), random)
         number = int(random.integers(len(self.censuses)))
         shape = self.censuses[number].shape
         return number, tuple(
             int(random.integers(max(0, size - patch) + 1)) for size, patch in zip(shape, self.patch_size, strict=True)
         )
 
+    def keep_hard_negatives(self, number: int, positions: NDArray[np.int64]) -> None:
+        """Takes these background positions (n,) of a case for its hard negatives, in the place of those it had."""
+        others = self.hard_negatives[self.hard_negatives[:, 0] != number]
+        self.hard_negatives = np.concatenate([others, np.stack([np.full_like(positions, number), positions], axis=1)])
+
+    def _window(self, label: int, random: np.random.Generator) -> tuple[int, tuple[int, ...]]:
+        """With a pixel of that label in its centre; a share of the background is hard, where any hard negatives are known."""
+        if label == 0 and len(self.hard_negatives) and random.random() < self.hard_negative_share:
+            number, position = self.hard_negatives[random.integers(len(self.hard_negatives))]
+        else:
+            number, position = self._pixel(label, random)
+        place = np.unravel_index(position, self.censuses[number].shape)
+        return int(number), tuple(int(value) - size // 2 for value, size in zip(place, self.patch_size, strict=True))
+
     def _around(self, label: int, random: np.random.Generator) -> tuple[int, tuple[int, ...]]:
-        """A window with a pixel of that label in its centre, or a patch that holds such a pixel anywhere."""
-        number = int(random.choice(self.cases_with[label]))
-        census = self.censuses[number]
-        position = np.unravel_index(census.positions[label][random.integers(len(census.positions[label]))], census.shape)
-        if self.window:
-            return number, tuple(int(value) - size // 2 for value, size in zip(position, self.patch_size, strict=True))
-        starts = (int(value) - int(random.integers(size)) for value, size in zip(position, self.patch_size, strict=True))
-        limits = (max(0, size - patch) for size, patch in zip(census.shape, self.patch_size, strict=True))
+        """A patch that holds a pixel of that label, anywhere."""
+        number, position = self._pixel(label, random)
+        shape = self.censuses[number].shape
+        place = np.unravel_index(position, shape)
+        starts = (int(value) - int(random.integers(size)) for value, size in zip(place, self.patch_size, strict=True))
+        limits = (max(0, size - patch) for size, patch in zip(shape, self.patch_size, strict=True))
         return number, tuple(min(max(start, 0), limit) for start, limit in zip(starts, limits, strict=True))
+
+    def _pixel(self, label: int, random: np.random.Generator) -> tuple[int, int]:
+        """A case that holds the label, each as likely as the next, and the position of such a pixel."""
+        number = int(random.choice(self.cases_with[label]))
+        positions = self.censuses[number].positions[label]
+        return number, int(positions[random.integers(len(positions))])

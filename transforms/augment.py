@@ -54,7 +54,7 @@ class Augment:
         limits: Limits | None = None,
         image_random: np.random.Generator | None = None,
     ) -> Patch:
-        """Image (C, *S) and reference (*S), transformed.
+        """Image (C, *S) and reference (*S) or (channels, *S), transformed.
 
         Args:
             image: float32.

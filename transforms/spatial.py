@@ -41,7 +41,7 @@ class Movement:
 
 
 class Patch(NamedTuple):
-    """Image (C, *S), reference (*S), and which pixels (*S) come from the patch itself, not from beyond its mirrored border."""
+    """Image (C, *S), reference as it was given, and which pixels (*S) come from the patch itself, not from beyond its mirrored border."""
 
     image: Floats
     reference: NDArray[Any]
@@ -74,12 +74,14 @@ def draw_movement(
 
 
 def move(movement: Movement, image: Floats, reference: NDArray[Any]) -> Patch:
-    """Image (C, *S) and reference (*S), looked up once at the movement's coordinates."""
+    """Image (C, *S) and reference (*S) or (channels, *S), looked up once at the movement's coordinates."""
+    shape = image.shape[1:]
     if movement.stays:
-        return Patch(image, reference, np.ones(reference.shape, bool))
-    field = coordinates(movement, reference.shape)
+        return Patch(image, reference, np.ones(shape, bool))
+    field = coordinates(movement, shape)
     folded = mirrored(field)
-    return Patch(warp(np.ascontiguousarray(image), folded), warp_labels(reference, folded), inside(field))
+    labels = [warp_labels(channel, folded) for channel in reference.reshape(-1, *shape)]
+    return Patch(warp(np.ascontiguousarray(image), folded), np.stack(labels).reshape(reference.shape), inside(field))
 
 
 def coordinates(movement: Movement, shape: Sequence[int]) -> Floats:

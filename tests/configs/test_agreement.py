@@ -56,3 +56,28 @@ def test_one_fold_is_refused() -> None:
     assert load(config, ["trainer.folds=2"]).trainer.folds == 2
     with pytest.raises(ConfigError, match=r"trainer\.folds: 1 fold leaves nothing to train on; set it to 0 .* or to 2 or more"):
         load(config, ["trainer.folds=1"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["image_label.classes=[a]"], r"image_label\.classes: \['a'\] doesn't tell images apart; give two names or more"),
+        (["image_label.classes=[a,b,a]"], r"image_label\.classes: .* none of them twice, or \[\]"),
+        (["image_label.classes=[a,' b']"], r"image_label\.classes: ' b' begins or ends with a space, or holds what can't be"),
+        (['image_label.classes=[a,"b\\n"]'], r"image_label\.classes: 'b\\n' begins or ends with a space, or holds what"),
+        (
+            ["image_label.classes=[a,b]", "image_label.map_size=3"],
+            r"image_label\.map_size: 3 is halved between 3 convolutions; give 4 or more, or fewer image_label\.map_features",
+        ),
+        (
+            ["image_label.classes=[a,b]", "data.classes=[{name: age, colour: '#ffffff'}]", "head.kind=regression"],
+            r"image_label\.by: map reads classes' probabilities, and head\.kind regression gives none; set it to joint",
+        ),
+    ],
+)
+def test_labels_of_whole_images(overrides: list[str], message: str) -> None:
+    config = Path("configs/histology_unet.yaml")
+    with pytest.raises(ConfigError, match=message):
+        load(config, overrides)
+    load(config, [*overrides, "image_label.classes=[]"])
+    assert load(config, ["image_label.classes=[a,b]", "image_label.by=joint", "image_label.map_size=1"])

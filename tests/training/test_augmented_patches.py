@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cutting import Patches
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -12,11 +13,7 @@ from configs import schema
 from configs.schema import Config
 from imaging.errors import DataError
 from imaging.phantom import write_slide_dataset, write_volume_dataset
-from training.data import PatchDataset
 from training.losses import IGNORED
-from training.open_cases import open_case
-from training.sampling import PatchSampler, take_census
-from training.splitting import split_cases
 from training.styles import read_styles
 
 OFF = (
@@ -27,12 +24,6 @@ OFF = (
 
 def config_of(name: str, data: Path, *overrides: str) -> Config:
     return schema.load(Path(f"configs/{name}.yaml"), [f"data.path={data}", *overrides])
-
-
-def dataset_of(config: Config) -> PatchDataset:
-    cases = split_cases(config.data, 0).train
-    censuses = [take_census(open_case(case, config).reference, len(config.data.classes), 0) for case in cases]
-    return PatchDataset(cases, config, PatchSampler(censuses, config))
 
 
 def augment(**changes: object) -> list[str]:
@@ -55,16 +46,16 @@ EVEN = torch.empty(0)  # every pixel counts alike
 
 def test_pixels_beyond_the_image_are_ignored(slides: Path) -> None:
     """A patch of 128 x 128 at the corner of an image of 90 x 100 holds as many pixels of it, and no more count."""
-    dataset = dataset_of(config_of("histology_unet", slides, *augment(mask_borders="true")))
+    dataset = Patches(config_of("histology_unet", slides, *augment(mask_borders="true")))
     reference = dataset[0][1]
     assert int((reference != IGNORED).sum()) == 90 * 100
     assert reference.unique().tolist() == [0, 1, IGNORED]
-    assert IGNORED not in dataset_of(config_of("histology_unet", slides, *augment()))[0][1]
+    assert IGNORED not in Patches(config_of("histology_unet", slides, *augment()))[0][1]
 
 
 def test_pixels_that_a_movement_brings_in_are_ignored(slides: Path) -> None:
     overrides = augment(mask_borders="true", translation_px=8)
-    dataset = dataset_of(config_of("histology_unet", slides, "sampling.patch_size=[32,32]", *overrides))
+    dataset = Patches(config_of("histology_unet", slides, "sampling.patch_size=[32,32]", *overrides))
     references = [dataset[index][1] for index in range(12)]
     assert any((reference == IGNORED).any() for reference in references)
     assert all(32 - 8 <= np.sqrt(float((reference != IGNORED).sum())) <= 32 for reference in references)
@@ -76,7 +67,7 @@ def test_pixels_that_a_movement_brings_in_are_ignored(slides: Path) -> None:
 def test_worker_processes_give_the_same_bytes(name: str, overrides: list[str], slides: Path, volumes: Path) -> None:
     strengths = [f"augment.{key}" for key in ("remap=1", "blur_px=1", "bias_field=0.2", "low_resolution=0.5", "ghosting=0.3")]
     config = config_of(name, volumes if "mri" in name else slides, *overrides, *strengths)
-    dataset = dataset_of(config)
+    dataset = Patches(config)
     alone, shared = ([*DataLoader(dataset, batch_size=4, sampler=range(12), num_workers=workers)] for workers in (0, 2))
     for one, other in zip(alone, shared, strict=True):
         assert [part.numpy().tobytes() for part in one] == [part.numpy().tobytes() for part in other]
@@ -85,12 +76,12 @@ def test_worker_processes_give_the_same_bytes(name: str, overrides: list[str], s
 def test_patches_of_a_volume_share_its_curve_until_the_pass_ends(volumes: Path) -> None:
     """Each intensity of a case becomes one other in the whole first pass, and another one in the next."""
     config = config_of("mri_unet", volumes, "sampling.patch_size=[16,16,16]", *augment(remap=1, remap_background=0))
-    plain = dataset_of(config_of("mri_unet", volumes, "sampling.patch_size=[16,16,16]", *augment(probability=0)))
-    dataset = dataset_of(config)
+    plain = Patches(config_of("mri_unet", volumes, "sampling.patch_size=[16,16,16]", *augment(probability=0)))
+    dataset = Patches(config)
     a_pass = 4 * len(dataset.cases)
     curves: dict[tuple[int, int], dict[float, float]] = {}
     for index in range(3 * a_pass):
-        case, _ = dataset.sampler.draw(np.random.default_rng((0, index)))
+        case = dataset.draws.draw(index).case
         before, after = plain[index][0].ravel().tolist(), dataset[index][0].ravel().tolist()
         curve = curves.setdefault((case, index // a_pass), {})
         assert all(curve.setdefault(old, new) == pytest.approx(new, abs=1e-4) for old, new in zip(before, after, strict=True))
@@ -106,7 +97,7 @@ def test_styles_come_from_the_folder(slides: Path, tmp_path: Path) -> None:
     assert bank is not None
     pixels = 128 * 128
     np.testing.assert_allclose([style[0, 0, 0] / pixels for style in bank.styles], [60 / 255, 150 / 255], rtol=1e-4)
-    restyled = dataset_of(config_of("histology_unet", slides, *augment(restyle=1, style_bank=tmp_path)))[0][0]
+    restyled = Patches(config_of("histology_unet", slides, *augment(restyle=1, style_bank=tmp_path)))[0][0]
     assert np.isfinite(restyled.numpy()).all()
     assert read_styles(config_of("histology_unet", slides)) is None
 
@@ -130,7 +121,7 @@ def test_masked_reference_reaches_the_loss(slides: Path) -> None:
     from training.losses import make_loss
 
     config = config_of("histology_unet", slides, *augment(mask_borders="true"))
-    reference = dataset_of(config)[0][1][None]
+    reference = Patches(config)[0][1][None]
     loss = make_loss(config)
     logits = torch.randn(1, 2, 128, 128, generator=torch.Generator().manual_seed(0))
     elsewhere = torch.where((reference == IGNORED)[:, None], 100 * torch.ones_like(logits), logits)

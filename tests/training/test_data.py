@@ -1,9 +1,11 @@
 """Data: every way in which a data set can be unfit is named, and patches depend on the seed alone."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cutting import Patches
 from PIL import Image
 
 from configs import schema
@@ -12,7 +14,7 @@ from datasets.cases import Case, read_cases
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.phantom import write_slide_dataset, write_volume, write_volume_dataset
-from training.data import EpochSampler, PatchDataset, ValidationDataset
+from training.examining import examine
 from training.open_cases import open_case
 from training.sampling import POSITIONS_KEPT, PatchSampler, take_census
 from training.splitting import split_cases
@@ -26,12 +28,6 @@ def census_of(case: Case, classes: int = 2, seed: int = 0):  # type: ignore[no-u
     assert case.reference is not None
     with open_image(case.reference, labels=True) as reference:
         return take_census(reference, classes, seed)
-
-
-def dataset_of(config: Config) -> PatchDataset:
-    cases = split_cases(config.data, 0).train
-    classes = len(config.data.classes)
-    return PatchDataset(cases, config, PatchSampler([census_of(case, classes) for case in cases], config))
 
 
 @pytest.fixture
@@ -161,14 +157,16 @@ def test_no_foreground(slides: Path) -> None:
 
 def test_validation_without_foreground(slides: Path) -> None:
     Image.fromarray(np.zeros((90, 100), np.uint8)).save(slides / "references/case002.png")
-    with pytest.raises(DataError, match="the validation references hold no label above 0; put a case that has some into"):
-        ValidationDataset(read_cases(slides)[2:3], config_of("histology_unet", slides))
+    with pytest.raises(DataError, match="no reference of val holds a label above 0; put a case that has some into val"):
+        examine(config_of("histology_unet", slides), slides / "splits.csv")
 
 
-def test_validation_with_unknown_labels(slides: Path) -> None:
-    Image.fromarray(np.full((90, 100), 9, np.uint8)).save(slides / "references/case002.png")
-    with pytest.raises(DataError, match=r"case case002: reference holds 9 \(9000 pixels\); allowed are 0 \.\. 1"):
-        ValidationDataset(read_cases(slides)[2:3], config_of("histology_unet", slides))
+def test_examined_cases_are_known_by_their_bytes(slides: Path) -> None:
+    examined = examine(config_of("histology_unet", slides), slides / "splits.csv")
+    files = [slides / folder / "case000.png" for folder in ("images", "references")]
+    assert examined.digests["case000"] == tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    assert examined.digests.keys() == {"case000", "case001", "case002"}
+    assert examined.images == tuple(digests[0] for digests in examined.digests.values())
 
 
 def test_census_counts_and_keeps_positions(slides: Path) -> None:
@@ -185,17 +183,17 @@ def test_census_counts_and_keeps_positions(slides: Path) -> None:
 def test_a_patch_depends_on_seed_and_index_alone(slides: Path, overrides: tuple[str, ...]) -> None:
     name, *others = overrides
     config = config_of(name, slides, *others)
-    first, second = dataset_of(config), dataset_of(config)
+    first, second = Patches(config), Patches(config)
     second[3]  # what was drawn before plays no part
     for index in (0, 5):
         for one, other in zip(first[index], second[index], strict=True):
             np.testing.assert_array_equal(one.numpy(), other.numpy())
     assert not np.array_equal(first[0][0].numpy(), first[1][0].numpy())
-    assert not np.array_equal(first[0][0].numpy(), dataset_of(config_of(name, slides, "run.seed=1", *others))[0][0].numpy())
+    assert not np.array_equal(first[0][0].numpy(), Patches(config_of(name, slides, "run.seed=1", *others))[0][0].numpy())
 
 
 def test_windows_come_class_by_class_equally_often(slides: Path) -> None:
-    dataset = dataset_of(config_of("histology_sliding_window", slides, "augment.probability=0"))
+    dataset = Patches(config_of("histology_sliding_window", slides, "augment.probability=0"))
     labels = [int(dataset[index][1]) for index in range(300)]
     assert 120 < sum(labels) < 180
     assert dataset[0][0].shape == (3, 35, 35)
@@ -203,12 +201,12 @@ def test_windows_come_class_by_class_equally_often(slides: Path) -> None:
 
 def test_a_window_is_labelled_by_its_centre(slides: Path) -> None:
     config = config_of("histology_sliding_window", slides, "augment.probability=0", "model.window=30")
-    dataset = dataset_of(config)
+    dataset = Patches(config)
     for index in range(20):
-        random = np.random.default_rng((0, index))
-        number, start = dataset.sampler.draw(random)
-        labels = np.asarray(Image.open(slides / f"references/case{number:03d}.png"))
-        assert int(dataset[index][1]) == labels[start[0] + 15, start[1] + 15]
+        _, case, start = dataset.draws.draw(index)
+        labels = np.asarray(Image.open(slides / f"references/case{case:03d}.png"))
+        assert int(dataset[index].reference) == labels[start[0] + 15, start[1] + 15]
+        assert dataset[index].case == case
 
 
 def test_the_asked_share_of_patches_holds_foreground(tmp_path: Path) -> None:
@@ -218,21 +216,13 @@ def test_the_asked_share_of_patches_holds_foreground(tmp_path: Path) -> None:
     for number in range(2):
         Image.fromarray(labels).save(folder / f"references/case{number:03d}.png")
     overrides = ("sampling.patch_size=[16,16]", "augment.probability=0", "sampling.foreground_share=0.5")
-    dataset = dataset_of(config_of("histology_unet", folder, *overrides))
+    dataset = Patches(config_of("histology_unet", folder, *overrides))
     with_foreground = sum(bool(dataset[index][1].any()) for index in range(200))
     assert 80 < with_foreground < 125
 
 
 def test_images_smaller_than_a_patch_are_mirrored(tmp_path: Path) -> None:
     folder = write_slide_dataset(tmp_path, cases=3, shape=(40, 50)).parent
-    image, reference = dataset_of(config_of("histology_unet", folder))[0]
-    assert image.shape == (3, 128, 128)
-    assert reference.shape == (128, 128)
-
-
-def test_epochs_never_repeat_an_index() -> None:
-    sampler = EpochSampler(3)
-    first = list(sampler)
-    sampler.set_epoch(1)
-    assert first + list(sampler) == [0, 1, 2, 3, 4, 5]
-    assert len(sampler) == 3
+    patch = Patches(config_of("histology_unet", folder))[0]
+    assert patch.image.shape == (3, 128, 128)
+    assert patch.reference.shape == (128, 128)

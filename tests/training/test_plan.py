@@ -18,7 +18,7 @@ from imaging.phantom import write_slide_dataset, write_volume_dataset
 from training.memory import inference_bytes, training_bytes
 from training.plan import Wish, cases_to_plan_by, parse_memory, plan, write
 from training.plan_data import target_spacing
-from training.plan_network import WINDOWS, convolutions_of
+from training.plan_network import WINDOWS, convolutions_of, steps_down
 
 CPU = torch.device("cpu")
 CHECKOUT = Path(__file__).parents[2]
@@ -79,6 +79,34 @@ def test_patch_is_isotropic_in_micrometres(tmp_path: Path) -> None:
     depth, height, width = config.patch_size
     assert height == width
     assert 1.7 < height / depth < 2.3
+
+
+def test_thick_slices_are_halved_later_than_their_pixels(tmp_path: Path) -> None:
+    config = planned([volume((20, 320, 256), (3.6 * MM, 0.62 * MM, 0.62 * MM))] * 20, tmp_path, memory_bytes=10**11)
+    assert isinstance(config.model, UNetSection)
+    assert config.model.strides == ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2))
+    assert config.model.kernels == ((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
+    assert config.patch_size == (20, 256, 256)
+    assert "axes are halved 2 x 5 x 5 times" in (tmp_path / "planned.yaml").read_text()
+
+
+def test_plans_of_equal_axes_leave_kernels_and_strides_to_the_default(tmp_path: Path) -> None:
+    model = planned([volume()], tmp_path).model
+    assert isinstance(model, UNetSection)
+    assert (model.kernels, model.strides) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("sides", "spacing_um", "strides", "kernels"),
+    [
+        ((8, 8), (1, 1), ((2, 2),), ((3, 3), (3, 3))),
+        ((64, 11), (1, 1), ((2, 2), (2, 1), (2, 1)), ((3, 3),) * 4),  # the last one alone: not below 12 pixels
+        ((16, 64, 64), (2, 1, 1), ((1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)), ((1, 3, 3), *((3, 3, 3),) * 4)),
+        ((7, 5), (1, 1), ((2, 2),), ((3, 3), (3, 3))),  # one step at least
+    ],
+)
+def test_steps_down(sides: tuple[int, ...], spacing_um: tuple[float, ...], strides: object, kernels: object) -> None:
+    assert steps_down(sides, spacing_um) == (strides, kernels)
 
 
 @pytest.mark.parametrize("memory_bytes", [3 * 10**8])

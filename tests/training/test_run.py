@@ -46,7 +46,9 @@ def test_every_shipped_yaml_trains_for_two_steps(path: Path, tmp_path: Path) -> 
     assert len(loaded.manifest.training_images) == 2
     assert sum(loaded.manifest.class_prior) == pytest.approx(1)
     assert list((tmp_path / path.stem / "logs").glob("events.out.tfevents.*"))
-    assert {file.name for file in (tmp_path / path.stem / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    best, last = sorted(file.name for file in (tmp_path / path.stem / "checkpoints").iterdir())
+    assert best == "best.safetensors"
+    assert last.startswith("step-00000002-")
 
 
 def test_goes_on_after_kill_9(tmp_path: Path) -> None:
@@ -63,19 +65,32 @@ def test_goes_on_after_kill_9(tmp_path: Path) -> None:
         "trainer.patience=100",
         "trainer.workers=1",
     )
-    last = tmp_path / "histology_unet" / "checkpoints" / "last.ckpt"
+    run = tmp_path / "histology_unet"
     with subprocess.Popen(command(*words), cwd=CHECKOUT, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
-        while not last.exists() and time.monotonic() < deadline:
+        while not (found := list(run.glob("checkpoints/step-*.ckpt"))) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
-    assert last.exists()
-    assert not (tmp_path / "histology_unet" / "bundle").exists()
+    assert found
+    assert not (run / "bundle").exists()
     done = overtile(*words)
     assert done.returncode == 0, done.stderr
-    assert f"histology_unet: goes on from {last}" in done.stderr
-    assert "step 10 of 200" not in done.stderr
-    assert bundle.load(tmp_path / "histology_unet" / "bundle").manifest.training_steps == 200
+    assert f"histology_unet: goes on from {run / 'checkpoints' / 'step-'}" in done.stderr
+    assert bundle.load(run / "bundle").manifest.training_steps == 200
+
+
+def test_a_signal_through_the_command_line(tmp_path: Path) -> None:
+    data = write_data(tmp_path, "histology")
+    overrides = (f"data.path={data}", f"run.folder={tmp_path}", "model.features=[4,8]", "trainer.max_steps=100000")
+    words = ("train", "configs/histology_unet.yaml", *overrides, "trainer.checkpoint_minutes=0.0001")
+    with subprocess.Popen(command(*words), cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("*/checkpoints/step-*.ckpt")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 143, told
+    assert "Traceback" not in told
 
 
 def test_a_finished_run_is_left_alone_and_another_config_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The census: right counts and places, the same draw however the reference is cut, and every pixel as likely as the next."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from configs import schema
 from imaging.errors import DataError
 from imaging.source import Geometry, ImageSource, Region
 from training import sampling
-from training.sampling import POSITIONS_KEPT, LabelDraw, take_census
+from training.sampling import POSITIONS_KEPT, LabelDraw, PatchSampler, take_census
 
 
 class Labels(ImageSource):
@@ -128,3 +130,43 @@ def _drawn(mask: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
 def _pieces(mask: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], int]]:
     for first in range(0, mask.size, 333):
         yield mask[first : first + 333], first
+
+
+def window_sampler(*overrides: str) -> PatchSampler:
+    """Two references of 20 x 30 whose left third is foreground."""
+    labels = np.zeros((20, 30), np.uint8)
+    labels[:, :10] = 1
+    config = schema.load(
+        Path("configs/histology_sliding_window.yaml"),
+        ["model.window=4", "model.convolutions=[{features: 1, kernel: 1}]", *overrides],
+    )
+    return PatchSampler([take_census(Labels(labels), 2, seed) for seed in range(2)], config)
+
+
+def centres(sampler: PatchSampler, count: int) -> list[tuple[int, tuple[int, ...]]]:
+    """Of drawn windows: the case, and the place."""
+    draws = [sampler.draw(np.random.default_rng((7, index))) for index in range(count)]
+    return [(number, tuple(first + 2 for first in start)) for number, start in draws]
+
+
+def test_hard_negatives_take_their_share_of_the_background_and_nothing_of_the_foreground() -> None:
+    sampler = window_sampler("sampling.hard_negative_share=0.4")
+    plain = centres(sampler, 3_000)
+    sampler.keep_hard_negatives(1, np.array([25, 59]))  # (0, 25), (1, 29)
+    drawn = centres(sampler, 3_000)
+    for places in (plain, drawn):
+        assert np.mean([column < 10 for _, (_, column) in places]) == pytest.approx(0.5, abs=0.03)
+    hard = [place for place in drawn if place in [(1, (0, 25)), (1, (1, 29))]]
+    assert len(hard) / len(drawn) == pytest.approx(0.4 * 0.5, abs=0.03)
+    assert hard.count((1, (0, 25))) / len(hard) == pytest.approx(0.5, abs=0.06)
+    assert all(isinstance(value, int) for number, start in drawn for value in (number, *start))
+
+
+def test_a_case_s_new_hard_negatives_replace_its_old_ones() -> None:
+    sampler = window_sampler("sampling.hard_negative_share=0.4")
+    sampler.keep_hard_negatives(0, np.array([15, 16]))
+    sampler.keep_hard_negatives(1, np.array([17]))
+    sampler.keep_hard_negatives(0, np.array([18]))
+    assert sampler.hard_negatives.tolist() == [[1, 17], [0, 18]]
+    sampler.keep_hard_negatives(1, np.array([], np.int64))
+    assert sampler.hard_negatives.tolist() == [[0, 18]]

@@ -1,0 +1,132 @@
+"""Whether runs that are killed and go on come to the same weights, to the last bit, as one that nothing happens to.
+
+First kills at named moments, for both methods, with patches cut in the main process and in two workers. Then runs through
+the real command line that are killed at random moments until one of them is through. Data is drawn, networks are tiny.
+
+    PYTHONPATH=.:tests/training OMP_NUM_THREADS=1 .venv/bin/python benchmarks/resume.py [--kills 20] [--folder FOLDER]
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from forked import METHODS, STEP, VALIDATION, Moment, overtile, weights_of, words
+
+from evaluation.measure import machine
+from imaging.phantom import write_slide_dataset
+
+Digests = tuple[str, str]
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", **os.environ}  # as many threads in the runs that are compared
+
+MOMENTS = {
+    "while the cases are read": Moment("training.examining:read_reports", after=True),
+    "before the first checkpoint": Moment(STEP),
+    "after the first step": Moment(STEP, 1, after=True),
+    "between two validations": Moment(STEP, 5),
+    "a checkpoint is written, and not in its place": Moment("training.checkpoint:_write", 2, after=True),
+    "a checkpoint is in its place, and an older one not deleted": Moment("training.checkpoint:Checkpoints._delete_all_but", 4),
+    "a validation begins": Moment(VALIDATION),
+    "a validation ends": Moment(VALIDATION, 2, after=True),
+    "the best network is written": Moment("training.saving:save_file", after=True),
+    "after a validation": Moment("training.saving:Pace.on_validation_end", 2, after=True),
+    "before the last validation": Moment(STEP, 7, after=True),
+    "the bundle is half there": Moment("models.bundle:Manifest.model_validate"),
+}
+
+
+def main() -> None:
+    """Prints a table a part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="at random moments, through the real command line")
+    parser.add_argument("--moments", type=int, default=len(MOMENTS), help="how many of the named ones")
+    parser.add_argument("--folder", type=Path, help="where runs go; left out: one that is deleted")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        data = write_slide_dataset(folder / "data", cases=4, shape=(48, 52)).parent
+        print(f"{machine()}\n")
+        at_moments(data, folder, arguments.moments)
+        at_random(data, folder, arguments.kills)
+
+
+def at_moments(data: Path, folder: Path, count: int) -> None:
+    """One line a moment."""
+    whole = {method: _whole(data, folder / f"whole-{method}", method) for method in METHODS}
+    columns = [(method, workers) for method in METHODS for workers in (0, 2)]
+    print("| killed | " + " | ".join(f"{method}, {workers} workers" for method, workers in columns) + " |")
+    print("| --- |" + " --- |" * len(columns))
+    for number, (name, moment) in enumerate(list(MOMENTS.items())[:count]):
+        cells = []
+        for method, workers in columns:
+            run = folder / f"{number}-{method}-{workers}"
+            run.mkdir()
+            command = words(data, run, method, f"trainer.workers={workers}")
+            killed = overtile(command, run / "log", [moment]) == -signal.SIGKILL
+            done = overtile(command, run / "log") == 0
+            cells.append(_verdict(killed and done, weights_of(run / "run") == whole[method] if done else False))
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def at_random(data: Path, folder: Path, kills: int) -> None:
+    """Kills a command again and again until one is left to end, in runs of twenty times as many steps."""
+    print("\n| method | kills | after steps | weights |\n| --- | ---: | --- | --- |")
+    draw = random.Random(0)  # noqa: S311 - moments, no secrets
+    for method in METHODS:
+        longer = ("trainer.max_steps=140", "trainer.validate_every_steps=30", "trainer.patience=99", "trainer.workers=1")
+        whole = _whole(data, folder / f"random-whole-{method}", method, *longer)
+        run = folder / f"random-{method}"
+        run.mkdir()
+        command = [sys.executable, "-m", "overtile", *words(data, run, method, *longer)]
+        steps: list[str] = []
+        while len(steps) < kills // len(METHODS) and not (run / "run/bundle").exists():
+            with _started(command, run / "log") as process:
+                _wait_for_a_step(run / "run/checkpoints", process)
+                time.sleep(draw.uniform(0, 0.4))
+                process.kill()
+            steps.append(_last(run / "run/checkpoints"))
+        done = subprocess.run(command, check=False, stderr=subprocess.DEVNULL, env=ENVIRONMENT).returncode == 0
+        same = weights_of(run / "run") == whole if done else False
+        print(f"| {method} | {len(steps)} | {', '.join(steps)} | {_verdict(done, same)} |", flush=True)
+
+
+def _whole(data: Path, folder: Path, method: str, *overrides: str) -> Digests:
+    folder.mkdir()
+    if overtile(words(data, folder, method, *overrides), folder / "log", timeout_s=600) != 0:
+        raise RuntimeError((folder / "log").read_text())
+    return weights_of(folder / "run")
+
+
+@contextmanager
+def _started(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    with log.open("a") as file, subprocess.Popen(command, stderr=file, env=ENVIRONMENT) as process:
+        yield process
+
+
+def _wait_for_a_step(folder: Path, process: "subprocess.Popen[bytes]") -> None:
+    """Until there is another checkpoint than before, so that each life of the run gets somewhere."""
+    before = _last(folder)
+    while process.poll() is None and _last(folder) == before:
+        time.sleep(0.01)
+
+
+def _last(folder: Path) -> str:
+    return max((path.name for path in folder.glob("step-*.ckpt")), default="step-00000000")[5:13].lstrip("0") or "0"
+
+
+def _verdict(ran: bool, same: bool) -> str:
+    if not ran:
+        return "failed"
+    return "the same" if same else "others"
+
+
+if __name__ == "__main__":
+    main()

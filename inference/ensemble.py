@@ -1,0 +1,113 @@
+"""Several bundles as one: each goes over the image with its own tiles, and their answers are averaged row by row."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from configs.schema import Config
+from inference.predictor import Predictor, load_predictor
+from inference.stitch import Band
+from models.bundle import Bundle
+from models.errors import BundleError
+from models.heads import Head
+from models.meaning import differences
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Predictors that answer the same question, each its own way.
+
+    Where all are of one method their logits are averaged, as those of folds are. Logits of different methods needn't have
+    one scale, and the surer method would outvote the other by it; there probabilities are averaged, of which each has as
+    many.
+
+    Args:
+        members: at least one.
+    """
+
+    members: tuple[Predictor, ...]
+
+    @property
+    def config(self) -> Config:
+        """The first one's; all mean the same by it."""
+        return self.members[0].config
+
+    @property
+    def head(self) -> Head:
+        """The same for all."""
+        return self.members[0].head
+
+    def mean(self, logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """One (R, *S) of one a member."""
+        if len({member.config.model.name for member in self.members}) == 1:
+            return np.asarray(np.mean(logits, axis=0, dtype=np.float32))
+        return np.asarray(self.head.mean(logits), np.float32)
+
+
+def load_ensemble(bundles: Sequence[Bundle], device: torch.device | None = None) -> Predictor | Ensemble:
+    """The predictor of a bundle, or several bundles' together.
+
+    Raises:
+        BundleError: two of them mean different things, with every difference.
+    """
+    for other in bundles[1:]:
+        _check_alike(bundles[0], other)
+    members = tuple(load_predictor(bundle, device) for bundle in bundles)
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def _check_alike(first: Bundle, other: Bundle) -> None:
+    found = differences(first.manifest, other.manifest)
+    heads = [bundle.config.head.name for bundle in (first, other)]
+    if heads[0] != heads[1]:
+        found.append(f"head {heads[0]} and {heads[1]}")
+    labels = [bundle.config.image_label.classes for bundle in (first, other)]
+    if labels[0] != labels[1]:
+        named = [", ".join(names) or "none" for names in labels]
+        found.append(f"labels of whole images {named[0]} and {named[1]}")
+    if found:
+        raise BundleError(
+            f"{first.manifest.name} and {other.manifest.name} differ in {'; '.join(found)}: their outputs mean different "
+            "things and have no mean; give bundles that were trained from the same data section and head"
+        )
+
+
+def mean_bands(ensemble: Ensemble, streams: Sequence[Iterable[Band]]) -> Iterator[Band]:
+    """The mean of each member's bands of one image, whose borders may lie elsewhere in each.
+
+    The member that is farthest behind goes on first, so that each holds a band of its own and what others are ahead.
+    """
+    pending = [_Pending(iter(stream)) for stream in streams]
+    done = 0
+    while True:
+        for member in pending:
+            member.advance(done)
+        known = min(member.known for member in pending)
+        if known == done:
+            return
+        yield Band(done, ensemble.mean([member.take(done, known) for member in pending]))
+        done = known
+
+
+@dataclass
+class _Pending:
+    """Rows that one member has given and that aren't averaged yet."""
+
+    bands: Iterator[Band]
+    held: list[Band] = field(default_factory=list)
+    known: int = 0  # rows that it has given
+
+    def advance(self, done: int) -> None:
+        """Takes one more band, where no rows beyond `done` are known and there is one."""
+        if self.known == done and (band := next(self.bands, None)) is not None:
+            self.held.append(band)
+            self.known = band.start + band.logits.shape[1]
+
+    def take(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Logits (R, stop - start, *rest) of rows that are known; those before `stop` are given up."""
+        parts = [band.logits[:, max(0, start - band.start) : stop - band.start] for band in self.held if band.start < stop]
+        self.held = [band for band in self.held if band.start + band.logits.shape[1] > stop]
+        return np.concatenate(parts, axis=1)

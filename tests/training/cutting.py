@@ -1,0 +1,23 @@
+"""The patches of a config, by their number in the run, without a run."""
+
+from configs.schema import Config
+from training.data import PatchDataset
+from training.open_cases import open_case
+from training.patches import TrainingPatch
+from training.sampling import PatchSampler, take_census
+from training.splitting import split_cases
+from training.stream import BatchDraws
+
+
+class Patches:
+    """Patch i of a run with that config; a data set that loaders take."""
+
+    def __init__(self, config: Config) -> None:
+        self.cases = split_cases(config.data, 0).train
+        classes = len(config.data.classes)
+        censuses = [take_census(open_case(case, config).labels, classes, 0) for case in self.cases]
+        self.draws = BatchDraws(PatchSampler(censuses, config), config)
+        self.dataset = PatchDataset(self.cases, config)
+
+    def __getitem__(self, index: int) -> TrainingPatch:
+        return self.dataset[self.draws.draw(index)]

@@ -1,0 +1,181 @@
+"""Checkpoints: whatever fails while one is written, the one before is there; whatever was changed since is found."""
+
+import errno
+import hashlib
+import io
+import os
+import pickle
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from forked import CONTEXT
+from rich.console import Console
+
+from training.checkpoint import Checkpoints
+from training.errors import StorageError
+
+OPERATIONS = ((os, "write"), (os, "fsync"), (os, "open"), (os, "close"), (os, "replace"), (os, "unlink"), (io, "open"))
+
+
+def checkpoints_in(folder: Path, run: str = "this run") -> Checkpoints:
+    return Checkpoints(folder, run, Console(quiet=True))
+
+
+def save(folder: Path, step: int, value: float | None = None) -> None:
+    state = {"global_step": step, "weights": torch.full((3000,), step if value is None else value)}
+    checkpoints_in(folder).save_checkpoint(state, "not looked at")
+
+
+def newest(folder: Path) -> tuple[int, float]:
+    found = checkpoints_in(folder).newest()
+    assert found is not None
+    return found[1]["global_step"], float(found[1]["weights"][-1])
+
+
+def fail_at(operation: int, fault: str) -> Callable[[], int]:
+    """From here on in this process the n-th operation on files meets the fault; gives how many there were so far."""
+    done = 0
+
+    def trapped(function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*words: Any, **others: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done == operation:
+                if fault == "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if fault != "short write":
+                    raise OSError(getattr(errno, fault), os.strerror(getattr(errno, fault)))
+                if function is write:
+                    return write(words[0], words[1][: len(words[1]) // 2])
+            return function(*words, **others)
+
+        return called
+
+    write = os.write
+    for owner, name in OPERATIONS:
+        setattr(owner, name, trapped(getattr(owner, name)))
+    return lambda: done
+
+
+def save_third(folder: Path, operation: int, fault: str) -> None:
+    count = fail_at(operation, fault)
+    try:
+        save(folder, 3)
+    except StorageError:
+        os._exit(6)
+    os._exit(0 if count() >= operation else 99)
+
+
+@pytest.mark.parametrize("fault", ["ENOSPC", "EIO", "EROFS", "short write", "killed"])
+def test_whatever_fails_while_one_is_written(fault: str, tmp_path: Path) -> None:
+    """Each operation on files in turn, until all are through: a sound checkpoint is there, and the next one can be written."""
+    for operation in range(1, 100):
+        folder = tmp_path / str(operation)
+        save(folder, 1)
+        save(folder, 2)
+        process = CONTEXT.Process(target=save_third, args=(folder, operation, fault))
+        process.start()
+        process.join(60)
+        written = process.exitcode in (0, 99)
+        assert process.exitcode in {"short write": (0, 99), "killed": (-signal.SIGKILL, 99)}.get(fault, (0, 6, 99))
+        assert newest(folder) in ([(3, 3.0)] if written else [(2, 2.0), (3, 3.0)])
+        save(folder, 4)
+        assert newest(folder) == (4, 4.0)
+        assert len(list(folder.glob("step-*.ckpt"))) == 2
+        if process.exitcode == 99:
+            break
+    assert 8 < operation < 99  # all of them were met
+
+
+def fill_up(folder: Path) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
+    try:
+        save(folder, 2)
+    except StorageError as error:
+        (folder / "error").write_text(str(error))
+        os._exit(6)
+
+
+def test_a_file_that_the_system_does_not_let_grow(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    process = CONTEXT.Process(target=fill_up, args=(tmp_path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 6
+    assert (tmp_path / "error").read_text() == (
+        f"{tmp_path}: the checkpoint of step 2 can't be written (File too large); earlier ones are as they were: make room or "
+        "mend the disk, and the same command goes on from there"
+    )
+    assert newest(tmp_path) == (1, 1.0)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".ckpt", ""}
+
+
+def test_two_are_kept_and_a_history_that_was_given_up_is_not(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    assert sorted(path.name[:13] for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+    save(tmp_path, 2, value=7)
+    assert newest(tmp_path) == (2, 7.0)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch exploded",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"weights": torch.ones(3)}, "is of another version of Overtile"),
+        ({"overtile": {"format": 1, "run": "another"}}, "is another run's, of another config or other data"),
+        ({"overtile": {"format": 1, "run": "this run"}, "bomb": Bomb()}, "isn't a checkpoint"),
+        (b"", "isn't a checkpoint"),
+        (pickle.dumps(Bomb(), 2), "isn't a checkpoint"),
+    ],
+    ids=["no version", "another run", "pickle inside", "empty", "pickle"],
+)
+def test_what_is_no_checkpoint_of_this_run(
+    content: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name says what it holds, so that only the content tells."""
+    monkeypatch.chdir(tmp_path)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    stored = content if isinstance(content, bytes) else buffer.getvalue()
+    path = tmp_path / f"step-00000009-{hashlib.sha256(stored).hexdigest()[:16]}.ckpt"
+    path.write_bytes(stored)
+    with pytest.raises(StorageError, match=f"{path.name}: {message}"):
+        checkpoints_in(tmp_path).load_checkpoint(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_one_that_was_changed_is_told_and_left_out(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    last = max(tmp_path.iterdir())
+    content = bytearray(last.read_bytes())
+    content[-5000] ^= 16
+    last.write_bytes(content)
+    said = io.StringIO()
+    found = Checkpoints(tmp_path, "this run", Console(file=said, soft_wrap=True)).newest()
+    assert found is not None
+    assert found[1]["global_step"] == 1
+    assert said.getvalue() == f"{last}: isn't as it was written: its SHA-256 is another than the name says; it is left out\n"
+
+
+def test_a_url_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"https://x/y\.ckpt: is a URL, and a checkpoint is taken from the run's own folder"):
+        checkpoints_in(tmp_path).load_checkpoint("https://x/y.ckpt")
+
+
+def test_one_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"step-1\.ckpt: can't be read \(No such file or directory\)"):
+        checkpoints_in(tmp_path).load_checkpoint(tmp_path / "step-1.ckpt")
+    assert checkpoints_in(tmp_path).newest() is None

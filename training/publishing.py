@@ -1,0 +1,64 @@
+"""The best network of a run -> its bundle."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from configs.schema import Config
+from inference.predictor import Predictor, make_predictor
+from models import bundle
+from models.networks import build
+from training.image_labels import finish_labels
+from training.lineage import commit, versions
+from training.splitting import Splits
+
+BEST = "best.safetensors"  # in the run's checkpoints
+INTENDED_USE = "Research only. Not a medical device; not for diagnosis or treatment."
+
+
+def publish_best(
+    folder: Path,
+    config: Config,
+    predictor: Predictor,
+    *,
+    class_prior: tuple[float, ...],
+    splits: Splits,
+    images: tuple[str, ...],
+    **facts: object,
+) -> dict[str, float]:
+    """Writes the best network as `folder/bundle`; gives what validation says of it, its score first.
+
+    Args:
+        folder: the run's.
+        config: the run's.
+        predictor: knows the method's margin and the device.
+        class_prior: each class's share of the training pixels.
+        splits: the cases, for labels of whole images.
+        images: SHA-256 of the images that training saw.
+        facts: others that the manifest holds: `training_steps` and `training_seconds`.
+    """
+    best = folder / "checkpoints" / BEST
+    with safe_open(best, "pt") as file:
+        known = file.metadata()
+    network = build(config)
+    network.load_state_dict(load_file(best))
+    labels = finish_labels(config, make_predictor(config, network.eval(), class_prior, predictor.device), splits)
+    validation = {known["name"]: float(known["score"]), **labels.validation}
+    bundle.write(
+        folder / "bundle",
+        network,
+        config,
+        classifier=labels.classifier,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        margin_px=predictor.margin,
+        class_prior=class_prior,
+        validation=validation,
+        training_images=images,
+        versions=versions(),
+        commit=commit(),
+        intended_use=INTENDED_USE,
+        **facts,
+    )
+    return validation
