@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-CONFIG, DATA, NUMERIC, STORAGE = 2, 3, 5, 6  # exit codes; 0 is done
+CONFIG, DATA, NUMERIC, STORAGE = 2, 3, 5, 6  # exit codes; 0 is done, 143 and 130 stopped by a signal
 
 
 @app.command()

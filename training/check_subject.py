@@ -141,7 +141,8 @@ class Subject:
         return [view.logits(predictor) for view in self.views]
 
     @cached_property
-    def _followed(self) -> tuple[ShortRun, dict[int, list[NDArray[np.float32]]]]:
+    def _followed(self) -> tuple[ShortRun, dict[int, list[NDArray[np.float32]]]] | None:
+        """None where there is no time for it, so that it isn't tried again."""
         snapshots = {}
 
         def note(step: int, network: Network) -> bool:
@@ -149,17 +150,30 @@ class Subject:
                 snapshots[step] = self.logits(network)
             return False
 
-        return self.short_run(self.pool, STEPS, on_step=note), snapshots
+        try:
+            return self.short_run(self.pool, STEPS, on_step=note), snapshots
+        except OutOfTime:
+            return None
+
+    def _in_time(self) -> tuple[ShortRun, dict[int, list[NDArray[np.float32]]]]:
+        if self._followed is None:
+            raise OutOfTime
+        return self._followed
 
     @property
     def real(self) -> ShortRun:
-        """The short training as it is meant; the others are compared with it."""
-        return self._followed[0]
+        """The short training as it is meant; the others are compared with it.
+
+        Raises:
+            NumericError: a loss is no number.
+            OutOfTime: there is no time for it.
+        """
+        return self._in_time()[0]
 
     @property
     def snapshots(self) -> dict[int, list[NDArray[np.float32]]]:
         """The logits (R, *S) of the views by the steps of `real` that were done: none, a third, two thirds, all."""
-        return self._followed[1]
+        return self._in_time()[1]
 
     def short_run(
         self, batches: Sequence[TrainingPatch], steps: int, *, until: int | None = None,

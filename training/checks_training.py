@@ -17,7 +17,7 @@ from models.heads import make_head
 from models.networks import Network
 from training.check_findings import CLEAR, ERRORS, Finding, NotApplicable, Shown, needed_gap
 from training.check_pictures import bars, curves, sheet, strip
-from training.check_subject import STEPS, ShortRun, Subject, unaugmented
+from training.check_subject import STEPS, Subject, unaugmented
 from training.check_views import View
 from training.data import PatchDataset
 from training.encodings import IGNORED
@@ -57,20 +57,22 @@ def _from_the_beginning(subject: Subject) -> list[float]:
 
 def zeroed_input(subject: Subject) -> Finding:
     """Validation patches are harder for a network that was trained on, and sees, nothing."""
-    blind = [batch._replace(image=torch.zeros_like(batch.image)) for batch in subject.pool]
-    probe = [batch._replace(image=torch.zeros_like(batch.image)) for batch in subject.probe]
-    other = subject.short_run(blind, STEPS)
-    return _harder(subject, other, subject.losses(other.network, probe), "zeroed images")
+    blind, probe = (
+        [batch._replace(image=torch.zeros_like(batch.image)) for batch in batches] for batches in (subject.pool, subject.probe)
+    )
+    return _harder(subject, blind, probe, "zeroed images")
 
 
 def shuffled_references(subject: Subject) -> Finding:
     """Validation patches are harder for a network that was trained on the references of other cases."""
-    other = subject.short_run(shuffled(subject.pool), STEPS)
-    return _harder(subject, other, subject.losses(other.network, subject.probe), "shuffled references")
+    return _harder(subject, shuffled(subject.pool), subject.probe, "shuffled references")
 
 
-def _harder(subject: Subject, other: ShortRun, losses: NDArray[np.float64], name: str) -> Finding:
-    real = subject.losses(subject.real.network, subject.probe)
+def _harder(subject: Subject, batches: Sequence[TrainingPatch], probe: Sequence[TrainingPatch], name: str) -> Finding:
+    """The loss of the validation's patches is clearly lower than the probe's after a training on those batches."""
+    real = subject.losses(subject.real.network, subject.probe)  # first, since other checks need that training, too
+    other = subject.short_run(batches, STEPS)
+    losses = subject.losses(other.network, probe)
     gap, needed = float(losses.mean() - real.mean()), needed_gap(real, losses)
     drawn = curves("Losses of the two short trainings.", {"as it is": subject.real.losses, name: other.losses})
     measured = f"loss of validation patches {real.mean():.3g}, with {name} {losses.mean():.3g}"

@@ -25,7 +25,7 @@ from training.distributed import ALONE, Team
 from training.patches import TrainingPatch
 from training.sampling import PatchSampler
 
-STALL_S = 60  # a worker that gives nothing for so long is stuck
+STALL_S = 45  # a worker that gives nothing for so long is stuck; the process then ends within a minute
 PID, CASE, BEGAN = range(3)  # columns of what workers say about themselves
 IDLE = -1
 FORK = "fork" if sys.platform == "linux" else None  # elsewhere the system's own way
