@@ -25,7 +25,12 @@ from models.unet import UNet
 
 DEFAULT_TILE_SIZE = {2: 512, 3: 96}
 OUTPUTS_ONE_BY_ONE = {2: 64, 3: 16}  # most a side of a tile whose windows share no work: a larger one saves nothing
-CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}  # the faster layout of both methods, on CPU and CUDA
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+def layout_of(config: Config) -> torch.memory_format:
+    """The order of the numbers in memory that is faster: channels last, but for instance norm, which would copy them back."""
+    return torch.contiguous_format if config.model.norm == "instance" else CHANNELS_LAST[config.data.dimensions]
 
 
 class Predictor(ABC):
@@ -51,8 +56,7 @@ class Predictor(ABC):
         self.config = config
         self.device = device
         self.head = make_head(config)
-        layout = CHANNELS_LAST[config.data.dimensions]
-        self.network: Network = network.to(device, memory_format=layout)  # type: ignore[call-overload]  # missing in its types
+        self.network: Network = network.to(device, memory_format=layout_of(config))  # type: ignore[call-overload]  # see torch
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (B, R, *S') of normalised patches (B, C, *S); where the network says a label, its L behind them."""

@@ -40,7 +40,7 @@ class Judged(ABC):
         self.class_weights = class_weights
         reference = reference if reference.ndim == logits.ndim else reference[:, None]  # (B, M, *S)
         self.counted = ~reference.isnan() if reference.is_floating_point() else reference != IGNORED
-        self.reference = reference.where(self.counted, torch.zeros_like(reference))
+        self.reference = reference.masked_fill(~self.counted, 0)
 
     @abstractmethod
     def surprise(self) -> Tensor:

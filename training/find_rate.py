@@ -20,7 +20,8 @@ from training.data import PatchDataset
 from training.errors import NumericError
 from training.examining import make_sampler
 from training.module import SegmentationModule
-from training.run import SPLITS, check_precision, precision_of
+from training.precision import precision_of
+from training.run import SPLITS
 from training.splitting import split_cases
 from training.stream import PatchStream
 from training.surroundings import lightning_quiet
@@ -60,7 +61,7 @@ def find_rate(config: Config, on_progress: Callable[[object, int, int], None]) -
         NumericError: the loss falls at none of the rates.
     """
     device = best_device()
-    check_precision(config, device)
+    precision_of(config, device)  # refused before anything is read
     lightning.seed_everything(config.run.seed, verbose=False)
     tested = config.model_copy(update={"trainer": config.trainer.model_copy(update={"max_steps": STEPS})})
     splits = split_cases(config.data, config.run.seed, written=config.run.folder / config.run.name / SPLITS)

@@ -50,18 +50,18 @@ class HardNegatives(lightning.Callback):
         """A round, before the checkpoint of this validation is written; nothing where no share of windows is wanted."""
         if self.config.sampling.hard_negative_share == 0:
             return
-        for number in self._turn(trainer.current_epoch):
+        for number in self._turn(trainer.global_step // self.config.trainer.validate_every_steps):
             case = self.cases[number]
             image = open_case(case, self.config, self.statistics.get(number))
-            random = np.random.default_rng((self.config.run.seed, trainer.current_epoch, number))
+            random = np.random.default_rng((self.config.run.seed, trainer.global_step, number))
             with closing(image), about(case):
                 found = mine(image, cast(Predictor, module.predictor), self.sampler.class_prior, case.ignore_label, random)
             self.sampler.keep_hard_negatives(number, found)
 
-    def _turn(self, epoch: int) -> list[int]:
+    def _turn(self, validation: int) -> list[int]:
         """Whose turn it is: the next cases in an order that depends on the seed."""
         order = np.random.default_rng(self.config.run.seed).permutation(len(self.cases)).tolist()
-        return [order[(epoch * self.count + place) % len(order)] for place in range(self.count)]
+        return [order[(validation * self.count + place) % len(order)] for place in range(self.count)]
 
     def state_dict(self) -> dict[str, Any]:
         """What was found, (n, 2): case and position."""

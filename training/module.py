@@ -36,6 +36,7 @@ class SegmentationModule(lightning.LightningModule):
         self.predictor = predictor
         self.network = predictor.network
         self.config = config
+        self.outputs = torch.compile(self.network.outputs) if config.trainer.compile else self.network.outputs
         self.loss = make_loss(config, class_prior)
         self.score = make_score(config).name
         self.band_listeners: list[Callable[[str, Band], None]] = []  # get each validation case's bands, with its name
@@ -70,7 +71,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def _step(self, batch: TrainingPatch) -> tuple[Tensor, Tensor | None]:
         """Loss, and for heads of classes the Dice of a batch."""
-        outputs = self.network.outputs(batch.image)
+        outputs = self.outputs(batch.image)
         logits, loss = outputs.logits, self.loss(outputs.logits, batch.reference, batch.weights)
         if outputs.label is not None:
             of_label = label_loss(outputs.label, batch.label)
@@ -87,7 +88,7 @@ class SegmentationModule(lightning.LightningModule):
 def foreground_dice(logits: Tensor, reference: Tensor) -> Tensor:
     """Dice of any foreground class against background over a batch, as a quick look while training."""
     counted = reference != IGNORED
-    foreground = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(dim=1) > 0
+    foreground = logits[:, 0] > 0 if logits.shape[1] == 1 else logits[:, 1:].amax(dim=1) > logits[:, 0]
     predicted, true = foreground & counted, (reference > 0) & counted
     both, either = (predicted & true).sum(), predicted.sum() + true.sum()
     return torch.where(either > 0, 2 * both / either.clamp_min(1), torch.ones_like(both, dtype=torch.float32))

@@ -17,7 +17,7 @@ from transforms import limits, normalise
 from transforms.limits import Limits
 from transforms.normalise import Normalise
 
-MOST_OPEN = 64  # cases at a time; a process may open 1024 files on most systems, and a case can be several
+MOST_OPEN = 192  # cases at a time; a process may open 1024 files on most systems, and a case can be several
 
 
 @dataclass(frozen=True)

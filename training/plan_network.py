@@ -24,7 +24,9 @@ FEATURES_IN_TIME = (32, 24, 16, 12, 8)  # where minutes are given, and steps are
 MOST_FEATURES = {2: 512, 3: 320}
 SMALLEST_BOTTOM = 4  # pixels a side at the bottom of a U-Net; nnU-Net pools while 8 are left
 MOST_LEVELS = 6
+LARGEST_PATCH_IN_TIME = {2: 160, 3: 64}  # where minutes are given: more steps teach more than wider patches
 BATCH_SIZES = (2, 16)
+BATCH_IN_TIME = {2: 4, 3: 2}
 FOREGROUND_SHARE = 0.33
 BATCH_SHARE = 0.05  # of all pixels; larger batches would see the same over and over
 OBJECT_SIDES = 3  # of a window: an object and as much around it on each side
@@ -94,17 +96,17 @@ def choose_unet(overview: Overview, values: dict[str, Any], budget: Budget) -> C
         return _unet_bytes(network, BATCH_SIZES[0], values, budget) <= budget.memory_bytes
 
     for base in budget.bases:
-        networks = list(shrinking_networks(overview, base))
+        networks = list(shrinking_networks(overview, base, in_time=budget.minutes is not None))
         first = bisect_left(networks, True, key=fits)  # each takes less than the one before it
         if first < len(networks) and (base == budget.bases[-1] or _is_fast(networks[first], values, budget)):
             return _largest_batch(overview, values, networks[first], budget)
     raise _too_little(budget, _unet_bytes(networks[-1], BATCH_SIZES[0], values, budget))
 
 
-def shrinking_networks(overview: Overview, base: int) -> Iterator[PlannedUNet]:
+def shrinking_networks(overview: Overview, base: int, *, in_time: bool = False) -> Iterator[PlannedUNet]:
     """From the largest patch wanted to the smallest; each step shortens the axis that keeps most of its image."""
     smallest = SMALLEST_PATCH[overview.dimensions]
-    sides = _largest_patch(overview)
+    sides = _largest_patch(overview, in_time)
     while True:
         strides, kernels = steps_down(sides, overview.spacing_um or (1.0,) * overview.dimensions)
         features = tuple(min(base * 2**level, MOST_FEATURES[overview.dimensions]) for level in range(len(kernels)))
@@ -212,9 +214,9 @@ def _unless_all(levels: Levels, usual: int) -> list[list[int]] | None:
     return None if all(size == usual for level in levels for size in level) else [list(level) for level in levels]
 
 
-def _largest_patch(overview: Overview) -> tuple[int, ...]:
+def _largest_patch(overview: Overview, in_time: bool) -> tuple[int, ...]:
     """As long on each axis in micrometres, as far as the median image reaches."""
-    side = LARGEST_PATCH[overview.dimensions]
+    side = (LARGEST_PATCH_IN_TIME if in_time else LARGEST_PATCH)[overview.dimensions]
     spacing = overview.spacing_um or (1.0,) * overview.dimensions
     mean = math.prod(spacing) ** (1 / len(spacing))
     return tuple(min(size, max(1, round(side * mean / step))) for size, step in zip(overview.shape, spacing, strict=True))
@@ -224,28 +226,29 @@ def _is_fast(network: PlannedUNet, values: dict[str, Any], budget: Budget) -> bo
     """Whether the minutes, if they are given, are enough for it."""
     if budget.minutes is None:
         return True
-    config = _config(values, network.choices(BATCH_SIZES[0]))
+    config = _config(values, network.choices(BATCH_IN_TIME[len(network.patch)]))
     return steps_in(budget.minutes, config, budget.device) >= ENOUGH_STEPS
 
 
 def _largest_batch(overview: Overview, values: dict[str, Any], network: PlannedUNet, budget: Budget) -> Choices:
-    """With as many patches as fit and as BATCH_SHARE allows; with the fewest where minutes count."""
+    """With as many patches as fit and as BATCH_SHARE allows; with few where minutes count."""
     least, most = BATCH_SIZES
     if budget.minutes is not None:
-        most = least
+        most = BATCH_IN_TIME[overview.dimensions]
     allowed = min(most, max(least, int(BATCH_SHARE * overview.pixels / math.prod(network.patch))))
     batches = range(least + 1, allowed + 1)
     too_large = bisect_left(batches, True, key=lambda batch: _unet_bytes(network, batch, values, budget) > budget.memory_bytes)
     batch = least + too_large
-    return _unet_explained(overview, network, batch, budget.text(_unet_bytes(network, batch, values, budget)))
+    return _unet_explained(overview, network, batch, values, budget)
 
 
 def _unet_bytes(network: PlannedUNet, batch: int, values: dict[str, Any], budget: Budget) -> int:
     return training_bytes(_config(values, network.choices(batch)), budget.device)
 
 
-def _unet_explained(overview: Overview, network: PlannedUNet, batch: int, taken: str) -> Choices:
-    wanted = _largest_patch(overview)
+def _unet_explained(overview: Overview, network: PlannedUNet, batch: int, values: dict[str, Any], budget: Budget) -> Choices:
+    taken = budget.text(_unet_bytes(network, batch, values, budget))
+    wanted = _largest_patch(overview, budget.minutes is not None)
     shrunk = math.prod(network.patch) < math.prod(wanted)
     patch = f"the median image is {_by(overview.shape)}, {_by(wanted)} of it were wanted"
     halvings = [steps.count(2) for steps in zip(*network.strides, strict=True)]

@@ -10,7 +10,7 @@ from training.speed import seconds_a_step
 
 TRAINING_SHARE = 0.75  # of the minutes; the rest reads the data, cuts patches, validates and writes
 ENOUGH_STEPS = 1000  # that a network is to have; a wider one that has fewer doesn't come as far
-VALIDATIONS = 12
+VALIDATIONS = 8
 MEMORY_SHARE = 1 / 20  # of the steps that the running mean of the weights goes over
 PATIENCE = 1000  # validations: the minutes end the run, nothing else
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pytorch_lightning as lightning
 import torch
@@ -13,7 +12,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from configs.schema import Config, ConfigError
+from configs.schema import Config
 from inference.predictor import Predictor, best_device, make_predictor
 from models.networks import build, count_parameters
 from training.averaging import Averaging
@@ -23,11 +22,13 @@ from training.data import PatchDataset, ValidationDataset
 from training.distributed import SameNetwork, Team, check_shares, team_of
 from training.errors import NumericError, Stopped
 from training.examining import Examined, examine, make_sampler
+from training.hard_negatives import HardNegatives
 from training.lineage import claim, identity, keep_to, record_sitting
 from training.lock import only_one
 from training.logs import RunLogger
 from training.module import SegmentationModule
 from training.open_cases import Statistics
+from training.precision import precision_of
 from training.progress import RunProgress
 from training.publishing import BEST, publish_best
 from training.recovery import FiniteGuard, NonFinite, Recovery
@@ -44,12 +45,6 @@ from training.warm_start import warm_start
 from training.watch import Watch
 
 SPLITS = "splits.csv"  # in the run's folder
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-PRECISIONS: dict[str, Precision] = {
-    "float32": "32-true",
-    "bfloat16": "bf16-mixed",
-    "float16": "16-mixed",
-}
 
 
 @dataclass(frozen=True)
@@ -128,7 +123,7 @@ def _prepare(
     """Reads the data, and clears away what a killed sitting left half-written."""
     folder = config.run.folder / config.run.name
     device = team.device(best_device())
-    check_precision(config, device)
+    precision_of(config, device)  # refused before anything is read
     examined = examine(config, folder / SPLITS, write=team.is_first)
     check_shares(team, examined.splits.val)
     checkpoints = Checkpoints(folder / "checkpoints", identity(config, examined.digests), console)
@@ -148,16 +143,6 @@ def _sweep(folder: Path) -> None:
         part.unlink()
     for part in folder.glob(".bundle-*"):
         shutil.rmtree(part)
-
-
-def check_precision(config: Config, device: torch.device) -> None:
-    """Nothing, where the device can calculate so.
-
-    Raises:
-        ConfigError: it can't.
-    """
-    if config.trainer.precision == "float16" and device.type != "cuda":
-        raise ConfigError("trainer.precision: float16 needs a GPU, and there is none; set it to auto, float32 or bfloat16")
 
 
 def _fit(run: Run) -> tuple[Predictor, int]:
@@ -248,18 +233,10 @@ def _trainer(run: Run, stream: PatchStream, watch: Watch) -> lightning.Trainer:
     )
 
 
-def precision_of(config: Config, device: torch.device) -> Precision:
-    """As Lightning calls it."""
-    wanted = config.trainer.precision
-    if wanted == "auto":
-        wanted = "bfloat16" if device.type == "cuda" else "float32"
-    return PRECISIONS[wanted]
-
-
 def _callbacks(run: Run, stream: PatchStream, watch: Watch) -> list[lightning.Callback]:
     config, section = run.config, run.config.trainer
     score = make_score(config).name
-    schedule = RateSchedule(config, run.clock)
+    schedule, splits = RateSchedule(config, run.clock), run.examined.splits
     return [
         RunProgress(run.console, config.run.name, section.max_steps, score),
         watch,
@@ -268,6 +245,7 @@ def _callbacks(run: Run, stream: PatchStream, watch: Watch) -> list[lightning.Ca
         FiniteGuard(config, schedule, run.recovery.scale),
         Averaging(config),
         SameNetwork(),
+        HardNegatives(splits.train, run.sampler, config, run.statistics, len(splits.val)),  # as many as a validation sees
         EarlyStopping(
             score, mode="max", patience=section.patience, strict=False, check_finite=False, check_on_train_epoch_end=False
         ),

@@ -41,7 +41,7 @@ class Movement:
 
 
 class Patch(NamedTuple):
-    """Image (C, *S), reference as it was given, and which pixels (*S) come from the patch, not from beyond its mirrored border."""
+    """Image (C, *S), reference as it was given, and which pixels (*S) don't come from beyond the mirrored border."""
 
     image: Floats
     reference: NDArray[Any]

@@ -169,7 +169,7 @@ def run(callback: HardNegatives, predictor: Predictor, folder: Path, *, rounds: 
 
 @QUIET
 def test_cases_take_turns_and_draws_their_share(slides: Path, tmp_path: Path) -> None:
-    config, cases, sampler, predictor = made(slides)
+    config, cases, sampler, predictor = made(slides, "trainer.validate_every_steps=1")
     before = [sampler.draw(np.random.default_rng(index)) for index in range(50)]
     run(HardNegatives(cases, sampler, config, {}, count=2), predictor, tmp_path / "one", rounds=1)
     assert len(set(sampler.hard_negatives[:, 0].tolist())) == 2
