@@ -79,8 +79,8 @@ def plan(
     with _exit_codes() as console:
         from datasets.fingerprint import read_facts
         from inference.predictor import best_device
-        from training.plan import Wish, cases_to_plan_by, parse_memory, write
-        from training.plan import plan as plan_config
+        from training.planning.plan import Wish, cases_to_plan_by, parse_memory, write
+        from training.planning.plan import plan as plan_config
 
         wish = Wish(data, method, parse_memory(memory), minutes, _names(channels), _names(classes), name)
         cases = cases_to_plan_by(data)
@@ -105,7 +105,7 @@ def train(
 
         loaded = load(config, overrides or [])
 
-        from training.folds import train_folds
+        from training.many.folds import train_folds
         from training.run import train as train_run
 
         (train_folds if loaded.trainer.folds else train_run)(loaded, console)
@@ -126,8 +126,8 @@ def tune(
 
         loaded = load(config, overrides or [])
 
-        from training.tune import Until
-        from training.tune import tune as tune_run
+        from training.many.tune import Until
+        from training.many.tune import tune as tune_run
 
         tune_run(loaded, ranges, Until(trials, minutes), console, storage)
 
@@ -146,8 +146,8 @@ def check(
 
         loaded = load(config, overrides or [])
 
-        from training.check_page import write_checks
-        from training.checks import parse_numbers, run_checks
+        from training.recipe.page import write_checks
+        from training.recipe.run import parse_numbers, run_checks
 
         numbers, outcomes = parse_numbers(only), []
         with _bar(console) as on_progress:
@@ -173,8 +173,8 @@ def find_rate(
 
         loaded = load(config, overrides or [])
 
-        from training.find_rate import find_rate as test_rates
-        from training.find_rate import plot
+        from training.optimizing.find_rate import find_rate as test_rates
+        from training.optimizing.find_rate import plot
 
         with _bar(console) as on_progress:
             test = test_rates(loaded, on_progress)
@@ -196,7 +196,7 @@ def pretrain(
 
         loaded = load(config, overrides or [])
 
-        from training.pretrain import pretrain as pretrain_encoder
+        from training.beginning.pretrain import pretrain as pretrain_encoder
 
         with _bar(console) as on_progress:
             made = pretrain_encoder(loaded, on_progress)

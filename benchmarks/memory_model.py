@@ -1,4 +1,4 @@
-"""How well training/memory.py predicts what a process on this machine takes, for training steps and for tiles.
+"""How well training/planning/memory.py predicts what a process on this machine takes, for training steps and for tiles.
 
 Each network runs in processes of its own, which say how far their resident memory rose from before the network was built;
 imports and what PyTorch loads at its first step are left out. The figure is the median of REPEATS: two runs of one network
@@ -28,9 +28,9 @@ from imaging.source import Geometry, ImageSource
 from inference.predictor import Predictor, best_device, make_predictor
 from inference.segment import bands
 from models.networks import build, count_parameters
-from training.losses import make_loss
-from training.memory import BYTES, count_inference, count_training, inference_bytes, training_bytes
-from training.targets import empty_targets
+from training.objective.losses import make_loss
+from training.objective.targets import empty_targets
+from training.planning.memory import BYTES, count_inference, count_training, inference_bytes, training_bytes
 
 STATUS = Path("/proc/self/status")
 Spec = dict[str, Any]

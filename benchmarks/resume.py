@@ -31,12 +31,14 @@ MOMENTS = {
     "before the first checkpoint": Moment(STEP),
     "after the first step": Moment(STEP, 1, after=True),
     "between two validations": Moment(STEP, 5),
-    "a checkpoint is written, and not in its place": Moment("training.checkpoint:_write", 2, after=True),
-    "a checkpoint is in its place, and an older one not deleted": Moment("training.checkpoint:Checkpoints._delete_all_but", 4),
+    "a checkpoint is written, and not in its place": Moment("training.resuming.checkpoint:_write", 2, after=True),
+    "a checkpoint is in its place, and an older one not deleted": Moment(
+        "training.resuming.checkpoint:Checkpoints._delete_all_but", 4
+    ),
     "a validation begins": Moment(VALIDATION),
     "a validation ends": Moment(VALIDATION, 2, after=True),
-    "the best network is written": Moment("training.saving:save_file", after=True),
-    "after a validation": Moment("training.saving:Pace.on_validation_end", 2, after=True),
+    "the best network is written": Moment("training.resuming.saving:save_file", after=True),
+    "after a validation": Moment("training.resuming.saving:Pace.on_validation_end", 2, after=True),
     "before the last validation": Moment(STEP, 7, after=True),
     "the bundle is half there": Moment("models.bundle:Manifest.model_validate"),
 }

@@ -13,10 +13,10 @@ from datasets.cases import Case, about
 from datasets.image_labels import label_number
 from imaging.errors import DataError
 from inference.grid import read_mirrored
+from training.objective.targets import Targets
 from training.open_cases import LabelledImage, OpenCases, Statistics, TrainingImage, open_labelled
 from training.patches import TrainingPatch
 from training.styles import read_styles
-from training.targets import Targets
 from transforms.augment import make_augment
 
 PATCHES_A_DRAW = 4  # patches of an image, on average, that share what augmentation draws for the whole image

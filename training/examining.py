@@ -13,8 +13,8 @@ from datasets.splits import write_splits
 from imaging.publish import publish
 from inference.segment import check_suitable
 from models.heads import make_head
-from training.lineage import Digests
 from training.open_cases import Statistics, open_case, open_labelled
+from training.resuming.lineage import Digests
 from training.sampling import PatchSampler, take_census
 from training.splitting import Splits, split_cases, trainable_cases
 

@@ -10,7 +10,7 @@ class TrainingPatch(NamedTuple):
 
     Args:
         image: (C, *patch), float32.
-        reference: what the loss compares with: labels (*patch), int64, and () for a window; as `training.targets` makes it.
+        reference: what the loss compares with: labels (*patch), int64, and () for a window; as `Targets` makes it.
         weights: (*patch), float32, added to the weights of the pixels' classes; (0,) where nothing is.
         case: (), int64, the number of the training case.
         label: (), int64, of the whole image; -1 where it has none.

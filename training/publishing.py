@@ -11,7 +11,7 @@ from inference.predictor import Predictor, make_predictor
 from models import bundle
 from models.networks import build
 from training.image_labels import finish_labels
-from training.lineage import commit, versions
+from training.resuming.lineage import commit, versions
 from training.splitting import Splits
 
 BEST = "best.safetensors"  # in the run's checkpoints

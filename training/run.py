@@ -15,34 +15,34 @@ from torch.utils.data import DataLoader
 from configs.schema import Config
 from inference.predictor import Predictor, best_device, make_predictor
 from models.networks import build, count_parameters
-from training.averaging import Averaging
-from training.checkpoint import OURS, Checkpoints, State
-from training.clock import Clock
+from training.beginning.warm_start import warm_start
 from training.data import PatchDataset, ValidationDataset
-from training.distributed import SameNetwork, Team, check_shares, team_of
 from training.errors import NumericError, Stopped
 from training.examining import Examined, examine, make_sampler
 from training.hard_negatives import HardNegatives
-from training.lineage import claim, identity, keep_to, record_sitting
-from training.lock import only_one
-from training.logs import RunLogger
+from training.many.distributed import SameNetwork, Team, check_shares, team_of
 from training.module import SegmentationModule
+from training.objective.scoring import make_score
 from training.open_cases import Statistics
-from training.precision import precision_of
+from training.optimizing.averaging import Averaging
+from training.optimizing.precision import precision_of
+from training.optimizing.schedule import RateSchedule
 from training.progress import RunProgress
 from training.publishing import BEST, publish_best
-from training.recovery import FiniteGuard, NonFinite, Recovery
-from training.run_report import describe_run
+from training.resuming.checkpoint import OURS, Checkpoints, State
+from training.resuming.clock import Clock
+from training.resuming.lineage import claim, identity, keep_to, record_sitting
+from training.resuming.lock import only_one
+from training.resuming.recovery import FiniteGuard, NonFinite, Recovery
+from training.resuming.saving import Best, Pace, Reseed
+from training.resuming.stopping import Signals
 from training.sampling import PatchSampler
-from training.saving import Best, Pace, Reseed
-from training.schedule import RateSchedule
-from training.scoring import make_score
-from training.stopping import Signals
 from training.stream import PatchStream
-from training.summary import lines
 from training.surroundings import deterministic, lightning_quiet
-from training.warm_start import warm_start
-from training.watch import Watch
+from training.watching.logs import RunLogger
+from training.watching.report import describe_run
+from training.watching.summary import lines
+from training.watching.watch import Watch
 
 SPLITS = "splits.csv"  # in the run's folder
 

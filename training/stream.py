@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_
 from configs.schema import Config
 from imaging.errors import DataError
 from training.data import Draw, PatchDataset
-from training.distributed import ALONE, Team
+from training.many.distributed import ALONE, Team
 from training.patches import TrainingPatch
 from training.sampling import PatchSampler
 

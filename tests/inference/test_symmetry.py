@@ -18,7 +18,7 @@ from inference.segment import bands
 from inference.symmetry import Loss, Symmetry, mean_over, symmetries
 from models import bundle
 from models.networks import build
-from training.memory import count_inference
+from training.planning.memory import count_inference
 
 CPU = torch.device("cpu")
 VALID = ("model.padding=valid", "model.norm=none", "model.features=[4,4,4]", "sampling.patch_size=[60,60]")

@@ -6,8 +6,8 @@ from typing import Any
 
 from configs import schema
 from configs.schema import Config
-from training.check_subject import Subject
-from training.checks import Outcome, check_all
+from training.recipe.run import Outcome, check_all
+from training.recipe.subject import Subject
 
 WINDOW = (
     "model.window=19",

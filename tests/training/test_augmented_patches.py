@@ -13,7 +13,7 @@ from configs import schema
 from configs.schema import Config
 from imaging.errors import DataError
 from imaging.phantom import write_slide_dataset, write_volume_dataset
-from training.losses import IGNORED
+from training.objective.losses import IGNORED
 from training.styles import read_styles
 
 OFF = (
@@ -118,7 +118,7 @@ def test_a_style_that_does_not_fit(slides: Path, tmp_path: Path) -> None:
 
 def test_masked_reference_reaches_the_loss(slides: Path) -> None:
     """What the network says where the reference is ignored changes nothing; elsewhere it does."""
-    from training.losses import make_loss
+    from training.objective.losses import make_loss
 
     config = config_of("histology_unet", slides, *augment(mask_borders="true"))
     reference = Patches(config)[0][1][None]

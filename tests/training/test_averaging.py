@@ -8,9 +8,9 @@ import pytorch_lightning as lightning
 import torch
 from tiny_training import STEPS, TinyModule, fit, tiny_config
 
-from training.averaging import Averaging
-from training.clock import Clock
-from training.schedule import RateSchedule
+from training.optimizing.averaging import Averaging
+from training.optimizing.schedule import RateSchedule
+from training.resuming.clock import Clock
 
 Weights = dict[str, torch.Tensor]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from training.border_weights import NEGLIGIBLE, border_weights, objects_of, reach_of
+from training.objective.border_weights import NEGLIGIBLE, border_weights, objects_of, reach_of
 
 
 def by_definition(objects: NDArray[Any], weight: float, sigma_px: float) -> NDArray[np.float64]:

@@ -16,8 +16,8 @@ import torch
 from forked import CONTEXT
 from rich.console import Console
 
-from training.checkpoint import Checkpoints
 from training.errors import StorageError
+from training.resuming.checkpoint import Checkpoints
 
 OPERATIONS = ((os, "write"), (os, "fsync"), (os, "open"), (os, "close"), (os, "replace"), (os, "unlink"), (io, "open"))
 

@@ -15,11 +15,11 @@ from configs import schema
 from configs.schema import Config
 from imaging.phantom import write_slide_dataset, write_volume_dataset
 from overtile import app
-from training.check_alignment import alignment_of
-from training.check_expected_loss import expected_loss
-from training.check_subject import Subject
-from training.checks import CHECKS
-from training.losses import IGNORED, make_loss
+from training.objective.losses import IGNORED, make_loss
+from training.recipe.alignment import alignment_of
+from training.recipe.expected_loss import expected_loss
+from training.recipe.run import CHECKS
+from training.recipe.subject import Subject
 
 EVERY = tuple(range(1, len(CHECKS) + 1))
 C3 = "data.classes=[{name: a, colour: '#000000'},{name: b, colour: '#000001'},{name: c, colour: '#000002'}]"

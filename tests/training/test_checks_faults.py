@@ -19,8 +19,8 @@ from imaging.phantom import write_slide_dataset
 from models.networks import build
 from models.outputs import Outputs
 from models.sliding_window import SlidingWindow
-from training.check_subject import Subject
-from training.losses import Loss, make_loss
+from training.objective.losses import Loss, make_loss
+from training.recipe.subject import Subject
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,13 @@ from configs.schema import ConfigError
 from datasets.cases import Case
 from imaging.phantom import write_slide_dataset
 from models import bundle
-from training.checkpoint import OURS
-from training.clock import Clock
 from training.data import Draw
-from training.distributed import Team, check_alone, check_shares, team_of
+from training.many.distributed import Team, check_alone, check_shares, team_of
+from training.resuming.checkpoint import OURS
+from training.resuming.clock import Clock
+from training.resuming.saving import Pace
+from training.resuming.stopping import Signals
 from training.sampling import PatchSampler
-from training.saving import Pace
-from training.stopping import Signals
 from training.stream import BatchDraws, PatchStream
 
 CHECKOUT = Path(__file__).parents[2]

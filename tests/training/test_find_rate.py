@@ -14,7 +14,7 @@ from configs import schema
 from configs.schema import ConfigError
 from imaging.phantom import write_slide_dataset
 from training.errors import NumericError
-from training.find_rate import HIGHEST, LOWEST, STEPS, conclude, find_rate, plot
+from training.optimizing.find_rate import HIGHEST, LOWEST, STEPS, conclude, find_rate, plot
 
 CHECKOUT = Path(__file__).parents[2]
 RATES = np.geomspace(LOWEST, HIGHEST, STEPS).tolist()

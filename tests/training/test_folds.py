@@ -17,7 +17,7 @@ from datasets.fingerprint import sha256_of
 from imaging.phantom import write_slide_dataset
 from inference.predictor import load_predictor
 from models import bundle
-from training.folds import train_folds
+from training.many.folds import train_folds
 
 SPLITS = ("train", "train", "val", "test", "train", "train")  # the fourth is never touched
 

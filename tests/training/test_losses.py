@@ -11,9 +11,9 @@ from torch import Tensor
 
 from configs import schema
 from configs.schema import Config
-from training.boundary import REACH_PX, signed_distances
-from training.losses import IGNORED, LOSSES, fit_reference, make_loss
 from training.module import foreground_dice
+from training.objective.boundary import REACH_PX, signed_distances
+from training.objective.losses import IGNORED, LOSSES, fit_reference, make_loss
 
 EVEN = torch.empty(1, 0)  # every pixel counts alike
 TWO = "[{name: a, colour: '#000000'}, {name: b, colour: '#111111'}]"

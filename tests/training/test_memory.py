@@ -10,7 +10,7 @@ import torch
 from configs import schema
 from configs.schema import Config
 from models.networks import build, count_parameters
-from training.memory import LiveBytes, count_inference, count_training, inference_bytes, training_bytes
+from training.planning.memory import LiveBytes, count_inference, count_training, inference_bytes, training_bytes
 
 CPU = torch.device("cpu")
 MEASURE = """

@@ -8,7 +8,7 @@ from tiny_training import tiny_config
 
 from configs import schema
 from models.networks import build
-from training.optimizers import make_optimizer
+from training.optimizing.optimizers import make_optimizer
 
 
 def test_every_weight_is_in_one_group_and_the_encoder_has_its_own_share() -> None:

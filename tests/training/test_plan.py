@@ -15,10 +15,10 @@ from configs.schema import Config, ConfigError
 from datasets.fingerprint import CaseFacts, Intensities
 from imaging.errors import DataError
 from imaging.phantom import write_slide_dataset, write_volume_dataset
-from training.memory import inference_bytes, training_bytes
-from training.plan import Wish, cases_to_plan_by, parse_memory, plan, write
-from training.plan_data import target_spacing
-from training.plan_network import WINDOWS, convolutions_of, steps_down
+from training.planning.data import target_spacing
+from training.planning.memory import inference_bytes, training_bytes
+from training.planning.network import WINDOWS, convolutions_of, steps_down
+from training.planning.plan import Wish, cases_to_plan_by, parse_memory, plan, write
 
 CPU = torch.device("cpu")
 CHECKOUT = Path(__file__).parents[2]

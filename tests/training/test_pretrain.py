@@ -21,9 +21,9 @@ from imaging.errors import DataError
 from imaging.phantom import draw_slide, write_slide_dataset
 from models import bundle
 from models.networks import build
+from training.beginning.pretrain import Autoencoder, corrupt, pretrain
+from training.beginning.unlabelled import UnlabelledPatches, unlabelled_cases
 from training.errors import NumericError
-from training.pretrain import Autoencoder, corrupt, pretrain
-from training.unlabelled import UnlabelledPatches, unlabelled_cases
 
 CHECKOUT = Path(__file__).parents[2]
 STEPS = 60

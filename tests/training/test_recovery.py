@@ -82,6 +82,6 @@ def test_a_learning_rate_of_a_million(slides: Path, tmp_path: Path) -> None:
 
 
 def test_a_signal_in_the_middle_of_it(slides: Path, tmp_path: Path) -> None:
-    take = Moment("training.recovery:Recovery.take", 1, signal.SIGTERM)
+    take = Moment("training.resuming.recovery:Recovery.take", 1, signal.SIGTERM)
     assert overtile(words(slides, tmp_path), tmp_path / "log", [Poison(case=1, first=6, times=1), take]) == 143
     assert overtile(words(slides, tmp_path), tmp_path / "log") == 0

@@ -37,12 +37,12 @@ def whole(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, t
         ("unet", 0, Moment(STEP)),  # the first step's, nothing is saved yet
         ("unet", 2, Moment(STEP, after=True)),
         ("sliding_window", 0, Moment(STEP, 5)),
-        ("unet", 0, Moment("training.checkpoint:_write", 2, after=True)),  # not yet in its place
-        ("unet", 2, Moment("training.checkpoint:Checkpoints._delete_all_but", 4)),  # three of them lie there
+        ("unet", 0, Moment("training.resuming.checkpoint:_write", 2, after=True)),  # not yet in its place
+        ("unet", 2, Moment("training.resuming.checkpoint:Checkpoints._delete_all_but", 4)),  # three of them lie there
         ("sliding_window", 2, Moment(VALIDATION)),
         ("unet", 0, Moment(VALIDATION, 2, after=True)),
-        ("unet", 0, Moment("training.saving:save_file", after=True)),  # the best network
-        ("sliding_window", 0, Moment("training.saving:Pace.on_validation_end", 2, after=True)),
+        ("unet", 0, Moment("training.resuming.saving:save_file", after=True)),  # the best network
+        ("sliding_window", 0, Moment("training.resuming.saving:Pace.on_validation_end", 2, after=True)),
         ("unet", 2, Moment(STEP, 7, after=True)),  # before the last validation
         ("unet", 0, Moment("models.bundle:Manifest.model_validate")),  # the bundle is half there
     ],
@@ -170,7 +170,7 @@ def test_a_full_disk_ends_with_6_and_what_was_saved_stays(
     stopped: Path, slides: Path, whole: dict[str, tuple[str, str]]
 ) -> None:
     before = {path: path.read_bytes() for path in (stopped / "checkpoints").glob("*.ckpt")}
-    full = Moment("training.checkpoint:os.write", 1, errno.ENOSPC, fails=True, from_then_on=True)
+    full = Moment("training.resuming.checkpoint:os.write", 1, errno.ENOSPC, fails=True, from_then_on=True)
     assert overtile(words(slides, stopped.parent), stopped.parent / "log", [full]) == 6
     told = (stopped.parent / "log").read_text()
     assert "the checkpoint of step 5 can't be written (No space left on device); earlier ones are as they were" in told

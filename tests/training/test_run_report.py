@@ -16,9 +16,9 @@ from datasets.cases import read_cases
 from datasets.doctor import conclude, read_reports
 from evaluation.pictures import to_png
 from imaging.phantom import write_slide_dataset
-from training.run_plots import best_of, curve
-from training.run_report import RunFacts, describe_run, render, settings, write_report
-from training.watch_folder import Entry, WatchFolder, evenly, mask_name, read_history
+from training.watching.folder import Entry, WatchFolder, evenly, mask_name, read_history
+from training.watching.plots import best_of, curve
+from training.watching.report import RunFacts, describe_run, render, settings, write_report
 
 HOSTILE = "<script>alert(1)</script></style>\"'><img src=x onerror=alert(1)>"
 

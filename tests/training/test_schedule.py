@@ -8,8 +8,8 @@ from tiny_training import STEPS, TinyModule, fit, tiny_config
 from torch.optim import SGD, lr_scheduler
 
 from configs.sections import OptimizerSection
-from training.clock import Clock
-from training.schedule import Plateau, RateSchedule, rate_factor
+from training.optimizing.schedule import Plateau, RateSchedule, rate_factor
+from training.resuming.clock import Clock
 
 TOTAL = 100
 

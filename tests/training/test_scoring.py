@@ -13,7 +13,7 @@ from configs import schema
 from configs.schema import Config
 from evaluation.kappa import quadratic_weighted_kappa
 from evaluation.metrics import confusion
-from training.scoring import make_score
+from training.objective.scoring import make_score
 
 ENTRIES = [f"{{name: c{label}, colour: '#00000{label}'}}" for label in range(4)]
 

@@ -11,9 +11,9 @@ from forked import STEP, VALIDATION, Moment, Setting, Trap, overtile, start, wei
 
 from imaging.phantom import write_slide_dataset
 from models import bundle
-from training.clock import Clock
 from training.errors import Stopped
-from training.stopping import Signals
+from training.resuming.clock import Clock
+from training.resuming.stopping import Signals
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ CUT = "training.data:PatchDataset._cut"
         (signal.SIGTERM, STEP, 2),
         (signal.SIGINT, "training.module:SegmentationModule.training_step", 0),
         (signal.SIGTERM, VALIDATION, 2),
-        (signal.SIGINT, "training.checkpoint:_write", 0),
+        (signal.SIGINT, "training.resuming.checkpoint:_write", 0),
         (signal.SIGTERM, "training.publishing:load_file", 0),
     ],
 )

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from configs import schema
 from models.networks import build, count_parameters
-from training.summary import MOST_LINES, Summary, lines, summarise
+from training.watching.summary import MOST_LINES, Summary, lines, summarise
 
 SHIPPED = sorted(Path("configs").glob("*.yaml"))
 

@@ -9,9 +9,9 @@ import torch
 
 from configs import schema
 from configs.schema import Config
-from training.border_weights import border_weights
-from training.losses import IGNORED
-from training.targets import Targets, empty_targets
+from training.objective.border_weights import border_weights
+from training.objective.losses import IGNORED
+from training.objective.targets import Targets, empty_targets
 from transforms.augment import make_augment
 
 THREE = "data.classes=[{name: a, colour: '#000000'}, {name: b, colour: '#111111'}, {name: c, colour: '#222222'}]"

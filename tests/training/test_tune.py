@@ -14,8 +14,8 @@ from forked import STEP, Moment, overtile, words
 from configs import schema
 from configs.schema import ConfigError
 from imaging.phantom import write_slide_dataset
-from training.saving import mixed
-from training.tune_ranges import read_ranges
+from training.many.tune_ranges import read_ranges
+from training.resuming.saving import mixed
 
 RANGES = """
 optimizer.learning_rate: {low: 1e-6, high: 1e-1, log: true}

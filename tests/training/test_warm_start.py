@@ -11,7 +11,7 @@ from configs.schema import Config, ConfigError
 from models import bundle
 from models.errors import BundleError
 from models.networks import Network, build
-from training.warm_start import warm_start
+from training.beginning.warm_start import warm_start
 
 FACTS = {
     "created": "2026-01-01T00:00:00Z",

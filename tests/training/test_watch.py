@@ -22,8 +22,8 @@ from evaluation.pictures import to_png
 from imaging.phantom import write_slide_dataset, write_volume_dataset
 from models.networks import build
 from overtile import app
-from training.watch_folder import mask_name, read_history
-from training.watch_pictures import activations, entering, filter_picture, telling_slice, weight_picture
+from training.watching.folder import mask_name, read_history
+from training.watching.pictures import activations, entering, filter_picture, telling_slice, weight_picture
 
 CHECKOUT = Path(__file__).parents[2]
 HOSTILE = "<script>alert(1)</script>"

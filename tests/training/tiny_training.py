@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from configs import schema
 from configs.schema import Config
 from models.networks import build
-from training.optimizers import make_optimizer
+from training.optimizing.optimizers import make_optimizer
 
 STEPS = 8
 

@@ -1,0 +1,1 @@
+"""Weights to begin with: a warm start, and the pretraining of an encoder."""

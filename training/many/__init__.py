@@ -1,0 +1,1 @@
+"""Many runs, and many processes of one run."""

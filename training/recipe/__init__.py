@@ -1,0 +1,1 @@
+"""`overtile check`: fourteen questions to a run before hours go into it."""
