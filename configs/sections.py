@@ -234,5 +234,5 @@ class InferenceSection(Section):
     batch_size: PositiveInt = 1
     average: Average = "none"
     objects: Literal["components", "watershed"] = "components"
-    object_sigma_px: Annotated[float, Field(ge=0)] = 2.0
+    object_sigma_px: Annotated[float, Field(ge=0)] = 4.0
     smallest_object_px: Annotated[int, Field(ge=0)] = 0

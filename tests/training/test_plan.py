@@ -275,3 +275,30 @@ def test_a_plan_trains_as_it_is_written(dimensions: int, method: str, tmp_path: 
 def overtile(*words: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "overtile", *map(str, words)]
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_numbered_objects_are_told_apart(tmp_path: Path) -> None:
+    numbered = replace(picture(), label_counts={0: 900, **dict.fromkeys(range(1, 40), 30)}, object_px=(24.0, 16.0))
+    config = planned([numbered] * 3, tmp_path)
+    assert config.data.instances
+    assert config.loss.border_weight == 10
+    assert (config.inference.objects, config.inference.object_sigma_px) == ("watershed", 5.0)
+    assert config.inference.smallest_object_px == 25
+    assert planned([picture()] * 3, tmp_path).inference.objects == "components"
+
+
+def test_minutes_choose_the_network_and_its_schedule(tmp_path: Path) -> None:
+    short = planned([volume((16, 20, 18))] * 20, tmp_path, minutes=0.2)
+    long = planned([volume((16, 20, 18))] * 20, tmp_path, minutes=600.0)
+    assert isinstance(short.model, UNetSection)
+    assert isinstance(long.model, UNetSection)
+    assert (short.model.features[0], long.model.features[0]) == (8, 32)
+    assert (short.trainer.max_minutes, long.trainer.max_minutes) == (0.2, 600)
+    assert short.trainer.batch_size == long.trainer.batch_size == 2
+    steps = long.trainer.max_steps / 2
+    assert steps >= 1000 > short.trainer.max_steps / 2
+    assert long.optimizer.ema_decay == pytest.approx(min(1 - 20 / steps, 0.999), abs=1e-4)
+    assert long.trainer.validate_every_steps == pytest.approx(steps / 8, abs=1)
+    assert re.search(
+        r"# about \d+ steps, as measured on this machine:\n  max_minutes: 600", (tmp_path / "planned.yaml").read_text()
+    )

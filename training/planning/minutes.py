@@ -12,6 +12,7 @@ TRAINING_SHARE = 0.75  # of the minutes; the rest reads the data, cuts patches, 
 ENOUGH_STEPS = 1000  # that a network is to have; a wider one that has fewer doesn't come as far
 VALIDATIONS = 8
 MEMORY_SHARE = 1 / 20  # of the steps that the running mean of the weights goes over
+MOST_DECAY = 0.999
 PATIENCE = 1000  # validations: the minutes end the run, nothing else
 
 
@@ -22,7 +23,7 @@ def steps_in(minutes: float, config: Config, device: torch.device) -> int:
 
 def choose_schedule(minutes: float, steps: int) -> Choices:
     """The keys that say how long a run is and how it is watched, for about so many steps."""
-    ema_decay = round(max(0.0, 1 - 1 / (MEMORY_SHARE * steps)), 4)
+    ema_decay = round(min(max(0.0, 1 - 1 / (MEMORY_SHARE * steps)), MOST_DECAY), 4)
     return {
         "trainer.max_steps": Choice(2 * steps, "the minutes end the run; so many only where it is twice as fast as measured"),
         "trainer.max_minutes": Choice(minutes, f"about {steps} steps, as measured on this machine"),

@@ -28,6 +28,7 @@ LARGEST_PATCH_IN_TIME = {2: 160, 3: 64}  # where minutes are given: more steps t
 BATCH_SIZES = (2, 16)
 BATCH_IN_TIME = {2: 4, 3: 2}
 FOREGROUND_SHARE = 0.33
+BORDER_WEIGHT = 10
 BATCH_SHARE = 0.05  # of all pixels; larger batches would see the same over and over
 OBJECT_SIDES = 3  # of a window: an object and as much around it on each side
 WINDOWS = {2: (15, 65), 3: (11, 25)}  # training's work grows with the window's area or volume
@@ -190,6 +191,20 @@ def choose_tile(overview: Overview, values: dict[str, Any], choices: Choices, bu
             reason = f"the largest image, {_by(overview.largest)}, takes {budget.text(taken)}"
             return {"inference.tile_size": Choice(tile["inference.tile_size"].value, reason)}
     raise _too_little(budget, taken)
+
+
+def choose_objects(overview: Overview, choices: Choices) -> Choices:
+    """How a mask becomes objects; nothing where references don't number them."""
+    if not choices["data.instances"].value or overview.object_px is None:
+        return {}
+    side = sum(overview.object_px) / len(overview.object_px)
+    quarter = f"a quarter of an object's median side of {side:.3g} px"
+    return {
+        "loss.border_weight": Choice(BORDER_WEIGHT, "the U-Net paper's, so that objects that touch come apart"),
+        "inference.objects": Choice("watershed", "references number objects"),
+        "inference.object_sigma_px": Choice(round(side / 4, 1), quarter),
+        "inference.smallest_object_px": Choice(round((side / 4) ** overview.dimensions), f"{quarter} along each axis"),
+    }
 
 
 def choose_length(values: dict[str, Any], choices: Choices, budget: Budget) -> Choices:

@@ -16,7 +16,7 @@ from datasets.fingerprint import CaseFacts
 from imaging.errors import DataError
 from training.planning.data import Choice, Choices, Overview, choose_data, look_over
 from training.planning.file import shipped, write_out
-from training.planning.network import Budget, choose_length, choose_tile, choose_unet, choose_window
+from training.planning.network import Budget, choose_length, choose_objects, choose_tile, choose_unet, choose_window
 
 UNITS = {"MB": 10**6, "MiB": 2**20, "GB": 10**9, "GiB": 2**30}
 
@@ -77,6 +77,7 @@ def plan(facts: Sequence[CaseFacts], wish: Wish, device: torch.device) -> Plan:
     budget = Budget(wish.memory_bytes, device, wish.minutes)
     choose_network = choose_unet if wish.method == "unet" else choose_window
     choices |= choose_network(overview, values, budget)
+    choices |= choose_objects(overview, choices)
     choices |= choose_length(values, choices, budget)
     choices |= choose_tile(overview, values, choices, budget)
     text = write_out(wish.method, overview.dimensions, choices, _heading(wish, overview))

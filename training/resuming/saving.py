@@ -23,7 +23,8 @@ from training.resuming.stopping import Signals
 from training.stream import PatchStream
 
 NEVER = 2**62  # batches
-MARGIN_S = 3.0  # to write the bundle, and for the process to start and end
+MARGIN_S = 3.0  # to write the page and the bundle, and for the process to start and end;
+MARGIN_SHARE = 0.01  # of the minutes besides, since what is written grows with them
 LONGER = 1.2  # a validation may take so many times what the longest took
 MEASURE_BY = 0.2  # of the minutes: then validates once in any case, to know how long it takes
 
@@ -152,7 +153,8 @@ class Pace(Checkpoint):
 
     def _time_is_over(self) -> bool:
         """Whether one more step, a validation and the bundle wouldn't all fit any more."""
-        return self.clock.left_s <= self.step_s + LONGER * (self.validation_s or 0.0) + MARGIN_S
+        margin_s = MARGIN_S + MARGIN_SHARE * (self.clock.max_seconds or 0.0)
+        return self.clock.left_s <= self.step_s + LONGER * (self.validation_s or 0.0) + margin_s
 
 
 class Best(lightning.Callback):
