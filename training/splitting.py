@@ -1,6 +1,6 @@
 """Which of a data set's cases train and which validate, for one run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class Splits:
 
 def trainable_cases(data: DataSection) -> tuple[Case, ...]:
     """The cases with a reference that aren't kept for the test."""
-    return tuple(case for case in read_cases(data.path, data) if case.reference is not None and case.split != "test")
+    return _trainable(read_cases(data.path, data))
 
 
 def split_cases(data: DataSection, seed: int, label_counts: LabelCounts | None = None, written: Path | None = None) -> Splits:
@@ -43,8 +43,9 @@ def split_cases(data: DataSection, seed: int, label_counts: LabelCounts | None =
     Raises:
         DataError: train or val is empty, a group is in both, or the table was written for other cases.
     """
-    cases = trainable_cases(data)
-    check_groups(read_cases(data.path))
+    every = read_cases(data.path, data)
+    cases = _trainable(every)
+    check_groups(every)
     drawn_from = [case for case in cases if case.split is None]
     folds = draw_folds(drawn_from, FOLDS, seed, label_counts) if drawn_from else {}
     assigned = read_splits(written, cases) if written and written.exists() else assign(cases, folds)
@@ -52,6 +53,10 @@ def split_cases(data: DataSection, seed: int, label_counts: LabelCounts | None =
     splits = Splits(train, val, folds)
     _check_splits(splits)
     return splits
+
+
+def _trainable(cases: Sequence[Case]) -> tuple[Case, ...]:
+    return tuple(case for case in cases if case.reference is not None and case.split != "test")
 
 
 def _check_splits(splits: Splits) -> None:
