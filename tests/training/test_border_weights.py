@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from training.objective.border_weights import NEGLIGIBLE, border_weights, objects_of, reach_of
+from training.objective.border_weights import NEGLIGIBLE, border_weights, pieces_of, reach_of
 
 
 def by_definition(objects: NDArray[Any], weight: float, sigma_px: float) -> NDArray[np.float64]:
@@ -60,7 +60,7 @@ def test_how_far_it_reaches() -> None:
 
 def test_pieces_of_a_class_are_objects_and_touching_classes_two() -> None:
     labels = np.array([[1, 0, 1, 2], [1, 0, 0, 2]])
-    assert objects_of(labels, (1, 2)).tolist() == [[1, 0, 2, 3], [1, 0, 0, 3]]
+    assert pieces_of(labels, (1, 2)).tolist() == [[1, 0, 2, 3], [1, 0, 0, 3]]
 
 
 def discs(size: int, count: int, radius: int) -> NDArray[np.int32]:

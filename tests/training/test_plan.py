@@ -287,6 +287,14 @@ def test_numbered_objects_are_told_apart(tmp_path: Path) -> None:
     assert planned([picture()] * 3, tmp_path).inference.objects == "components"
 
 
+def test_few_minutes_teach_from_pictures_much_as_they_are(tmp_path: Path) -> None:
+    timed, untimed = (planned([picture((200, 220))] * 20, tmp_path, minutes=minutes) for minutes in (0.2, None))
+    assert (timed.augment.probability, untimed.augment.probability) == (0.3, 0.5)
+    assert timed.patch_size[0] == timed.patch_size[1]
+    assert (timed.augment.quarter_turns, timed.augment.rotation_degrees) == (True, 20)
+    assert planned([volume((16, 20, 18))] * 20, tmp_path, minutes=0.2).augment.probability == 0.5
+
+
 def test_minutes_choose_the_network_and_its_schedule(tmp_path: Path) -> None:
     short = planned([volume((16, 20, 18))] * 20, tmp_path, minutes=0.2)
     long = planned([volume((16, 20, 18))] * 20, tmp_path, minutes=600.0)

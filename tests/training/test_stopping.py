@@ -167,6 +167,12 @@ def test_a_clock_goes_on_and_counts_its_set_up() -> None:
     assert 45 <= clock.seconds < 46
     assert 14 < clock.left_s <= 15
     assert clock.progress(2) == pytest.approx(0.75, abs=0.02)
+    clock.ending_s = 10  # a last validation, say
+    assert 4 < clock.left_s <= 5
+    assert clock.progress(2) == pytest.approx(0.9, abs=0.02)
+    clock.ending_s = 60
+    assert clock.left_s < 0
+    assert clock.progress(2) == 1
     assert Clock(10, None).left_s == float("inf")
     assert Clock(10, None).progress(5) == 0.5
 

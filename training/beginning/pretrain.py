@@ -33,6 +33,7 @@ from models.unet import UNet, centre_crop
 from training.beginning.unlabelled import UnlabelledPatches, unlabelled_cases
 from training.errors import NumericError
 from training.optimizing.optimizers import make_optimizer
+from training.optimizing.precision import autocast
 from training.optimizing.schedule import rate_factor
 
 WEIGHTS, PICTURE = "pretrained.safetensors", "pretrained.png"  # in the run's folder
@@ -122,18 +123,20 @@ def _train(autoencoder: Autoencoder, config: Config, batches: Iterable[tuple[Ten
     """The loss of each step."""
     device = next(autoencoder.parameters()).device
     optimizer = make_optimizer(autoencoder, config.model_copy(update={"warm_start": WarmStartSection()}))
+    scaler = torch.amp.GradScaler(device.type, enabled=config.trainer.precision == "float16")
     for step, (corrupted, clean) in enumerate(batches):
         factor = rate_factor(config.optimizer, step / config.pretrain.max_steps, step)
         for group in optimizer.param_groups:
             group["lr"] = config.optimizer.learning_rate * factor
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with autocast(config, device):
             restored = autoencoder(corrupted.to(device)).float()
         loss = functional.mse_loss(restored, centre_crop(clean, restored.shape[2:]).to(device))
         if not torch.isfinite(loss):
             raise NumericError(f"loss is {loss.item()} at step {step}; lower optimizer.learning_rate or check the images")
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         yield loss.item()
 
 

@@ -44,7 +44,7 @@ def reach_of(weight: float, sigma_px: float) -> int:
     return ceil(sigma_px * sqrt(2 * log(weight / NEGLIGIBLE))) if weight > NEGLIGIBLE else 0
 
 
-def objects_of(labels: NDArray[Any], classes: Sequence[int]) -> NDArray[np.int32]:
+def pieces_of(labels: NDArray[Any], classes: Sequence[int]) -> NDArray[np.int32]:
     """Numbers (*S) of the connected pieces of each of the classes; pixels touch along a side. The rest is 0."""
     numbers = np.zeros(labels.shape, np.int32)
     count = 0

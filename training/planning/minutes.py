@@ -9,10 +9,13 @@ from training.planning.data import Choice, Choices
 from training.planning.speed import seconds_a_step
 
 TRAINING_SHARE = 0.75  # of the minutes; the rest reads the data, cuts patches, validates and writes
-ENOUGH_STEPS = 1000  # that a network is to have; a wider one that has fewer doesn't come as far
+ENOUGH_STEPS = {2: 3000, 3: 1000}  # that a network is to have; a wider one that has fewer doesn't come as far
 VALIDATIONS = 8
 MEMORY_SHARE = 1 / 20  # of the steps that the running mean of the weights goes over
 MOST_DECAY = 0.999
+AUGMENTED_SHARE = 0.3  # of 2D patches, by each transform
+ROTATION_DEGREES = 20  # beside quarter turns
+LEARNING_RATE = 0.0015  # in 2D, where steps are many
 PATIENCE = 1000  # validations: the minutes end the run, nothing else
 
 
@@ -31,3 +34,15 @@ def choose_schedule(minutes: float, steps: int) -> Choices:
         "trainer.patience": Choice(PATIENCE, "the minutes end the run"),
         "optimizer.ema_decay": Choice(ema_decay, f"a mean over {MEMORY_SHARE:.0%} of the steps"),
     }
+
+
+def choose_augmentation(patch_size: tuple[int, ...]) -> Choices:
+    """What a network learns in few minutes in 2D: less of what it won't meet, and turns that need no interpolation."""
+    if len(patch_size) == 3:  # their slices can't be turned by 90 degrees
+        return {}
+    few = "few minutes teach more from images as they are"
+    choices = {"augment.probability": Choice(AUGMENTED_SHARE, few), "optimizer.learning_rate": Choice(LEARNING_RATE, "steps are many")}
+    if patch_size[0] == patch_size[1]:
+        choices["augment.quarter_turns"] = Choice(True, "exact, where other turns blur")
+        choices["augment.rotation_degrees"] = Choice(ROTATION_DEGREES, "beside quarter turns")
+    return choices

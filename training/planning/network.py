@@ -15,7 +15,7 @@ from configs.networks import UNetSection
 from configs.schema import Config, ConfigError
 from training.planning.data import Choice, Choices, Overview
 from training.planning.memory import inference_bytes, training_bytes
-from training.planning.minutes import ENOUGH_STEPS, choose_schedule, steps_in
+from training.planning.minutes import ENOUGH_STEPS, choose_augmentation, choose_schedule, steps_in
 
 LARGEST_PATCH = {2: 512, 3: 128}  # a side; isotropic in micrometres
 SMALLEST_PATCH = {2: 64, 3: 32}  # a side, before a network with fewer features is taken
@@ -208,10 +208,12 @@ def choose_objects(overview: Overview, choices: Choices) -> Choices:
 
 
 def choose_length(values: dict[str, Any], choices: Choices, budget: Budget) -> Choices:
-    """The keys that say how long the run is; none where it isn't the minutes that do."""
+    """The keys that say how long the run is and what it learns from; none where it isn't the minutes that do."""
     if budget.minutes is None:
         return {}
-    return choose_schedule(budget.minutes, steps_in(budget.minutes, _config(values, choices), budget.device))
+    config = _config(values, choices)
+    schedule = choose_schedule(budget.minutes, steps_in(budget.minutes, config, budget.device))
+    return {**choose_augmentation(config.patch_size), **schedule}
 
 
 def _step_down(sides: tuple[int, ...], spacing_um: tuple[float, ...]) -> tuple[int, ...]:
@@ -242,7 +244,7 @@ def _is_fast(network: PlannedUNet, values: dict[str, Any], budget: Budget) -> bo
     if budget.minutes is None:
         return True
     config = _config(values, network.choices(BATCH_IN_TIME[len(network.patch)]))
-    return steps_in(budget.minutes, config, budget.device) >= ENOUGH_STEPS
+    return steps_in(budget.minutes, config, budget.device) >= ENOUGH_STEPS[len(network.patch)]
 
 
 def _largest_batch(overview: Overview, values: dict[str, Any], network: PlannedUNet, budget: Budget) -> Choices:

@@ -10,11 +10,15 @@ class Clock:
     Args:
         max_steps: of the run.
         max_minutes: of the run, all its sittings together; None: as long as the steps take.
+
+    Attributes:
+        ending_s: what the run still takes after its last step; whoever does it says how long.
     """
 
     def __init__(self, max_steps: int, max_minutes: float | None) -> None:
         self.max_steps = max_steps
         self.max_seconds = max_minutes * 60 if max_minutes is not None else None
+        self.ending_s = 0.0
         self._before_s = 0.0  # earlier sittings
         self._began = time.monotonic()
 
@@ -25,14 +29,14 @@ class Clock:
 
     @property
     def left_s(self) -> float:
-        """Until `max_minutes` are over; infinity where they aren't limited."""
-        return math.inf if self.max_seconds is None else self.max_seconds - self.seconds
+        """For steps, until the run has to come to its end; infinity where minutes aren't limited."""
+        return math.inf if self.max_seconds is None else self.max_seconds - self.ending_s - self.seconds
 
     def progress(self, step: int) -> float:
         """The share of the run that is over when `step` optimizer steps are done, 0 .. 1."""
-        share = step / self.max_steps
+        share, seconds = step / self.max_steps, self.seconds
         if self.max_seconds is not None:
-            share = max(share, self.seconds / self.max_seconds)
+            share = max(share, seconds / max(self.max_seconds - self.ending_s, seconds))
         return min(share, 1.0)
 
     def state_dict(self) -> dict[str, float]:

@@ -23,7 +23,7 @@ from training.resuming.stopping import Signals
 from training.stream import PatchStream
 
 NEVER = 2**62  # batches
-MARGIN_S = 3.0  # to write the page and the bundle, and for the process to start and end;
+MARGIN_S = 4.0  # to write the page and the bundle, and for the process to start and end;
 MARGIN_SHARE = 0.01  # of the minutes besides, since what is written grows with them
 LONGER = 1.2  # a validation may take so many times what the longest took
 MEASURE_BY = 0.2  # of the minutes: then validates once in any case, to know how long it takes
@@ -63,6 +63,7 @@ class Pace(Checkpoint):
         self.signals.at_once = False
         self._saved = self._stepped = time.monotonic()
         self._set_validation(trainer)
+        self._set_ending()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """After each step: what is to be done before the next."""
@@ -95,6 +96,7 @@ class Pace(Checkpoint):
         self.validation_s = max(self.validation_s or 0.0, time.monotonic() - self._began_validation)
         self.validation_is_due = False
         self._set_validation(trainer)
+        self._set_ending()
         if any(largest(trainer, trainer.global_step >= self.section.max_steps or self._time_is_over())):
             trainer.should_stop = True
         self._stepped = time.monotonic()
@@ -149,12 +151,16 @@ class Pace(Checkpoint):
     def _is_due(self, step: int) -> bool:
         if step % self.section.validate_every_steps == 0 or step >= self.section.max_steps or self._time_is_over():
             return True
-        return self.validation_s is None and self.clock.left_s <= (1 - MEASURE_BY) * (self.clock.max_seconds or 0)
+        return self.validation_s is None and self.clock.seconds >= MEASURE_BY * (self.clock.max_seconds or math.inf)
+
+    def _set_ending(self) -> None:
+        """Tells the clock how long a last validation and the bundle take."""
+        margin_s = MARGIN_S + MARGIN_SHARE * (self.clock.max_seconds or 0.0)
+        self.clock.ending_s = LONGER * (self.validation_s or 0.0) + margin_s
 
     def _time_is_over(self) -> bool:
-        """Whether one more step, a validation and the bundle wouldn't all fit any more."""
-        margin_s = MARGIN_S + MARGIN_SHARE * (self.clock.max_seconds or 0.0)
-        return self.clock.left_s <= self.step_s + LONGER * (self.validation_s or 0.0) + margin_s
+        """Whether one more step wouldn't fit any more."""
+        return self.clock.left_s <= self.step_s
 
 
 class Best(lightning.Callback):

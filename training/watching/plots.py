@@ -36,7 +36,8 @@ def curve_plot(entries: Sequence[Entry], score: str, scheme: Scheme) -> bytes:
     (loss, scores), (rate, gradient), (memory, speed) = figure.subplots(3, 2, height_ratios=(1.6, 1, 1))
     _panel(loss, "Loss of patches", [("", curve(entries, "loss"))], scheme, logarithmic=True)
     patches = [("of patches", curve(entries, key)) for key in _names(entries, PATCH_SCORE)]
-    _panel(scores, f"Score: {score_words(score)}", [*patches, ("of validation", score_curve(entries, score))], scheme)
+    both = [*patches, ("of validation", score_curve(entries, score))]
+    _panel(scores, f"Score: {score_words(score)}", both, scheme, from_zero=False)  # the last points lie close together
     _mark_best(scores, score_curve(entries, score), scheme)
     _panel(rate, "Learning rate", _rates(entries), scheme)
     _panel(gradient, "Length of the gradient", [("", curve(entries, "gradient_norm"))], scheme, logarithmic=True)
@@ -89,8 +90,16 @@ def _scaled(found: Curve, factor: float) -> Curve:
     return found[0], [value * factor for value in found[1]]
 
 
-def _panel(axes: Axes, title: str, curves: Sequence[tuple[str, Curve]], scheme: Scheme, *, logarithmic: bool = False) -> None:
-    """Curves in the page's two hues and in grey, from 0, or on a logarithmic axis where values lie far apart."""
+def _panel(
+    axes: Axes,
+    title: str,
+    curves: Sequence[tuple[str, Curve]],
+    scheme: Scheme,
+    *,
+    logarithmic: bool = False,
+    from_zero: bool = True,
+) -> None:
+    """Curves in the page's two hues and in grey, on a logarithmic axis where it is wanted and values lie far apart."""
     style(axes, scheme)
     axes.set_title(title, loc="left", fontsize=11, color=scheme.text)
     axes.grid(axis="y", color=scheme.line, linewidth=0.6)
@@ -106,7 +115,7 @@ def _panel(axes: Axes, title: str, curves: Sequence[tuple[str, Curve]], scheme: 
     everything = [value for _, _, values in shown for value in values]
     if logarithmic and min(everything) > 0 and max(everything) > FAR_APART * min(everything):
         axes.set_yscale("log")
-    elif min(everything) >= 0:
+    elif from_zero and min(everything) >= 0:
         axes.set_ylim(bottom=0)
     if len(shown) > 1:
         axes.legend(frameon=False, fontsize=9, labelcolor=scheme.text)
