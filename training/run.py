@@ -38,7 +38,7 @@ from training.resuming.saving import Best, Pace, Reseed
 from training.resuming.stopping import Signals
 from training.sampling import PatchSampler
 from training.stream import PatchStream
-from training.surroundings import deterministic, lightning_quiet
+from training.surroundings import check_compiler, deterministic, lightning_quiet
 from training.watching.logs import RunLogger
 from training.watching.report import describe_run
 from training.watching.summary import lines
@@ -124,6 +124,7 @@ def _prepare(
     folder = config.run.folder / config.run.name
     device = team.device(best_device())
     precision_of(config, device)  # refused before anything is read
+    check_compiler(config)
     examined = examine(config, folder / SPLITS, write=team.is_first)
     check_shares(team, examined.splits.val)
     checkpoints = Checkpoints(folder / "checkpoints", identity(config, examined.digests), console)

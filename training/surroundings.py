@@ -1,11 +1,28 @@
 """How torch and Lightning are set up while something is trained."""
 
 import logging
+import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from configs.schema import Config, ConfigError
+
+
+def check_compiler(config: Config) -> None:
+    """Nothing, when torch.compile isn't wanted or finds the compiler that it needs.
+
+    Raises:
+        ConfigError: it doesn't.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if config.trainer.compile and shutil.which(compiler) is None:
+        raise ConfigError(
+            f"trainer.compile: needs {compiler}, which isn't here; install it, name another in CXX, or set it to false"
+        )
 
 
 @contextmanager

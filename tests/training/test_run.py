@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from imaging.phantom import write_slide_dataset, write_volume_dataset
@@ -49,6 +50,35 @@ def test_every_shipped_yaml_trains_for_two_steps(path: Path, tmp_path: Path) -> 
     best, last = sorted(file.name for file in (tmp_path / path.stem / "checkpoints").iterdir())
     assert best == "best.safetensors"
     assert last.startswith("step-00000002-")
+
+
+def test_a_compiled_step_is_the_same_step(tmp_path: Path) -> None:
+    data = write_data(tmp_path, "histology")
+    overrides = (
+        f"data.path={data}",
+        f"run.folder={tmp_path}",
+        "model.features=[4,8]",
+        "sampling.patch_size=[32,32]",
+        "trainer.max_steps=2",
+        "trainer.precision=float32",
+        "optimizer.name=sgd",  # AdamW turns a rounding error about 0 into a whole step
+    )
+    for name, compiled in (("eager", "false"), ("compiled", "true")):
+        done = overtile("train", "configs/histology_unet.yaml", *overrides, f"run.name={name}", f"trainer.compile={compiled}")
+        assert done.returncode == 0, done.stderr
+    eager, compiled = (bundle.load(tmp_path / name / "bundle").network.state_dict() for name in ("eager", "compiled"))
+    for name, weights in eager.items():
+        torch.testing.assert_close(compiled[name], weights, rtol=1e-3, atol=1e-5)
+
+
+def test_compiling_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_data(tmp_path, "histology")
+    monkeypatch.setenv("CXX", str(tmp_path / "c++"))
+    done = overtile(
+        "train", "configs/histology_unet.yaml", f"data.path={data}", f"run.folder={tmp_path}", "trainer.compile=true"
+    )
+    assert done.returncode == 2
+    assert f"trainer.compile: needs {tmp_path / 'c++'}, which isn't here; install it" in " ".join(done.stderr.split())
 
 
 def test_goes_on_after_kill_9(tmp_path: Path) -> None:

@@ -41,7 +41,10 @@ def choose_augmentation(patch_size: tuple[int, ...]) -> Choices:
     if len(patch_size) == 3:  # their slices can't be turned by 90 degrees
         return {}
     few = "few minutes teach more from images as they are"
-    choices = {"augment.probability": Choice(AUGMENTED_SHARE, few), "optimizer.learning_rate": Choice(LEARNING_RATE, "steps are many")}
+    choices = {
+        "augment.probability": Choice(AUGMENTED_SHARE, few),
+        "optimizer.learning_rate": Choice(LEARNING_RATE, "steps are many"),
+    }
     if patch_size[0] == patch_size[1]:
         choices["augment.quarter_turns"] = Choice(True, "exact, where other turns blur")
         choices["augment.rotation_degrees"] = Choice(ROTATION_DEGREES, "beside quarter turns")
