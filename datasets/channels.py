@@ -62,6 +62,11 @@ def stacked(sources: Sequence[ImageSource], what: str = "image") -> ImageSource:
     return sources[0] if len(sources) == 1 else StackedSource(sources, what)
 
 
+def affine_distance_mm(first: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """By how much two affines differ in the number in which they differ most."""
+    return float(np.abs(first - other).max())
+
+
 def _check(first: ImageSource, other: ImageSource, what: str) -> None:
     differences = []
     if other.shape != first.shape:
@@ -70,7 +75,7 @@ def _check(first: ImageSource, other: ImageSource, what: str) -> None:
         differences.append(f"spacing {other.spacing_um} um, the first file's is {first.spacing_um} um")
     affines = first.geometry.affine, other.geometry.affine
     if not differences and affines[0] is not None and affines[1] is not None:
-        distance = float(np.abs(affines[0] - affines[1]).max())
+        distance = affine_distance_mm(affines[0], affines[1])
         if distance > AFFINE_TOLERANCE_MM:
             differences.append(f"affine {distance:.3g} mm off the first file's, allowed are {AFFINE_TOLERANCE_MM:g} mm")
     if differences:

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from datasets.annotations import AnnotatedSource, is_annotation
 from datasets.cases import Case, open_case_image
-from datasets.channels import stacked
+from datasets.channels import AFFINE_TOLERANCE_MM, affine_distance_mm, stacked
 from datasets.reference_views import as_foreground
 from imaging.errors import DataError
 from imaging.open import open_image
-from imaging.source import ImageSource
+from imaging.source import ImageSource, spacing_text
 
-AFFINE_TOLERANCE_MM = 1e-3
 SPACING_TOLERANCE = 0.01  # of the image's, where no affine says more
 VALUES_SHOWN = 8
 MOST_LABELS = 16  # of values that are no labels; more look like grey
@@ -85,7 +84,7 @@ def check_aligned(image: ImageSource, reference: ImageSource) -> None:
         )
     affines = image.geometry.affine, reference.geometry.affine
     if affines[0] is not None and affines[1] is not None:
-        difference = float(np.abs(affines[0] - affines[1]).max())
+        difference = affine_distance_mm(affines[0], affines[1])
         if difference > AFFINE_TOLERANCE_MM:
             raise DataError(
                 "reference_affine",
@@ -95,8 +94,8 @@ def check_aligned(image: ImageSource, reference: ImageSource) -> None:
     elif image.spacing_um and reference.spacing_um and not _close(image.spacing_um, reference.spacing_um):
         raise DataError(
             "reference_spacing",
-            f"reference's spacing is {_um(reference.spacing_um)} um, its image's {_um(image.spacing_um)} um, allowed is "
-            f"{SPACING_TOLERANCE:.0%} more or less; export it from this image, or give spacing_um in cases.csv",
+            f"reference's spacing is {spacing_text(reference.spacing_um)} um, its image's {spacing_text(image.spacing_um)} um, "
+            f"allowed is {SPACING_TOLERANCE:.0%} more or less; export it from this image, or give spacing_um in cases.csv",
         )
 
 
@@ -204,7 +203,3 @@ def _is_jpeg(path: Path) -> bool:
 
 def _close(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
     return bool(np.allclose(second, first, rtol=SPACING_TOLERANCE, atol=0))
-
-
-def _um(spacing_um: tuple[float, ...]) -> str:
-    return " x ".join(f"{value:.4g}" for value in spacing_um)

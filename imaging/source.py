@@ -1,7 +1,7 @@
 """An image as the rest of Overtile sees it: channels first, S = (H, W) or (D, H, W), read region by region."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from pathlib import Path
@@ -151,6 +151,11 @@ class ImageSource(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def spacing_text(spacing_um: Sequence[float]) -> str:
+    """As messages say it: 0.5 x 0.5."""
+    return " x ".join(f"{value:.4g}" for value in spacing_um)
 
 
 def _lies_in(axis: slice, size: int) -> bool:

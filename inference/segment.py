@@ -14,7 +14,7 @@ from configs.schema import Config
 from configs.sections import DataSection
 from imaging.errors import UnsuitableImage
 from imaging.resample import ResampledSource, shape_at
-from imaging.source import ImageSource
+from imaging.source import ImageSource, spacing_text
 from imaging.writers import MaskWriter, ProbabilityWriter, ValueWriter
 from inference.ensemble import Ensemble, mean_bands
 from inference.grid import read_mirrored
@@ -188,15 +188,15 @@ def _check_spacing(have: tuple[float, ...] | None, trained: tuple[float, ...]) -
     if have is None:
         raise UnsuitableImage(
             "resolution_unknown",
-            f"the file doesn't say how far apart its pixels are, and the model was trained at {_um(trained)} um; "
+            f"the file doesn't say how far apart its pixels are, and the model was trained at {spacing_text(trained)} um; "
             "give it in micrometres: spacing_um in the request or in cases.csv, --spacing-um on the command line",
         )
     ratios = [value / wanted for value, wanted in zip(have, trained, strict=True)]
     if not all(1 / FARTHEST_SPACING <= ratio <= FARTHEST_SPACING for ratio in ratios):
         raise UnsuitableImage(
             "spacing_mismatch",
-            f"image spacing {_um(have)} um, the model was trained at {_um(trained)} um: more than {FARTHEST_SPACING:g} times "
-            "apart; check the unit, or use a model of that spacing",
+            f"image spacing {spacing_text(have)} um, the model was trained at {spacing_text(trained)} um: "
+            f"more than {FARTHEST_SPACING:g} times apart; check the unit, or use a model of that spacing",
         )
 
 
@@ -209,7 +209,3 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
-
-
-def _um(spacing_um: tuple[float, ...]) -> str:
-    return " x ".join(f"{value:.4g}" for value in spacing_um)
