@@ -134,7 +134,7 @@ def _train(autoencoder: Autoencoder, config: Config, batches: Iterable[tuple[Ten
         if not torch.isfinite(loss):
             raise NumericError(f"loss is {loss.item()} at step {step}; lower optimizer.learning_rate or check the images")
         optimizer.zero_grad()
-        scaler.scale(loss).backward()
+        torch.autograd.backward(scaler.scale(loss))
         scaler.step(optimizer)
         scaler.update()
         yield loss.item()
