@@ -25,7 +25,7 @@ from evaluation.pictures import panel
 from evaluation.report import write_report
 from imaging.errors import DataError
 from imaging.open import open_image
-from inference.predictor import load_predictor
+from inference.loading import load_predictor
 from inference.segment import segment_array
 from models.bundle import load
 from service.package import package

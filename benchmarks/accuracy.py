@@ -37,8 +37,8 @@ from evaluation.surface import surface_scores
 from imaging.errors import DataError
 from imaging.open import open_image, stem_of
 from imaging.source import ImageSource
+from inference.loading import load_predictor
 from inference.objects import objects_of
-from inference.predictor import load_predictor
 from inference.segment import segment_array
 from models import bundle
 from models.bundle import Bundle

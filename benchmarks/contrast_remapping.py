@@ -29,7 +29,8 @@ from configs import schema
 from datasets.cases import Case, open_case_image, read_cases
 from datasets.references import open_reference
 from evaluation.metrics import overlaps
-from inference.predictor import Predictor, load_predictor
+from inference.loading import load_predictor
+from inference.predictor import Predictor
 from inference.segment import segment_array
 from models import bundle
 from training.run import train

@@ -32,7 +32,8 @@ from evaluation.kappa import quadratic_weighted_kappa
 from evaluation.metrics import confusion
 from evaluation.paired import difference_of
 from imaging.open import open_image
-from inference.predictor import Predictor, load_predictor
+from inference.loading import load_predictor
+from inference.predictor import Predictor
 from inference.segment import segment_array
 from models import bundle
 from training.run import train

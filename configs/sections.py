@@ -226,13 +226,15 @@ class InferenceSection(Section):
     """How an image is tiled: `tile_size` bounds the network's input, `overlap` is the share of a tile that is blended.
 
     `average` is over the logits of a tile's mirror images, or of its mirror images and quarter turns. `objects` is how a
-    mask becomes objects where references number them: connected pieces, or pieces split where they are narrow.
+    mask becomes objects where references number them: connected pieces, or pieces split where they are narrow. `runtime` is
+    what runs the network: torch in float32; one that is named; or `auto`, the fastest one that answers as torch does.
     """
 
     tile_size: tuple[PositiveInt, ...] | None = None
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     batch_size: PositiveInt = 1
     average: Average = "none"
+    runtime: Literal["torch", "auto", "torch_bfloat16", "compile", "openvino", "openvino_bfloat16"] = "torch"
     objects: Literal["components", "watershed"] = "components"
     object_sigma_px: Annotated[float, Field(ge=0)] = 4.0
     smallest_object_px: Annotated[int, Field(ge=0)] = 0

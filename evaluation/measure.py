@@ -21,7 +21,8 @@ import torch
 from datasets.cases import Case, about, open_case_image
 from imaging.errors import DataError
 from imaging.source import ImageSource
-from inference.predictor import Predictor, best_device, load_predictor
+from inference.loading import load_predictor
+from inference.predictor import Predictor, best_device
 from inference.segment import as_trained, bands, count_tiles
 from models import bundle
 

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from configs.schema import Config
-from inference.predictor import Predictor, load_predictor
+from inference.loading import load_predictor
+from inference.predictor import Predictor
 from inference.stitch import Band
 from models.bundle import Bundle
 from models.errors import BundleError
@@ -47,15 +48,17 @@ class Ensemble:
         return np.asarray(self.head.mean(logits), np.float32)
 
 
-def load_ensemble(bundles: Sequence[Bundle], device: torch.device | None = None) -> Predictor | Ensemble:
-    """The predictor of a bundle, or several bundles' together.
+def load_ensemble(
+    bundles: Sequence[Bundle], device: torch.device | None = None, runtime: str | None = None
+) -> Predictor | Ensemble:
+    """The predictor of a bundle, or several bundles' together; `device` and `runtime` are `load_predictor`'s.
 
     Raises:
-        BundleError: two of them mean different things, with every difference.
+        BundleError: two of them mean different things, with every difference; or the runtime isn't to be had.
     """
     for other in bundles[1:]:
         _check_alike(bundles[0], other)
-    members = tuple(load_predictor(bundle, device) for bundle in bundles)
+    members = tuple(load_predictor(bundle, device, runtime) for bundle in bundles)
     return members[0] if len(members) == 1 else Ensemble(members)
 
 

@@ -8,15 +8,15 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from configs.networks import UNetSection
 from configs.schema import Config
 from configs.unet_axis import UNetAxis
 from inference.grid import Axis, Grid, LegalSize, blended_axis, keeping_axis, losing_axis
+from inference.runtime import Pass
 from inference.stitch import gaussian_weights
 from inference.symmetry import Loss, Symmetry, mean_over, symmetries
-from models.bundle import Bundle
 from models.heads import make_head
 from models.image_label import MapClassifier
 from models.networks import Network
@@ -44,6 +44,8 @@ class Predictor(ABC):
         margin: pixels that lie between a tile's border and its output, before and after, on the axis where most do.
         losses: what the network loses along each axis; empty where its output is as large as its input.
         symmetries: what the logits are averaged over.
+        run: the network's pass, (B, C, *S) -> (B, R, *S'); a runtime takes its place.
+        is_fixed: whether a pass is the same operations for every tile of one size, so that it can be compiled.
         classifiers: what reads an image's label off the map of its probabilities; empty where nothing does.
     """
 
@@ -51,6 +53,8 @@ class Predictor(ABC):
     losses: tuple[Loss, ...] = ()
     symmetries: tuple[Symmetry, ...] = (Symmetry(),)
     classifiers: tuple[MapClassifier, ...] = ()
+    run: Pass
+    is_fixed = True
 
     def __init__(self, config: Config, network: Network, device: torch.device) -> None:
         self.config = config
@@ -64,6 +68,11 @@ class Predictor(ABC):
             logits = self.averaged(torch.from_numpy(patches).to(self.device))
         result: NDArray[np.float32] = logits.float().cpu().numpy()
         return result
+
+    @property
+    def members(self) -> "tuple[Predictor, ...]":
+        """One a network."""
+        return (self,)
 
     @property
     def says_labels(self) -> bool:
@@ -114,6 +123,7 @@ class UNetPredictor(Predictor):
         self.section = section
         self.blends = section.padding == "same" and section.norm in ("instance", "group")
         axes = [section.axis(number) for number in range(config.data.dimensions)]
+        self.run = network if network.label_head is None else WithLabel(network)
         side = max(map(self._margin, axes))
         self.margin = (side, side)
         if section.padding == "valid":
@@ -121,13 +131,7 @@ class UNetPredictor(Predictor):
 
     def logits(self, patches: Tensor) -> Tensor:
         """(B, R, *S) with same padding, less the margin with valid convolutions; a tile's label is the same everywhere."""
-        if self.network.label_head is None:
-            result: Tensor = self.network(patches)
-            return result
-        outputs = self.network.outputs(patches)
-        logits, label = outputs.logits[0], cast(Tensor, outputs.label)  # (B, R, *S'), (B, L)
-        everywhere = label.view(*label.shape, *(1,) * (logits.ndim - 2)).expand(-1, -1, *logits.shape[2:])
-        return torch.cat([logits, everywhere], dim=1)
+        return self.run(patches)
 
     def axis(self, number: int, size: int, tile_size: int) -> Axis:
         """Side by side where that is exact, else overlapping."""
@@ -152,6 +156,21 @@ class UNetPredictor(Predictor):
         return gaussian_weights(grid.tile_size) if self.blends else None
 
 
+class WithLabel(nn.Module):
+    """A U-Net's logits, and behind them what it says of the whole image, the same at every pixel."""
+
+    def __init__(self, network: UNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(B, R + L, *S') of (B, C, *S)."""
+        outputs = self.network.outputs(patches)
+        logits, label = outputs.logits[0], cast(Tensor, outputs.label)  # (B, R, *S'), (B, L)
+        everywhere = label.view(*label.shape, *(1,) * (logits.ndim - 2)).expand(-1, -1, *logits.shape[2:])
+        return torch.cat([logits, everywhere], dim=1)
+
+
 class SlidingWindowPredictor(Predictor):
     """Dense evaluation, with the classes' true shares put back: training draws every class equally often.
 
@@ -159,9 +178,11 @@ class SlidingWindowPredictor(Predictor):
     change which background windows training draws, not how many, so that the same correction holds.
     """
 
+    is_fixed = False  # a pass is hundreds of fragments
+
     def __init__(self, config: Config, network: SlidingWindow, class_prior: Sequence[float], device: torch.device) -> None:
         super().__init__(config, network, device)
-        self.dense = network.dense
+        self.run = network.dense
         self.margin = (network.window // 2, network.window - 1 - network.window // 2)
         self.losses = (Loss.of(self.margin, 1, _any_size),) * config.data.dimensions
         self.shares_work = network.foveation is None
@@ -171,7 +192,7 @@ class SlidingWindowPredictor(Predictor):
 
     def logits(self, patches: Tensor) -> Tensor:
         """(B, R, *(S - window + 1)), and each window's label."""
-        return self.dense(patches) + self.shift
+        return self.run(patches) + self.shift
 
     def axis(self, number: int, size: int, tile_size: int) -> Axis:
         """Side by side: the dense evaluation is exact at every pixel."""
@@ -192,8 +213,14 @@ class MeanPredictor(Predictor):
     def __init__(self, members: Sequence[Predictor]) -> None:
         first = members[0]
         super().__init__(first.config, first.network, first.device)
-        self.members = tuple(members)
+        self._members = tuple(members)
+        self.is_fixed = first.is_fixed
         self.margin, self.losses, self.symmetries = first.margin, first.losses, first.symmetries
+
+    @property
+    def members(self) -> tuple[Predictor, ...]:
+        """One a network."""
+        return self._members
 
     def logits(self, patches: Tensor) -> Tensor:
         """The mean in float32."""
@@ -230,18 +257,6 @@ def make_predictor(
         predictor = SlidingWindowPredictor(config, cast(SlidingWindow, network), class_prior, device)
     if average:
         predictor.symmetries = symmetries(config.inference.average, config.data.dimensions)
-    return predictor
-
-
-def load_predictor(bundle: Bundle, device: torch.device | None = None) -> Predictor:
-    """The bundle's predictor, on CUDA where there is one and nothing else is asked for; it averages as its config says."""
-    device = device or best_device()
-    members = [
-        make_predictor(bundle.config, network, class_prior, device, average=True)
-        for network, class_prior in zip(bundle.networks, bundle.class_priors, strict=True)
-    ]
-    predictor = members[0] if len(members) == 1 else MeanPredictor(members)
-    predictor.classifiers = bundle.classifiers
     return predictor
 
 

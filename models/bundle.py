@@ -2,6 +2,9 @@
 
 An ensemble's bundle has weights-0.safetensors, weights-1.safetensors and so on: networks of one config, whose logits are
 averaged. What reads an image's label off the network's map lies in the same file, its names begin with `map_classifier.`.
+
+sample.safetensors is a piece of a validation image and what the networks made of it on the machine that trained them, by
+which every other way of running them is measured.
 """
 
 import hashlib
@@ -10,7 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -24,8 +27,8 @@ from models.errors import BundleError
 from models.image_label import MapClassifier
 from models.networks import Network, build, build_classifier
 
-FORMAT_VERSION = 2  # 1 is read, too: it knew no ensembles
-WEIGHTS, CONFIG, MANIFEST = "weights.safetensors", "config.yaml", "manifest.json"
+FORMAT_VERSION = 3  # 1 and 2 are read, too: 1 knew no ensembles, neither had a sample
+WEIGHTS, CONFIG, MANIFEST, SAMPLE = "weights.safetensors", "config.yaml", "manifest.json", "sample.safetensors"
 CLASSIFIER = "map_classifier."  # names of its weights begin so
 
 
@@ -40,7 +43,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[1, 2]
+    format_version: Literal[1, 2, 3]
     name: str
     created: str
     method: Literal["unet", "sliding_window"]
@@ -61,11 +64,24 @@ class Manifest(BaseModel):
     files: dict[str, str]
 
 
+class Sample(NamedTuple):
+    """A question to the networks, with its answers in float32.
+
+    Args:
+        patches: (1, C, *S), normalised.
+        logits: (N, R, *S'), one a network.
+    """
+
+    patches: Tensor
+    logits: Tensor
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A bundle in memory; its networks are in evaluation mode on the CPU: one, or those of an ensemble.
 
-    `classifiers` read an image's label off the map of its probabilities: one a network, or none.
+    `classifiers` read an image's label off the map of its probabilities: one a network, or none. `sample` is None where the
+    bundle was written without one.
     """
 
     folder: Path
@@ -73,6 +89,7 @@ class Bundle:
     manifest: Manifest
     networks: tuple[Network, ...]
     classifiers: tuple[MapClassifier, ...] = ()
+    sample: Sample | None = None
 
     @property
     def network(self) -> Network:
@@ -92,17 +109,25 @@ class Bundle:
 
 
 def write(
-    folder: Path, network: Network, config: Config, *, classifier: MapClassifier | None = None, **facts: object
+    folder: Path,
+    network: Network,
+    config: Config,
+    *,
+    classifier: MapClassifier | None = None,
+    sample: Sample | None = None,
+    **facts: object,
 ) -> Manifest:
     """Writes a bundle, whole or not at all: it is made beside `folder` and renamed; `facts` are the manifest's other fields.
 
     Raises:
         FileExistsError: there is something at `folder`.
     """
-    return _write(folder, {WEIGHTS: _tensors(network, classifier)}, config, facts)
+    return _write(folder, {WEIGHTS: _tensors(network, classifier), **_as_file(sample)}, config, facts)
 
 
-def write_ensemble(folder: Path, members: Sequence[Bundle], config: Config, **facts: object) -> Manifest:
+def write_ensemble(
+    folder: Path, members: Sequence[Bundle], config: Config, *, sample: Sample | None = None, **facts: object
+) -> Manifest:
     """Writes several bundles' networks as one bundle, as `write` does; all are of one config but for their run's name.
 
     Raises:
@@ -110,7 +135,8 @@ def write_ensemble(folder: Path, members: Sequence[Bundle], config: Config, **fa
     """
     tensors = [_tensors(member.network, *member.classifiers) for member in members]
     weights = dict(zip(_weights_files(len(members)), tensors, strict=True))
-    return _write(folder, weights, config, {"member_priors": [member.manifest.class_prior for member in members], **facts})
+    priors = [member.manifest.class_prior for member in members]
+    return _write(folder, {**weights, **_as_file(sample)}, config, {"member_priors": priors, **facts})
 
 
 def _weights_files(members: int) -> list[str]:
@@ -125,15 +151,19 @@ def _tensors(network: Network, classifier: MapClassifier | None = None) -> dict[
     return {name: value.cpu().contiguous() for name, value in named.items()}
 
 
-def _write(folder: Path, weights: Mapping[str, Mapping[str, Tensor]], config: Config, facts: Mapping[str, object]) -> Manifest:
-    """The networks' tensors by their file's name."""
+def _as_file(sample: Sample | None) -> dict[str, dict[str, Tensor]]:
+    return {SAMPLE: {name: value.contiguous() for name, value in sample._asdict().items()}} if sample else {}
+
+
+def _write(folder: Path, files: Mapping[str, Mapping[str, Tensor]], config: Config, facts: Mapping[str, object]) -> Manifest:
+    """Tensors by their file's name."""
     if folder.exists():
         raise FileExistsError(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as name:
         made = Path(name) / "bundle"
         made.mkdir()
-        for file, tensors in weights.items():
+        for file, tensors in files.items():
             save_file(dict(tensors), made / file)
         (made / CONFIG).write_text(schema.dump(config))
         manifest = Manifest.model_validate(
@@ -145,7 +175,7 @@ def _write(folder: Path, weights: Mapping[str, Mapping[str, Tensor]], config: Co
                 "channels": config.data.channels,
                 "classes": config.data.classes,
                 "spacing_um": config.data.spacing_um,
-                "files": {file: sha256_of(made / file) for file in (*weights, CONFIG)},
+                "files": {file: sha256_of(made / file) for file in (*files, CONFIG)},
                 **facts,
             }
         )
@@ -169,7 +199,8 @@ def load(folder: Path) -> Bundle:
     files = _weights_files(len(manifest.member_priors))
     members = [_member(folder / file, config) for file in files]
     classifiers = tuple(classifier for _, classifier in members if classifier)
-    return Bundle(folder, config, manifest, tuple(network for network, _ in members), classifiers)
+    sample = Sample(**load_file(folder / SAMPLE)) if SAMPLE in manifest.files else None
+    return Bundle(folder, config, manifest, tuple(network for network, _ in members), classifiers, sample)
 
 
 def _member(weights: Path, config: Config) -> tuple[Network, MapClassifier | None]:
@@ -200,13 +231,13 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{folder}: no bundle here; give the bundle/ folder of a finished run") from error
     except ValidationError as error:
         raise BundleError(
-            f"{folder}: {MANIFEST} isn't one of format 1 or {FORMAT_VERSION}; train again or use the version that wrote it"
+            f"{folder}: {MANIFEST} isn't one of format 1 to {FORMAT_VERSION}; train again or use the version that wrote it"
         ) from error
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
     present = {path.name for path in folder.iterdir()}
-    expected = {*_weights_files(len(manifest.member_priors)), CONFIG, MANIFEST}
+    expected = {*_weights_files(len(manifest.member_priors)), CONFIG, MANIFEST} | (manifest.files.keys() & {SAMPLE})
     if present != expected or set(manifest.files) != expected - {MANIFEST}:
         raise BundleError(f"{folder}: holds {sorted(present)}, allowed are exactly {sorted(expected)}; copy the bundle anew")
     for name, digest in manifest.files.items():

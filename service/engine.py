@@ -16,7 +16,8 @@ from imaging.guards import UPLOAD, Guards
 from imaging.open import open_image
 from imaging.source import Geometry, ImageSource, MaskFormat
 from imaging.writers import open_writer, suffix_of
-from inference.predictor import Predictor, best_device, load_predictor
+from inference.loading import load_predictor
+from inference.predictor import Predictor, best_device
 from inference.segment import Segmentation, check_suitable, segment, segment_array
 from models.bundle import Bundle, Manifest
 from models.errors import BundleError

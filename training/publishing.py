@@ -7,10 +7,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from configs.schema import Config
+from inference.loading import sample_of
 from inference.predictor import Predictor, make_predictor
+from inference.segment import as_trained
 from models import bundle
+from models.bundle import Sample
 from models.networks import build
 from training.image_labels import finish_labels
+from training.open_cases import open_labelled
 from training.resuming.lineage import commit, versions
 from training.splitting import Splits
 
@@ -44,13 +48,15 @@ def publish_best(
         known = file.metadata()
     network = build(config)
     network.load_state_dict(load_file(best))
-    labels = finish_labels(config, make_predictor(config, network.eval(), class_prior, predictor.device), splits)
+    best_predictor = make_predictor(config, network.eval(), class_prior, predictor.device)
+    labels = finish_labels(config, best_predictor, splits)
     validation = {known["name"]: float(known["score"]), **labels.validation}
     bundle.write(
         folder / "bundle",
         network,
         config,
         classifier=labels.classifier,
+        sample=_sample(splits, best_predictor),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         margin_px=predictor.margin,
         class_prior=class_prior,
@@ -62,3 +68,10 @@ def publish_best(
         **facts,
     )
     return validation
+
+
+def _sample(splits: Splits, predictor: Predictor) -> Sample:
+    """Out of the first validation case."""
+    labelled = open_labelled(splits.val[0], predictor.config)
+    with labelled.image as image, labelled.reference:
+        return sample_of(as_trained(image, predictor.config.data), predictor.members)

@@ -16,7 +16,7 @@ from evaluation.report import render
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.phantom import write_slide_dataset, write_volume_dataset
-from inference.predictor import load_predictor
+from inference.loading import load_predictor
 from inference.segment import segment_array
 from models import bundle
 from models.bundle import BundleError

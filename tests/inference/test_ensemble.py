@@ -21,7 +21,8 @@ from imaging.open import open_image
 from imaging.phantom import write_slide_dataset
 from imaging.source import Geometry, ImageSource, Region
 from inference.ensemble import Ensemble, load_ensemble, mean_bands
-from inference.predictor import MeanPredictor, Predictor, load_predictor
+from inference.loading import load_predictor
+from inference.predictor import MeanPredictor, Predictor
 from inference.segment import bands, count_tiles, segment_array
 from inference.stitch import Band
 from models import bundle

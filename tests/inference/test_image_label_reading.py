@@ -16,7 +16,8 @@ from test_ensemble import CPU, FACTS, UNET, WINDOW, Picture
 from configs import schema
 from inference.ensemble import load_ensemble
 from inference.image_label import ImageLabel, LabelReader, MapReader, area_shares, label_classes, label_table
-from inference.predictor import Predictor, load_predictor
+from inference.loading import load_predictor
+from inference.predictor import Predictor
 from inference.segment import bands
 from inference.stitch import Band
 from models import bundle

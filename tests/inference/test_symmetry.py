@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from configs import schema
 from evaluation.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel
 from imaging.source import Geometry, ImageSource, Region
-from inference.predictor import Predictor, load_predictor, make_predictor
+from inference.loading import load_predictor
+from inference.predictor import Predictor, make_predictor
 from inference.segment import bands
 from inference.symmetry import Loss, Symmetry, mean_over, symmetries
 from models import bundle

@@ -82,8 +82,8 @@ def test_no_bundle(tmp_path: Path) -> None:
 
 def test_other_format_is_refused(written: Path) -> None:
     manifest = json.loads((written / "manifest.json").read_text())
-    (written / "manifest.json").write_text(json.dumps(manifest | {"format_version": 3}))
-    with pytest.raises(BundleError, match=r"manifest\.json isn't one of format 1 or 2"):
+    (written / "manifest.json").write_text(json.dumps(manifest | {"format_version": 4}))
+    with pytest.raises(BundleError, match=r"manifest\.json isn't one of format 1 to 3"):
         bundle.load(written)
 
 

@@ -18,7 +18,7 @@ from servers import Server, wait_until
 
 from imaging.open import open_image
 from imaging.phantom import draw_slide, draw_volume, write_pyramid_slide
-from inference.predictor import load_predictor
+from inference.loading import load_predictor
 from inference.segment import segment_array
 from models import bundle
 from service.api import MEDIA_TYPES

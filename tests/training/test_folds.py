@@ -15,7 +15,7 @@ from configs import schema
 from datasets.cases import read_cases
 from datasets.fingerprint import sha256_of
 from imaging.phantom import write_slide_dataset
-from inference.predictor import load_predictor
+from inference.loading import load_predictor
 from models import bundle
 from training.many.folds import train_folds
 
@@ -76,6 +76,8 @@ def test_every_case_but_the_tests_validates_once(slides: Path, trained: Path) ->
 def test_the_ensembles_score_is_the_mean_over_cases_that_a_network_had_not_seen(trained: Path) -> None:
     made = bundle.load(trained / "run" / "bundle")
     assert len(made.networks) == 2
+    assert made.sample is not None
+    assert len(made.sample.logits) == 2
     assert made.manifest.name == "run"
     assert made.manifest.training_steps == 14
     scored = rows(trained / "run" / "out_of_fold.csv")

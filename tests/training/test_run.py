@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from imaging.phantom import write_slide_dataset, write_volume_dataset
+from inference.loading import answered, load_predictor
 from models import bundle
 
 SHIPPED = sorted(Path("configs").glob("*.yaml"))
@@ -46,6 +47,9 @@ def test_every_shipped_yaml_trains_for_two_steps(path: Path, tmp_path: Path) -> 
     assert loaded.manifest.method == loaded.config.model.name
     assert len(loaded.manifest.training_images) == 2
     assert sum(loaded.manifest.class_prior) == pytest.approx(1)
+    assert loaded.sample is not None
+    again = answered(loaded.sample.patches, load_predictor(loaded, torch.device("cpu")).members)
+    torch.testing.assert_close(again.logits, loaded.sample.logits, rtol=1e-4, atol=1e-4)
     assert list((tmp_path / path.stem / "logs").glob("events.out.tfevents.*"))
     best, last = sorted(file.name for file in (tmp_path / path.stem / "checkpoints").iterdir())
     assert best == "best.safetensors"

@@ -17,6 +17,7 @@ from datasets.splits import UNDECIDED, check_groups, draw_folds, read_splits, wr
 from evaluation.paired import difference_of
 from imaging.errors import DataError
 from imaging.publish import publish
+from inference.loading import answered
 from inference.predictor import Predictor, best_device, make_predictor
 from inference.segment import bands, check_suitable
 from models import bundle
@@ -198,10 +199,13 @@ def _publish(folder: Path, config: Config, runs: Sequence[Config], validation: M
     members = [bundle.load(_bundle_of(run)) for run in runs]
     manifests = [member.manifest for member in members]
     priors = [manifest.class_prior for manifest in manifests]
+    networks = zip([member.network for member in members], priors, strict=True)
+    predictors = [make_predictor(config, network, prior, best_device()) for network, prior in networks]
     bundle.write_ensemble(
         folder / "bundle",
         members,
         config,
+        sample=answered(members[0].sample.patches, predictors) if members[0].sample else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         margin_px=manifests[0].margin_px,
         class_prior=tuple(math.fsum(shares) / len(priors) for shares in zip(*priors, strict=True)),

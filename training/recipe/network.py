@@ -18,8 +18,9 @@ from datasets.cases import Case
 from datasets.references import open_reference
 from evaluation.pictures import to_png
 from imaging.errors import DataError
+from inference.loading import load_predictor
 from inference.predict import Wishes, predict
-from inference.predictor import Predictor, load_predictor, make_predictor
+from inference.predictor import Predictor, make_predictor
 from inference.segment import segment_array
 from models import bundle
 from models.heads import make_head

@@ -1,0 +1,208 @@
+"""How fast an image is segmented: every way that Overtile runs a network, MONAI's sliding windows, and a plain loop.
+
+    PYTHONPATH=. .venv/bin/python benchmarks/inference_speed.py [--side 2048] [--repeats 3] [--bundle BUNDLE] [--tile 512]
+
+All run the same weights on the same picture, RGB and in memory, and give its mask, in turns and in one process. Two networks,
+both U-Nets of 32 to 512 features: with batch norm, where Overtile's tiles lie side by side and are exact, and with instance
+norm, where they overlap by half and are blended, as MONAI's do at its better setting. `--bundle` takes a trained 2D U-Net
+instead of them, on a picture made of its own sample, so that agreement means something. Beside each stands how many of the
+mask's pixels are those of torch in float32, which share of its time the network took, and the rate of that share's
+multiply-adds by the rate at which this machine multiplies matrices of the same type. `--tile` is the side of Overtile's tiles
+where they are exact: the larger, the less is lost to margins; MONAI's have 512 pixels.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
+from torch import Tensor
+
+from configs import schema
+from evaluation.cost import multiply_adds_of_tile, shape_only_predictor
+from evaluation.measure import machine
+from imaging.source import Geometry, ImageSource, Region
+from inference.predictor import Predictor, make_predictor
+from inference.runtime import candidates
+from inference.segment import segment_array
+from models import bundle
+from models.networks import build
+from transforms import normalise
+
+TILE_PX = 512
+FEATURES = "model.features=[32,64,128,256,512]"
+MATRIX = 4096
+CPU = torch.device("cpu")
+
+Mask = NDArray[np.uint8]
+
+
+class Picture(ImageSource):
+    """Pixels (C, *S) in memory."""
+
+    mask_format = "png"
+
+    def __init__(self, pixels: NDArray[Any]) -> None:
+        super().__init__(Geometry(pixels.shape[1:]), len(pixels), pixels.dtype)
+        self.pixels = pixels
+
+    def _read(self, region: Region, level: int) -> NDArray[Any]:
+        return self.pixels[(slice(None), *region)]
+
+
+@dataclass
+class Way:
+    """How a mask is made; `network_s` adds up what the network takes of it."""
+
+    name: str
+    mask: Callable[["Way"], Mask]
+    type: str = "float32"
+    network_s: float = 0.0
+    passes: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def network(self) -> Iterator[None]:
+        """Times a pass."""
+        began = time.perf_counter()
+        yield
+        self.network_s += time.perf_counter() - began
+        self.passes += 1
+
+
+def main() -> None:
+    """Prints a table in Markdown for each network."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", type=int, default=2048, help="of the picture, pixels")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--tile", type=int, default=TILE_PX, help="of Overtile where tiles lie side by side, pixels")
+    arguments = parser.parse_args()
+    rates = {"float32": matrix_rate(torch.float32), "bfloat16": matrix_rate(torch.bfloat16)}
+    ran_on = machine(CPU)
+    print(
+        f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, torch {ran_on.versions['torch']}, MONAI "
+        f"{monai.__version__}; {arguments.side} x {arguments.side} pixels, tiles of {TILE_PX}, medians of {arguments.repeats}; "
+        f"matrices: {rates['float32']:.0f} GFLOP/s in float32, {rates['bfloat16']:.0f} in bfloat16"
+    )
+    for predictor, picture in subjects(arguments):
+        report(predictor, picture, arguments.repeats, rates)
+
+
+def subjects(arguments: argparse.Namespace) -> Iterator[tuple[Predictor, Picture]]:
+    """The networks, and a picture for each."""
+    if arguments.bundle:
+        loaded = bundle.load(arguments.bundle)
+        if loaded.sample is None:
+            raise SystemExit("the bundle has no sample; train it again")
+        inference = loaded.config.inference.model_copy(update={"tile_size": (arguments.tile,) * 2})
+        config = loaded.config.model_copy(update={"inference": inference, "normalise": _AS_IT_IS})
+        piece = loaded.sample.patches[0].numpy()
+        repeats = (1, *(-(-arguments.side // side) for side in piece.shape[1:]))
+        pixels = np.tile(piece, repeats)[:, : arguments.side, : arguments.side]
+        yield make_predictor(config, loaded.network, loaded.manifest.class_prior, CPU), Picture(pixels)
+        return
+    pixels = np.random.default_rng(0).integers(0, 256, (3, arguments.side, arguments.side), np.uint8)
+    for norm in ("batch", "instance"):
+        tile = arguments.tile if norm == "batch" else TILE_PX
+        overrides = (FEATURES, f"model.norm={norm}", f"inference.tile_size=[{tile},{tile}]")
+        config = schema.load(Path("configs/histology_unet.yaml"), overrides)
+        torch.manual_seed(0)
+        yield make_predictor(config, build(config).eval(), (0.5, 0.5), CPU), Picture(pixels)
+
+
+_AS_IT_IS = schema.load(Path("configs/histology_unet.yaml"), ("normalise.lower=-1", "normalise.upper=1")).normalise
+
+
+def report(predictor: Predictor, picture: Picture, repeats: int, rates: dict[str, float]) -> None:
+    """Times every way in turn."""
+    ways = list(ways_of(predictor, picture))
+    masks = {}
+    for _ in range(repeats + 1):  # the first sets things up
+        for way in ways:
+            way.network_s, way.passes = 0.0, 0
+            began = time.perf_counter()
+            masks[way.name] = way.mask(way)
+            way.seconds.append(time.perf_counter() - began)
+    size = predictor.grid(picture.shape).tile_size
+    tile = multiply_adds_of_tile(shape_only_predictor(predictor.config), size)
+    seconds = {way.name: statistics.median(way.seconds[1:]) for way in ways}
+    monai_s, exact = seconds[ways[0].name], masks["Overtile, torch"]
+    print(f"\n{predictor.config.model.norm} norm, {2 * tile / 1e9:.1f} GFLOP a tile of {size[0]} x {size[1]}\n")
+    print("| | s | Mpixel/s | times MONAI, overlap .25 | like torch | network's share of the time | of the matrix rate |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for way in ways:
+        took = seconds[way.name]
+        done = 2 * tile * way.passes / max(way.network_s, 1e-9) / 1e9 / rates[way.type]
+        inside = f"{way.network_s / way.seconds[-1]:.0%} | {done:.0%}" if way.name.startswith("Overtile") else "|"
+        alike = f"{(masks[way.name] == exact).mean():.4%}"
+        rate = np.prod(picture.shape) / took / 1e6
+        print(f"| {way.name} | {took:.2f} | {rate:.3f} | {monai_s / took:.1f} | {alike} | {inside} |")
+
+
+def ways_of(predictor: Predictor, picture: Picture) -> Iterator[Way]:
+    """MONAI's first."""
+    normalised = normalise.fit(predictor.config.normalise, picture.channels, picture.blocks())
+    whole = torch.from_numpy(normalised(picture.pixels))[None]
+    for overlap, mode in ((0.25, "constant"), (0.5, "gaussian")):
+
+        def by_monai(way: Way, overlap: float = overlap, mode: str = mode) -> Mask:
+            def network(patches: Tensor) -> Tensor:
+                with way.network():
+                    return predictor.network(patches)
+
+            with torch.inference_mode():
+                logits = sliding_window_inference(whole, (TILE_PX, TILE_PX), 1, network, overlap=overlap, mode=mode)
+            return predictor.head.mask(logits[0].numpy())
+
+        yield Way(f"MONAI, overlap {overlap:g}, {mode}", by_monai)
+
+    def by_loop(way: Way) -> Mask:
+        """Tiles side by side without margins: what it comes to at least, with seams."""
+        mask = np.zeros(picture.shape, np.uint8)
+        for row in range(0, picture.shape[0], TILE_PX):
+            for column in range(0, picture.shape[1], TILE_PX):
+                place = slice(row, row + TILE_PX), slice(column, column + TILE_PX)
+                with torch.inference_mode(), way.network():
+                    logits = predictor.network(whole[(slice(None), slice(None), *place)])
+                mask[place] = predictor.head.mask(logits[0].numpy())
+        return mask
+
+    yield Way("a plain loop, no overlap", by_loop)
+    by_torch = predictor.run
+    for runtime in candidates(CPU, is_fixed=predictor.is_fixed):
+        run = runtime.load(by_torch)
+
+        def by_overtile(way: Way, run: Callable[[Tensor], Tensor] = run) -> Mask:
+            def timed(patches: Tensor) -> Tensor:
+                with way.network():
+                    return run(patches)
+
+            predictor.run = timed
+            return segment_array(picture, predictor)
+
+        yield Way(f"Overtile, {runtime.name}", by_overtile, "bfloat16" if "bfloat16" in runtime.name else "float32")
+
+
+def matrix_rate(type: torch.dtype) -> float:
+    """GFLOP/s of a product of square matrices, the best of several."""
+    first, second = (torch.randn(MATRIX, MATRIX).to(type) for _ in range(2))
+    taken = []
+    for _ in range(5):
+        began = time.perf_counter()
+        first @ second
+        taken.append(time.perf_counter() - began)
+    return 2 * MATRIX**3 / min(taken) / 1e9
+
+
+if __name__ == "__main__":
+    main()

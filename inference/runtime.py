@@ -1,0 +1,158 @@
+"""What runs a network: torch, torch.compile or OpenVINO; the fastest one that answers as torch in float32 does.
+
+A runtime takes the place of a network's pass and of nothing else: grid, margins, symmetries and stitching stay as they are.
+"""
+
+import importlib.util
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.errors import BundleError
+
+Pass = Callable[[Tensor], Tensor]  # (B, C, *S) -> (B, R, *S')
+
+AUTO, TORCH = "auto", "torch"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run a network.
+
+    Args:
+        name: as `inference.runtime` has it.
+        device: cpu or cuda.
+        load: a network's pass by torch -> by this runtime.
+        missing: what has to be installed for it, None where it is there.
+        by_itself: whether `auto` tries it; not where it takes a minute to set up.
+        compiles: whether it follows the pass once and goes on without torch, so that the pass has to be a fixed one.
+    """
+
+    name: str
+    device: str
+    load: Callable[[Pass], Pass]
+    missing: Callable[[], str | None] = lambda: None
+    by_itself: bool = True
+    compiles: bool = False
+
+
+class OpenVino:
+    """The network as OpenVINO compiled it, for one size of tile at a time; tiles go through one by one.
+
+    On a CPU a batch gains nothing, and one by one the last, smaller batch needs no network of its own.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        precision: f32 or bf16, OpenVINO's words.
+    """
+
+    def __init__(self, network: nn.Module, precision: str) -> None:
+        self.network = network
+        self.precision = precision
+        self.shape: tuple[int, ...] | None = None
+        self.compiled: Any = None
+
+    def __call__(self, patches: Tensor) -> Tensor:
+        """(B, R, *S') of (B, C, *S) on the CPU."""
+        if patches.shape[1:] != self.shape:
+            self._compile((1, *patches.shape[1:]))
+        answers = [self.compiled(patch[None].contiguous().numpy())[0] for patch in patches]
+        return torch.from_numpy(np.concatenate(answers))
+
+    def _compile(self, shape: tuple[int, ...]) -> None:
+        import openvino
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+        self.compiled = None  # the one before needs its memory no longer
+        with torch.inference_mode(mode=False), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's tracer warns of sizes that it takes as they are, which they are here
+            traced = torch.jit.trace(self.network, torch.zeros(shape))  # type: ignore[no-untyped-call]
+        decoder = TorchScriptPythonDecoder(traced)  # has to outlive the conversion
+        frontend = FrontEndManager().load_by_framework("pytorch")  # openvino.convert_model would tell its maker of it
+        model = frontend.convert(frontend.load(decoder))
+        model.reshape(shape)
+        hints = {
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        self.compiled = openvino.Core().compile_model(model, "CPU", hints)
+        self.shape = shape[1:]
+
+
+def _in_bfloat16(run: Pass) -> Pass:
+    """torch, with bfloat16 where its autocast has it."""
+
+    def run_in_bfloat16(patches: Tensor) -> Tensor:
+        with torch.autocast(patches.device.type, torch.bfloat16):
+            return run(patches).float()
+
+    return run_in_bfloat16
+
+
+def _compiled(run: Pass) -> Pass:
+    return _in_bfloat16(torch.compile(run))
+
+
+def _openvino(run: Pass) -> Pass:
+    return OpenVino(cast(nn.Module, run), "f32")
+
+
+def _openvino_in_bfloat16(run: Pass) -> Pass:
+    return OpenVino(cast(nn.Module, run), "bf16")
+
+
+def _without_openvino() -> str | None:
+    return None if importlib.util.find_spec("openvino") else "openvino"
+
+
+def _without_compiler() -> str | None:
+    compiler = os.environ.get("CXX", "g++")
+    return None if shutil.which(compiler) else f"a C++ compiler ({compiler})"
+
+
+RUNTIMES = (
+    Runtime(TORCH, "cpu", lambda run: run),
+    Runtime("torch_bfloat16", "cpu", _in_bfloat16),
+    Runtime("compile", "cpu", _compiled, _without_compiler, by_itself=False, compiles=True),
+    Runtime("openvino", "cpu", _openvino, _without_openvino, compiles=True),
+    Runtime("openvino_bfloat16", "cpu", _openvino_in_bfloat16, _without_openvino, compiles=True),
+    Runtime(TORCH, "cuda", lambda run: run),
+    Runtime("torch_bfloat16", "cuda", _in_bfloat16),
+    Runtime("compile", "cuda", _compiled, _without_compiler, by_itself=False, compiles=True),
+)
+
+
+def find(name: str, device: torch.device, *, is_fixed: bool) -> Runtime:
+    """The runtime of that name.
+
+    Args:
+        name: as `inference.runtime` has it, but for `auto`.
+        device: where the network runs.
+        is_fixed: whether its pass can be compiled.
+
+    Raises:
+        BundleError: it isn't one of the device's or of such a pass, or what it needs isn't installed.
+    """
+    known = {each.name: each for each in RUNTIMES if each.device == device.type and (is_fixed or not each.compiles)}
+    if name not in known:
+        raise BundleError(
+            f"inference.runtime {name}: not for this network on {device.type}; allowed are {AUTO}, {', '.join(known)}"
+        )
+    if (missing := known[name].missing()) is not None:
+        raise BundleError(f"inference.runtime {name}: needs {missing}, which isn't there; install it, or choose {TORCH}")
+    return known[name]
+
+
+def candidates(device: torch.device, *, is_fixed: bool) -> tuple[Runtime, ...]:
+    """What `auto` chooses from: all that suits, is installed and is soon set up."""
+    suiting = (each for each in RUNTIMES if each.device == device.type and (is_fixed or not each.compiles))
+    return tuple(each for each in suiting if each.by_itself and each.missing() is None)
