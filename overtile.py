@@ -218,9 +218,16 @@ def predict(
     probabilities: Annotated[
         Literal["uint8", "float16"] | None, typer.Option(help="write each class's probability beside the masks, as this type")
     ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option(help="write how little is known of each pixel beside the masks: 0 sure, 1 all classes alike")
+    ] = False,
     spacing_um: Annotated[
         str | None,
         typer.Option(help="micrometres between pixels where the files don't say: 0.25, or one an axis: 2000,500,500"),
+    ] = None,
+    runtime: Annotated[
+        Literal["auto", "torch", "torch_bfloat16", "compile", "openvino", "openvino_bfloat16"] | None,
+        typer.Option(help="what runs the network; auto: the fastest that answers as torch does; left out: as the bundle says"),
     ] = None,
 ) -> None:
     """Segments files; one that can't be read doesn't keep the others from it."""
@@ -230,9 +237,9 @@ def predict(
         from inference.predict import predict as predict_images
         from models.bundle import load
 
-        wishes = Wishes(mask_format, probabilities, _spacing(spacing_um))
+        wishes = Wishes(mask_format, probabilities, uncertainty, _spacing(spacing_um))
         images = find_images(inputs)
-        predictor = load_ensemble([load(folder) for folder in bundle])
+        predictor = load_ensemble([load(folder) for folder in bundle], runtime=runtime)
         with _bar(console) as on_progress:
             failed = _tell(predict_images(images, predictor, out, wishes, on_progress), console)
     raise typer.Exit(DATA if failed else 0)
@@ -349,7 +356,8 @@ def _tell(outcomes: Iterable["Outcome"], console: "Console") -> int:
             console.print(f"{outcome.image}: {outcome.result}", style="bold red")
         else:
             label = f", {outcome.result.label.name}" if outcome.result.label else ""
-            remarks = label + "".join(f", {warning}" for warning in outcome.result.warnings)
+            seam = f", seams {outcome.result.seam:.2f} (1: none to be seen)" if outcome.result.seam is not None else ""
+            remarks = label + seam + "".join(f", {warning}" for warning in outcome.result.warnings)
             console.print(
                 f"{outcome.image} -> {' and '.join(map(str, outcome.files))} ({outcome.result.seconds:.1f} s{remarks})"
             )

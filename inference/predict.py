@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from configs.sections import ClassSection
 from imaging.errors import DataError
 from imaging.open import is_image_folder, open_image, stem_of
 from imaging.source import Geometry, ImageSource, MaskFormat
@@ -27,6 +28,7 @@ from inference.segment import AnyPredictor, Progress, Segmentation, segment
 from models.errors import BundleError
 
 LABELS = "labels.csv"  # beside the masks
+UNCERTAINTY = ClassSection(name="uncertainty", colour="#ffffff")
 
 Writer = TypeVar("Writer", covariant=True)
 
@@ -47,11 +49,13 @@ class Wishes:
     Args:
         mask_format: of all masks or maps of values; None: each image's natural one.
         probabilities: as what type the classes' probabilities are written beside the masks; None: they aren't.
+        uncertainty: whether how little is known of each pixel is written beside the masks, 0 .. 1.
         spacing_um: the user's word for the distance between pixels, in S order or one for all axes; None takes the files'.
     """
 
     mask_format: MaskFormat | None = None
     probabilities: ProbabilityType | None = None
+    uncertainty: bool = False
     spacing_um: tuple[float, ...] | None = None
 
 
@@ -95,10 +99,11 @@ def predict(
         on_progress: called with the image, its tiles done and its tiles in all.
 
     Raises:
-        BundleError: probabilities are wanted of a bundle that gives values.
+        BundleError: probabilities or uncertainty are wanted of a bundle that gives values.
     """
-    if wishes.probabilities is not None and predictor.head.gives_values:
-        raise BundleError("the bundle gives values and no probabilities of classes; leave --probabilities out")
+    for wish, name in ((wishes.probabilities, "probabilities"), (wishes.uncertainty, "uncertainty")):
+        if wish and predictor.head.gives_values:
+            raise BundleError(f"the bundle gives values and no probabilities of classes; leave --{name} out")
     out.mkdir(parents=True, exist_ok=True)
     with label_table(out / LABELS, label_classes(predictor)) as note:
         for image in images:
@@ -121,14 +126,17 @@ def _one(image: Path, predictor: AnyPredictor, out: Path, wishes: Wishes, on_pro
         source = stack.enter_context(open_image(image, spacing_um=wishes.spacing_um))
         made = _values(source.geometry, predictor, wishes) if predictor.head.gives_values else _mask(source, predictor, wishes)
         probabilities = _probabilities(source.geometry, made, predictor, wishes)
-        files = [out / f"{stem_of(image)}{each.ending}" for each in (made, probabilities) if each]
-        if image.resolve() in [file.resolve() for file in files]:
+        uncertainty = _uncertainty(source.geometry, made) if wishes.uncertainty else None
+        wanted = [each for each in (made, probabilities, uncertainty) if each]
+        files = {each.ending: out / f"{stem_of(image)}{each.ending}" for each in wanted}
+        if image.resolve() in [file.resolve() for file in files.values()]:
             raise DataError("out_is_input", f"the mask would replace the image; choose another folder than {out}")
-        beside = stack.enter_context(probabilities.open(files[1])) if probabilities else None
-        writer = made.open(files[0])
+        unsure = stack.enter_context(uncertainty.open(files[uncertainty.ending])) if uncertainty else None
+        beside = stack.enter_context(probabilities.open(files[probabilities.ending])) if probabilities else None
+        writer = made.open(files[made.ending])
         stack.enter_context(writer)
-        result = segment(source, predictor, writer, on_progress, probabilities=beside)
-    return Outcome(image, tuple(files), result)
+        result = segment(source, predictor, writer, on_progress, probabilities=beside, uncertainty=unsure)
+    return Outcome(image, tuple(files.values()), result)
 
 
 @dataclass(frozen=True)
@@ -169,3 +177,11 @@ def _probabilities(
         dtype=wishes.probabilities,
     )
     return _Made(chosen, f"_probabilities{suffix_of(chosen)}", opener)
+
+
+def _uncertainty(geometry: Geometry, mask: _Made[MaskWriter | ValueWriter]) -> _Made[ValueWriter]:
+    """As the mask's format, where that holds values."""
+    suiting = value_formats(geometry)
+    chosen = mask.format if mask.format in suiting else suiting[-1]
+    opener = partial(open_value_writer, geometry=geometry, format=chosen, quantity=UNCERTAINTY)
+    return _Made(chosen, f"_uncertainty{suffix_of(chosen)}", opener)

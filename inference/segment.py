@@ -16,11 +16,13 @@ from imaging.errors import UnsuitableImage
 from imaging.resample import ResampledSource, shape_at
 from imaging.source import ImageSource, spacing_text
 from imaging.writers import MaskWriter, ProbabilityWriter, ValueWriter
+from inference.ahead import ahead
 from inference.ensemble import Ensemble, mean_bands
 from inference.grid import read_mirrored
 from inference.image_label import ImageLabel, LabelReader
 from inference.predictor import Predictor
 from inference.regrid import regrid
+from inference.seams import Seams
 from inference.stitch import Band, Stitcher
 from transforms import normalise
 
@@ -36,13 +38,15 @@ T = TypeVar("T")
 class Segmentation:
     """What is known of a finished mask: `seconds` from the first tile to the last row, `warnings` as stable codes.
 
-    `label` is the whole image's; None where nothing says one.
+    `label` is the whole image's; None where nothing says one. `seam` is the jump of the logits across the borders of tiles by
+    the jump elsewhere, about 1 where borders can't be seen; None where there are none.
     """
 
     seconds: float
     tiles: int
     warnings: tuple[str, ...]
     label: ImageLabel | None = None
+    seam: float | None = None
 
 
 def segment(
@@ -52,6 +56,7 @@ def segment(
     on_progress: Progress | None = None,
     *,
     probabilities: ProbabilityWriter | None = None,
+    uncertainty: ValueWriter | None = None,
 ) -> Segmentation:
     """Writes the source's mask, (*S) uint8, the label of the likeliest class at each pixel; or its values, (*S) float32.
 
@@ -61,20 +66,23 @@ def segment(
         writer: open for the source's geometry, of values where the network's head gives them.
         on_progress: called with tiles done and tiles in all.
         probabilities: takes what the mask is made of, where that is wanted.
+        uncertainty: takes how little is known of each pixel, where that is wanted.
 
     Raises:
         UnsuitableImage: the image's dimensions, channels or spacing aren't what the network was trained for.
     """
     began, tiles = time.monotonic(), count_tiles(source, predictor)
     meaning = predictor.head.values if predictor.head.gives_values else predictor.head.mask
-    labels = LabelReader(predictor, source.shape)
-    for band in bands(source, predictor, on_progress, labels=labels):
+    labels, seams = LabelReader(predictor, source.shape), Seams()
+    for band in bands(source, predictor, on_progress, labels=labels, seams=seams):
         writer.write(band.start, meaning(band.logits))
         labels.add_band(band)
         if probabilities is not None:
             probabilities.write(band.start, predictor.head.probabilities(band.logits))
+        if uncertainty is not None:
+            uncertainty.write(band.start, predictor.head.uncertainty(band.logits))
     given = ("spacing_given",) if source.spacing_given else ()
-    return Segmentation(time.monotonic() - began, tiles, (*source.warnings, *given), labels.label)
+    return Segmentation(time.monotonic() - began, tiles, (*source.warnings, *given), labels.label, seams.seam)
 
 
 def segment_array(source: ImageSource, predictor: AnyPredictor) -> NDArray[np.uint8]:
@@ -88,6 +96,7 @@ def bands(
     on_progress: Progress | None = None,
     *,
     labels: LabelReader | None = None,
+    seams: Seams | None = None,
 ) -> Iterator[Band]:
     """The logits of the whole image on its own grid, in finished bands from the first row to the last.
 
@@ -96,20 +105,21 @@ def bands(
         predictor: of the bundle, or of several.
         on_progress: called with tiles done and tiles in all.
         labels: is given what tiles say of the whole image, where that is wanted.
+        seams: is given what the bands are made of, where that is wanted.
 
     Raises:
         UnsuitableImage: the image's dimensions, channels or spacing aren't what the network was trained for.
     """
     check_suitable(source, predictor.config)
     if isinstance(predictor, Ensemble):
-        yield from mean_bands(predictor, _members_bands(source, predictor, on_progress, labels))
+        yield from mean_bands(predictor, _members_bands(source, predictor, on_progress, labels, seams))
         return
     seen = as_trained(source, predictor.config.data)
-    yield from regrid(_bands_seen(seen, predictor, on_progress, labels), seen.shape, source.shape)
+    yield from regrid(_bands_seen(seen, predictor, on_progress, labels, seams), seen.shape, source.shape)
 
 
 def _members_bands(
-    source: ImageSource, ensemble: Ensemble, on_progress: Progress | None, labels: LabelReader | None
+    source: ImageSource, ensemble: Ensemble, on_progress: Progress | None, labels: LabelReader | None, seams: Seams | None
 ) -> list[Iterator[Band]]:
     """Each member's; the tiles of all are counted together."""
     done, tiles = [0] * len(ensemble.members), count_tiles(source, ensemble)
@@ -120,7 +130,7 @@ def _members_bands(
             on_progress(sum(done), tiles)
 
     numbered = enumerate(ensemble.members)
-    return [bands(source, member, partial(note, number), labels=labels) for number, member in numbered]
+    return [bands(source, member, partial(note, number), labels=labels, seams=seams) for number, member in numbered]
 
 
 def count_tiles(source: ImageSource, predictor: AnyPredictor) -> int:
@@ -143,20 +153,25 @@ def as_trained(source: ImageSource, data: DataSection) -> ImageSource:
 
 
 def _bands_seen(
-    source: ImageSource, predictor: Predictor, on_progress: Progress | None, labels: LabelReader | None
+    source: ImageSource, predictor: Predictor, on_progress: Progress | None, labels: LabelReader | None, seams: Seams | None
 ) -> Iterator[Band]:
     """The logits on the grid that the network was trained at."""
     config, outputs = predictor.config, predictor.head.outputs
     grid = predictor.grid(source.shape)
+    meter = seams.meter(grid) if seams else None
     stitcher = Stitcher(grid, outputs, predictor.weights(grid))
     normalised = normalise.fit(config.normalise, source.channels, source.blocks())
-    for batch in batched(grid.tiles(), config.inference.batch_size):
-        patches = np.stack([normalised(read_mirrored(source, tile.input)) for tile in batch])  # (B, C, *tile)
+    batches = batched(grid.tiles(), config.inference.batch_size)
+    read = ((tiles, np.stack([normalised(read_mirrored(source, tile.input)) for tile in tiles])) for tiles in batches)
+    for batch, patches in ahead(read):  # (B, C, *tile)
         for tile, logits in zip(batch, predictor(patches), strict=True):  # each (R, *S'), or R + L with a label's
             stitcher.add(tile, logits[:outputs])
             if labels:
                 labels.add_tile(predictor, tile, logits[outputs:])
-            yield from stitcher.finished()
+            for band in stitcher.finished():
+                if meter:
+                    meter.add(band)
+                yield band
         if on_progress:
             on_progress(stitcher.added, len(grid))
 

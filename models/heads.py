@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
+from scipy.special import entr, expit, log_expit, log_softmax, logsumexp, softmax
 
 from configs.schema import Config
 from models.errors import BundleError
@@ -47,6 +47,14 @@ class Head(ABC):
         Raises:
             BundleError: the head gives values.
         """
+
+    def uncertainty(self, logits: Floats) -> NDArray[np.float32]:
+        """How little is known of each pixel, (*S), of logits (R, *S): the classes' entropy by its largest, 0 .. 1.
+
+        Raises:
+            BundleError: the head gives values.
+        """
+        return np.asarray(entr(self.probabilities(logits)).sum(axis=0) / np.log(self.classes), np.float32)
 
     def values(self, logits: Floats) -> NDArray[np.float32]:
         """The value of each pixel, (*S), of logits (1, *S).
@@ -127,6 +135,11 @@ class MultiLabel(Head):
         """The likeliest class above one half, the first of equals; background where none is."""
         mask: NDArray[np.uint8] = ((logits.argmax(axis=0) + 1) * (logits.max(axis=0) > 0)).astype(np.uint8)
         return mask
+
+    def uncertainty(self, logits: Floats) -> NDArray[np.float32]:
+        """That of the class of which least is known, whether it is there or not."""
+        there = expit(logits)
+        return np.asarray((entr(there) + entr(1 - there)).max(axis=0) / np.log(2), np.float32)
 
 
 class SoftLabel(Head):

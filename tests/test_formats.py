@@ -15,6 +15,7 @@ import zarr
 from numpy.typing import NDArray
 from openslide import OpenSlide
 from PIL import Image
+from scipy.special import entr
 from tifffile import TiffFile, imwrite
 
 from configs.sections import ClassSection
@@ -98,7 +99,14 @@ def flat(tmp_path_factory: pytest.TempPathFactory, slide: NDArray[np.uint8]) -> 
     home = tmp_path_factory.mktemp("flat")
     (home / "images").mkdir()
     write_flat(home / "images", slide)
-    predict(home / "images", write_bundle(home / "bundle", "flat", UNET), home / "masks", "--probabilities", "uint8")
+    predict(
+        home / "images",
+        write_bundle(home / "bundle", "flat", UNET),
+        home / "masks",
+        "--probabilities",
+        "uint8",
+        "--uncertainty",
+    )
     return home / "images", home / "masks"
 
 
@@ -108,7 +116,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory, volume: NDArray[np.int16]) ->
     (home / "images").mkdir()
     write_deep(home / "images", volume)
     bundle = write_bundle(home / "bundle", "deep", UNET, dimensions=3)
-    predict(home / "images", bundle, home / "masks", "--probabilities", "uint8")
+    predict(home / "images", bundle, home / "masks", "--probabilities", "uint8", "--uncertainty")
     return home / "images", home / "masks"
 
 
@@ -219,6 +227,24 @@ def test_probabilities_lie_beside_the_mask_and_agree_with_it(flat: tuple[Path, P
     assert (np.abs(probabilities.sum(axis=0) - 255) <= 1).all()
     clear = np.abs(probabilities[0] - probabilities[1]) > 2
     np.testing.assert_array_equal(probabilities.argmax(axis=0)[clear], labels[clear])
+
+
+@pytest.mark.parametrize("stem", ["aperio", "picture", "zarr3"])
+def test_uncertainty_lies_beside_the_mask_too(flat: tuple[Path, Path], stem: str) -> None:
+    with open_image(flat[1] / f"{stem}_uncertainty.tiff") as source:
+        found = source.read(tuple(slice(0, size) for size in source.shape))[0]
+    with open_image(flat[1] / "aperio_probabilities.tiff") as source:
+        likely = source.read(tuple(slice(0, size) for size in source.shape))[0] / 255
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, (entr(likely) + entr(1 - likely)) / np.log(2), atol=0.03)  # probabilities have 8 bits
+    assert 0 <= found.min() < found.max() <= 1
+
+
+def test_a_volumes_uncertainty_has_its_affine(deep: tuple[Path, Path]) -> None:
+    mask, found = (nib.load(deep[1] / f"nifti{ending}.nii.gz") for ending in ("", "_uncertainty"))
+    np.testing.assert_allclose(found.affine, mask.affine)
+    assert found.shape == mask.shape
+    assert found.get_data_dtype() == np.float32
 
 
 def test_qupath_s_polygons_cover_what_the_mask_covers(tmp_path: Path, flat: tuple[Path, Path]) -> None:

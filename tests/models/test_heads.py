@@ -47,6 +47,32 @@ def test_probabilities_and_mask(name: str, data: st.DataObject) -> None:
         np.testing.assert_allclose(np.take_along_axis(probabilities, mask[None].astype(int), 0)[0], probabilities.max(axis=0))
 
 
+@pytest.mark.parametrize("name", OUTPUTS)
+@given(data=st.data())
+def test_uncertainty_is_a_share_of_the_most(name: str, data: st.DataObject) -> None:
+    head = head_of(name)
+    logits = data.draw(arrays(np.float32, (head.outputs, 2, 3), elements=st.floats(-8, 8, width=32)))
+    found = head.uncertainty(logits)
+    assert (found.shape, found.dtype) == ((2, 3), np.float32)
+    assert -1e-6 <= found.min() <= found.max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "logits", "expected"),
+    [
+        ("softmax", [[5.0], [5.0], [5.0], [5.0]], 1.0),
+        ("softmax", [[0.0], [0.0], [-100.0], [-100.0]], 0.5),  # a coin, of two coins that are most
+        ("softmax", [[100.0], [0.0], [0.0], [0.0]], 0.0),
+        ("sigmoid", [[0.0]], 1.0),
+        ("sigmoid", [[-100.0]], 0.0),
+        ("multi_label", [[100.0], [0.0], [-100.0]], 1.0),  # nothing is known of the second class
+        ("multi_label", [[100.0], [100.0], [-100.0]], 0.0),
+    ],
+)
+def test_uncertainty_of_what_is_known(name: str, logits: list[list[float]], expected: float) -> None:
+    assert head_of(name).uncertainty(np.array(logits, np.float32))[0] == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_sigmoid_is_a_softmax_of_two_with_one_at_0() -> None:
     logits = np.linspace(-5, 5, 7, dtype=np.float32)[None]
     both = np.concatenate([np.zeros_like(logits), logits])

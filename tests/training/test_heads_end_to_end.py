@@ -139,6 +139,9 @@ def check_refusals(made: Path, folder: Path) -> None:
     refused = run("predict", image, "-b", made, "-o", folder / "out", "--probabilities", "uint8")
     assert refused.exit_code == 2
     assert "the bundle gives values and no probabilities of classes; leave --probabilities out" in refused.output
+    refused = run("predict", image, "-b", made, "-o", folder / "out", "--uncertainty")
+    assert refused.exit_code == 2
+    assert "the bundle gives values and no probabilities of classes; leave --uncertainty out" in refused.output
     refused = run("predict", image, "-b", made, "-o", folder / "out", "--format", "png")
     assert refused.exit_code == 3
     assert "a map of values of the size (48, 48) can't be written as png; choose tiff" in refused.output
