@@ -7,7 +7,7 @@ DATA holds cases.csv with a split. All have an equal network (plain U-Net, insta
 the way down, transposed on the way up, no deep supervision), equal patch and batch, Dice + cross-entropy, Nesterov SGD and
 clipping. nnU-Net builds the network by its plans; its convolutions have biases, which instance norm makes useless. "With
 augmentation" Overtile and MONAI do the same (see augmentation.py) and nnU-Net does its own. On CUDA all run in bfloat16
-except nnU-Net, which takes its own float16.
+except nnU-Net, which takes its own float16; on a CPU all run in float32, and Overtile once more in what it takes by itself.
 
 Each contender lives in a process of its own and waits; the turns go around, so that what else happens at the machine meets them
 all. Memory is taken in further processes, in which every freed tensor is given back to the system at once: the rise over what
@@ -80,7 +80,7 @@ def make_spec(arguments: argparse.Namespace) -> Spec:
             "switches": {},
             "model": {"down": "strided", "activation": "leaky_relu"},
             "optimizer": {"name": "sgd", "learning_rate": 0.01, "weight_decay": 3e-5, "momentum": 0.99, "clip_norm": 12},
-            "trainer": {},
+            "trainer": {"precision": "float32" if best_device().type == "cpu" else "auto"},
         }
         | ({"patch": arguments.patch} if arguments.patch else {})
         | ({"batch": arguments.batch} if arguments.batch else {})
@@ -106,6 +106,7 @@ def compared(spec: Spec, arguments: argparse.Namespace) -> dict[str, tuple[list[
                 contenders[name] = (command, variables)
             else:
                 contenders[name] = _loop(peer, told)
+    contenders["Overtile, augmented, as it comes"] = _loop("Overtile", spec | {"augment": True, "trainer": {}})
     return contenders
 
 
