@@ -135,7 +135,9 @@ def test_nothing_at_all_can_be_kept(slides: Path, watched: tuple[Path, Result], 
     [
         ("mri_unet", ("model.features=[4,8]", "sampling.patch_size=[8,16,16]")),
         ("mri_sliding_window", ("model.convolutions=[{features: 4, kernel: 4}]", "model.window=9")),
+        ("mri_sliding_window", ("model.convolutions=[{features: 4, kernel: 4}]", "model.window=9", "loss.border_weight=10")),
     ],
+    ids=["unet", "window", "weighed window"],
 )
 def test_volumes_and_windows_can_be_drawn(config: str, overrides: tuple[str, ...], tmp_path: Path) -> None:
     data = write_volume_dataset(tmp_path / "data", cases=3, shape=(12, 20, 18)).parent
@@ -145,6 +147,7 @@ def test_volumes_and_windows_can_be_drawn(config: str, overrides: tuple[str, ...
     page = (tmp_path / "run/report.html").read_text()
     assert "slice " in page
     assert "encoder 0" in page or "convolutions 0" in page
+    assert (", weight " in page) == ("loss.border_weight=10" in overrides)
 
 
 def test_a_stopped_run_says_so_and_goes_on_without_doubles(slides: Path, tmp_path: Path) -> None:

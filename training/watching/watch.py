@@ -225,15 +225,16 @@ class Watch(lightning.Callback):
                 part[number].detach().cpu().numpy() for part in (batch.image, batch.reference, batch.weights)
             )
             self.kept.add_picture(f"batch{number}.png", to_png(entering(image, reference, self.colours)))
-            if weights.size:
+            if weights.ndim > 1:  # a window has one weight, which is said
                 self.kept.add_picture(f"batch{number}_weights.png", to_png(weight_picture(weights)))
-            words.append(self._patch_words(int(batch.case[number]), reference))
+            words.append(self._patch_words(int(batch.case[number]), reference, weights))
         self.kept.caption("batch", words)
 
-    def _patch_words(self, case: int, reference: "np.ndarray[Any, Any]") -> str:
+    def _patch_words(self, case: int, reference: "np.ndarray[Any, Any]", weights: "np.ndarray[Any, Any]") -> str:
         classes = self.facts.config.data.classes
         label = f": {classes[int(reference)].name}" if reference.ndim == 0 and int(reference) < len(classes) else ""
-        return f"{self.splits.train[case].name}{label}"
+        weight = f", weight {weights.item():.2g} more" if weights.size == 1 else ""
+        return f"{self.splits.train[case].name}{label}{weight}"
 
     def _draw_validation(self, trainer: lightning.Trainer) -> None:
         step, network = trainer.global_step, self.predictor.network
