@@ -26,6 +26,7 @@ def check_agreement(config: "Config") -> None:
     check_head(config)
     _check_folds(config)
     _check_hard_negatives(config)
+    _check_flips(config)
     _check_turns(config)
     _check_image_label(config)
 
@@ -88,6 +89,15 @@ def _check_hard_negatives(config: "Config") -> None:
     if len(config.data.classes) < 2:
         raise ValueError(
             f"sampling.hard_negative_share: head.kind {config.head.kind} has no background to mine; set the share to 0"
+        )
+
+
+def _check_flips(config: "Config") -> None:
+    seen = config.augment.flips and config.augment.probability > 0
+    if config.inference.average != "none" and not seen:
+        raise ValueError(
+            f"inference.average: {config.inference.average} averages over mirror images, of which training sees none; set "
+            "augment.flips to true and augment.probability above 0, or inference.average to none"
         )
 
 

@@ -39,8 +39,18 @@ def test_turns_need_rows_and_columns_that_are_alike(overrides: list[str], told_a
 
 
 def test_turns_ask_nothing_of_the_first_axis_of_a_volume() -> None:
-    volume = ["data.spacing_um=[3000,1000,1000]", "inference.average=flips_and_turns"]
+    volume = ["data.spacing_um=[3000,1000,1000]", "augment.flips=true", "inference.average=flips_and_turns"]
     assert load(Path("configs/mri_unet.yaml"), volume).inference.average == "flips_and_turns"
+
+
+@pytest.mark.parametrize("off", ["augment.flips=false", "augment.probability=0"])
+def test_nobody_averages_over_what_training_never_saw(off: str) -> None:
+    config = Path("configs/histology_unet.yaml")
+    load(config, [off])
+    with pytest.raises(
+        ConfigError, match=r"inference\.average: flips averages over mirror images, of which training sees none; set"
+    ):
+        load(config, [off, "inference.average=flips"])
 
 
 @pytest.mark.parametrize(("key", "value", "plain"), [("frozen_steps", 5, 0), ("encoder_rate", 0.1, 1)])

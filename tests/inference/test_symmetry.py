@@ -160,7 +160,7 @@ def test_the_mean_is_that_of_moved_images(name: str) -> None:
     ("method", "window", "foveation_px"), [("sliding_window", 9, 0), ("sliding_window", 6, 2), ("unet", 0, 0)]
 )
 def test_volumes(method: str, window: int, foveation_px: int) -> None:
-    overrides = ("inference.average=flips_and_turns", "inference.tile_size=[16,24,16]")
+    overrides = ("augment.flips=true", "inference.average=flips_and_turns", "inference.tile_size=[16,24,16]")
     if method == "unet":
         overrides = (*overrides, "model.features=[4,4]", "model.norm=batch", "sampling.patch_size=[16,16,16]")
     else:
