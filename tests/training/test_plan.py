@@ -284,6 +284,8 @@ def test_numbered_objects_are_told_apart(tmp_path: Path) -> None:
     assert config.loss.border_weight == 10
     assert (config.inference.objects, config.inference.object_sigma_px) == ("watershed", 5.0)
     assert config.inference.smallest_object_px == 25
+    window = planned([numbered] * 3, tmp_path, method="sliding_window")
+    assert (window.loss.border_weight, window.inference.objects) == (0, "watershed")
     assert planned([picture()] * 3, tmp_path).inference.objects == "components"
 
 

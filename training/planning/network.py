@@ -193,14 +193,19 @@ def choose_tile(overview: Overview, values: dict[str, Any], choices: Choices, bu
     raise _too_little(budget, taken)
 
 
-def choose_objects(overview: Overview, choices: Choices) -> Choices:
-    """How a mask becomes objects; nothing where references don't number them."""
+def choose_objects(method: str, overview: Overview, choices: Choices) -> Choices:
+    """How objects that touch come apart, and how a mask becomes objects; nothing where references don't number them.
+
+    A U-Net's loss weighs what lies between objects. A sliding window's doesn't: windows there are few, and weighing them much
+    makes all borders background (benchmarks/README.md).
+    """
     if not choices["data.instances"].value or overview.object_px is None:
         return {}
     side = sum(overview.object_px) / len(overview.object_px)
+    apart = {"loss.border_weight": Choice(BORDER_WEIGHT, "the U-Net paper's, so that objects that touch come apart")}
     quarter = f"a quarter of an object's median side of {side:.3g} px"
     return {
-        "loss.border_weight": Choice(BORDER_WEIGHT, "the U-Net paper's, so that objects that touch come apart"),
+        **(apart if method == "unet" else {}),
         "inference.objects": Choice("watershed", "references number objects"),
         "inference.object_sigma_px": Choice(round(side / 4, 1), quarter),
         "inference.smallest_object_px": Choice(round((side / 4) ** overview.dimensions), f"{quarter} along each axis"),

@@ -77,7 +77,7 @@ def plan(facts: Sequence[CaseFacts], wish: Wish, device: torch.device) -> Plan:
     budget = Budget(wish.memory_bytes, device, wish.minutes)
     choose_network = choose_unet if wish.method == "unet" else choose_window
     choices |= choose_network(overview, values, budget)
-    choices |= choose_objects(overview, choices)
+    choices |= choose_objects(wish.method, overview, choices)
     choices |= choose_length(values, choices, budget)
     choices |= choose_tile(overview, values, choices, budget)
     text = write_out(wish.method, overview.dimensions, choices, _heading(wish, overview))
