@@ -114,9 +114,14 @@ def _without_openvino() -> str | None:
     return None if importlib.util.find_spec("openvino") else "openvino"
 
 
-def _without_compiler() -> str | None:
+def missing_compiler() -> str | None:
+    """The C++ compiler that torch.compile would call and that isn't there; None where it is."""
     compiler = os.environ.get("CXX", "g++")
-    return None if shutil.which(compiler) else f"a C++ compiler ({compiler})"
+    return None if shutil.which(compiler) else compiler
+
+
+def _without_compiler() -> str | None:
+    return f"a C++ compiler ({compiler})" if (compiler := missing_compiler()) else None
 
 
 RUNTIMES = (
@@ -142,7 +147,7 @@ def find(name: str, device: torch.device, *, is_fixed: bool) -> Runtime:
     Raises:
         BundleError: it isn't one of the device's or of such a pass, or what it needs isn't installed.
     """
-    known = {each.name: each for each in RUNTIMES if each.device == device.type and (is_fixed or not each.compiles)}
+    known = {each.name: each for each in _suiting(device, is_fixed)}
     if name not in known:
         raise BundleError(
             f"inference.runtime {name}: not for this network on {device.type}; allowed are {AUTO}, {', '.join(known)}"
@@ -154,5 +159,8 @@ def find(name: str, device: torch.device, *, is_fixed: bool) -> Runtime:
 
 def candidates(device: torch.device, *, is_fixed: bool) -> tuple[Runtime, ...]:
     """What `auto` chooses from: all that suits, is installed and is soon set up."""
-    suiting = (each for each in RUNTIMES if each.device == device.type and (is_fixed or not each.compiles))
-    return tuple(each for each in suiting if each.by_itself and each.missing() is None)
+    return tuple(each for each in _suiting(device, is_fixed) if each.by_itself and each.missing() is None)
+
+
+def _suiting(device: torch.device, is_fixed: bool) -> list[Runtime]:
+    return [each for each in RUNTIMES if each.device == device.type and (is_fixed or not each.compiles)]

@@ -1,8 +1,6 @@
 """How torch and Lightning are set up while something is trained."""
 
 import logging
-import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from configs.schema import Config, ConfigError
+from inference.runtime import missing_compiler
 
 
 def check_compiler(config: Config) -> None:
@@ -18,8 +17,7 @@ def check_compiler(config: Config) -> None:
     Raises:
         ConfigError: it doesn't.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if config.trainer.compile and shutil.which(compiler) is None:
+    if config.trainer.compile and (compiler := missing_compiler()) is not None:
         raise ConfigError(
             f"trainer.compile: needs {compiler}, which isn't here; install it, name another in CXX, or set it to false"
         )
