@@ -77,9 +77,10 @@ def plan(
 ) -> None:
     """Writes a config that suits the images and the memory there is, with a word on why each value is what it is."""
     with _exit_codes() as console:
+        from configs.sizes import parse_memory
         from datasets.fingerprint import read_facts
         from inference.predictor import best_device
-        from training.planning.plan import Wish, cases_to_plan_by, parse_memory, write
+        from training.planning.plan import Wish, cases_to_plan_by, write
         from training.planning.plan import plan as plan_config
 
         wish = Wish(data, method, parse_memory(memory), minutes, _names(channels), _names(classes), name)
@@ -225,6 +226,15 @@ def predict(
         str | None,
         typer.Option(help="micrometres between pixels where the files don't say: 0.25, or one an axis: 2000,500,500"),
     ] = None,
+    tissue: Annotated[
+        bool, typer.Option(help="find tissue on RGB slides first and skip tiles without any, which become background")
+    ] = False,
+    memory: Annotated[
+        str | None, typer.Option(help="that the process may take, for example 2GB; left out: a quarter of what is free")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what each file would take of memory, disk and time, and write nothing")
+    ] = False,
     runtime: Annotated[
         Literal["auto", "torch", "torch_bfloat16", "compile", "openvino", "openvino_bfloat16"] | None,
         typer.Option(help="what runs the network; auto: the fastest that answers as torch does; left out: as the bundle says"),
@@ -232,16 +242,21 @@ def predict(
 ) -> None:
     """Segments files; one that can't be read doesn't keep the others from it."""
     with _exit_codes() as console:
+        from configs.sizes import parse_memory
         from inference.ensemble import load_ensemble
-        from inference.predict import Wishes, find_images
+        from inference.outputs import Wishes
+        from inference.predict import estimates, find_images
         from inference.predict import predict as predict_images
         from models.bundle import load
 
-        wishes = Wishes(mask_format, probabilities, uncertainty, _spacing(spacing_um))
+        wishes = Wishes(mask_format, probabilities, uncertainty, _spacing(spacing_um), tissue)
         images = find_images(inputs)
-        predictor = load_ensemble([load(folder) for folder in bundle], runtime=runtime)
+        memory_bytes = parse_memory(memory) if memory else None
+        predictor = load_ensemble([load(folder) for folder in bundle], runtime=runtime, memory_bytes=memory_bytes)
         with _bar(console) as on_progress:
-            failed = _tell(predict_images(images, predictor, out, wishes, on_progress), console)
+            wanted = (images, predictor, out, wishes)
+            done = estimates(*wanted) if dry_run else predict_images(*wanted, on_progress)
+            failed = _tell(done, console)
     raise typer.Exit(DATA if failed else 0)
 
 
@@ -355,12 +370,7 @@ def _tell(outcomes: Iterable["Outcome"], console: "Console") -> int:
             failed += 1
             console.print(f"{outcome.image}: {outcome.result}", style="bold red")
         else:
-            label = f", {outcome.result.label.name}" if outcome.result.label else ""
-            seam = f", seams {outcome.result.seam:.2f} (1: none to be seen)" if outcome.result.seam is not None else ""
-            remarks = label + seam + "".join(f", {warning}" for warning in outcome.result.warnings)
-            console.print(
-                f"{outcome.image} -> {' and '.join(map(str, outcome.files))} ({outcome.result.seconds:.1f} s{remarks})"
-            )
+            console.print(f"{outcome.image} -> {' and '.join(map(str, outcome.files))} ({outcome.result.text})")
     return failed
 
 

@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs import schema
-from evaluation.cost import multiply_adds_of_tile, shape_only_predictor
 from evaluation.measure import machine
 from imaging.source import Geometry, ImageSource, Region
 from inference.predictor import Predictor, make_predictor
 from inference.runtime import candidates
 from inference.segment import segment_array
+from inference.shape_only import multiply_adds_of_tile, shape_only_predictor
 from models import bundle
 from models.networks import build
 from transforms import normalise

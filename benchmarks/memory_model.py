@@ -1,4 +1,4 @@
-"""How well training/planning/memory.py predicts what a process on this machine takes, for training steps and for tiles.
+"""How well the memory that training steps and tiles take is predicted, on this machine: training/planning and inference.
 
 Each network runs in processes of its own, which say how far their resident memory rose from before the network was built;
 imports and what PyTorch loads at its first step are left out. The figure is the median of REPEATS: two runs of one network
@@ -25,12 +25,13 @@ from configs import schema
 from configs.schema import Config
 from evaluation.measure import machine
 from imaging.source import Geometry, ImageSource
+from inference.memory import BYTES, count_inference, inference_bytes
 from inference.predictor import Predictor, best_device, make_predictor
 from inference.segment import bands
 from models.networks import build, count_parameters
 from training.objective.losses import make_loss
 from training.objective.targets import empty_targets
-from training.planning.memory import BYTES, count_inference, count_training, inference_bytes, training_bytes
+from training.planning.memory import count_training, training_bytes
 
 STATUS = Path("/proc/self/status")
 Spec = dict[str, Any]

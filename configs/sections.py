@@ -225,16 +225,22 @@ class TrainerSection(Section):
 class InferenceSection(Section):
     """How an image is tiled: `tile_size` bounds the network's input, `overlap` is the share of a tile that is blended.
 
+    Left out, `tile_size` is 512 pixels a side in 2D and 96 in 3D while a network trains. Where a bundle is used, and its tiles
+    are exact whatever their size, it is what costs the network the least within `memory_bytes`, which the process may have in
+    all; left out, that is what it has and a quarter of what is free.
+
     `average` is over the logits of a tile's mirror images, or of its mirror images and quarter turns. `objects` is how a
     mask becomes objects where references number them: connected pieces, or pieces split where they are narrow. `runtime` is
-    what runs the network: torch in float32; one that is named; or `auto`, the fastest one that answers as torch does.
+    what runs the network: torch in float32; one that is named; or `auto`, the fastest one that answers as torch does (torch
+    where the network is so small that trying takes longer than it saves).
     """
 
     tile_size: tuple[PositiveInt, ...] | None = None
+    memory_bytes: PositiveInt | None = None
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     batch_size: PositiveInt = 1
     average: Average = "none"
-    runtime: Literal["torch", "auto", "torch_bfloat16", "compile", "openvino", "openvino_bfloat16"] = "torch"
+    runtime: Literal["auto", "torch", "torch_bfloat16", "compile", "openvino", "openvino_bfloat16"] = "auto"
     objects: Literal["components", "watershed"] = "components"
     object_sigma_px: Annotated[float, Field(ge=0)] = 4.0
     smallest_object_px: Annotated[int, Field(ge=0)] = 0

@@ -10,7 +10,7 @@ import numpy as np
 from datasets.cases import Case, about
 from datasets.references import open_reference
 from evaluation.comparison import CaseResult, Comparison, MethodResult, labels_for
-from evaluation.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel, shape_only_predictor
+from evaluation.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel
 from evaluation.floor import Floor, floor_of
 from evaluation.held_out import (
     check_case,
@@ -26,6 +26,7 @@ from evaluation.metrics import Counts, confusion, mean_of, overlaps_of, pooled
 from evaluation.paired import Difference, difference_of
 from evaluation.verdict import Evidence, verdict_of
 from evaluation.views import case_pictures
+from inference.shape_only import shape_only_predictor
 from models import bundle
 from models.bundle import Bundle
 from models.networks import count_parameters

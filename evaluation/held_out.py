@@ -9,7 +9,7 @@ from datasets.cases import Case, about, open_case_image, read_cases
 from datasets.fingerprint import sha256_of
 from datasets.references import check_aligned, check_labels, open_reference
 from imaging.errors import DataError
-from inference.segment import as_trained, check_suitable
+from inference.suiting import as_trained, check_suitable
 from models.bundle import Bundle, Manifest
 from models.heads import check_gives_masks
 from models.meaning import differences

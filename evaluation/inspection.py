@@ -14,7 +14,7 @@ from datasets.fingerprint import CaseFacts
 from datasets.problems import CaseReport
 from datasets.splits import assign, draw_folds
 from evaluation.formats import percent, significant, size, spacing
-from inference.segment import check_suitable
+from inference.suiting import check_suitable
 
 Progress = Callable[[int, int], None]
 

@@ -23,7 +23,8 @@ from imaging.errors import DataError
 from imaging.source import ImageSource
 from inference.loading import load_predictor
 from inference.predictor import Predictor, best_device
-from inference.segment import as_trained, bands, count_tiles
+from inference.segment import bands, count_tiles
+from inference.suiting import as_trained
 from models import bundle
 
 TilesDone = Callable[[int], None]

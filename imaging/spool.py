@@ -1,11 +1,13 @@
 """Rows that came band by band, on disk until the file is made of them; read back region by region, little in memory."""
 
+import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +16,31 @@ _BLOCK_BYTES = 8 * 2**20
 _SMALLEST_LEVEL = 1024  # a pyramid ends when its longer side isn't larger
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A spool's file that outlives its process; the first `rows` rows of it are good."""
+
+    path: Path
+    rows: int = 0
+
+
 class Spool:
     """An array (*S) or (K, *S) that grows along the first axis of S; a context manager.
 
-    The file has no name, so that a killed process leaves nothing behind.
+    The file has no name, so that a killed process leaves nothing behind; or it is one that is kept, to go on with.
 
     Args:
-        folder: where the file lies; on the target's file system there is room for the target.
+        place: a folder where the file lies (on the target's file system there is room for the target), or the file to keep.
         shape: of the whole.
         dtype: of its elements.
         classes: K stands first in the shape.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], *, classes: bool = False) -> None:
+    def __init__(self, place: "Path | Kept", shape: tuple[int, ...], dtype: np.dtype[Any], *, classes: bool = False) -> None:
         self.shape = shape
         self.dtype = dtype
         self._rows_axis = 1 if classes else 0
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by __exit__)
+        self._file: IO[bytes] = _opened(place, self._row_bytes)
 
     @property
     def size_bytes(self) -> int:
@@ -49,6 +59,11 @@ class Spool:
         """Takes the next rows: (rows, *rest) or (K, rows, *rest)."""
         stored = np.ascontiguousarray(np.moveaxis(rows, self._rows_axis, 0))  # (rows, K, *rest)
         self._file.write(stored.data)
+
+    def sync(self) -> None:
+        """Returns when all rows that came are on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
         """A copy of a region of the whole; slices may have steps."""
@@ -92,3 +107,13 @@ class Spool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
+
+
+def _opened(place: Path | Kept, row_bytes: int) -> IO[bytes]:
+    """Open for the next row."""
+    if isinstance(place, Path):
+        return tempfile.TemporaryFile(dir=place)
+    file = place.path.open("r+b" if place.rows else "w+b")
+    file.truncate(place.rows * row_bytes)
+    file.seek(0, os.SEEK_END)
+    return file

@@ -18,7 +18,7 @@ from imaging.errors import UnsuitableImage
 from imaging.pictures import MAX_PICTURE_PIXELS
 from imaging.publish import check_target, publish
 from imaging.source import Geometry, MaskFormat
-from imaging.spool import Spool
+from imaging.spool import Kept, Spool
 from imaging.write_geojson import write_geojson
 from imaging.write_nifti import write_nifti
 from imaging.write_ome_tiff import write_ome_tiff
@@ -85,22 +85,23 @@ def is_folder(format: MaskFormat) -> bool:
 
 @dataclass(frozen=True)
 class _Target:
-    """What is to be made, and where."""
+    """What is to be made, and where; `kept` holds the rows meanwhile, where they are to be gone on with."""
 
     path: Path
     geometry: Geometry
     classes: tuple[ClassSection, ...]
     format: _Format
+    kept: Kept | None = None
 
     def make(self, spool: Spool, path: Path) -> None:
         self.format.encode(path, spool, self.geometry, self.classes)
 
 
-class _BandWriter(ABC):
+class BandWriter(ABC):
     """Takes rows in order and makes the file when it is left, all of it or none.
 
     While it is open, the rows lie in a file without a name beside the target, so that memory stays bounded and a killed
-    process leaves nothing behind.
+    process leaves nothing behind; or in a file that is kept, which already holds the first rows.
     """
 
     _takes: ClassVar[type[np.generic]]
@@ -108,8 +109,9 @@ class _BandWriter(ABC):
     def __init__(self, target: _Target, leading: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._target = target
         self._leading = leading
-        self._next_row = 0
-        self._spool = Spool(target.path.parent, (*leading, *target.geometry.shape), dtype, classes=bool(leading))
+        self._next_row = target.kept.rows if target.kept else 0
+        place = target.kept or target.path.parent
+        self._spool = Spool(place, (*leading, *target.geometry.shape), dtype, classes=bool(leading))
 
     def write(self, start: int, rows: NDArray[Any]) -> None:
         """Takes the next rows.
@@ -137,6 +139,10 @@ class _BandWriter(ABC):
         self._spool.append(self._stored(rows))
         self._next_row = end
 
+    def sync(self) -> None:
+        """Returns when all rows that came are on the disk."""
+        self._spool.sync()
+
     @abstractmethod
     def _stored(self, rows: NDArray[Any]) -> NDArray[Any]:
         """The rows as the file holds them, checked."""
@@ -156,7 +162,7 @@ class _BandWriter(ABC):
         publish(self._target.path, partial(self._target.make, self._spool))
 
 
-class MaskWriter(_BandWriter):
+class MaskWriter(BandWriter):
     """Writes one mask; made by `open_writer`."""
 
     _takes = np.uint8
@@ -168,7 +174,7 @@ class MaskWriter(_BandWriter):
         return rows
 
 
-class ProbabilityWriter(_BandWriter):
+class ProbabilityWriter(BandWriter):
     """Writes one image's probabilities; made by `open_probability_writer`."""
 
     _takes = np.float32
@@ -180,7 +186,7 @@ class ProbabilityWriter(_BandWriter):
         return np.rint(within * 255).astype(np.uint8) if self._spool.dtype == np.uint8 else within.astype(self._spool.dtype)
 
 
-class ValueWriter(_BandWriter):
+class ValueWriter(BandWriter):
     """Writes one map of values; made by `open_value_writer`."""
 
     _takes = np.float32
@@ -201,7 +207,9 @@ def probability_formats(geometry: Geometry, dtype: ProbabilityType) -> tuple[Mas
     return tuple(name for name, each in _FORMATS.items() if dtype in each.probabilities and each.suits(geometry))
 
 
-def open_writer(path: Path, geometry: Geometry, *, format: MaskFormat, classes: Sequence[ClassSection]) -> MaskWriter:
+def open_writer(
+    path: Path, geometry: Geometry, *, format: MaskFormat, classes: Sequence[ClassSection], kept: Kept | None = None
+) -> MaskWriter:
     """A writer of one mask, a context manager.
 
     Args:
@@ -209,6 +217,7 @@ def open_writer(path: Path, geometry: Geometry, *, format: MaskFormat, classes: 
         geometry: the image's own; shape, spacing, affine and origin go into the file as far as the format holds them.
         format: "png" (a palette), "tiff" (pyramidal OME-TIFF), "nifti", "ome-zarr", "geojson" (for QuPath) or "dicom-seg".
         classes: a label's class is the one at its place.
+        kept: a file for the rows, where they are to be gone on with; None: one without a name.
 
     Raises:
         UnsuitableImage: `format_not_suitable` if such an image can't have a mask of that format; names those that suit.
@@ -216,11 +225,17 @@ def open_writer(path: Path, geometry: Geometry, *, format: MaskFormat, classes: 
     """
     _check_suits(geometry, format, {name for name, each in _FORMATS.items() if each.suits(geometry)}, "a mask")
     check_target(path)
-    return MaskWriter(_Target(path, geometry, tuple(classes), _FORMATS[format]), (), np.dtype(np.uint8))
+    return MaskWriter(_Target(path, geometry, tuple(classes), _FORMATS[format], kept), (), np.dtype(np.uint8))
 
 
 def open_probability_writer(
-    path: Path, geometry: Geometry, *, format: MaskFormat, classes: Sequence[ClassSection], dtype: ProbabilityType
+    path: Path,
+    geometry: Geometry,
+    *,
+    format: MaskFormat,
+    classes: Sequence[ClassSection],
+    dtype: ProbabilityType,
+    kept: Kept | None = None,
 ) -> ProbabilityWriter:
     """A writer of every class's probability at each pixel, a context manager.
 
@@ -230,6 +245,7 @@ def open_probability_writer(
         format: "tiff" (OME-TIFF, a channel a class), "ome-zarr" (the same) or "nifti" (classes are the fourth axis).
         classes: K, in the order of the probabilities.
         dtype: "uint8" holds 255 times the probability, rounded; "float16" holds itself.
+        kept: a file for the rows, where they are to be gone on with; None: one without a name.
 
     Raises:
         UnsuitableImage: `format_not_suitable` if the format can't hold this image's probabilities, or not of that type;
@@ -238,11 +254,13 @@ def open_probability_writer(
     """
     _check_suits(geometry, format, set(probability_formats(geometry, dtype)), f"{dtype} probabilities")
     check_target(path)
-    target = _Target(path, geometry, tuple(classes), _FORMATS[format])
+    target = _Target(path, geometry, tuple(classes), _FORMATS[format], kept)
     return ProbabilityWriter(target, (len(classes),), np.dtype(dtype))
 
 
-def open_value_writer(path: Path, geometry: Geometry, *, format: MaskFormat, quantity: ClassSection) -> ValueWriter:
+def open_value_writer(
+    path: Path, geometry: Geometry, *, format: MaskFormat, quantity: ClassSection, kept: Kept | None = None
+) -> ValueWriter:
     """A writer of one value a pixel, float32, a context manager.
 
     Args:
@@ -250,6 +268,7 @@ def open_value_writer(path: Path, geometry: Geometry, *, format: MaskFormat, qua
         geometry: the image's own; shape, spacing, affine and origin go into the file as far as the format holds them.
         format: "tiff" (OME-TIFF) or, of volumes, "nifti".
         quantity: what is measured.
+        kept: a file for the rows, where they are to be gone on with; None: one without a name.
 
     Raises:
         UnsuitableImage: `format_not_suitable` if the format can't hold this image's values; names those that can.
@@ -257,7 +276,7 @@ def open_value_writer(path: Path, geometry: Geometry, *, format: MaskFormat, qua
     """
     _check_suits(geometry, format, set(value_formats(geometry)), "a map of values")
     check_target(path)
-    return ValueWriter(_Target(path, geometry, (quantity,), _FORMATS[format]), (), np.dtype(np.float32))
+    return ValueWriter(_Target(path, geometry, (quantity,), _FORMATS[format], kept), (), np.dtype(np.float32))
 
 
 def _check_suits(geometry: Geometry, format: MaskFormat, suiting: set[MaskFormat], what: str) -> None:

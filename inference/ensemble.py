@@ -1,14 +1,14 @@
 """Several bundles as one: each goes over the image with its own tiles, and their answers are averaged row by row."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from configs.schema import Config
-from inference.loading import load_predictor
+from inference.loading import load_predictor, resident_bytes
 from inference.predictor import Predictor
 from inference.stitch import Band
 from models.bundle import Bundle
@@ -48,18 +48,31 @@ class Ensemble:
         return np.asarray(self.head.mean(logits), np.float32)
 
 
+def predictors_of(predictor: Predictor | Ensemble) -> tuple[Predictor, ...]:
+    """One a bundle."""
+    return predictor.members if isinstance(predictor, Ensemble) else (predictor,)
+
+
 def load_ensemble(
-    bundles: Sequence[Bundle], device: torch.device | None = None, runtime: str | None = None
+    bundles: Sequence[Bundle],
+    device: torch.device | None = None,
+    runtime: str | None = None,
+    memory_bytes: int | None = None,
 ) -> Predictor | Ensemble:
-    """The predictor of a bundle, or several bundles' together; `device` and `runtime` are `load_predictor`'s.
+    """The predictor of a bundle, or several bundles' together, which share the memory; the rest is `load_predictor`'s.
 
     Raises:
         BundleError: two of them mean different things, with every difference; or the runtime isn't to be had.
     """
     for other in bundles[1:]:
         _check_alike(bundles[0], other)
-    members = tuple(load_predictor(bundle, device, runtime) for bundle in bundles)
-    return members[0] if len(members) == 1 else Ensemble(members)
+    members = tuple(load_predictor(bundle, device, runtime, memory_bytes) for bundle in bundles)
+    if len(members) == 1:
+        return members[0]
+    for member in members:
+        if member.room:
+            member.room = replace(member.room, process_bytes=resident_bytes(), shares=len(members))
+    return Ensemble(members)
 
 
 def _check_alike(first: Bundle, other: Bundle) -> None:
@@ -78,13 +91,13 @@ def _check_alike(first: Bundle, other: Bundle) -> None:
         )
 
 
-def mean_bands(ensemble: Ensemble, streams: Sequence[Iterable[Band]]) -> Iterator[Band]:
-    """The mean of each member's bands of one image, whose borders may lie elsewhere in each.
+def mean_bands(ensemble: Ensemble, streams: Sequence[Iterable[Band]], first_row: int = 0) -> Iterator[Band]:
+    """The mean of each member's bands of one image from `first_row` on, whose borders may lie elsewhere in each.
 
     The member that is farthest behind goes on first, so that each holds a band of its own and what others are ahead.
     """
-    pending = [_Pending(iter(stream)) for stream in streams]
-    done = 0
+    pending = [_Pending(iter(stream), known=first_row) for stream in streams]
+    done = first_row
     while True:
         for member in pending:
             member.advance(done)

@@ -73,12 +73,23 @@ class Grid:
         """The first image row that each row of tiles writes."""
         return tuple(span.output.start for span in self.axes[0].spans)
 
+    @property
+    def most_rows(self) -> int:
+        """The most rows that a tile writes."""
+        return max(int(span.output.stop - span.output.start) for span in self.axes[0].spans)
+
     def __len__(self) -> int:
         return math.prod(len(axis.spans) for axis in self.axes)
 
-    def tiles(self) -> Iterator[Tile]:
-        """Every tile, in the order of its output's first row."""
-        for spans in itertools.product(*(axis.spans for axis in self.axes)):
+    def tiles_above(self, row: int) -> int:
+        """How many tiles write nothing from that image row on."""
+        above = len([span for span in self.axes[0].spans if span.output.stop <= row])
+        return above * math.prod(len(axis.spans) for axis in self.axes[1:])
+
+    def tiles(self, first_row: int = 0) -> Iterator[Tile]:
+        """Every tile that writes something from that image row on, in the order of its output's first row."""
+        rows = [span for span in self.axes[0].spans if span.output.stop > first_row]
+        for spans in itertools.product(rows, *(axis.spans for axis in self.axes[1:])):
             yield Tile(
                 input=tuple(span.input for span in spans),
                 output=tuple(span.output for span in spans),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import softmax
 
-from inference.ensemble import Ensemble
+from inference.ensemble import Ensemble, predictors_of
 from inference.grid import Tile
 from inference.predictor import Predictor
 from inference.stitch import Band
@@ -46,7 +46,7 @@ class ImageLabel:
 
 def label_classes(predictor: Predictor | Ensemble) -> tuple[str, ...]:
     """The names that an image's label may have; none where the predictor says no label."""
-    saying = [member for member in _members(predictor) if member.says_labels]
+    saying = [member for member in predictors_of(predictor) if member.says_labels]
     return saying[0].config.image_label.classes if saying else ()
 
 
@@ -65,7 +65,7 @@ class LabelReader:
         self._tallies: dict[Predictor, _Tally] = defaultdict(_Tally)
         self._classifiers = [
             (member.config.image_label.map_size, classifier)
-            for member in _members(predictor)
+            for member in predictors_of(predictor)
             for classifier in member.classifiers
         ]
         self._maps = {size: MapReader(predictor.head, shape, size) for size, _ in self._classifiers}
@@ -158,10 +158,6 @@ def _contracted(values: Floats, axis: int, shares: sparse.csc_array) -> Floats:
     first = np.moveaxis(values, axis, 0)  # (old, rest)
     mixed = shares @ first.reshape(len(first), -1)
     return np.moveaxis(mixed.reshape(-1, *first.shape[1:]), 0, axis)
-
-
-def _members(predictor: Predictor | Ensemble) -> tuple[Predictor, ...]:
-    return predictor.members if isinstance(predictor, Ensemble) else (predictor,)
 
 
 @contextmanager

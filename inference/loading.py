@@ -9,29 +9,41 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from configs.schema import Config
 from imaging.source import ImageSource
 from inference.grid import read_mirrored
+from inference.memory import pass_of
 from inference.predictor import MeanPredictor, Predictor, best_device, make_predictor
+from inference.room import Room
 from inference.runtime import AUTO, TORCH, Runtime, candidates, find
+from inference.shape_only import multiply_adds_of_tile, shape_only_predictor
 from inference.trial import Trial, try_out
 from models.bundle import MANIFEST, Bundle, Sample, sha256_of
 from models.errors import BundleError
 from transforms import normalise
 
+SHARE_OF_FREE = 0.25  # of the memory that is free, where nothing is said
+CONTROL_GROUP = Path("/sys/fs/cgroup")  # what limits a container
+
+WORTH_TRYING = 10**9  # multiply-adds of a pass over a bundle's sample; with fewer, trying takes longer than it saves
 SAMPLE_SIDE_PX = {2: 256, 3: 64}
 PACKAGES = ("torch", "openvino")  # whose versions a choice holds for
 
 
-def load_predictor(bundle: Bundle, device: torch.device | None = None, runtime: str | None = None) -> Predictor:
+def load_predictor(
+    bundle: Bundle, device: torch.device | None = None, runtime: str | None = None, memory_bytes: int | None = None
+) -> Predictor:
     """The bundle's predictor, on CUDA where there is one and nothing else is asked for; it averages as its config says.
 
     Args:
         bundle: loaded.
         device: where the networks run.
         runtime: how; None: as the bundle's config says.
+        memory_bytes: that the process may have in all; None: as the bundle's config says.
 
     Raises:
         BundleError: the runtime isn't to be had, or doesn't answer as float32 does.
@@ -43,10 +55,60 @@ def load_predictor(bundle: Bundle, device: torch.device | None = None, runtime: 
     ]
     predictor = members[0] if len(members) == 1 else MeanPredictor(members)
     predictor.classifiers = bundle.classifiers
-    chosen = _chosen(runtime or bundle.config.inference.runtime, bundle, predictor)
+    rooms = _Rooms(predictor, memory_bytes or bundle.config.inference.memory_bytes)
+    chosen = _chosen(runtime or bundle.config.inference.runtime, bundle, predictor, rooms)
     for member in predictor.members:
         member.run = chosen.load(member.run)
+    predictor.identity = f"{sha256_of(bundle.folder / MANIFEST)} {chosen.name} {device} {torch.get_num_threads()}"
+    predictor.room = rooms.of(chosen.name)
     return predictor
+
+
+class _Rooms:
+    """The memory that there is for an image, whatever runs the network.
+
+    Args:
+        predictor: of a bundle, loaded.
+        memory_bytes: that the process may have in all; None: what it has and a quarter of what is free.
+    """
+
+    def __init__(self, predictor: Predictor, memory_bytes: int | None) -> None:
+        self.predictor = predictor
+        self.process_bytes = resident_bytes()
+        self.memory_bytes = memory_bytes or self.process_bytes + int(free_bytes() * SHARE_OF_FREE)
+
+    def of(self, runtime: str) -> Room:
+        """With that runtime."""
+        predictor, device, config = self.predictor, self.predictor.device, self.predictor.config
+        return Room(
+            memory_bytes=self.memory_bytes,
+            process_bytes=self.process_bytes,
+            device_bytes=int(torch.cuda.mem_get_info(device)[0] * SHARE_OF_FREE) if device.type == "cuda" else None,
+            network=pass_of(config, device, runtime, len(predictor.members)),
+            channels=len(config.data.channels),
+            outputs=predictor.head.outputs,
+            batch_size=config.inference.batch_size,
+            blends=predictor.blends,
+        )
+
+    def hold(self, runtime: str) -> bool:
+        """Whether more than half is left when that runtime is set up; torch always runs."""
+        room = self.of(runtime)
+        return runtime == TORCH or 2 * room.network.fixed_bytes < room.free_bytes
+
+
+def resident_bytes() -> int:
+    """Memory that the process has."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def free_bytes() -> int:
+    """Memory that the process can have without anything being swapped: the machine's, or less in a container."""
+    free = int(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError):  # no control groups, or none that limit
+        limit, used = (int((CONTROL_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        free = min(free, max(0, limit - used))
+    return free
 
 
 def sample_of(source: ImageSource, members: Sequence[Predictor]) -> Sample:
@@ -71,13 +133,17 @@ def answered(patches: torch.Tensor, members: Sequence[Predictor]) -> Sample:
 
 
 class Choice(BaseModel):
-    """A runtime that was chosen for a bundle on a machine, and how each one did that was tried."""
+    """How each runtime did that was tried with a bundle on a machine, from which the fastest is taken."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     made_for: str
-    runtime: str
     trials: tuple[Trial, ...]
+
+    def fastest(self, rooms: _Rooms) -> str:
+        """Of those that are admitted and for which there is memory."""
+        possible = [trial for trial in self.trials if (trial.is_admitted or trial.name == TORCH) and rooms.hold(trial.name)]
+        return min(possible, key=lambda trial: trial.seconds).name
 
 
 def choice_path(folder: Path) -> Path:
@@ -85,10 +151,11 @@ def choice_path(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.runtime.json")
 
 
-def _chosen(name: str, bundle: Bundle, predictor: Predictor) -> Runtime:
-    """The runtime of that name, once it was tried; for `auto` the fastest one."""
+def _chosen(name: str, bundle: Bundle, predictor: Predictor, rooms: _Rooms) -> Runtime:
+    """The runtime of that name, once it was tried; for `auto` the fastest one, where there is enough work to be worth it."""
     if name == AUTO:
-        name = TORCH if bundle.sample is None else _fastest(bundle, bundle.sample, predictor)
+        is_worth_it = bundle.sample is not None and _work(bundle.config, bundle.sample) >= WORTH_TRYING
+        name = _tried(bundle, bundle.sample, predictor).fastest(rooms) if is_worth_it and bundle.sample else TORCH
         return find(name, predictor.device, is_fixed=predictor.is_fixed)
     runtime = find(name, predictor.device, is_fixed=predictor.is_fixed)
     if name == TORCH or bundle.sample is None:
@@ -98,20 +165,23 @@ def _chosen(name: str, bundle: Bundle, predictor: Predictor) -> Runtime:
     return runtime
 
 
-def _fastest(bundle: Bundle, sample: Sample, predictor: Predictor) -> str:
-    """The fastest that is admitted, as it was found before or is found now."""
+def _work(config: Config, sample: Sample) -> int:
+    """Multiply-adds of a pass over the sample."""
+    return multiply_adds_of_tile(shape_only_predictor(config), tuple(sample.patches.shape[2:]))
+
+
+def _tried(bundle: Bundle, sample: Sample, predictor: Predictor) -> Choice:
+    """How each runtime does, as it was found before or is found now."""
     path, made_for = choice_path(bundle.folder), _made_for(bundle, predictor.device)
     with suppress(OSError, ValidationError):
         known = Choice.model_validate_json(path.read_bytes())
-        if known.made_for == made_for:
-            return known.runtime
+        if known.made_for == made_for and known.trials:
+            return known
     runtimes = candidates(predictor.device, is_fixed=predictor.is_fixed)
-    trials = tuple(try_out(runtime, predictor, sample) for runtime in runtimes)
-    admitted = [trial for trial in trials if trial.is_admitted or trial.name == TORCH]
-    fastest = min(admitted, key=lambda trial: trial.seconds).name
+    choice = Choice(made_for=made_for, trials=tuple(try_out(runtime, predictor, sample) for runtime in runtimes))
     with suppress(OSError):  # a folder that can't be written into: it is found anew each time
-        path.write_text(Choice(made_for=made_for, runtime=fastest, trials=trials).model_dump_json(indent=2) + "\n")
-    return fastest
+        path.write_text(choice.model_dump_json(indent=2) + "\n")
+    return choice
 
 
 def _made_for(bundle: Bundle, device: torch.device) -> str:

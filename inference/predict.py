@@ -2,61 +2,34 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any
 
-from configs.sections import ClassSection
 from imaging.errors import DataError
 from imaging.open import is_image_folder, open_image, stem_of
-from imaging.source import Geometry, ImageSource, MaskFormat
-from imaging.writers import (
-    MaskWriter,
-    ProbabilityType,
-    ProbabilityWriter,
-    ValueWriter,
-    open_probability_writer,
-    open_value_writer,
-    open_writer,
-    probability_formats,
-    suffix_of,
-    value_formats,
-)
+from imaging.source import ImageSource
+from inference.ensemble import predictors_of
+from inference.estimate import Estimate, check_disk, check_memory, estimate, timed
 from inference.image_label import label_classes, label_table
+from inference.outputs import Wishes, check_wishes, outputs_of
 from inference.segment import AnyPredictor, Progress, Segmentation, segment
-from models.errors import BundleError
+from inference.suiting import as_trained
+from inference.tissue import find_tissue
+from inference.unfinished import Unfinished, key_of
+from inference.work import Part, Writers
 
 LABELS = "labels.csv"  # beside the masks
-UNCERTAINTY = ClassSection(name="uncertainty", colour="#ffffff")
-
-Writer = TypeVar("Writer", covariant=True)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input: its files, the mask first, or the error that kept it from them."""
+    """What became of one input: its files, the mask first, or the error that kept it from them; or what it would take."""
 
     image: Path
     files: tuple[Path, ...]
-    result: Segmentation | DataError
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What is wanted of each image.
-
-    Args:
-        mask_format: of all masks or maps of values; None: each image's natural one.
-        probabilities: as what type the classes' probabilities are written beside the masks; None: they aren't.
-        uncertainty: whether how little is known of each pixel is written beside the masks, 0 .. 1.
-        spacing_um: the user's word for the distance between pixels, in S order or one for all axes; None takes the files'.
-    """
-
-    mask_format: MaskFormat | None = None
-    probabilities: ProbabilityType | None = None
-    uncertainty: bool = False
-    spacing_um: tuple[float, ...] | None = None
+    result: Segmentation | DataError | Estimate
 
 
 def find_images(inputs: Sequence[Path]) -> tuple[Path, ...]:
@@ -89,7 +62,8 @@ def predict(
 ) -> Iterator[Outcome]:
     """Segments one image after the other; one that can't be read doesn't keep the others from it.
 
-    Where the bundle says labels of whole images, `labels.csv` in `out` gets a line an image.
+    Where the bundle says labels of whole images, `labels.csv` in `out` gets a line an image. What was killed goes on where it
+    was, when the same is wanted again.
 
     Args:
         images: files.
@@ -101,9 +75,7 @@ def predict(
     Raises:
         BundleError: probabilities or uncertainty are wanted of a bundle that gives values.
     """
-    for wish, name in ((wishes.probabilities, "probabilities"), (wishes.uncertainty, "uncertainty")):
-        if wish and predictor.head.gives_values:
-            raise BundleError(f"the bundle gives values and no probabilities of classes; leave --{name} out")
+    check_wishes(predictor, wishes)
     out.mkdir(parents=True, exist_ok=True)
     with label_table(out / LABELS, label_classes(predictor)) as note:
         for image in images:
@@ -116,6 +88,24 @@ def predict(
             yield outcome
 
 
+def estimates(images: Sequence[Path], predictor: AnyPredictor, out: Path, wishes: Wishes) -> Iterator[Outcome]:
+    """What each image would take, as `predict` would go about it; nothing is written. The arguments are `predict`'s.
+
+    Raises:
+        BundleError: probabilities, uncertainty or tissue are wanted of a bundle that gives values.
+    """
+    check_wishes(predictor, wishes)
+    for image in images:
+        try:
+            with open_image(image, spacing_um=wishes.spacing_um) as source:
+                outputs = outputs_of(source, predictor, wishes)
+                taken = estimate(source, predictor, sum(each.pixel_bytes for each in outputs))
+                check_memory(source, predictor)
+                yield Outcome(image, tuple(out / f"{stem_of(image)}{each.ending}" for each in outputs), timed(taken, predictor))
+        except DataError as error:
+            yield Outcome(image, (), error)
+
+
 def _images_in(folder: Path) -> list[Path]:
     visible = (path for path in folder.iterdir() if path.name[0] != ".")
     return sorted(path for path in visible if path.is_file() or is_image_folder(path))
@@ -124,64 +114,30 @@ def _images_in(folder: Path) -> list[Path]:
 def _one(image: Path, predictor: AnyPredictor, out: Path, wishes: Wishes, on_progress: Progress) -> Outcome:
     with ExitStack() as stack:
         source = stack.enter_context(open_image(image, spacing_um=wishes.spacing_um))
-        made = _values(source.geometry, predictor, wishes) if predictor.head.gives_values else _mask(source, predictor, wishes)
-        probabilities = _probabilities(source.geometry, made, predictor, wishes)
-        uncertainty = _uncertainty(source.geometry, made) if wishes.uncertainty else None
-        wanted = [each for each in (made, probabilities, uncertainty) if each]
-        files = {each.ending: out / f"{stem_of(image)}{each.ending}" for each in wanted}
+        outputs = outputs_of(source, predictor, wishes)
+        files = {each.kind: out / f"{stem_of(image)}{each.ending}" for each in outputs}
         if image.resolve() in [file.resolve() for file in files.values()]:
             raise DataError("out_is_input", f"the mask would replace the image; choose another folder than {out}")
-        unsure = stack.enter_context(uncertainty.open(files[uncertainty.ending])) if uncertainty else None
-        beside = stack.enter_context(probabilities.open(files[probabilities.ending])) if probabilities else None
-        writer = made.open(files[made.ending])
-        stack.enter_context(writer)
-        result = segment(source, predictor, writer, on_progress, probabilities=beside, uncertainty=unsure)
+        check_disk(estimate(source, predictor, sum(each.pixel_bytes for each in outputs)), out)
+        part, on_rows = Part(tissue=find_tissue(source) if wishes.tissue else None, scratch=out), None
+        unfinished = _unfinished(image, source, predictor, out, wishes)
+        if unfinished:
+            stack.enter_context(unfinished)
+            part = replace(part, first_row=unfinished.rows)
+        writers: dict[str, Any] = {}
+        for each in reversed(outputs):  # the mask's is left first
+            kept = unfinished.kept(each.ending) if unfinished else None
+            writers[each.kind] = stack.enter_context(each.open(files[each.kind], kept))
+        if unfinished:
+            on_rows = partial(unfinished.note, writers=tuple(writers.values()))
+        result = segment(source, predictor, Writers(**writers, on_rows=on_rows), on_progress, part)
     return Outcome(image, tuple(files.values()), result)
 
 
-@dataclass(frozen=True)
-class _Made(Generic[Writer]):
-    """A file that an image gets: its format, how its name goes on after the image's stem, and what opens its writer."""
-
-    format: MaskFormat
-    ending: str
-    open: Callable[[Path], Writer]
-
-
-def _mask(source: ImageSource, predictor: AnyPredictor, wishes: Wishes) -> _Made[MaskWriter | ValueWriter]:
-    chosen = wishes.mask_format or source.mask_format
-    opener = partial(open_writer, geometry=source.geometry, format=chosen, classes=predictor.config.data.classes)
-    return _Made(chosen, suffix_of(chosen), opener)
-
-
-def _values(geometry: Geometry, predictor: AnyPredictor, wishes: Wishes) -> _Made[MaskWriter | ValueWriter]:
-    """NIfTI for volumes, TIFF for the rest, where nothing is asked for."""
-    chosen = wishes.mask_format or value_formats(geometry)[-1]
-    opener = partial(open_value_writer, geometry=geometry, format=chosen, quantity=predictor.config.data.classes[0])
-    return _Made(chosen, suffix_of(chosen), opener)
-
-
-def _probabilities(
-    geometry: Geometry, mask: _Made[MaskWriter | ValueWriter], predictor: AnyPredictor, wishes: Wishes
-) -> _Made[ProbabilityWriter] | None:
-    """As the mask's format, where that holds them."""
-    if wishes.probabilities is None:
+def _unfinished(image: Path, source: ImageSource, predictor: AnyPredictor, out: Path, wishes: Wishes) -> Unfinished | None:
+    """What there is of it; None where a label of the whole image is gathered, which needs all of it at once."""
+    if label_classes(predictor):
         return None
-    suiting = probability_formats(geometry, wishes.probabilities)
-    chosen = mask.format if mask.format in suiting else suiting[0]
-    opener = partial(
-        open_probability_writer,
-        geometry=geometry,
-        format=chosen,
-        classes=predictor.config.data.classes,
-        dtype=wishes.probabilities,
-    )
-    return _Made(chosen, f"_probabilities{suffix_of(chosen)}", opener)
-
-
-def _uncertainty(geometry: Geometry, mask: _Made[MaskWriter | ValueWriter]) -> _Made[ValueWriter]:
-    """As the mask's format, where that holds values."""
-    suiting = value_formats(geometry)
-    chosen = mask.format if mask.format in suiting else suiting[-1]
-    opener = partial(open_value_writer, geometry=geometry, format=chosen, quantity=UNCERTAINTY)
-    return _Made(chosen, f"_uncertainty{suffix_of(chosen)}", opener)
+    members = predictors_of(predictor)
+    shapes = [as_trained(source, member.config.data).shape for member in members]
+    return Unfinished(out / f".{stem_of(image)}.unfinished", key_of(image, members, wishes), members, shapes)

@@ -14,6 +14,7 @@ from configs.networks import UNetSection
 from configs.schema import Config
 from configs.unet_axis import UNetAxis
 from inference.grid import Axis, Grid, LegalSize, blended_axis, keeping_axis, losing_axis
+from inference.room import Room
 from inference.runtime import Pass
 from inference.stitch import gaussian_weights
 from inference.symmetry import Loss, Symmetry, mean_over, symmetries
@@ -46,6 +47,10 @@ class Predictor(ABC):
         symmetries: what the logits are averaged over.
         run: the network's pass, (B, C, *S) -> (B, R, *S'); a runtime takes its place.
         is_fixed: whether a pass is the same operations for every tile of one size, so that it can be compiled.
+        blends: whether tiles overlap and are averaged, since the network sees each as a whole; otherwise they are exact.
+        room: the memory that there is; None: tiles have the size that the config says, or a usual one.
+        tile_size: what takes the place of the config's while an image is gone on with that was begun so.
+        identity: of a bundle and what runs it; where it is the same, so are the answers.
         classifiers: what reads an image's label off the map of its probabilities; empty where nothing does.
     """
 
@@ -55,6 +60,10 @@ class Predictor(ABC):
     classifiers: tuple[MapClassifier, ...] = ()
     run: Pass
     is_fixed = True
+    blends = False
+    room: Room | None = None
+    tile_size: tuple[int, ...] | None = None
+    identity = ""
 
     def __init__(self, config: Config, network: Network, device: torch.device) -> None:
         self.config = config
@@ -92,8 +101,14 @@ class Predictor(ABC):
         return logits[(every, every, *(loss.kept(side) for loss, side in sides))]
 
     def grid(self, shape: Sequence[int]) -> Grid:
-        """The tiles of an image of this shape: no larger than the config says, and no larger than the image needs."""
-        wanted = self.config.inference.tile_size or (DEFAULT_TILE_SIZE[len(shape)],) * len(shape)
+        """The tiles of an image of this shape: no larger than the config says, and no larger than the image needs.
+
+        Where the config leaves it open and tiles are exact, they are what costs the network the least in the memory there is.
+        """
+        wanted = self.tile_size or self.config.inference.tile_size
+        if wanted is None and self.room and not self.blends:
+            return self.room.best_grid(tuple(shape), self.axis)
+        wanted = wanted or (DEFAULT_TILE_SIZE[len(shape)],) * len(shape)
         return Grid(tuple(self.axis(number, *sizes) for number, sizes in enumerate(zip(shape, wanted, strict=True))))
 
     def weights(self, grid: Grid) -> NDArray[np.float32] | None:
@@ -214,7 +229,7 @@ class MeanPredictor(Predictor):
         first = members[0]
         super().__init__(first.config, first.network, first.device)
         self._members = tuple(members)
-        self.is_fixed = first.is_fixed
+        self.is_fixed, self.blends = first.is_fixed, first.blends
         self.margin, self.losses, self.symmetries = first.margin, first.losses, first.symmetries
 
     @property

@@ -6,23 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.resample import Weights, resample
-from inference.stitch import Band
-
-ROW_GROUP_BYTES = 64 * 2**20  # of logits on the image's own grid, made at a time
+from inference.stitch import Band, rows_in_group
 
 
-def regrid(bands: Iterable[Band], seen: tuple[int, ...], shape: tuple[int, ...]) -> Iterator[Band]:
+def regrid(bands: Iterable[Band], seen: tuple[int, ...], shape: tuple[int, ...], first_row: int = 0) -> Iterator[Band]:
     """The bands of an image of the size `seen`, carried to a grid of the size `shape` over the same extent.
 
-    Holds one band and the rows that the next one still needs, however long the image; gives back groups of rows of about
-    `ROW_GROUP_BYTES`. Equal sizes go through untouched.
+    Holds one band and the rows that the next one still needs, however long the image; gives back as many rows at a time as
+    are worked on at a time. Equal sizes go through untouched.
+
+    Args:
+        bands: from row `needed_row(first_row, ...)` on.
+        seen: (*S) of the bands' image.
+        shape: (*S) wanted.
+        first_row: of the grid wanted, that the first band given back begins with.
     """
     if seen == shape:
         yield from bands
         return
     rest = [Weights(slice(0, size), size, old) for old, size in zip(seen[1:], shape[1:], strict=True)]
     held: NDArray[np.float32] | None = None
-    held_from = done = 0
+    held_from, done = needed_row(first_row, seen, shape), first_row
     for band in bands:
         held = band.logits if held is None else np.concatenate([held, band.logits], axis=1)  # (K, rows, *rest)
         known = band.start + band.logits.shape[1]
@@ -33,6 +37,11 @@ def regrid(bands: Iterable[Band], seen: tuple[int, ...], shape: tuple[int, ...])
             first_needed = Weights(slice(done, done + 1), shape[0], seen[0]).needed.start
             held = held[:, first_needed - held_from :]
             held_from = first_needed
+
+
+def needed_row(row: int, seen: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """The first row of an image of the size `seen` that the rows from `row` on need on a grid of the size `shape`."""
+    return row if seen == shape else Weights(slice(row, row + 1), shape[0], seen[0]).needed.start
 
 
 def _rows_known(known: int, seen: int, size: int) -> int:
@@ -48,8 +57,7 @@ def _rows_known(known: int, seen: int, size: int) -> int:
 
 
 def _row_groups(start: int, stop: int, classes: int, shape: tuple[int, ...]) -> Iterator[slice]:
-    row_bytes = 4 * classes * int(np.prod(shape[1:]))
-    step = max(1, ROW_GROUP_BYTES // row_bytes)
+    step = rows_in_group((classes, *shape))
     for first in range(start, stop, step):
         yield slice(first, min(first + step, stop))
 

@@ -1,37 +1,33 @@
 """The whole flow on one screen: an image becomes a mask, tile by tile, band by band."""
 
-import itertools
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.schema import Config
-from configs.sections import DataSection
-from imaging.errors import UnsuitableImage
-from imaging.resample import ResampledSource, shape_at
-from imaging.source import ImageSource, spacing_text
-from imaging.writers import MaskWriter, ProbabilityWriter, ValueWriter
+from imaging.source import ImageSource
 from inference.ahead import ahead
 from inference.ensemble import Ensemble, mean_bands
-from inference.grid import read_mirrored
+from inference.grid import Grid, Tile, read_mirrored
 from inference.image_label import ImageLabel, LabelReader
 from inference.predictor import Predictor
-from inference.regrid import regrid
+from inference.regrid import needed_row, regrid
+from inference.room import check_holds
 from inference.seams import Seams
 from inference.stitch import Band, Stitcher
+from inference.suiting import as_trained, check_suitable
+from inference.work import WHOLE, Gathered, Part, Writers
 from transforms import normalise
 
-SAME_SPACING = 0.1  # of the trained spacing; an image that near is taken as it is
-FARTHEST_SPACING = 16.0  # times the trained spacing, or a share of it; beyond it the numbers are in another unit
+MOST_SKIPPED = 256  # tiles at a time that are passed over before what is finished leaves
 
 Progress = Callable[[int, int], None]
 AnyPredictor = Predictor | Ensemble
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,8 @@ class Segmentation:
     """What is known of a finished mask: `seconds` from the first tile to the last row, `warnings` as stable codes.
 
     `label` is the whole image's; None where nothing says one. `seam` is the jump of the logits across the borders of tiles by
-    the jump elsewhere, about 1 where borders can't be seen; None where there are none.
+    the jump elsewhere, about 1 where borders can't be seen; None where there are none, or tiles were skipped. `skipped` tiles
+    hold no tissue. `resumed_row` is where the work of an earlier, broken run was taken up.
     """
 
     seconds: float
@@ -47,42 +44,59 @@ class Segmentation:
     warnings: tuple[str, ...]
     label: ImageLabel | None = None
     seam: float | None = None
+    skipped: int = 0
+    resumed_row: int = 0
+
+    @property
+    def text(self) -> str:
+        """In a line."""
+        remarks = [
+            f"{self.seconds:.1f} s",
+            f"from row {self.resumed_row:,} on, where it was broken off" if self.resumed_row else "",
+            f"{self.skipped:,} of {self.tiles:,} tiles without tissue skipped" if self.skipped else "",
+            self.label.name if self.label else "",
+            f"seams {self.seam:.2f} (1: none to be seen)" if self.seam is not None else "",
+            *self.warnings,
+        ]
+        return ", ".join(remark for remark in remarks if remark)
 
 
 def segment(
     source: ImageSource,
     predictor: AnyPredictor,
-    writer: MaskWriter | ValueWriter,
+    writers: Writers,
     on_progress: Progress | None = None,
-    *,
-    probabilities: ProbabilityWriter | None = None,
-    uncertainty: ValueWriter | None = None,
+    part: Part = WHOLE,
 ) -> Segmentation:
     """Writes the source's mask, (*S) uint8, the label of the likeliest class at each pixel; or its values, (*S) float32.
 
     Args:
         source: an open image.
         predictor: of the bundle, or of several.
-        writer: open for the source's geometry, of values where the network's head gives them.
+        writers: open for the source's geometry.
         on_progress: called with tiles done and tiles in all.
-        probabilities: takes what the mask is made of, where that is wanted.
-        uncertainty: takes how little is known of each pixel, where that is wanted.
+        part: of the image.
 
     Raises:
         UnsuitableImage: the image's dimensions, channels or spacing aren't what the network was trained for.
+        ImageTooLarge: it takes more memory than there is, whatever its tiles.
     """
     began, tiles = time.monotonic(), count_tiles(source, predictor)
-    meaning = predictor.head.values if predictor.head.gives_values else predictor.head.mask
-    labels, seams = LabelReader(predictor, source.shape), Seams()
-    for band in bands(source, predictor, on_progress, labels=labels, seams=seams):
-        writer.write(band.start, meaning(band.logits))
-        labels.add_band(band)
-        if probabilities is not None:
-            probabilities.write(band.start, predictor.head.probabilities(band.logits))
-        if uncertainty is not None:
-            uncertainty.write(band.start, predictor.head.uncertainty(band.logits))
+    gathered = Gathered(LabelReader(predictor, source.shape), Seams())
+    for band in bands(source, predictor, on_progress, gathered=gathered, part=part):
+        writers.write(predictor.head, band)
+        gathered.labels.add_band(band)
     given = ("spacing_given",) if source.spacing_given else ()
-    return Segmentation(time.monotonic() - began, tiles, (*source.warnings, *given), labels.label, seams.seam)
+    skipped = ("empty_tiles_skipped",) if gathered.skipped else ()
+    return Segmentation(
+        time.monotonic() - began,
+        tiles,
+        (*source.warnings, *given, *skipped),
+        gathered.labels.label,
+        None if skipped else gathered.seams.seam,
+        gathered.skipped,
+        part.first_row,
+    )
 
 
 def segment_array(source: ImageSource, predictor: AnyPredictor) -> NDArray[np.uint8]:
@@ -95,31 +109,36 @@ def bands(
     predictor: AnyPredictor,
     on_progress: Progress | None = None,
     *,
-    labels: LabelReader | None = None,
-    seams: Seams | None = None,
+    gathered: Gathered | None = None,
+    part: Part = WHOLE,
 ) -> Iterator[Band]:
-    """The logits of the whole image on its own grid, in finished bands from the first row to the last.
+    """The logits of the image on its own grid, in finished bands from the part's first row to the last.
 
     Args:
         source: an open image.
         predictor: of the bundle, or of several.
         on_progress: called with tiles done and tiles in all.
-        labels: is given what tiles say of the whole image, where that is wanted.
-        seams: is given what the bands are made of, where that is wanted.
+        gathered: takes what else comes to light, where that is wanted.
+        part: of the image.
 
     Raises:
         UnsuitableImage: the image's dimensions, channels or spacing aren't what the network was trained for.
+        ImageTooLarge: it takes more memory than there is, whatever its tiles.
     """
     check_suitable(source, predictor.config)
     if isinstance(predictor, Ensemble):
-        yield from mean_bands(predictor, _members_bands(source, predictor, on_progress, labels, seams))
+        yield from mean_bands(predictor, _members_bands(source, predictor, on_progress, gathered, part), part.first_row)
         return
     seen = as_trained(source, predictor.config.data)
-    yield from regrid(_bands_seen(seen, predictor, on_progress, labels, seams), seen.shape, source.shape)
+    grid = predictor.grid(seen.shape)
+    if predictor.room:
+        check_holds(predictor.room, grid)
+    seen_part = replace(part, first_row=needed_row(part.first_row, seen.shape, source.shape))
+    yield from regrid(_bands_seen(seen, predictor, on_progress, gathered, seen_part), seen.shape, source.shape, part.first_row)
 
 
 def _members_bands(
-    source: ImageSource, ensemble: Ensemble, on_progress: Progress | None, labels: LabelReader | None, seams: Seams | None
+    source: ImageSource, ensemble: Ensemble, on_progress: Progress | None, gathered: Gathered | None, part: Part
 ) -> list[Iterator[Band]]:
     """Each member's; the tiles of all are counted together."""
     done, tiles = [0] * len(ensemble.members), count_tiles(source, ensemble)
@@ -130,7 +149,7 @@ def _members_bands(
             on_progress(sum(done), tiles)
 
     numbered = enumerate(ensemble.members)
-    return [bands(source, member, partial(note, number), labels=labels, seams=seams) for number, member in numbered]
+    return [bands(source, member, partial(note, number), gathered=gathered, part=part) for number, member in numbered]
 
 
 def count_tiles(source: ImageSource, predictor: AnyPredictor) -> int:
@@ -145,29 +164,32 @@ def count_tiles(source: ImageSource, predictor: AnyPredictor) -> int:
     return len(predictor.grid(as_trained(source, predictor.config.data).shape))
 
 
-def as_trained(source: ImageSource, data: DataSection) -> ImageSource:
-    """The source at the spacing of `data`; itself where that isn't given or is near enough."""
-    if data.spacing_um is None or source.spacing_um is None or _is_same(source.spacing_um, data.spacing_um):
-        return source
-    return ResampledSource(source, shape_at(source, data.spacing_um))
-
-
 def _bands_seen(
-    source: ImageSource, predictor: Predictor, on_progress: Progress | None, labels: LabelReader | None, seams: Seams | None
+    source: ImageSource, predictor: Predictor, on_progress: Progress | None, gathered: Gathered | None, part: Part
 ) -> Iterator[Band]:
     """The logits on the grid that the network was trained at."""
-    config, outputs = predictor.config, predictor.head.outputs
-    grid = predictor.grid(source.shape)
-    meter = seams.meter(grid) if seams else None
-    stitcher = Stitcher(grid, outputs, predictor.weights(grid))
-    normalised = normalise.fit(config.normalise, source.channels, source.blocks())
-    batches = batched(grid.tiles(), config.inference.batch_size)
-    read = ((tiles, np.stack([normalised(read_mirrored(source, tile.input)) for tile in tiles])) for tiles in batches)
-    for batch, patches in ahead(read):  # (B, C, *tile)
-        for tile, logits in zip(batch, predictor(patches), strict=True):  # each (R, *S'), or R + L with a label's
-            stitcher.add(tile, logits[:outputs])
-            if labels:
-                labels.add_tile(predictor, tile, logits[outputs:])
+    grid, outputs = predictor.grid(source.shape), predictor.head.outputs
+    meter = gathered.seams.meter(grid) if gathered else None
+    on_disk = predictor.room is not None and predictor.room.need(grid).scratch_bytes > 0
+    stitcher = Stitcher(
+        grid,
+        predictor.head.nothing if part.tissue else np.zeros(outputs, np.float32),
+        predictor.weights(grid),
+        first_row=part.first_row,
+        scratch=(part.scratch or Path(tempfile.gettempdir())) if on_disk else None,
+    )
+    for batch, patches in ahead(_read(source, predictor, grid, part)):
+        logits = iter(predictor(patches) if len(patches) else patches)  # each (R, *S'), or R + L with a label's
+        for tile, is_skipped in batch:
+            if is_skipped:
+                stitcher.skip()
+            else:
+                answer = next(logits)
+                stitcher.add(tile, answer[:outputs])
+                if gathered:
+                    gathered.labels.add_tile(predictor, tile, answer[outputs:])
+            if gathered:
+                gathered.skipped += is_skipped
             for band in stitcher.finished():
                 if meter:
                     meter.add(band)
@@ -176,51 +198,27 @@ def _bands_seen(
             on_progress(stitcher.added, len(grid))
 
 
-def check_suitable(source: ImageSource, config: Config) -> None:
-    """Nothing, when the network can be asked about the image.
-
-    Raises:
-        UnsuitableImage: another number of dimensions or channels, no spacing where one is needed, or one that can't be meant.
-    """
-    data = config.data
-    if len(source.shape) != data.dimensions:
-        raise UnsuitableImage(
-            "dimension_not_supported",
-            f"image has {len(source.shape)} dimensions, the model takes {data.dimensions}; "
-            f"send a {'slide or picture' if data.dimensions == 2 else 'volume'}, or use a model of that dimension",
-        )
-    if source.channels != len(data.channels):
-        raise UnsuitableImage(
-            "channels_mismatch",
-            f"image has {source.channels} channels, the model takes {len(data.channels)} ({', '.join(data.channels)}); "
-            "send an image with those channels",
-        )
-    if data.spacing_um is not None:
-        _check_spacing(source.spacing_um, data.spacing_um)
+def _read(
+    source: ImageSource, predictor: Predictor, grid: Grid, part: Part
+) -> Iterator[tuple[list[tuple[Tile, bool]], NDArray[np.float32]]]:
+    """Tiles in their order, each with whether it is skipped, and the patches (B, C, *tile) of those that aren't."""
+    normalised = normalise.fit(predictor.config.normalise, source.channels, source.blocks())
+    tissue, tiles = part.tissue, grid.tiles(part.first_row)
+    marked = ((tile, tissue is not None and tissue.misses(tile.output, grid.shape)) for tile in tiles)
+    for batch in _batched(marked, predictor.config.inference.batch_size):
+        patches = [normalised(read_mirrored(source, tile.input)) for tile, is_skipped in batch if not is_skipped]
+        yield batch, np.stack(patches) if patches else np.empty((0,), np.float32)
 
 
-def _check_spacing(have: tuple[float, ...] | None, trained: tuple[float, ...]) -> None:
-    if have is None:
-        raise UnsuitableImage(
-            "resolution_unknown",
-            f"the file doesn't say how far apart its pixels are, and the model was trained at {spacing_text(trained)} um; "
-            "give it in micrometres: spacing_um in the request or in cases.csv, --spacing-um on the command line",
-        )
-    ratios = [value / wanted for value, wanted in zip(have, trained, strict=True)]
-    if not all(1 / FARTHEST_SPACING <= ratio <= FARTHEST_SPACING for ratio in ratios):
-        raise UnsuitableImage(
-            "spacing_mismatch",
-            f"image spacing {spacing_text(have)} um, the model was trained at {spacing_text(trained)} um: "
-            f"more than {FARTHEST_SPACING:g} times apart; check the unit, or use a model of that spacing",
-        )
-
-
-def _is_same(have: tuple[float, ...], trained: tuple[float, ...]) -> bool:
-    return all(abs(value / wanted - 1) <= SAME_SPACING for value, wanted in zip(have, trained, strict=True))
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
+def _batched(tiles: Iterable[tuple[Tile, bool]], size: int) -> Iterator[list[tuple[Tile, bool]]]:
+    """Lists with `size` tiles that aren't skipped, the last one shorter, and the skipped ones among them."""
+    batch: list[tuple[Tile, bool]] = []
+    read = 0
+    for tile, is_skipped in tiles:
+        batch.append((tile, is_skipped))
+        read += not is_skipped
+        if read == size or len(batch) == MOST_SKIPPED:
+            yield batch
+            batch, read = [], 0
+    if batch:
         yield batch

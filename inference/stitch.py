@@ -1,12 +1,18 @@
 """How tiles are put together: side by side or blended, in bands that leave as soon as no later tile touches them."""
 
+import math
+import mmap
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.grid import Grid, Tile
+
+GROUP_BYTES = 4 * 2**20  # of logits that are worked on at a time, or one row of them
 
 
 @dataclass(frozen=True)
@@ -20,23 +26,38 @@ class Band:
 class Stitcher:
     """Takes the logits of the grid's tiles in the grid's order and gives back finished bands, asked for after each tile.
 
-    Holds one row of tiles, however long the image.
+    Holds one row of tiles, however long the image: row r of the image lies in row r % `rows` of the buffers.
 
     Args:
         grid: where the tiles lie.
-        classes: K.
+        nothing: (K,), the logits where no tile is added.
         weights: of a tile's pixels, (*tile), where tiles are blended; None where they lie side by side.
+        first_row: what lies above isn't wanted; the first tile is the first one that writes below.
+        scratch: a folder for the logits where memory is too small for them; None: they are in memory.
     """
 
-    def __init__(self, grid: Grid, classes: int, weights: NDArray[np.float32] | None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        nothing: NDArray[np.float32],
+        weights: NDArray[np.float32] | None,
+        *,
+        first_row: int = 0,
+        scratch: Path | None = None,
+    ) -> None:
         self.grid = grid
         self.weights = weights
         self.tiles_per_row = len(grid) // len(grid.row_starts)
-        self.added = 0
-        self.first_row = 0  # what the buffers begin with
-        rows = (max(span.output.stop - span.output.start for span in grid.axes[0].spans), *grid.shape[1:])
-        self.logits = np.zeros((classes, *rows), np.float32)
-        self.weight_sum = np.zeros(rows, np.float32) if weights is not None else None
+        self.added = grid.tiles_above(first_row)
+        self.first_row = first_row  # that hasn't left yet
+        self.rows = grid.most_rows
+        self.nothing = nothing.reshape(-1, *(1,) * len(grid.shape))
+        shape = (len(nothing), self.rows, *grid.shape[1:])
+        self._file = OnDisk(shape, scratch) if scratch else None
+        self.logits = self._file.array if self._file else np.empty(shape, np.float32)
+        self.weight_sum = np.zeros(shape[1:], np.float32) if weights is not None else None
+        for row in range(self.rows):
+            self._empty(slice(row, row + 1))
 
     def add(self, tile: Tile, logits: NDArray[np.float32]) -> None:
         """Puts one tile's logits (K, *S') where they belong.
@@ -44,36 +65,77 @@ class Stitcher:
         Where tiles overlap, the buffer holds their weighted mean so far rather than a sum to be divided in the end: what the
         tiles agree on stays as it is, however many overlap (West 1979, updating a weighted mean).
         """
-        rows = slice(tile.output[0].start - self.first_row, tile.output[0].stop - self.first_row)
-        place = (rows, *tile.output[1:])
-        kept, mean = logits[(slice(None), *tile.kept)], self.logits[(slice(None), *place)]
-        if self.weights is None or self.weight_sum is None:
-            mean[:] = kept
-        else:
-            weights = self.weights[tile.kept]
-            self.weight_sum[place] += weights
-            mean += (kept - mean) * (weights / self.weight_sum[place])
+        first = max(tile.output[0].start, self.first_row)
+        for rows, held in self._held(first, tile.output[0].stop):
+            kept_from = tile.kept[0].start + rows.start - tile.output[0].start
+            kept = (slice(kept_from, kept_from + rows.stop - rows.start), *tile.kept[1:])
+            self._put((held, *tile.output[1:]), kept, logits)
+        self._let_go()
         self.added += 1
 
+    def skip(self) -> None:
+        """Passes over the tile that is next: nothing is known of its pixels."""
+        self.added += 1
+
+    def _put(self, place: tuple[slice, ...], kept: tuple[slice, ...], logits: NDArray[np.float32]) -> None:
+        """Class by class: what it takes doesn't grow with them."""
+        if self.weights is None or self.weight_sum is None:
+            self.logits[(slice(None), *place)] = logits[(slice(None), *kept)]
+            return
+        self.weight_sum[place] += self.weights[kept]
+        share = self.weights[kept] / self.weight_sum[place]
+        for mean, tile in zip(self.logits, logits, strict=True):
+            mean[place] += (tile[kept] - mean[place]) * share
+
     def finished(self) -> Iterator[Band]:
-        """The rows that no later tile touches and that haven't been given yet: one band or none."""
+        """The rows that no later tile touches and that haven't been given yet, in bands of about GROUP_BYTES or a row."""
         starts = self.grid.row_starts
         rows_done = self.added // self.tiles_per_row
         end = starts[rows_done] if rows_done < len(starts) else self.grid.shape[0]
-        count = end - self.first_row
-        if count == 0:
-            return
-        yield Band(self.first_row, self.logits[:, :count].copy())
-        self._drop(count)
+        while self.first_row < end:
+            most = rows_in_group(self.logits.shape)
+            rows, held = next(self._held(self.first_row, min(end, self.first_row + most)))
+            band = self.logits[:, held].copy()
+            self._empty(held)
+            self.first_row = rows.stop
+            yield Band(rows.start, band)
 
-    def _drop(self, count: int) -> None:
-        """Moves what isn't finished to the buffers' beginning."""
-        self.first_row += count
-        for buffer in (self.logits, self.weight_sum[None] if self.weight_sum is not None else None):
-            if buffer is not None:
-                left = buffer.shape[1] - count
-                buffer[:, :left] = buffer[:, count:].copy()
-                buffer[:, left:] = 0
+    def _empty(self, held: slice) -> None:
+        self.logits[:, held] = self.nothing
+        if self.weight_sum is not None:
+            self.weight_sum[held] = 0
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._file:
+            self._file.let_go()
+
+    def _held(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
+        """Rows of the image and where the buffers hold them; two pieces where they go on at the buffers' beginning."""
+        while start < stop:
+            place = start % self.rows
+            count = min(stop - start, self.rows - place)
+            yield slice(start, start + count), slice(place, place + count)
+            start += count
+
+
+class OnDisk:
+    """An array (*shape), float32, in a file without a name, whose pages count as the process's memory only while in use."""
+
+    def __init__(self, shape: tuple[int, ...], folder: Path) -> None:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.truncate(4 * math.prod(shape))
+            self._mapped = mmap.mmap(file.fileno(), 0)
+        self.array: NDArray[np.float32] = np.frombuffer(self._mapped, np.float32).reshape(shape)
+
+    def let_go(self) -> None:
+        """Leaves what was written to the system, which brings it to the disk where it needs the memory."""
+        self._mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def rows_in_group(shape: tuple[int, ...]) -> int:
+    """How many rows of logits (K, *S) are worked on at a time."""
+    return max(1, GROUP_BYTES // (4 * shape[0] * math.prod(shape[2:])))
 
 
 def gaussian_weights(tile_size: tuple[int, ...]) -> NDArray[np.float32]:

@@ -13,6 +13,8 @@ from models.errors import BundleError
 
 Floats = NDArray[Any]
 
+SURE = 16.0  # a logit whose probability is 1 to seven digits
+
 
 class Head(ABC):
     """The meaning of R outputs a pixel, for K classes.
@@ -31,6 +33,15 @@ class Head(ABC):
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self.outputs = classes
+
+    @property
+    def nothing(self) -> NDArray[np.float32]:
+        """Logits (R,) that say background for sure.
+
+        Raises:
+            BundleError: the head gives values.
+        """
+        return np.full(self.outputs, -SURE, np.float32)
 
     @abstractmethod
     def probabilities(self, logits: Floats) -> Floats:
@@ -77,6 +88,11 @@ class Head(ABC):
 
 class Softmax(Head):
     """One output a class; exactly one class a pixel."""
+
+    @property
+    def nothing(self) -> NDArray[np.float32]:
+        """All for the first class."""
+        return np.array([SURE, *[0] * (self.classes - 1)], np.float32)
 
     def probabilities(self, logits: Floats) -> Floats:
         """They sum to 1 over the classes."""
@@ -188,6 +204,15 @@ class Regression(Head):
     """One output: a value of any size."""
 
     gives_values = True
+
+    @property
+    def nothing(self) -> NDArray[np.float32]:
+        """None.
+
+        Raises:
+            BundleError: always.
+        """
+        raise BundleError("the bundle gives values, of which none is background; leave --tissue out")
 
     def probabilities(self, logits: Floats) -> Floats:
         """None.

@@ -18,7 +18,9 @@ from imaging.source import Geometry, ImageSource, MaskFormat
 from imaging.writers import open_writer, suffix_of
 from inference.loading import load_predictor
 from inference.predictor import Predictor, best_device
-from inference.segment import Segmentation, check_suitable, segment, segment_array
+from inference.segment import Segmentation, segment, segment_array
+from inference.suiting import check_suitable
+from inference.work import Writers
 from models.bundle import Bundle, Manifest
 from models.errors import BundleError
 from models.heads import check_gives_masks
@@ -140,7 +142,7 @@ class Engine:
                 open_writer(out, source.geometry, format=chosen, classes=self.manifests[model].classes) as writer,
                 self._device_lock,
             ):
-                segmentation = segment(source, predictor, writer)
+                segmentation = segment(source, predictor, Writers(writer))
         return Segmented(out, chosen, segmentation)
 
     def compare(self, upload: Upload, models: tuple[str, str], max_pixels: int, folder: Path) -> Compared:

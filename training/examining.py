@@ -11,7 +11,7 @@ from datasets.fingerprint import sha256_of
 from datasets.problems import CaseReport
 from datasets.splits import write_splits
 from imaging.publish import publish
-from inference.segment import check_suitable
+from inference.suiting import check_suitable
 from models.heads import make_head
 from training.open_cases import Statistics, open_case, open_labelled
 from training.resuming.lineage import Digests

@@ -20,7 +20,9 @@ from evaluation.metrics import confusion
 from imaging.source import ImageSource
 from inference.image_label import LabelReader, MapReader
 from inference.predictor import Predictor
+from inference.seams import Seams
 from inference.segment import bands
+from inference.work import Gathered
 from models.image_label import MapClassifier
 from models.networks import build_classifier
 from training.splitting import Splits
@@ -178,7 +180,8 @@ def _map(image: ImageSource, predictor: Predictor, size: int) -> NDArray[np.floa
 
 def _joint_label(case: Case, predictor: Predictor) -> int:
     with about(case), open_case_image(case) as image:
-        labels = LabelReader(predictor, image.shape)
-        for _ in bands(image, predictor, labels=labels):
+        gathered = Gathered(LabelReader(predictor, image.shape), Seams())
+        for _ in bands(image, predictor, gathered=gathered):
             pass
-    return labels.label.number if labels.label else NO_LABEL
+    label = gathered.labels.label
+    return label.number if label else NO_LABEL

@@ -12,7 +12,7 @@ from datasets.references import check_aligned, open_reference
 from imaging.errors import DataError
 from imaging.resample import ResampledSource
 from imaging.source import ImageSource
-from inference.segment import as_trained, check_suitable
+from inference.suiting import as_trained, check_suitable
 from transforms import limits, normalise
 from transforms.limits import Limits
 from transforms.normalise import Normalise

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from configs.schema import Config
 from inference.loading import sample_of
 from inference.predictor import Predictor, make_predictor
-from inference.segment import as_trained
+from inference.suiting import as_trained
 from models import bundle
 from models.bundle import Sample
 from models.networks import build

@@ -10,7 +10,7 @@ from datasets.cases import Case, about
 from imaging.errors import DataError
 from imaging.open import open_image
 from inference.grid import read_mirrored
-from inference.segment import as_trained, check_suitable
+from inference.suiting import as_trained, check_suitable
 from transforms import limits
 from transforms.restyle import StyleBank
 

@@ -4,12 +4,8 @@ import pytest
 from evaluation_samples import UNET, WINDOW, make_config
 
 from configs.schema import Config
-from evaluation.cost import (
-    multiply_adds_of_tile,
-    multiply_adds_patch_by_patch,
-    multiply_adds_per_pixel,
-    shape_only_predictor,
-)
+from evaluation.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel
+from inference.shape_only import multiply_adds_of_tile, shape_only_predictor
 from models.sliding_window import SlidingWindow
 
 # The published N4: 48@4x4, 48@5x5, 48@4x4, 48@4x4, 200@3x3, 2; one channel in; maps 92, 42, 18, 6, 1.

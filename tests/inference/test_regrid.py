@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from imaging.resample import Weights, resample
-from inference import regrid as regridding
+from inference import stitch as stitching
 from inference.regrid import regrid
 from inference.stitch import Band
 
@@ -33,7 +33,7 @@ def in_bands(logits: NDArray[np.float32], ends: list[int]) -> list[Band]:
 def test_bands_are_the_whole(group_bytes: int, seen: tuple[int, ...], shape: tuple[int, ...], ends: list[int]) -> None:
     logits = np.random.default_rng(0).normal(size=(2, *seen)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(regridding, "ROW_GROUP_BYTES", group_bytes)
+        patch.setattr(stitching, "GROUP_BYTES", group_bytes)
         bands = list(regrid(in_bands(logits, ends), seen, shape))
     assert [band.start for band in bands] == np.cumsum([0, *(band.logits.shape[1] for band in bands)])[:-1].tolist()
     np.testing.assert_array_equal(np.concatenate([band.logits for band in bands], axis=1), whole(logits, shape))

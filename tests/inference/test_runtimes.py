@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from configs import schema
 from imaging.phantom import write_slide_dataset
+from inference import loading
 from inference import runtime as runtimes
 from inference.loading import Choice, answered, choice_path, load_predictor, sample_of
 from inference.predictor import Predictor, make_predictor
@@ -53,6 +54,12 @@ def make_bundle(folder: Path, name: str = "histology_unet", *overrides: str, spo
     network = predictor.network
     bundle.write(folder, network, predictor.config, class_prior=(0.7, 0.3), sample=Sample(sample.patches, logits), **FACTS)
     return bundle.load(folder)
+
+
+@pytest.fixture
+def worth_trying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small the network."""
+    monkeypatch.setattr(loading, "WORTH_TRYING", 0)
 
 
 def logits_of(predictor: Predictor) -> Any:
@@ -103,6 +110,7 @@ def test_admitted_are_those_that_answer_alike(agreement: float | None, differenc
     assert Trial("openvino", agreement, difference, 1.0).is_admitted is admitted
 
 
+@pytest.mark.usefixtures("worth_trying")
 def test_auto_takes_the_fastest_and_remembers_it(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle")
     expected = logits_of(load_predictor(loaded, CPU, "torch"))
@@ -111,10 +119,11 @@ def test_auto_takes_the_fastest_and_remembers_it(tmp_path: Path) -> None:
     path = choice_path(loaded.folder)
     choice = Choice.model_validate_json(path.read_bytes())
     assert [trial.name for trial in choice.trials] == [each.name for each in runtimes.candidates(CPU, is_fixed=True)]
-    admitted = [trial for trial in choice.trials if trial.is_admitted]
-    assert choice.runtime == min(admitted, key=lambda trial: trial.seconds).name
+    fastest = min((trial for trial in choice.trials if trial.is_admitted), key=lambda trial: trial.seconds).name
+    assert f" {fastest} cpu " in load_predictor(loaded, CPU, "auto").identity
 
-    remembered = choice.model_copy(update={"runtime": "openvino", "trials": ()})
+    known = tuple(trial for trial in choice.trials if trial.name == "openvino")
+    remembered = choice.model_copy(update={"trials": known})
     path.write_text(remembered.model_dump_json())
     assert isinstance(load_predictor(loaded, CPU, "auto").run, runtimes.OpenVino)
     for stale in (remembered.model_copy(update={"made_for": "another machine"}).model_dump_json(), "{}", "no JSON"):
@@ -123,11 +132,34 @@ def test_auto_takes_the_fastest_and_remembers_it(tmp_path: Path) -> None:
         assert Choice.model_validate_json(path.read_bytes()).trials
 
 
+@pytest.mark.usefixtures("worth_trying")
 def test_auto_stays_with_torch_where_no_other_answers_alike(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle", spoilt=100.0)
     predictor = load_predictor(loaded, CPU, "auto")
-    assert Choice.model_validate_json(choice_path(loaded.folder).read_bytes()).runtime == "torch"
+    trials = Choice.model_validate_json(choice_path(loaded.folder).read_bytes()).trials
+    assert not any(trial.is_admitted for trial in trials)
     assert predictor.run is predictor.network
+
+
+@pytest.mark.usefixtures("worth_trying")
+def test_auto_stays_with_torch_where_memory_is_too_small_for_another(tmp_path: Path) -> None:
+    loaded = make_bundle(tmp_path / "bundle")
+    load_predictor(loaded, CPU, "auto")
+    path = choice_path(loaded.folder)
+    choice = Choice.model_validate_json(path.read_bytes())
+    fast = [trial for trial in choice.trials if trial.name in ("torch", "openvino")]
+    fast = [replace(trial, seconds=1.0 if trial.name == "torch" else 0.1) for trial in fast]
+    path.write_text(choice.model_copy(update={"trials": tuple(fast)}).model_dump_json())
+    assert isinstance(load_predictor(loaded, CPU, "auto").run, runtimes.OpenVino)
+    tight = loading.resident_bytes() + 100 * 2**20  # OpenVINO takes 140 MB before the first tile
+    assert load_predictor(loaded, CPU, "auto", tight).run is loaded.network
+
+
+def test_auto_is_torch_where_there_is_little_to_do(tmp_path: Path) -> None:
+    loaded = make_bundle(tmp_path / "bundle")
+    assert loaded.config.inference.runtime == "auto"
+    assert load_predictor(loaded, CPU).run is loaded.network
+    assert not choice_path(loaded.folder).exists()
 
 
 def test_a_named_one_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
@@ -146,6 +178,7 @@ def test_without_a_sample_auto_is_torch(tmp_path: Path) -> None:
     assert not choice_path(loaded.folder).exists()
 
 
+@pytest.mark.usefixtures("worth_trying")
 def test_sliding_windows_are_torchs(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle", "histology_sliding_window")
     assert load_predictor(loaded, CPU, "auto").run is not None
@@ -177,6 +210,7 @@ def test_every_network_of_an_ensemble_is_run_so(tmp_path: Path) -> None:
     np.testing.assert_allclose(logits_of(both), np.mean([logits_of(each) for each in predictors], 0), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.usefixtures("worth_trying")
 def test_what_isnt_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

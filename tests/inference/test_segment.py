@@ -15,7 +15,9 @@ from imaging.source import Geometry, ImageSource, Region
 from imaging.writers import open_writer
 from inference.grid import Grid, losing_axis
 from inference.predictor import Predictor, UNetPredictor, make_predictor
-from inference.segment import Progress, as_trained, bands, check_suitable, count_tiles, segment, segment_array
+from inference.segment import Progress, bands, count_tiles, segment, segment_array
+from inference.suiting import as_trained, check_suitable
+from inference.work import Writers
 from models.networks import build
 
 CPU = torch.device("cpu")
@@ -213,4 +215,4 @@ def test_s14_a_blank_slide_is_segmented_and_remarked_upon(tmp_path: Path, value:
     for pixels, warnings in ((np.full((3, 90, 70), value, np.uint8), ("constant_image",)), (picture(90, 70).pixels, ())):
         source = ArraySource(pixels)
         with open_writer(tmp_path / "mask.png", source.geometry, format="png", classes=classes) as writer:
-            assert segment(source, predictor, writer).warnings == warnings
+            assert segment(source, predictor, Writers(writer)).warnings == warnings

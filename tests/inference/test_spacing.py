@@ -12,7 +12,9 @@ from imaging.open import open_image
 from imaging.phantom import draw_slide, write_pyramid_slide, write_volume
 from imaging.writers import open_writer
 from inference.predictor import Predictor, make_predictor
-from inference.segment import Segmentation, check_suitable, segment
+from inference.segment import Segmentation, segment
+from inference.suiting import check_suitable
+from inference.work import Writers
 from models.networks import build
 
 SHAPE = (96, 120)
@@ -37,7 +39,7 @@ def segmented(path: Path, predictor: Predictor, folder: Path, spacing_um: tuple[
         open_image(path, spacing_um=spacing_um) as source,
         open_writer(folder / "mask.tiff", source.geometry, format="tiff", classes=classes) as writer,
     ):
-        return segment(source, predictor, writer)
+        return segment(source, predictor, Writers(writer))
 
 
 @pytest.mark.parametrize("mpp", ["", "0", "-0.25", "nan", "inf", "wide"])

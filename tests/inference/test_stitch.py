@@ -16,7 +16,7 @@ Shapes = st.lists(st.integers(1, 40), min_size=2, max_size=3).map(tuple)
 
 def stitch_cut(grid: Grid, image: NDArray[np.float32], *, margin: int, blend: bool) -> NDArray[np.float32]:
     """Sends an image (K, *S) through tiles that lose `margin` at each side, as a network would."""
-    stitcher = Stitcher(grid, len(image), gaussian_weights(grid.tile_size) if blend else None)
+    stitcher = Stitcher(grid, np.zeros(len(image), np.float32), gaussian_weights(grid.tile_size) if blend else None)
     bands, row = [], 0
     for tile in grid.tiles():
         indices = np.ix_(
@@ -62,7 +62,7 @@ def test_tiles_that_disagree_are_averaged_by_their_weights(
 ) -> None:
     grid = Grid(tuple(blended_axis(size, tile, overlap, lambda at_least: at_least) for size in shape))
     weights, random = gaussian_weights(grid.tile_size), np.random.default_rng(seed)
-    stitcher, bands = Stitcher(grid, 1, weights), []
+    stitcher, bands = Stitcher(grid, np.zeros(1, np.float32), weights), []
     weighted, total = np.zeros(shape), np.zeros(shape)
     for cut in grid.tiles():
         logits = random.normal(size=(1, *grid.tile_size)).astype(np.float32)
@@ -77,7 +77,7 @@ def test_a_band_leaves_as_soon_as_its_row_of_tiles_is_there() -> None:
     grid = Grid(
         (losing_axis(10, 4, (0, 0), 1, lambda at_least: at_least), losing_axis(8, 4, (0, 0), 1, lambda at_least: at_least))
     )
-    stitcher = Stitcher(grid, 1, None)
+    stitcher = Stitcher(grid, np.zeros(1, np.float32), None)
     rows = []
     for tile in grid.tiles():
         stitcher.add(tile, np.ones((1, 4, 4), np.float32))
@@ -88,7 +88,9 @@ def test_a_band_leaves_as_soon_as_its_row_of_tiles_is_there() -> None:
 def test_memory_is_one_row_of_tiles_however_long_the_image() -> None:
     axis = losing_axis(8, 4, (0, 0), 1, lambda at_least: at_least)
     held = [
-        Stitcher(Grid((losing_axis(rows, 4, (0, 0), 1, lambda at_least: at_least), axis)), 3, None).logits.nbytes
+        Stitcher(
+            Grid((losing_axis(rows, 4, (0, 0), 1, lambda at_least: at_least), axis)), np.zeros(3, np.float32), None
+        ).logits.nbytes
         for rows in (40, 4000)
     ]
     assert held[0] == held[1] == 4 * 3 * 4 * 8
@@ -97,7 +99,7 @@ def test_memory_is_one_row_of_tiles_however_long_the_image() -> None:
 def test_blended_tiles_typed_out() -> None:
     """Two tiles of 4 that overlap by 2, one says 0 and the other 1: in between the weights decide, symmetrically."""
     grid = Grid((blended_axis(6, 4, 0.5, lambda at_least: at_least),))
-    stitcher = Stitcher(grid, 1, gaussian_weights((4,)))
+    stitcher = Stitcher(grid, np.zeros(1, np.float32), gaussian_weights((4,)))
     logits: list[float] = []
     for value, tile in enumerate(grid.tiles()):
         stitcher.add(tile, np.full((1, 4), value, np.float32))

@@ -14,12 +14,12 @@ from configs import schema
 from evaluation.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel
 from imaging.source import Geometry, ImageSource, Region
 from inference.loading import load_predictor
+from inference.memory import count_inference
 from inference.predictor import Predictor, make_predictor
 from inference.segment import bands
 from inference.symmetry import Loss, Symmetry, mean_over, symmetries
 from models import bundle
 from models.networks import build
-from training.planning.memory import count_inference
 
 CPU = torch.device("cpu")
 VALID = ("model.padding=valid", "model.norm=none", "model.features=[4,4,4]", "sampling.patch_size=[60,60]")

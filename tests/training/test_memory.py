@@ -9,8 +9,9 @@ import torch
 
 from configs import schema
 from configs.schema import Config
+from inference.memory import LiveBytes, count_inference, inference_bytes
 from models.networks import build, count_parameters
-from training.planning.memory import LiveBytes, count_inference, count_training, inference_bytes, training_bytes
+from training.planning.memory import count_training, training_bytes
 
 CPU = torch.device("cpu")
 MEASURE = """

@@ -12,13 +12,15 @@ import torch
 from configs import schema
 from configs.networks import SlidingWindowSection, UNetSection
 from configs.schema import Config, ConfigError
+from configs.sizes import parse_memory
 from datasets.fingerprint import CaseFacts, Intensities
 from imaging.errors import DataError
 from imaging.phantom import write_slide_dataset, write_volume_dataset
+from inference.memory import inference_bytes
 from training.planning.data import target_spacing
-from training.planning.memory import inference_bytes, training_bytes
+from training.planning.memory import training_bytes
 from training.planning.network import WINDOWS, convolutions_of, steps_down
-from training.planning.plan import Wish, cases_to_plan_by, parse_memory, plan, write
+from training.planning.plan import Wish, cases_to_plan_by, plan, write
 
 CPU = torch.device("cpu")
 CHECKOUT = Path(__file__).parents[2]

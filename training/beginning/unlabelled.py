@@ -15,7 +15,7 @@ from imaging.errors import DataError
 from imaging.open import is_image_folder
 from imaging.source import ImageSource, Region
 from inference.grid import read_mirrored
-from inference.segment import as_trained, check_suitable
+from inference.suiting import as_trained, check_suitable
 from training.open_cases import OpenCases, Statistics, TrainingImage, read_statistics
 
 

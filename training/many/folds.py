@@ -19,7 +19,8 @@ from imaging.errors import DataError
 from imaging.publish import publish
 from inference.loading import answered
 from inference.predictor import Predictor, best_device, make_predictor
-from inference.segment import bands, check_suitable
+from inference.segment import bands
+from inference.suiting import check_suitable
 from models import bundle
 from training.image_labels import mean_scores
 from training.many.distributed import check_alone

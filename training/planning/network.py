@@ -13,8 +13,9 @@ import torch
 from configs import schema
 from configs.networks import UNetSection
 from configs.schema import Config, ConfigError
+from inference.memory import inference_bytes
 from training.planning.data import Choice, Choices, Overview
-from training.planning.memory import inference_bytes, training_bytes
+from training.planning.memory import training_bytes
 from training.planning.minutes import ENOUGH_STEPS, choose_augmentation, choose_schedule, steps_in
 
 LARGEST_PATCH = {2: 512, 3: 128}  # a side; isotropic in micrometres

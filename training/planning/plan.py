@@ -18,8 +18,6 @@ from training.planning.data import Choice, Choices, Overview, choose_data, look_
 from training.planning.file import shipped, write_out
 from training.planning.network import Budget, choose_length, choose_objects, choose_tile, choose_unet, choose_window
 
-UNITS = {"MB": 10**6, "MiB": 2**20, "GB": 10**9, "GiB": 2**30}
-
 
 @dataclass(frozen=True)
 class Wish:
@@ -83,18 +81,6 @@ def plan(facts: Sequence[CaseFacts], wish: Wish, device: torch.device) -> Plan:
     text = write_out(wish.method, overview.dimensions, choices, _heading(wish, overview))
     schema.parse(OmegaConf.to_container(OmegaConf.create(text)), origin="plan")
     return Plan(text, _summary(choices))
-
-
-def parse_memory(text: str) -> int:
-    """Bytes of a size such as 8GB, 7.5 GiB or 500MB.
-
-    Raises:
-        ConfigError: it is no such size.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(MB|MiB|GB|GiB)\s*", text)
-    if match is None or float(match[1]) == 0:
-        raise ConfigError(f"--memory {text!r}: not a size; give a number above 0 with MB, MiB, GB or GiB, for example 8GB")
-    return int(float(match[1]) * UNITS[match[2]])
 
 
 def write(text: str, path: Path) -> None:

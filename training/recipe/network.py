@@ -19,7 +19,8 @@ from datasets.references import open_reference
 from evaluation.pictures import to_png
 from imaging.errors import DataError
 from inference.loading import load_predictor
-from inference.predict import Wishes, predict
+from inference.outputs import Wishes
+from inference.predict import predict
 from inference.predictor import Predictor, make_predictor
 from inference.segment import segment_array
 from models import bundle

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from configs.schema import Config
-from evaluation.cost import shape_only_predictor
 from evaluation.formats import TIMES, operations
+from inference.shape_only import shape_only_predictor
 from models.networks import count_parameters
 
 MOST_LINES = 40  # that a terminal shows at once

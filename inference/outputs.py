@@ -1,0 +1,126 @@
+"""What is wanted of an image, and the files that it becomes: which formats, which names, what opens their writers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from configs.sections import ClassSection
+from imaging.source import Geometry, ImageSource, MaskFormat
+from imaging.spool import Kept
+from imaging.writers import (
+    BandWriter,
+    ProbabilityType,
+    open_probability_writer,
+    open_value_writer,
+    open_writer,
+    probability_formats,
+    suffix_of,
+    value_formats,
+)
+from inference.segment import AnyPredictor
+from models.errors import BundleError
+
+UNCERTAINTY = ClassSection(name="uncertainty", colour="#ffffff")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is wanted of each image.
+
+    Args:
+        mask_format: of all masks or maps of values; None: each image's natural one.
+        probabilities: as what type the classes' probabilities are written beside the masks; None: they aren't.
+        uncertainty: whether how little is known of each pixel is written beside the masks, 0 .. 1.
+        spacing_um: the user's word for the distance between pixels, in S order or one for all axes; None takes the files'.
+        tissue: whether tiles without tissue are skipped; they become background.
+    """
+
+    mask_format: MaskFormat | None = None
+    probabilities: ProbabilityType | None = None
+    uncertainty: bool = False
+    spacing_um: tuple[float, ...] | None = None
+    tissue: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that an image gets.
+
+    Args:
+        kind: the writer's name in `Writers`.
+        format: of the file.
+        ending: how its name goes on after the image's stem.
+        pixel_bytes: that it holds for each pixel.
+        opener: of its path, and of the file that keeps its rows meanwhile.
+    """
+
+    kind: str
+    format: MaskFormat
+    ending: str
+    pixel_bytes: int
+    opener: Callable[..., BandWriter]
+
+    def open(self, path: Path, kept: Kept | None) -> BandWriter:
+        """Its writer."""
+        return self.opener(path, format=self.format, kept=kept)
+
+
+def outputs_of(source: ImageSource, predictor: AnyPredictor, wishes: Wishes) -> tuple[Output, ...]:
+    """The mask or the values, and what else is wanted.
+
+    Raises:
+        UnsuitableImage: `format_not_suitable`: the image can't have what is wanted in that format.
+    """
+    geometry, classes = source.geometry, predictor.config.data.classes
+    if predictor.head.gives_values:
+        main = _values(geometry, classes[0], wishes)
+    else:
+        chosen = wishes.mask_format or source.mask_format
+        main = Output("main", chosen, suffix_of(chosen), 1, partial(open_writer, geometry=geometry, classes=classes))
+    beside = [
+        _probabilities(geometry, main, classes, wishes.probabilities) if wishes.probabilities else None,
+        _uncertainty(geometry, main) if wishes.uncertainty else None,
+    ]
+    return (main, *(each for each in beside if each))
+
+
+def check_wishes(predictor: AnyPredictor, wishes: Wishes) -> None:
+    """Nothing, when the bundle can give what is wanted.
+
+    Raises:
+        BundleError: it gives values, and what is wanted goes by classes.
+    """
+    named = {"probabilities": wishes.probabilities, "uncertainty": wishes.uncertainty, "tissue": wishes.tissue}
+    for name, wish in named.items():
+        if wish and predictor.head.gives_values:
+            raise BundleError(f"the bundle gives values and no probabilities of classes; leave --{name} out")
+
+
+def _values(geometry: Geometry, quantity: ClassSection, wishes: Wishes) -> Output:
+    """NIfTI for volumes, TIFF for the rest, where nothing is asked for."""
+    chosen = wishes.mask_format or value_formats(geometry)[-1]
+    return Output("main", chosen, suffix_of(chosen), 4, partial(open_value_writer, geometry=geometry, quantity=quantity))
+
+
+def _probabilities(geometry: Geometry, mask: Output, classes: tuple[ClassSection, ...], dtype: ProbabilityType) -> Output:
+    """As the mask's format, where that holds them."""
+    suiting = probability_formats(geometry, dtype)
+    chosen = mask.format if mask.format in suiting else suiting[0]
+    return Output(
+        "probabilities",
+        chosen,
+        f"_probabilities{suffix_of(chosen)}",
+        np.dtype(dtype).itemsize * len(classes),
+        partial(open_probability_writer, geometry=geometry, classes=classes, dtype=dtype),
+    )
+
+
+def _uncertainty(geometry: Geometry, mask: Output) -> Output:
+    """As the mask's format, where that holds values."""
+    suiting = value_formats(geometry)
+    chosen = mask.format if mask.format in suiting else suiting[-1]
+    opener = partial(open_value_writer, geometry=geometry, quantity=UNCERTAINTY)
+    return Output("uncertainty", chosen, f"_uncertainty{suffix_of(chosen)}", 4, opener)

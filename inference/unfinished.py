@@ -1,0 +1,129 @@
+"""What is there of an image's outputs when its work breaks off, so that the same command goes on from the last row."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from imaging.errors import DataError
+from imaging.spool import Kept
+from imaging.writers import BandWriter
+from inference.predictor import Predictor
+
+JOURNAL = "journal.json"
+LEAST_S = 1.0  # between two entries
+SHARE = 0.05  # of the time that writing to the disk may take
+
+
+class Journal(BaseModel):
+    """How far the work came: for which work it is, the rows on the disk, and the tiles that it is done with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    rows: int = 0
+    tile_sizes: tuple[tuple[int, ...], ...] = ()
+
+
+class Unfinished:
+    """A hidden folder beside the outputs with the rows that are done; a context manager.
+
+    Left without an error, or when the image can't be used, the folder is removed; when the process is killed, interrupted or
+    finds the disk full, it stays, and the same work goes on there.
+
+    Args:
+        folder: hidden, beside the outputs.
+        key: of the work: all that its outputs depend on.
+        predictors: one a bundle; they go on with the tiles that they began with, whatever memory there is now.
+        shape: of the image as each of them sees it.
+    """
+
+    def __init__(self, folder: Path, key: str, predictors: Sequence[Predictor], shapes: Sequence[tuple[int, ...]]) -> None:
+        self.folder = folder
+        self.predictors = predictors
+        self.journal = _read(folder, key)
+        if not self.journal.rows:
+            sizes = tuple(each.grid(shape).tile_size for each, shape in zip(predictors, shapes, strict=True))
+            self.journal = Journal(key=key, tile_sizes=sizes)
+        self._written = time.monotonic()
+        self._took_s = 0.0
+
+    @property
+    def rows(self) -> int:
+        """That are done."""
+        return self.journal.rows
+
+    def kept(self, name: str) -> Kept:
+        """The file of an output's rows."""
+        return Kept(self.folder / f"{name.lstrip('.')}.rows", self.rows)
+
+    def note(self, rows: int, writers: Sequence[BandWriter]) -> None:
+        """Brings to the disk what is done, from time to time.
+
+        Args:
+            rows: that the writers have.
+            writers: of all outputs.
+        """
+        now = time.monotonic()
+        if now - self._written < max(LEAST_S, self._took_s / SHARE):
+            return
+        for writer in writers:
+            writer.sync()
+        self.journal = self.journal.model_copy(update={"rows": rows})
+        _write(self.folder, self.journal)
+        self._written = time.monotonic()
+        self._took_s = self._written - now
+
+    def __enter__(self) -> Self:
+        if not self.rows:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(exist_ok=True)
+        for predictor, size in zip(self.predictors, self.journal.tile_sizes, strict=True):
+            predictor.tile_size = size
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for predictor in self.predictors:
+            predictor.tile_size = None
+        if kind is None or issubclass(kind, DataError):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def key_of(image: Path, predictors: Sequence[Predictor], wishes: object) -> str:
+    """What the outputs depend on: the image's files, the bundles and what runs them, and what is wanted."""
+    files = sorted(path for path in image.rglob("*") if path.is_file()) if image.is_dir() else [image]
+    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    facts = json.dumps([stats, [predictor.identity for predictor in predictors], repr(wishes)])
+    return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def _read(folder: Path, key: str) -> Journal:
+    """Of this work; of another one, or none, a new one."""
+    with suppress(OSError, ValidationError):
+        found = Journal.model_validate_json((folder / JOURNAL).read_bytes())
+        if found.key == key:
+            return found
+    return Journal(key=key)
+
+
+def _write(folder: Path, journal: Journal) -> None:
+    """Whole or not at all, and there to stay when the power fails."""
+    part = folder / f"{JOURNAL}.part"
+    with part.open("w") as file:
+        file.write(journal.model_dump_json())
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(folder / JOURNAL)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

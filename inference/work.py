@@ -1,0 +1,66 @@
+"""What is asked of an image beside the image itself: which part of it, what is written of it, what else comes to light."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imaging.writers import MaskWriter, ProbabilityWriter, ValueWriter
+from inference.image_label import LabelReader
+from inference.seams import Seams
+from inference.stitch import Band
+from inference.tissue import Tissue
+from models.heads import Head
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of an image is worked on, and where.
+
+    Args:
+        first_row: of the image's own; what lies above is there from an earlier run.
+        tissue: tiles outside of it are background without being looked at; None: every tile is looked at.
+        scratch: a folder on a disk, for what doesn't fit into memory; None: the system's own for temporary files.
+    """
+
+    first_row: int = 0
+    tissue: Tissue | None = None
+    scratch: Path | None = None
+
+
+WHOLE = Part()
+
+
+@dataclass(frozen=True)
+class Writers:
+    """Open writers: what is made of an image.
+
+    Args:
+        main: the mask, or a map of values where the network's head gives them.
+        probabilities: of what the mask is made, where that is wanted.
+        uncertainty: how little is known of each pixel, where that is wanted.
+        on_rows: called with the first row that isn't written yet.
+    """
+
+    main: MaskWriter | ValueWriter
+    probabilities: ProbabilityWriter | None = None
+    uncertainty: ValueWriter | None = None
+    on_rows: Callable[[int], None] | None = None
+
+    def write(self, head: Head, band: Band) -> None:
+        """Finished rows."""
+        self.main.write(band.start, (head.values if head.gives_values else head.mask)(band.logits))
+        if self.probabilities is not None:
+            self.probabilities.write(band.start, head.probabilities(band.logits))
+        if self.uncertainty is not None:
+            self.uncertainty.write(band.start, head.uncertainty(band.logits))
+        if self.on_rows is not None:
+            self.on_rows(band.start + band.logits.shape[1])
+
+
+@dataclass
+class Gathered:
+    """What comes to light of an image while its bands are made."""
+
+    labels: LabelReader
+    seams: Seams
+    skipped: int = 0
