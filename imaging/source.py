@@ -131,7 +131,7 @@ class ImageSource(ABC):
         self._lowest, self._highest = min(self._lowest, pixels.min()), max(self._highest, pixels.max())
         return pixels
 
-    def blocks(self, size_bytes: int = 64 * 2**20) -> Iterator[NDArray[Any]]:
+    def blocks(self, size_bytes: int = 32 * 2**20) -> Iterator[NDArray[Any]]:
         """The whole of level 0 in slabs along the first axis, each (C, *S) of about `size_bytes` or one row."""
         row_bytes = self.channels * self.dtype.itemsize * int(np.prod(self.shape[1:]))
         rows = max(1, size_bytes // row_bytes)

@@ -87,10 +87,12 @@ class Room:
         through = self.network.bytes_of(pixels)
         rest = math.prod(grid.shape[1:])
         patches = 4 * self.batch_size * self.channels * pixels * 3 + 24 * pixels  # in use, ahead, stacked; one in float64
-        group = GROUPS * 4 * self.outputs * rest * rows_in_group((self.outputs, *grid.shape))
+        rows = min(grid.shape[0], rows_in_group((self.outputs, *grid.shape)))
+        group = GROUPS * 4 * self.outputs * rest * rows
+        reading = min(READING_BYTES, 32 * self.channels * math.prod(grid.shape))
         blending = 4 * grid.most_rows * rest + 12 * pixels if self.blends else 0
         logits = 4 * self.outputs * grid.most_rows * rest
-        host = patches + group + blending + READING_BYTES + (through if self.device_bytes is None else 0)
+        host = patches + group + blending + reading + (through if self.device_bytes is None else 0)
         on_disk = SLACK * (host + logits) > self.free_bytes
         if on_disk:
             host += 4 * self.outputs * pixels  # what a tile touches of it

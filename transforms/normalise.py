@@ -1,7 +1,7 @@
 """Intensities -> network inputs; the same object in training and in serving."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.sections import NormaliseSection
+
+PART_VALUES = 2**20  # that are worked on in float64 at a time
 
 Array = NDArray[Any]
 
@@ -29,10 +31,11 @@ class Normalise:
 
     def __call__(self, pixels: Array) -> NDArray[np.float32]:
         """Normalised (C, *S), float32."""
-        axes = (-1, *(1,) * (pixels.ndim - 1))
-        values = pixels if self.limits is None else np.clip(pixels.astype(np.float64), *self.limits)
-        scaled = (values - self.centre.reshape(axes)) / self.width.reshape(axes)
-        return scaled.astype(np.float32)
+        normalised = np.empty(pixels.shape, np.float32)
+        for out, channel, centre, width in zip(normalised, pixels, self.centre, self.width, strict=True):
+            values = channel if self.limits is None else np.clip(channel.astype(np.float64), *self.limits)
+            out[...] = (values - centre) / width
+        return normalised
 
 
 def fit(section: NormaliseSection, channels: int, blocks: Iterable[Array]) -> Normalise:
@@ -57,8 +60,8 @@ def _fixed(channels: int, centre: float, width: float, limits: tuple[float, floa
 def _mean_and_deviation(channels: int, blocks: Iterable[Array]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both (C,), over all blocks; sums of squares are joined as in Chan, Golub and LeVeque (1979, equation 2.1)."""
     count, mean, squares = 0, np.zeros(channels), np.zeros(channels)
-    for block in blocks:
-        pixels = block.reshape(channels, -1).astype(np.float64)
+    for part in _parts(channels, blocks):
+        pixels = part.astype(np.float64)
         block_mean = pixels.mean(axis=1)
         difference = block_mean - mean
         total = count + pixels.shape[1]
@@ -67,3 +70,12 @@ def _mean_and_deviation(channels: int, blocks: Iterable[Array]) -> tuple[NDArray
         count = total
     deviation = np.array([math.sqrt(value / count) for value in squares])
     return mean, np.where(deviation > 0, deviation, 1.0)
+
+
+def _parts(channels: int, blocks: Iterable[Array]) -> Iterator[Array]:
+    """The blocks as (C, values), cut so that what is made of one in float64 stays small."""
+    for block in blocks:
+        flat = block.reshape(channels, -1)
+        step = max(1, PART_VALUES // channels)
+        for first in range(0, flat.shape[1], step):
+            yield flat[:, first : first + step]
