@@ -1,18 +1,23 @@
-"""How fast an image is segmented: every way that Overtile runs a network, MONAI's sliding windows, and a plain loop.
+"""How fast an image is segmented: every way that Overtile runs a network, MONAI's and nnU-Net's sliding windows, a plain loop.
 
-    PYTHONPATH=. .venv/bin/python benchmarks/inference_speed.py [--side 2048] [--repeats 3] [--bundle BUNDLE] [--tile 512]
+    PYTHONPATH=. .venv/bin/python benchmarks/inference_speed.py [--dimensions 3] [--side 2048] [--repeats 3] [--bundle BUNDLE]
+        [--nnunet PYTHON] [--memory 4GB]
 
-All run the same weights on the same picture, RGB and in memory, and give its mask, in turns and in one process. Two networks,
-both U-Nets of 32 to 512 features: with batch norm, where Overtile's tiles lie side by side and are exact, and with instance
-norm, where they overlap by half and are blended, as MONAI's do at its better setting. `--bundle` takes a trained 2D U-Net
-instead of them, on a picture made of its own sample, so that agreement means something. Beside each stands how many of the
-mask's pixels are those of torch in float32, which share of its time the network took, and the rate of that share's
-multiply-adds by the rate at which this machine multiplies matrices of the same type. `--tile` is the side of Overtile's tiles
-where they are exact: the larger, the less is lost to margins; MONAI's have 512 pixels.
+All run the same weights on the same image in memory and give its mask, in turns; nnU-Net's predictor in an environment of its
+own, with whose PYTHON it is started. Two networks, both U-Nets: with batch norm, where Overtile's tiles lie side by side and
+are exact, and with instance norm, where they overlap by half and are blended, as MONAI's do at its better setting and
+nnU-Net's do. `--bundle` takes a trained 2D U-Net instead of them, on a picture made of its own sample, so that agreement means
+something. Beside each stands how many of the mask's pixels are those of torch in float32, which share of its time the network
+took, and the rate of that share's multiply-adds by the rate at which this machine multiplies matrices of the same type. All
+tiles have 512 pixels a side in 2D and 96 in 3D, but for Overtile's where they are exact: those are as large as `--memory` has
+room for, since margins are what is wasted.
 """
 
 import argparse
+import itertools
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,9 +33,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs import schema
+from configs.sizes import parse_memory
 from evaluation.measure import machine
 from imaging.source import Geometry, ImageSource, Region
+from inference.loading import room_of
 from inference.predictor import Predictor, make_predictor
+from inference.room import Room
 from inference.runtime import candidates
 from inference.segment import segment_array
 from inference.shape_only import multiply_adds_of_tile, shape_only_predictor
@@ -38,8 +46,10 @@ from models import bundle
 from models.networks import build
 from transforms import normalise
 
-TILE_PX = 512
-FEATURES = "model.features=[32,64,128,256,512]"
+TILE_PX = {2: 512, 3: 96}
+SIDE_PX = {2: 2048, 3: 160}
+CONFIGS = {2: "histology_unet", 3: "mri_unet"}
+FEATURES = {2: "model.features=[32,64,128,256,512]", 3: "model.features=[32,64,128,256]"}
 MATRIX = 4096
 CPU = torch.device("cpu")
 
@@ -67,6 +77,7 @@ class Way:
     mask: Callable[["Way"], Mask]
     type: str = "float32"
     network_s: float = 0.0
+    said_s: float = 0.0  # of a peer that takes its own time
     passes: int = 0
     seconds: list[float] = field(default_factory=list)
 
@@ -82,20 +93,23 @@ class Way:
 def main() -> None:
     """Prints a table in Markdown for each network."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--side", type=int, default=2048, help="of the picture, pixels")
+    parser.add_argument("--dimensions", type=int, choices=(2, 3), default=2)
+    parser.add_argument("--side", type=int, help="of the image, pixels; 2,048 in 2D, 160 in 3D")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--tile", type=int, default=TILE_PX, help="of Overtile where tiles lie side by side, pixels")
+    parser.add_argument("--nnunet", type=Path, help="the Python of an environment with nnunetv2")
+    parser.add_argument("--memory", type=parse_memory, default="4GB", help="that Overtile may take")
     arguments = parser.parse_args()
+    arguments.side = arguments.side or SIDE_PX[arguments.dimensions]
     rates = {"float32": matrix_rate(torch.float32), "bfloat16": matrix_rate(torch.bfloat16)}
     ran_on = machine(CPU)
     print(
         f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, torch {ran_on.versions['torch']}, MONAI "
-        f"{monai.__version__}; {arguments.side} x {arguments.side} pixels, tiles of {TILE_PX}, medians of {arguments.repeats}; "
+        f"{monai.__version__}; {arguments.side}^{arguments.dimensions} pixels, medians of {arguments.repeats}; "
         f"matrices: {rates['float32']:.0f} GFLOP/s in float32, {rates['bfloat16']:.0f} in bfloat16"
     )
     for predictor, picture in subjects(arguments):
-        report(predictor, picture, arguments.repeats, rates)
+        report(predictor, picture, arguments, rates)
 
 
 def subjects(arguments: argparse.Namespace) -> Iterator[tuple[Predictor, Picture]]:
@@ -104,40 +118,57 @@ def subjects(arguments: argparse.Namespace) -> Iterator[tuple[Predictor, Picture
         loaded = bundle.load(arguments.bundle)
         if loaded.sample is None:
             raise SystemExit("the bundle has no sample; train it again")
-        inference = loaded.config.inference.model_copy(update={"tile_size": (arguments.tile,) * 2})
+        tile_size = None if loaded.config.model.norm == "batch" else (TILE_PX[2],) * 2
+        inference = loaded.config.inference.model_copy(update={"tile_size": tile_size})
         config = loaded.config.model_copy(update={"inference": inference, "normalise": _AS_IT_IS})
         piece = loaded.sample.patches[0].numpy()
         repeats = (1, *(-(-arguments.side // side) for side in piece.shape[1:]))
         pixels = np.tile(piece, repeats)[:, : arguments.side, : arguments.side]
         yield make_predictor(config, loaded.network, loaded.manifest.class_prior, CPU), Picture(pixels)
         return
-    pixels = np.random.default_rng(0).integers(0, 256, (3, arguments.side, arguments.side), np.uint8)
+    dimensions = arguments.dimensions
     for norm in ("batch", "instance"):
-        tile = arguments.tile if norm == "batch" else TILE_PX
-        overrides = (FEATURES, f"model.norm={norm}", f"inference.tile_size=[{tile},{tile}]")
-        config = schema.load(Path("configs/histology_unet.yaml"), overrides)
+        tile = "null" if norm == "batch" else [TILE_PX[dimensions]] * dimensions
+        overrides = (FEATURES[dimensions], f"model.norm={norm}", f"inference.tile_size={tile}", *RANGE)
+        config = schema.load(Path(f"configs/{CONFIGS[dimensions]}.yaml"), overrides)
         torch.manual_seed(0)
-        yield make_predictor(config, build(config).eval(), (0.5, 0.5), CPU), Picture(pixels)
+        shape = (len(config.data.channels), *[arguments.side] * dimensions)
+        pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        prior = (1.0,) * len(config.data.classes)
+        yield make_predictor(config, build(config).eval(), prior, CPU), Picture(pixels)
 
 
+RANGE = ("normalise.method=range", "normalise.lower=0", "normalise.upper=255")
 _AS_IT_IS = schema.load(Path("configs/histology_unet.yaml"), ("normalise.lower=-1", "normalise.upper=1")).normalise
 
 
-def report(predictor: Predictor, picture: Picture, repeats: int, rates: dict[str, float]) -> None:
+def report(predictor: Predictor, picture: Picture, arguments: argparse.Namespace, rates: dict[str, float]) -> None:
     """Times every way in turn."""
-    ways = list(ways_of(predictor, picture))
+    with tempfile.TemporaryDirectory() as folder:
+        ways = list(ways_of(predictor, picture, arguments, Path(folder)))
+        masks = timed(ways, arguments.repeats)
+    tell(predictor, picture, ways, masks, rates)
+
+
+def timed(ways: list[Way], repeats: int) -> dict[str, Mask]:
+    """In turn; each way's last mask."""
     masks = {}
     for _ in range(repeats + 1):  # the first sets things up
         for way in ways:
             way.network_s, way.passes = 0.0, 0
             began = time.perf_counter()
             masks[way.name] = way.mask(way)
-            way.seconds.append(time.perf_counter() - began)
+            way.seconds.append(way.said_s or time.perf_counter() - began)
+    return masks
+
+
+def tell(predictor: Predictor, picture: Picture, ways: list[Way], masks: dict[str, Mask], rates: dict[str, float]) -> None:
+    """Prints the table."""
     size = predictor.grid(picture.shape).tile_size
     tile = multiply_adds_of_tile(shape_only_predictor(predictor.config), size)
     seconds = {way.name: statistics.median(way.seconds[1:]) for way in ways}
     monai_s, exact = seconds[ways[0].name], masks["Overtile, torch"]
-    print(f"\n{predictor.config.model.norm} norm, {2 * tile / 1e9:.1f} GFLOP a tile of {size[0]} x {size[1]}\n")
+    print(f"\n{predictor.config.model.norm} norm, {2 * tile / 1e9:.1f} GFLOP a tile of {' x '.join(map(str, size))}\n")
     print("| | s | Mpixel/s | times MONAI, overlap .25 | like torch | network's share of the time | of the matrix rate |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for way in ways:
@@ -149,8 +180,9 @@ def report(predictor: Predictor, picture: Picture, repeats: int, rates: dict[str
         print(f"| {way.name} | {took:.2f} | {rate:.3f} | {monai_s / took:.1f} | {alike} | {inside} |")
 
 
-def ways_of(predictor: Predictor, picture: Picture) -> Iterator[Way]:
+def ways_of(predictor: Predictor, picture: Picture, arguments: argparse.Namespace, folder: Path) -> Iterator[Way]:
     """MONAI's first."""
+    side = TILE_PX[len(picture.shape)]
     normalised = normalise.fit(predictor.config.normalise, picture.channels, picture.blocks())
     whole = torch.from_numpy(normalised(picture.pixels))[None]
     for overlap, mode in ((0.25, "constant"), (0.5, "gaussian")):
@@ -161,7 +193,7 @@ def ways_of(predictor: Predictor, picture: Picture) -> Iterator[Way]:
                     return predictor.network(patches)
 
             with torch.inference_mode():
-                logits = sliding_window_inference(whole, (TILE_PX, TILE_PX), 1, network, overlap=overlap, mode=mode)
+                logits = sliding_window_inference(whole, (side,) * len(picture.shape), 1, network, overlap=overlap, mode=mode)
             return predictor.head.mask(logits[0].numpy())
 
         yield Way(f"MONAI, overlap {overlap:g}, {mode}", by_monai)
@@ -169,28 +201,55 @@ def ways_of(predictor: Predictor, picture: Picture) -> Iterator[Way]:
     def by_loop(way: Way) -> Mask:
         """Tiles side by side without margins: what it comes to at least, with seams."""
         mask = np.zeros(picture.shape, np.uint8)
-        for row in range(0, picture.shape[0], TILE_PX):
-            for column in range(0, picture.shape[1], TILE_PX):
-                place = slice(row, row + TILE_PX), slice(column, column + TILE_PX)
-                with torch.inference_mode(), way.network():
-                    logits = predictor.network(whole[(slice(None), slice(None), *place)])
-                mask[place] = predictor.head.mask(logits[0].numpy())
+        sides = [[min(start, size - side) for start in range(0, size, side)] for size in picture.shape]
+        for corner in itertools.product(*sides):
+            place = tuple(slice(start, start + side) for start in corner)
+            with torch.inference_mode(), way.network():
+                logits = predictor.network(whole[(slice(None), slice(None), *place)])
+            mask[place] = predictor.head.mask(logits[0].numpy())
         return mask
 
     yield Way("a plain loop, no overlap", by_loop)
+    if arguments.nnunet:
+        yield by_nnunet(predictor, whole, arguments.nnunet, folder)
     by_torch = predictor.run
     for runtime in candidates(CPU, is_fixed=predictor.is_fixed):
         run = runtime.load(by_torch)
+        room = room_of(predictor, runtime.name, arguments.memory)
 
-        def by_overtile(way: Way, run: Callable[[Tensor], Tensor] = run) -> Mask:
+        def by_overtile(way: Way, run: Callable[[Tensor], Tensor] = run, room: Room = room) -> Mask:
             def timed(patches: Tensor) -> Tensor:
                 with way.network():
                     return run(patches)
 
-            predictor.run = timed
+            predictor.run, predictor.room = timed, room
             return segment_array(picture, predictor)
 
         yield Way(f"Overtile, {runtime.name}", by_overtile, "bfloat16" if "bfloat16" in runtime.name else "float32")
+
+
+def by_nnunet(predictor: Predictor, whole: Tensor, python: Path, folder: Path) -> Way:
+    """Its predictor in a process of its own, with overlap .5 and Gaussian weights, as it comes, but without mirror images."""
+    side = TILE_PX[whole.ndim - 2]
+    with torch.no_grad():
+        torch.jit.trace(predictor.network, torch.zeros(1, whole.shape[1], *[side] * (whole.ndim - 2))).save(
+            folder / "network.pt"
+        )
+    np.save(folder / "pixels.npy", whole[0].numpy())
+    script = Path(__file__).with_name("nnunet_predictor.py")
+    command = [str(python), str(script), str(folder / "network.pt"), str(folder / "pixels.npy"), str(side), "0.5"]
+    peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def mask(way: Way) -> Mask:
+        if peer.stdin is None or peer.stdout is None:
+            raise RuntimeError("the peer has no pipes")
+        peer.stdin.write("once\n")
+        peer.stdin.flush()
+        way.said_s = float(next(line for line in peer.stdout if line[0].isdigit()))
+        found: Mask = np.load(folder / "pixels.mask.npy")
+        return found
+
+    return Way("nnU-Net, overlap 0.5, gaussian", mask)
 
 
 def matrix_rate(type: torch.dtype) -> float:

@@ -97,6 +97,11 @@ class _Rooms:
         return runtime == TORCH or 2 * room.network.fixed_bytes < room.free_bytes
 
 
+def room_of(predictor: Predictor, runtime: str, memory_bytes: int | None) -> Room:
+    """The memory that there is for an image, for a loaded predictor and what runs it; the rest is `load_predictor`'s."""
+    return _Rooms(predictor, memory_bytes).of(runtime)
+
+
 def resident_bytes() -> int:
     """Memory that the process has."""
     return int(psutil.Process().memory_info().rss)
