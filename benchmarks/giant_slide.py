@@ -3,8 +3,8 @@
     PYTHONPATH=. .venv/bin/python benchmarks/giant_slide.py [--side 100000] [--memory 2GiB] [--bundle BUNDLE]
 
 The slide is drawn: glass with pieces of tissue on a hundredth of it, a pyramid of JPEG tiles. A U-Net of 16 to 256 features
-segments it, drawn at random where no bundle is given; `--tissue` skips what is glass. The mask is a pyramidal OME-TIFF. The peak is the largest
-resident memory of the process, Python and torch included.
+segments it, drawn at random where no bundle is given; `--tissue` skips what is glass. The mask is a pyramidal OME-TIFF. The
+peak is the largest resident memory of the process, Python and torch included.
 """
 
 import argparse

@@ -2,13 +2,12 @@
 
     PYTHONPATH=. .venv/bin/python benchmarks/inference_kills.py [--kills 10] [--side 6000]
 
-Three bundles of small U-Nets in turn, side by side, blended, and seen at another spacing; mask, probabilities and uncertainty are
-written. Each is run whole once; then it is started and killed, again and again, at moments drawn over the seconds of a whole
-run, and gone on with until it is done.
+Three bundles of small U-Nets in turn, side by side, blended, and seen at another spacing; mask, probabilities and uncertainty
+are written. Each is run whole once; then it is started and killed, again and again, at moments drawn over the seconds of a
+whole run, and gone on with until it is done.
 """
 
 import argparse
-import random
 import shutil
 import signal
 import subprocess
@@ -39,7 +38,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--side", type=int, default=6000)
     arguments = parser.parse_args()
-    draw, kills, differ = random.Random(0), 0, 0
+    draw, kills, differ = np.random.default_rng(0), 0, 0
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         pixels = np.random.default_rng(0).integers(0, 256, (3, arguments.side, arguments.side // 2), np.uint8)
@@ -79,7 +78,7 @@ def command(place: Path, name: str, overrides: tuple[str, ...]) -> list[str]:
     return [sys.executable, "-m", "overtile", *words, "-o"]
 
 
-def went_on(words: list[str], place: Path, draw: random.Random, whole_s: float) -> int:
+def went_on(words: list[str], place: Path, draw: np.random.Generator, whole_s: float) -> int:
     """Starts it and kills it until it comes to its end; how often it was killed."""
     kills = 0
     while True:
