@@ -1,6 +1,8 @@
 """Stitching: stitch(cut(x)) == x, bands come early, and blending keeps constants."""
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from inference import stitch as stitching
 from inference.grid import Axis, Grid, blended_axis, keeping_axis, losing_axis
 from inference.stitch import Stitcher, gaussian_weights
 
@@ -71,6 +74,70 @@ def test_tiles_that_disagree_are_averaged_by_their_weights(
         stitcher.add(cut, logits)
         bands += [band.logits for band in stitcher.finished()]
     np.testing.assert_allclose(np.concatenate(bands, axis=1)[0], weighted / total, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(shape=Shapes, tile=st.integers(5, 20), seed=st.integers(0, 9), share=st.floats(0, 1), blend=st.booleans())
+def test_from_a_row_on_it_is_the_rest_of_the_whole(
+    shape: tuple[int, ...], tile: int, seed: int, share: float, blend: bool
+) -> None:
+    """To the last bit, in memory and on the disk, though tiles disagree where they overlap."""
+    grid = Grid(
+        tuple(
+            blended_axis(size, tile, 0.5, lambda at_least: at_least)
+            if blend
+            else keeping_axis(size, tile, 2, 1, lambda at_least: at_least)
+            for size in shape
+        )
+    )
+    first_row = int(share * (shape[0] - 1))
+    weights = gaussian_weights(grid.tile_size) if blend else None
+
+    def stitched(row: int, scratch: Path | None = None) -> NDArray[np.float32]:
+        stitcher, bands = Stitcher(grid, np.zeros(2, np.float32), weights, first_row=row, scratch=scratch), []
+        for cut in grid.tiles(row):
+            random = np.random.default_rng([seed, *(part.start + 99 for part in cut.input)])
+            stitcher.add(cut, random.normal(size=(2, *grid.tile_size)).astype(np.float32))
+            bands += list(stitcher.finished())
+        assert bands[0].start == row
+        return np.concatenate([band.logits for band in bands], axis=1)
+
+    whole = stitched(0)
+    assert whole.shape == (2, *shape)
+    np.testing.assert_array_equal(stitched(first_row), whole[:, first_row:])
+    np.testing.assert_array_equal(stitched(first_row, Path(tempfile.gettempdir())), whole[:, first_row:])
+
+
+@pytest.mark.parametrize("blend", [False, True])
+def test_where_tiles_are_skipped_nothing_is_known(blend: bool) -> None:
+    axes = [blended_axis(30, 10, 0.5, lambda at_least: at_least) for _ in range(2)]
+    if not blend:
+        axes = [losing_axis(30, 10, (0, 0), 1, lambda at_least: at_least) for _ in range(2)]
+    grid = Grid(tuple(axes))
+    stitcher = Stitcher(grid, np.array([7, -7], np.float32), gaussian_weights(grid.tile_size) if blend else None)
+    bands, seen = [], np.zeros((30, 30), bool)
+    for number, cut in enumerate(grid.tiles()):
+        if number % 3:
+            stitcher.skip()
+        else:
+            stitcher.add(cut, np.ones((2, 10, 10), np.float32))
+            seen[cut.output] = True
+        bands += [band.logits for band in stitcher.finished()]
+    logits = np.concatenate(bands, axis=1)
+    assert 0 < seen.sum() < 900
+    np.testing.assert_array_equal(logits[:, ~seen], np.broadcast_to([[7], [-7]], (2, (~seen).sum())))
+    np.testing.assert_allclose(logits[:, seen], 1, atol=1e-5)
+
+
+def test_rows_leave_in_groups_of_a_few_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stitching, "GROUP_BYTES", 4 * 3 * 8 * 2)  # two rows of 3 classes and 8 columns
+    grid = Grid(tuple(losing_axis(size, 8, (0, 0), 1, lambda at_least: at_least) for size in (16, 8)))
+    stitcher = Stitcher(grid, np.zeros(3, np.float32), None)
+    sizes = []
+    for tile in grid.tiles():
+        stitcher.add(tile, np.ones((3, 8, 8), np.float32))
+        sizes += [band.logits.shape[1] for band in stitcher.finished()]
+    assert sizes == [2] * 8
 
 
 def test_a_band_leaves_as_soon_as_its_row_of_tiles_is_there() -> None:

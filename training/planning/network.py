@@ -14,6 +14,8 @@ from configs import schema
 from configs.networks import UNetSection
 from configs.schema import Config, ConfigError
 from inference.memory import inference_bytes
+from inference.predictor import DEFAULT_TILE_SIZE
+from inference.shape_only import shape_only_predictor
 from training.planning.data import Choice, Choices, Overview
 from training.planning.memory import training_bytes
 from training.planning.minutes import ENOUGH_STEPS, choose_augmentation, choose_schedule, steps_in
@@ -179,7 +181,7 @@ def convolutions_of(window: int, dimensions: int) -> list[dict[str, int]]:
 
 
 def choose_tile(overview: Overview, values: dict[str, Any], choices: Choices, budget: Budget) -> Choices:
-    """The largest tile with which the largest image fits, no larger than that image.
+    """The largest tile with which the largest image fits, no larger than that image; left open where tiles are exact.
 
     Raises:
         ConfigError: not even the smallest fits.
@@ -190,6 +192,8 @@ def choose_tile(overview: Overview, values: dict[str, Any], choices: Choices, bu
         taken = inference_bytes(_config(values, {**choices, **tile}), overview.largest, budget.device)
         if taken <= budget.memory_bytes:
             reason = f"the largest image, {_by(overview.largest)}, takes {budget.text(taken)}"
+            if side >= DEFAULT_TILE_SIZE[overview.dimensions] and not shape_only_predictor(_config(values, choices)).blends:
+                return {"inference.tile_size": Choice(None, "tiles are exact: as large as memory allows where they are used")}
             return {"inference.tile_size": Choice(tile["inference.tile_size"].value, reason)}
     raise _too_little(budget, taken)
 
