@@ -229,6 +229,10 @@ def predict(
     tissue: Annotated[
         bool, typer.Option(help="find tissue on RGB slides first and skip tiles without any, which become background")
     ] = False,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(help="top,left,height,width in pixels, any number of times: what lies outside of all is background"),
+    ] = None,
     memory: Annotated[
         str | None, typer.Option(help="that the process may take, for example 2GB; left out: a quarter of what is free")
     ] = None,
@@ -249,7 +253,7 @@ def predict(
         from inference.predict import predict as predict_images
         from models.bundle import load
 
-        wishes = Wishes(mask_format, probabilities, uncertainty, _spacing(spacing_um), tissue)
+        wishes = Wishes(mask_format, probabilities, uncertainty, _spacing(spacing_um), tissue, _regions(region or []))
         images = find_images(inputs)
         memory_bytes = parse_memory(memory) if memory else None
         predictor = load_ensemble([load(folder) for folder in bundle], runtime=runtime, memory_bytes=memory_bytes)
@@ -312,6 +316,17 @@ def _spacing(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(",")) if text is not None else None
     except ValueError as error:
         raise ConfigError(f"--spacing-um {text!r}: not one number, or one an axis with commas between") from error
+
+
+def _regions(texts: list[str]) -> tuple[tuple[int, ...], ...]:
+    from configs.schema import ConfigError
+
+    try:
+        return tuple(tuple(int(part) for part in text.split(",")) for text in texts)
+    except ValueError as error:
+        raise ConfigError(
+            f"--region {' '.join(texts)!r}: not whole numbers with commas between: top,left,height,width"
+        ) from error
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ class Wishes:
         uncertainty: whether how little is known of each pixel is written beside the masks, 0 .. 1.
         spacing_um: the user's word for the distance between pixels, in S order or one for all axes; None takes the files'.
         tissue: whether tiles without tissue are skipped; they become background.
+        regions: of interest; outside is background. Each the first pixel's place and the size, in S order; none: all of it.
     """
 
     mask_format: MaskFormat | None = None
@@ -43,6 +44,7 @@ class Wishes:
     uncertainty: bool = False
     spacing_um: tuple[float, ...] | None = None
     tissue: bool = False
+    regions: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,12 @@ def check_wishes(predictor: AnyPredictor, wishes: Wishes) -> None:
     Raises:
         BundleError: it gives values, and what is wanted goes by classes.
     """
-    named = {"probabilities": wishes.probabilities, "uncertainty": wishes.uncertainty, "tissue": wishes.tissue}
+    named = {
+        "probabilities": wishes.probabilities,
+        "uncertainty": wishes.uncertainty,
+        "tissue": wishes.tissue,
+        "region": wishes.regions,
+    }
     for name, wish in named.items():
         if wish and predictor.head.gives_values:
             raise BundleError(f"the bundle gives values and no probabilities of classes; leave --{name} out")

@@ -14,6 +14,7 @@ from inference.ensemble import predictors_of
 from inference.estimate import Estimate, check_disk, check_memory, estimate, timed
 from inference.image_label import label_classes, label_table
 from inference.outputs import Wishes, check_wishes, outputs_of
+from inference.regions import regions_of
 from inference.segment import AnyPredictor, Progress, Segmentation, segment
 from inference.suiting import as_trained
 from inference.tissue import find_tissue
@@ -119,7 +120,9 @@ def _one(image: Path, predictor: AnyPredictor, out: Path, wishes: Wishes, on_pro
         if image.resolve() in [file.resolve() for file in files.values()]:
             raise DataError("out_is_input", f"the mask would replace the image; choose another folder than {out}")
         check_disk(estimate(source, predictor, sum(each.pixel_bytes for each in outputs)), out)
-        part, on_rows = Part(tissue=find_tissue(source) if wishes.tissue else None, scratch=out), None
+        tissue = find_tissue(source) if wishes.tissue else None
+        regions = regions_of(wishes.regions, source.shape) if wishes.regions else None
+        part, on_rows = Part(tissue=tissue, regions=regions, scratch=out), None
         unfinished = _unfinished(image, source, predictor, out, wishes)
         if unfinished:
             stack.enter_context(unfinished)

@@ -36,7 +36,7 @@ class Segmentation:
 
     `label` is the whole image's; None where nothing says one. `seam` is the jump of the logits across the borders of tiles by
     the jump elsewhere, about 1 where borders can't be seen; None where there are none, or tiles were skipped. `skipped` tiles
-    hold no tissue. `resumed_row` is where the work of an earlier, broken run was taken up.
+    hold no tissue, or lie outside of the regions asked for. `resumed_row` is where the work of an earlier, broken run was taken up.
     """
 
     seconds: float
@@ -53,7 +53,7 @@ class Segmentation:
         remarks = [
             f"{self.seconds:.1f} s",
             f"from row {self.resumed_row:,} on, where it was broken off" if self.resumed_row else "",
-            f"{self.skipped:,} of {self.tiles:,} tiles without tissue skipped" if self.skipped else "",
+            f"{self.skipped:,} of {self.tiles:,} tiles skipped" if self.skipped else "",
             self.label.name if self.label else "",
             f"seams {self.seam:.2f} (1: none to be seen)" if self.seam is not None else "",
             *self.warnings,
@@ -84,10 +84,12 @@ def segment(
     began, tiles = time.monotonic(), count_tiles(source, predictor)
     gathered = Gathered(LabelReader(predictor, source.shape), Seams())
     for band in bands(source, predictor, on_progress, gathered=gathered, part=part):
+        if part.regions:
+            part.regions.clear(band, predictor.head.nothing)
         writers.write(predictor.head, band)
         gathered.labels.add_band(band)
     given = ("spacing_given",) if source.spacing_given else ()
-    skipped = ("empty_tiles_skipped",) if gathered.skipped else ()
+    skipped = ("tiles_skipped",) if gathered.skipped else ()
     return Segmentation(
         time.monotonic() - began,
         tiles,
@@ -173,7 +175,7 @@ def _bands_seen(
     on_disk = predictor.room is not None and predictor.room.need(grid).scratch_bytes > 0
     stitcher = Stitcher(
         grid,
-        predictor.head.nothing if part.tissue else np.zeros(outputs, np.float32),
+        np.zeros(outputs, np.float32) if part.is_whole else predictor.head.nothing,
         predictor.weights(grid),
         first_row=part.first_row,
         scratch=(part.scratch or Path(tempfile.gettempdir())) if on_disk else None,
@@ -203,8 +205,7 @@ def _read(
 ) -> Iterator[tuple[list[tuple[Tile, bool]], NDArray[np.float32]]]:
     """Tiles in their order, each with whether it is skipped, and the patches (B, C, *tile) of those that aren't."""
     normalised = normalise.fit(predictor.config.normalise, source.channels, source.blocks())
-    tissue, tiles = part.tissue, grid.tiles(part.first_row)
-    marked = ((tile, tissue is not None and tissue.misses(tile.output, grid.shape)) for tile in tiles)
+    marked = ((tile, part.skips(tile.output, grid.shape)) for tile in grid.tiles(part.first_row))
     for batch in _batched(marked, predictor.config.inference.batch_size):
         patches = [normalised(read_mirrored(source, tile.input)) for tile, is_skipped in batch if not is_skipped]
         yield batch, np.stack(patches) if patches else np.empty((0,), np.float32)

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from imaging.source import Region
 from imaging.writers import MaskWriter, ProbabilityWriter, ValueWriter
 from inference.image_label import LabelReader
+from inference.regions import Regions
 from inference.seams import Seams
 from inference.stitch import Band
 from inference.tissue import Tissue
@@ -19,12 +21,23 @@ class Part:
     Args:
         first_row: of the image's own; what lies above is there from an earlier run.
         tissue: tiles outside of it are background without being looked at; None: every tile is looked at.
+        regions: what lies outside of them is background; None: the whole image is wanted.
         scratch: a folder on a disk, for what doesn't fit into memory; None: the system's own for temporary files.
     """
 
     first_row: int = 0
     tissue: Tissue | None = None
+    regions: Regions | None = None
     scratch: Path | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every pixel is looked at."""
+        return self.tissue is None and self.regions is None
+
+    def skips(self, region: Region, shape: tuple[int, ...]) -> bool:
+        """Whether nothing is looked for in a region of the image, seen as one of that shape."""
+        return any(each is not None and each.misses(region, shape) for each in (self.tissue, self.regions))
 
 
 WHOLE = Part()
