@@ -58,8 +58,8 @@ def regions_of(numbers: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> Re
         if not fits:
             raise UnsuitableImage(
                 "region_outside",
-                f"region {','.join(map(str, each))} doesn't lie in an image of {' x '.join(map(str, shape))}; give the place of "
-                f"its first pixel and its size, {2 * len(shape)} numbers, "
+                f"region {','.join(map(str, each))} doesn't lie in an image of {' x '.join(map(str, shape))}; give the place "
+                f"of its first pixel and its size, {2 * len(shape)} numbers, "
                 f"{'top,left,height,width' if len(shape) == 2 else 'front,top,left,depth,height,width'}",
             )
         boxes.append(tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True)))

@@ -36,7 +36,8 @@ class Segmentation:
 
     `label` is the whole image's; None where nothing says one. `seam` is the jump of the logits across the borders of tiles by
     the jump elsewhere, about 1 where borders can't be seen; None where there are none, or tiles were skipped. `skipped` tiles
-    hold no tissue, or lie outside of the regions asked for. `resumed_row` is where the work of an earlier, broken run was taken up.
+    hold no tissue, or lie outside of the regions asked for. From `resumed_row` on the work of an earlier run, which was broken
+    off, was gone on with.
     """
 
     seconds: float
