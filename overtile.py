@@ -222,6 +222,9 @@ def predict(
     uncertainty: Annotated[
         bool, typer.Option(help="write how little is known of each pixel beside the masks: 0 sure, 1 all classes alike")
     ] = False,
+    disagreement: Annotated[
+        bool, typer.Option(help="of several networks: write how far they are apart at each pixel, 0 where all say the same")
+    ] = False,
     spacing_um: Annotated[
         str | None,
         typer.Option(help="micrometres between pixels where the files don't say: 0.25, or one an axis: 2000,500,500"),
@@ -253,10 +256,13 @@ def predict(
         from inference.predict import predict as predict_images
         from models.bundle import load
 
-        wishes = Wishes(mask_format, probabilities, uncertainty, _spacing(spacing_um), tissue, _regions(region or []))
+        wishes = Wishes(
+            mask_format, probabilities, uncertainty, disagreement, _spacing(spacing_um), tissue, _regions(region or [])
+        )
         images = find_images(inputs)
         memory_bytes = parse_memory(memory) if memory else None
-        predictor = load_ensemble([load(folder) for folder in bundle], runtime=runtime, memory_bytes=memory_bytes)
+        bundles = [load(folder) for folder in bundle]
+        predictor = load_ensemble(bundles, None, runtime, memory_bytes, says_disagreement=disagreement)
         with _bar(console) as on_progress:
             wanted = (images, predictor, out, wishes)
             done = estimates(*wanted) if dry_run else predict_images(*wanted, on_progress)

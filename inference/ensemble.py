@@ -27,9 +27,11 @@ class Ensemble:
 
     Args:
         members: at least one.
+        says_disagreement: whether the members' disagreement is made beside their mean.
     """
 
     members: tuple[Predictor, ...]
+    says_disagreement: bool = False
 
     @property
     def config(self) -> Config:
@@ -47,6 +49,16 @@ class Ensemble:
             return np.asarray(np.mean(logits, axis=0, dtype=np.float32))
         return np.asarray(self.head.mean(logits), np.float32)
 
+    def disagreement(self, logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """How far the members are apart at each pixel, (*S) of one (R, *S) a member; 0 where all say the same, at most 1.
+
+        The entropy of their mean less the mean of their entropies, each by the largest there is: the mutual information of
+        the class and the member (Houlsby et al. 2011, equation 2).
+        """
+        together = self.head.uncertainty(np.asarray(self.head.mean(logits), np.float32))
+        apart = np.mean([self.head.uncertainty(each) for each in logits], axis=0, dtype=np.float32)
+        return np.asarray(np.maximum(together - apart, 0), np.float32)
+
 
 def predictors_of(predictor: Predictor | Ensemble) -> tuple[Predictor, ...]:
     """One a bundle."""
@@ -58,8 +70,12 @@ def load_ensemble(
     device: torch.device | None = None,
     runtime: str | None = None,
     memory_bytes: int | None = None,
+    *,
+    says_disagreement: bool = False,
 ) -> Predictor | Ensemble:
     """The predictor of a bundle, or several bundles' together, which share the memory; the rest is `load_predictor`'s.
+
+    Where they are to say how far they are apart, the networks of one bundle go over the image one by one, too.
 
     Raises:
         BundleError: two of them mean different things, with every difference; or the runtime isn't to be had.
@@ -67,12 +83,29 @@ def load_ensemble(
     for other in bundles[1:]:
         _check_alike(bundles[0], other)
     members = tuple(load_predictor(bundle, device, runtime, memory_bytes) for bundle in bundles)
+    if says_disagreement:
+        members = tuple(network for member in members for network in _apart(member))
+        if len(members) == 1 or members[0].head.gives_values:
+            raise BundleError(
+                "one network, or networks that give values, can't disagree about classes; give several bundles, or one of "
+                "folds, or leave --disagreement out"
+            )
     if len(members) == 1:
         return members[0]
     for member in members:
         if member.room:
             member.room = replace(member.room, process_bytes=resident_bytes(), shares=len(members))
-    return Ensemble(members)
+    return Ensemble(members, says_disagreement)
+
+
+def _apart(predictor: Predictor) -> tuple[Predictor, ...]:
+    """The networks of one bundle."""
+    if len(predictor.members) == 1:
+        return (predictor,)
+    for number, member in enumerate(predictor.members):
+        member.room, member.identity = predictor.room, f"{predictor.identity} {number}"
+    predictor.members[0].classifiers = predictor.classifiers
+    return predictor.members
 
 
 def _check_alike(first: Bundle, other: Bundle) -> None:
@@ -104,7 +137,8 @@ def mean_bands(ensemble: Ensemble, streams: Sequence[Iterable[Band]], first_row:
         known = min(member.known for member in pending)
         if known == done:
             return
-        yield Band(done, ensemble.mean([member.take(done, known) for member in pending]))
+        logits = [member.take(done, known) for member in pending]
+        yield Band(done, ensemble.mean(logits), ensemble.disagreement(logits) if ensemble.says_disagreement else None)
         done = known
 
 

@@ -23,8 +23,6 @@ from imaging.writers import (
 from inference.segment import AnyPredictor
 from models.errors import BundleError
 
-UNCERTAINTY = ClassSection(name="uncertainty", colour="#ffffff")
-
 
 @dataclass(frozen=True)
 class Wishes:
@@ -34,6 +32,7 @@ class Wishes:
         mask_format: of all masks or maps of values; None: each image's natural one.
         probabilities: as what type the classes' probabilities are written beside the masks; None: they aren't.
         uncertainty: whether how little is known of each pixel is written beside the masks, 0 .. 1.
+        disagreement: whether how far an ensemble's networks are apart is written beside the masks, 0 .. 1.
         spacing_um: the user's word for the distance between pixels, in S order or one for all axes; None takes the files'.
         tissue: whether tiles without tissue are skipped; they become background.
         regions: of interest; outside is background. Each the first pixel's place and the size, in S order; none: all of it.
@@ -42,6 +41,7 @@ class Wishes:
     mask_format: MaskFormat | None = None
     probabilities: ProbabilityType | None = None
     uncertainty: bool = False
+    disagreement: bool = False
     spacing_um: tuple[float, ...] | None = None
     tissue: bool = False
     regions: tuple[tuple[int, ...], ...] = ()
@@ -84,7 +84,8 @@ def outputs_of(source: ImageSource, predictor: AnyPredictor, wishes: Wishes) -> 
         main = Output("main", chosen, suffix_of(chosen), 1, partial(open_writer, geometry=geometry, classes=classes))
     beside = [
         _probabilities(geometry, main, classes, wishes.probabilities) if wishes.probabilities else None,
-        _uncertainty(geometry, main) if wishes.uncertainty else None,
+        _map(geometry, main, "uncertainty") if wishes.uncertainty else None,
+        _map(geometry, main, "disagreement") if wishes.disagreement else None,
     ]
     return (main, *(each for each in beside if each))
 
@@ -125,9 +126,9 @@ def _probabilities(geometry: Geometry, mask: Output, classes: tuple[ClassSection
     )
 
 
-def _uncertainty(geometry: Geometry, mask: Output) -> Output:
-    """As the mask's format, where that holds values."""
+def _map(geometry: Geometry, mask: Output, kind: str) -> Output:
+    """Of one value a pixel, as the mask's format, where that holds values."""
     suiting = value_formats(geometry)
     chosen = mask.format if mask.format in suiting else suiting[-1]
-    opener = partial(open_value_writer, geometry=geometry, quantity=UNCERTAINTY)
-    return Output("uncertainty", chosen, f"_uncertainty{suffix_of(chosen)}", 4, opener)
+    opener = partial(open_value_writer, geometry=geometry, quantity=ClassSection(name=kind, colour="#ffffff"))
+    return Output(kind, chosen, f"_{kind}{suffix_of(chosen)}", 4, opener)

@@ -17,10 +17,14 @@ GROUP_BYTES = 4 * 2**20  # of logits that are worked on at a time, or one row of
 
 @dataclass(frozen=True)
 class Band:
-    """Finished rows: logits (K, rows, *rest) that begin at row `start` of the image's first axis."""
+    """Finished rows: logits (K, rows, *rest) that begin at row `start` of the image's first axis.
+
+    `disagreement` (rows, *rest) is how far the networks of an ensemble are apart, where that is asked for.
+    """
 
     start: int
     logits: NDArray[np.float32]
+    disagreement: NDArray[np.float32] | None = None
 
 
 class Stitcher:

@@ -51,12 +51,14 @@ class Writers:
         main: the mask, or a map of values where the network's head gives them.
         probabilities: of what the mask is made, where that is wanted.
         uncertainty: how little is known of each pixel, where that is wanted.
+        disagreement: how far an ensemble's networks are apart there, where that is wanted.
         on_rows: called with the first row that isn't written yet.
     """
 
     main: MaskWriter | ValueWriter
     probabilities: ProbabilityWriter | None = None
     uncertainty: ValueWriter | None = None
+    disagreement: ValueWriter | None = None
     on_rows: Callable[[int], None] | None = None
 
     def write(self, head: Head, band: Band) -> None:
@@ -66,6 +68,8 @@ class Writers:
             self.probabilities.write(band.start, head.probabilities(band.logits))
         if self.uncertainty is not None:
             self.uncertainty.write(band.start, head.uncertainty(band.logits))
+        if self.disagreement is not None and band.disagreement is not None:
+            self.disagreement.write(band.start, band.disagreement)
         if self.on_rows is not None:
             self.on_rows(band.start + band.logits.shape[1])
 

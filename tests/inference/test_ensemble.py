@@ -2,12 +2,13 @@
 
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -191,3 +192,49 @@ def test_predict_takes_several_bundles_and_compare_counts_each_network(tmp_path:
     methods = compare((members[0].folder, together.folder), data, "test").methods
     assert methods[1].parameters == 2 * methods[0].parameters
     assert methods[1].multiply_adds_per_pixel == 2 * methods[0].multiply_adds_per_pixel
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 99), members=st.integers(2, 4), name=st.sampled_from(["softmax", "sigmoid", "cumulative"]))
+def test_networks_that_say_the_same_dont_disagree_and_sure_opposites_do(seed: int, members: int, name: str) -> None:
+    head = HEADS[name](2)
+    ensemble = Ensemble((cast(Predictor, SimpleNamespace(head=head)),) * members, says_disagreement=True)
+    logits = np.random.default_rng(seed).normal(size=(head.outputs, 5, 4)).astype(np.float32)
+    np.testing.assert_allclose(ensemble.disagreement([logits] * members), 0, atol=1e-5)
+    found = ensemble.disagreement(
+        [logits, *(np.random.default_rng(seed + each).normal(size=logits.shape) for each in range(1, members))]
+    )
+    assert found.shape == (5, 4)
+    assert found.min() >= 0
+    assert 0 < found.max() <= 1
+    sure = np.broadcast_to(head.nothing.reshape(-1, 1, 1), logits.shape).astype(np.float32)
+    opposite = -sure if head.outputs == 1 else sure[::-1]
+    np.testing.assert_allclose(ensemble.disagreement([sure, opposite]), 1, atol=1e-4)
+
+
+def test_how_far_networks_are_apart_is_written_for_bundles_and_for_folds(tmp_path: Path) -> None:
+    members = [make_bundle(tmp_path / name, number) for number, name in enumerate("ab")]
+    together = write_ensemble(tmp_path / "folds", members, members[0].config)
+    Image.fromarray(np.moveaxis(Picture().pixels, 0, -1)).save(tmp_path / "picture.png")
+    maps = []
+    for name, folders in {"bundles": [each.folder for each in members], "folds": [together.folder]}.items():
+        words = [word for folder in folders for word in ("-b", str(folder))]
+        out = tmp_path / f"{name} out"
+        done = CliRunner().invoke(app, ["predict", str(tmp_path / "picture.png"), *words, "-o", str(out), "--disagreement"])
+        assert done.exit_code == 0, done.output
+        with open_image(out / "picture_disagreement.tiff") as source:
+            maps.append(source.read((slice(0, 130), slice(0, 70)))[0])
+    np.testing.assert_allclose(maps[0], maps[1], atol=1e-6)
+    assert 0 < maps[0].max() <= 1
+    words = [
+        "predict",
+        str(tmp_path / "picture.png"),
+        "-b",
+        str(members[0].folder),
+        "-o",
+        str(tmp_path / "no"),
+        "--disagreement",
+    ]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 2
+    assert "can't disagree about classes; give several bundles, or one of folds" in refused.output
