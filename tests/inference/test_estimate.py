@@ -39,7 +39,7 @@ def test_of_one_bundle_and_of_several(tmp_path: Path) -> None:
     alone, together = (load_ensemble(bundles[:count], CPU) for count in (1, 2))
     one, both = (estimate(Picture(), each, 5) for each in (alone, together))
     assert one.shape == (130, 70)
-    assert one.tiles == ((12, (48, 48)),)
+    assert one.tiles == ((10, (48, 48)),)
     assert both.tiles == one.tiles * 2
     assert one.disk_bytes == 2 * 5 * 130 * 70
     assert both.host_bytes > one.host_bytes > 100 * MB

@@ -18,8 +18,10 @@ from inference.ensemble import load_ensemble
 from inference.image_label import ImageLabel, LabelReader, MapReader, area_shares, label_classes, label_table
 from inference.loading import load_predictor
 from inference.predictor import Predictor
+from inference.seams import Seams
 from inference.segment import bands
 from inference.stitch import Band
+from inference.work import Gathered
 from models import bundle
 from models.errors import BundleError
 from models.heads import HEADS
@@ -40,7 +42,7 @@ def make_bundle(folder: Path, seed: int, method: str, *overrides: str) -> bundle
 
 def said_of(predictor: Any, picture: Picture) -> ImageLabel:
     labels = LabelReader(predictor, picture.shape)
-    for band in bands(picture, predictor, labels=labels):
+    for band in bands(picture, predictor, gathered=Gathered(labels, Seams())):
         labels.add_band(band)
     assert labels.label is not None
     return labels.label

@@ -17,10 +17,12 @@ from typer.testing import CliRunner
 from imaging.phantom import write_slide_dataset
 from inference.ahead import ahead
 from inference.grid import Grid, blended_axis, losing_axis
+from inference.image_label import LabelReader
 from inference.loading import load_predictor
 from inference.seams import SeamMeter, Seams
 from inference.segment import bands
 from inference.stitch import Band
+from inference.work import Gathered
 from overtile import app
 
 Floats = NDArray[np.float32]
@@ -91,7 +93,7 @@ def test_exact_tiles_leave_no_seam_and_cut_ones_do(tmp_path: Path) -> None:
     exact = ("model.norm=batch", "inference.tile_size=[32,32]")
     predictor = load_predictor(make_bundle(tmp_path / "unet", 0, "unet", *exact), torch.device("cpu"))
     found = Seams()
-    for _ in bands(Picture(), predictor, seams=found):
+    for _ in bands(Picture(), predictor, gathered=Gathered(LabelReader(predictor, (130, 70)), found)):
         pass
     assert found.seam is not None
     assert 0.8 < found.seam < 1.25

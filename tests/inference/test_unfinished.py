@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -138,7 +137,7 @@ def test_other_work_begins_anew(tmp_path: Path, picture: Path, change: str) -> N
     if change == "image":
         os.utime(picture, (1, 1))
     if change == "bundle":
-        load = predictors(folder)["blended"]
+        load = predictors(tmp_path / "others")["blended"]
     if change == "wishes":
         wishes = Wishes(probabilities="uint8")
     if change == "journal":
@@ -178,12 +177,8 @@ def test_killed_through_the_command_line_it_goes_on(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (3000, 1000, 3), np.uint8)).save(tmp_path / "picture.png")
     command = [sys.executable, "-m", "overtile", "predict", str(tmp_path / "picture.png"), "-b", str(loaded.folder), "-o"]
 
-    def start(out: str) -> "subprocess.Popen[Any]":
-        return subprocess.Popen([*command, str(tmp_path / out)], stderr=subprocess.PIPE, text=True)
-
-    whole = start("whole")
-    assert whole.wait() == 0, whole.stderr
-    killed = start("killed")
+    subprocess.run([*command, str(tmp_path / "whole")], check=True)
+    killed = subprocess.Popen([*command, str(tmp_path / "killed")])
     journal = tmp_path / "killed" / ".picture.unfinished" / JOURNAL
     while killed.poll() is None and not journal.exists():
         time.sleep(0.01)
