@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,11 +14,13 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from imaging.errors import DataError
+from imaging.lock import Held, only_one
 from imaging.spool import Kept
 from imaging.writers import BandWriter
 from inference.predictor import Predictor
 
 JOURNAL = "journal.json"
+LOCK = "lock"
 LEAST_S = 1.0  # between two entries
 SHARE = 0.05  # of the time that writing to the disk may take
 
@@ -34,7 +36,7 @@ class Journal(BaseModel):
 
 
 class Unfinished:
-    """A hidden folder beside the outputs with the rows that are done; a context manager.
+    """A hidden folder beside the outputs with the rows that are done; a context manager, for one process at a time.
 
     Left without an error, or when the image can't be used, the folder is removed; when the process is killed, interrupted or
     finds the disk full, it stays, and the same work goes on there.
@@ -42,17 +44,19 @@ class Unfinished:
     Args:
         folder: hidden, beside the outputs.
         key: of the work: all that its outputs depend on.
-        predictors: one a bundle; they go on with the tiles that they began with, whatever memory there is now.
-        shape: of the image as each of them sees it.
+        predictors: one a bundle; while it is entered, their tiles are those that they began with, whatever memory there is now.
+        shapes: of the image as each of them sees it.
+
+    Raises:
+        DataError: `at_work`: another process is in the folder.
     """
 
     def __init__(self, folder: Path, key: str, predictors: Sequence[Predictor], shapes: Sequence[tuple[int, ...]]) -> None:
         self.folder = folder
         self.predictors = predictors
-        self.journal = _read(folder, key)
-        if not self.journal.rows:
-            sizes = tuple(each.grid(shape).tile_size for each, shape in zip(predictors, shapes, strict=True))
-            self.journal = Journal(key=key, tile_sizes=sizes)
+        sizes = tuple(each.grid(shape).tile_size for each, shape in zip(predictors, shapes, strict=True))
+        self.journal = Journal(key=key, tile_sizes=sizes)  # of work that begins
+        self._lock = ExitStack()
         self._written = time.monotonic()
         self._took_s = 0.0
 
@@ -83,9 +87,19 @@ class Unfinished:
         self._took_s = self._written - now
 
     def __enter__(self) -> Self:
-        if not self.rows:
-            shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(exist_ok=True)
+        try:
+            self._lock.enter_context(only_one(self.folder / LOCK))
+        except Held as error:
+            raise DataError(
+                "at_work",
+                f"another process is at work on this image in that folder (process {error.process}); wait for it, stop it, or "
+                "choose another folder",
+            ) from error
+        begun = _read(self.folder, self.journal.key)
+        if begun is None:  # what other work counted there is written over
+            (self.folder / JOURNAL).unlink(missing_ok=True)
+        self.journal = begun or self.journal
         for predictor, size in zip(self.predictors, self.journal.tile_sizes, strict=True):
             predictor.tile_size = size
         return self
@@ -95,6 +109,7 @@ class Unfinished:
             predictor.tile_size = None
         if kind is None or issubclass(kind, DataError):
             shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
 
 
 def key_of(image: Path, predictors: Sequence[Predictor], wishes: object) -> str:
@@ -105,13 +120,13 @@ def key_of(image: Path, predictors: Sequence[Predictor], wishes: object) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()
 
 
-def _read(folder: Path, key: str) -> Journal:
-    """Of this work; of another one, or none, a new one."""
+def _read(folder: Path, key: str) -> Journal | None:
+    """Of this work; None where there is none, or of another."""
     with suppress(OSError, ValidationError):
         found = Journal.model_validate_json((folder / JOURNAL).read_bytes())
         if found.key == key:
             return found
-    return Journal(key=key)
+    return None
 
 
 def _write(folder: Path, journal: Journal) -> None:

@@ -148,6 +148,19 @@ def test_other_work_begins_anew(tmp_path: Path, picture: Path, change: str) -> N
     assert not (out / ".slide.unfinished").exists()
 
 
+def test_work_that_was_written_over_begins_anew(tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken off, then other work that is broken off before it counts a row, then the first again."""
+    load, out = predictors(tmp_path / "bundles"), tmp_path / "out"
+    run(picture, load["exact"](), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(picture, load["exact"](), out, spoil=stop_at(0.7))
+    monkeypatch.setattr(unfinished, "LEAST_S", 1e9)
+    with pytest.raises(KeyboardInterrupt):
+        run(picture, load["blended"](), out, spoil=stop_at(0.7))
+    run(picture, load["exact"](), out)
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
 def test_an_image_that_cant_be_read_leaves_nothing(tmp_path: Path, picture: Path) -> None:
     def spoil(done: int, total: int) -> None:
         raise DataError("broken", "a tile can't be decoded")
@@ -169,6 +182,32 @@ def test_the_whole_images_label_needs_all_of_it(tmp_path: Path, picture: Path) -
     with pytest.raises(KeyboardInterrupt):
         run(picture, load_ensemble([loaded], CPU), tmp_path / "out", spoil=stop_at(0.5))
     assert not (tmp_path / "out" / ".slide.unfinished").exists()
+
+
+def test_two_processes_dont_work_on_one_image(tmp_path: Path, picture: Path) -> None:
+    load = predictors(tmp_path / "bundles")["exact"]
+    (tmp_path / "out" / ".slide.unfinished").mkdir(parents=True)
+    lock = tmp_path / "out" / ".slide.unfinished" / unfinished.LOCK
+    hold = """
+import sys
+from pathlib import Path
+from imaging.lock import only_one
+with only_one(Path(sys.argv[1])):
+    print(flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        refused = run(picture, load(), tmp_path / "out")
+        other.communicate()
+    assert isinstance(refused.result, DataError)
+    assert refused.result.code == "at_work"
+    assert f"(process {other.pid})" in refused.result.message
+    assert lock.exists()
+    assert isinstance(run(picture, load(), tmp_path / "out").result, Segmentation)
 
 
 def test_killed_through_the_command_line_it_goes_on(tmp_path: Path) -> None:
