@@ -15,7 +15,9 @@ from inference.ensemble import Ensemble, predictors_of
 from inference.grid import Grid
 from inference.predictor import Predictor
 from inference.room import Room, check_holds
+from inference.segment import count_tiles
 from inference.suiting import as_trained, check_suitable
+from inference.work import WHOLE, Part
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Estimate:
 
     Args:
         shape: the image's.
-        tiles: of each bundle how many there are, and their size.
+        tiles: of each bundle how many are looked at, and their size.
         host_bytes: of memory, the process in all.
         memory_bytes: that it may have.
         device_bytes: of a GPU.
@@ -52,24 +54,26 @@ class Estimate:
         )
 
 
-def estimate(source: ImageSource, predictor: Predictor | Ensemble, pixel_bytes: int) -> Estimate:
+def estimate(source: ImageSource, predictor: Predictor | Ensemble, pixel_bytes: int, part: Part = WHOLE) -> Estimate:
     """What the image takes with the tiles that it will be worked on with.
 
     Args:
         source: an open image.
         predictor: of a bundle, or of several, from where bundles are loaded.
         pixel_bytes: that the outputs hold for each pixel.
+        part: of the image.
 
     Raises:
         UnsuitableImage: the image's dimensions, channels or spacing aren't what the network was trained for.
     """
     check_suitable(source, predictor.config)
-    tiled = [_tiled(source, each) for each in predictors_of(predictor)]
+    members = predictors_of(predictor)
+    tiled = [_tiled(source, each) for each in members]
     needs = [room.need(grid) for room, grid in tiled]
     first = tiled[0][0]
     return Estimate(
         shape=source.shape,
-        tiles=tuple((len(grid), grid.tile_size) for _, grid in tiled),
+        tiles=tuple((count_tiles(source, each, part), grid.tile_size) for each, (_, grid) in zip(members, tiled, strict=True)),
         host_bytes=first.process_bytes + sum(need.host_bytes - first.process_bytes for need in needs),
         memory_bytes=first.memory_bytes,
         device_bytes=sum(need.device_bytes for need in needs),

@@ -100,7 +100,7 @@ def estimates(images: Sequence[Path], predictor: AnyPredictor, out: Path, wishes
         try:
             with open_image(image, spacing_um=wishes.spacing_um) as source:
                 outputs = outputs_of(source, predictor, wishes)
-                taken = estimate(source, predictor, sum(each.pixel_bytes for each in outputs))
+                taken = estimate(source, predictor, sum(each.pixel_bytes for each in outputs), _part(source, wishes, out))
                 check_memory(source, predictor)
                 yield Outcome(image, tuple(out / f"{stem_of(image)}{each.ending}" for each in outputs), timed(taken, predictor))
         except DataError as error:
@@ -120,9 +120,7 @@ def _one(image: Path, predictor: AnyPredictor, out: Path, wishes: Wishes, on_pro
         if image.resolve() in [file.resolve() for file in files.values()]:
             raise DataError("out_is_input", f"the mask would replace the image; choose another folder than {out}")
         check_disk(estimate(source, predictor, sum(each.pixel_bytes for each in outputs)), out)
-        tissue = find_tissue(source) if wishes.tissue else None
-        regions = regions_of(wishes.regions, source.shape) if wishes.regions else None
-        part, on_rows = Part(tissue=tissue, regions=regions, scratch=out), None
+        part, on_rows = _part(source, wishes, out), None
         unfinished = _unfinished(image, source, predictor, out, wishes)
         if unfinished:
             stack.enter_context(unfinished)
@@ -135,6 +133,12 @@ def _one(image: Path, predictor: AnyPredictor, out: Path, wishes: Wishes, on_pro
             on_rows = partial(unfinished.note, writers=tuple(writers.values()))
         result = segment(source, predictor, Writers(**writers, on_rows=on_rows), on_progress, part)
     return Outcome(image, tuple(files.values()), result)
+
+
+def _part(source: ImageSource, wishes: Wishes, out: Path) -> Part:
+    """What is looked at of an image of which nothing is there yet."""
+    tissue = find_tissue(source) if wishes.tissue else None
+    return Part(tissue=tissue, regions=regions_of(wishes.regions, source.shape) if wishes.regions else None, scratch=out)
 
 
 def _unfinished(image: Path, source: ImageSource, predictor: AnyPredictor, out: Path, wishes: Wishes) -> Unfinished | None:

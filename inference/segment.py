@@ -144,7 +144,7 @@ def _members_bands(
     source: ImageSource, ensemble: Ensemble, on_progress: Progress | None, gathered: Gathered | None, part: Part
 ) -> list[Iterator[Band]]:
     """Each member's; the tiles of all are counted together."""
-    done, tiles = [0] * len(ensemble.members), count_tiles(source, ensemble)
+    done, tiles = [0] * len(ensemble.members), count_tiles(source, ensemble, part)
 
     def note(number: int, member_done: int, _: int) -> None:
         done[number] = member_done
@@ -155,16 +155,23 @@ def _members_bands(
     return [bands(source, member, partial(note, number), gathered=gathered, part=part) for number, member in numbered]
 
 
-def count_tiles(source: ImageSource, predictor: AnyPredictor) -> int:
-    """How many tiles the image takes.
+def count_tiles(source: ImageSource, predictor: AnyPredictor, part: Part = WHOLE) -> int:
+    """How many tiles the part of the image takes, those that are skipped left out, those of an earlier run not.
 
     Raises:
         UnsuitableImage: the image's dimensions, channels or spacing aren't what the network was trained for.
     """
     check_suitable(source, predictor.config)
     if isinstance(predictor, Ensemble):
-        return sum(count_tiles(source, member) for member in predictor.members)
-    return len(predictor.grid(as_trained(source, predictor.config.data).shape))
+        return sum(count_tiles(source, member, part) for member in predictor.members)
+    return _looked_at(predictor.grid(as_trained(source, predictor.config.data).shape), part)
+
+
+def _looked_at(grid: Grid, part: Part, first_row: int = 0) -> int:
+    """How many tiles that write something from that row on aren't skipped."""
+    if part.is_whole:
+        return len(grid) - grid.tiles_above(first_row)
+    return len([tile for tile in grid.tiles(first_row) if not part.skips(tile.output, grid.shape)])
 
 
 def _bands_seen(
@@ -181,6 +188,8 @@ def _bands_seen(
         first_row=part.first_row,
         scratch=(part.scratch or Path(tempfile.gettempdir())) if on_disk else None,
     )
+    total = _looked_at(grid, part)
+    done = total - _looked_at(grid, part, part.first_row)
     for batch, patches in ahead(_read(source, predictor, grid, part)):
         logits = iter(predictor(patches) if len(patches) else patches)  # each (R, *S'), or R + L with a label's
         for tile, is_skipped in batch:
@@ -197,8 +206,9 @@ def _bands_seen(
                 if meter:
                     meter.add(band)
                 yield band
+        done += len(patches)
         if on_progress:
-            on_progress(stitcher.added, len(grid))
+            on_progress(done, total)
 
 
 def _read(

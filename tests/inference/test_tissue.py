@@ -13,7 +13,7 @@ from imaging.errors import UnsuitableImage
 from imaging.open import open_image
 from imaging.phantom import write_pyramid_slide, write_volume
 from inference.loading import load_predictor
-from inference.segment import bands
+from inference.segment import bands, count_tiles
 from inference.tissue import Tissue, find_tissue
 from inference.work import Part
 from models.heads import HEADS
@@ -97,7 +97,10 @@ def test_the_command_line_says_what_was_skipped(tmp_path: Path) -> None:
     words = ["predict", str(slide(tmp_path)), "-b", str(made.folder), "-o", str(tmp_path / "out"), "--tissue"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    assert " tiles skipped, tiles_skipped" in done.output
+    assert "of 228 tiles skipped, tiles_skipped" in done.output
+    planned = CliRunner().invoke(app, [*words, "--dry-run"])
+    skipped = int(done.output.split(" of 228 tiles skipped")[0].split()[-1])
+    assert f"in {228 - skipped} tiles of " in planned.output
     with open_image(tmp_path / "out" / "slide.tiff", labels=True) as mask:
         assert not mask.read((slice(0, 400), slice(0, 300))).any()
 
@@ -117,3 +120,16 @@ def test_a_tissue_picture_of_another_size_covers_the_same_extent() -> None:
 
 
 HALVES = (slice(0, 5), slice(5, 10))
+
+
+def test_progress_counts_what_is_looked_at(tmp_path: Path) -> None:
+    """So that the time left is that of the network."""
+    predictor = load_predictor(make_bundle(tmp_path / "bundle", 0, "unet", *EXACT), CPU)
+    calls: list[tuple[int, int]] = []
+    with open_image(slide(tmp_path)) as source:
+        part = Part(tissue=find_tissue(source))
+        for _ in bands(source, predictor, lambda done, total: calls.append((done, total)), part=part):
+            pass
+        assert calls[-1] == (count_tiles(source, predictor, part),) * 2
+        assert count_tiles(source, predictor, part) < count_tiles(source, predictor) / 4
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
