@@ -52,9 +52,11 @@ def main() -> None:
         while kills < arguments.kills:
             for name, words in commands.items():
                 kills += went_on(words, place / name, draw, whole_s[name])
-                same = files_of(place / name / "killed") == files_of(place / name / "whole")
-                differ += not same
-                print(f"{name}: {'the same' if same else 'DIFFERENT'}, {kills} kills so far", flush=True)
+                found, wanted = (files_of(place / name / each) for each in ("killed", "whole"))
+                others = sorted(file for file in {*found, *wanted} if found.get(file) != wanted.get(file))
+                differ += bool(others)
+                said = f"DIFFERENT: {', '.join(others)}" if others else "the same"
+                print(f"{name}: {said}; {kills} kills so far", flush=True)
                 shutil.rmtree(place / name / "killed")
     print(f"{kills} kills, {differ} results that differ")
     sys.exit(bool(differ))

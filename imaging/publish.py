@@ -23,14 +23,15 @@ def check_target(path: Path) -> None:
         )
 
 
-def publish(path: Path, make: Callable[[Path], object]) -> None:
+def publish(path: Path, make: Callable[[Path], object], workshop: Path | None = None) -> None:
     """Has a file or folder made beside its place, and puts it there, in place of what is there, once it is on the disk.
 
     Args:
         path: the place.
         make: gets another path with the same suffix, and makes it; when it raises, nothing is left of it.
+        workshop: a folder on the same disk where it is made, for whoever clears that after a kill; None: beside the place.
     """
-    part = path.parent / f".{uuid4().hex}.part{path.suffix}"
+    part = (workshop or path.parent) / f".{uuid4().hex}.part{path.suffix}"
     try:
         make(part)
         for made in [*part.rglob("*"), part]:

@@ -159,7 +159,8 @@ class BandWriter(ABC):
         rows = self._target.geometry.shape[0]
         if self._next_row != rows:
             raise ValueError(f"the writer was left after {self._next_row} of {rows} rows; write all of them")
-        publish(self._target.path, partial(self._target.make, self._spool))
+        workshop = self._target.kept.path.parent if self._target.kept else None
+        publish(self._target.path, partial(self._target.make, self._spool), workshop)
 
 
 class MaskWriter(BandWriter):

@@ -108,6 +108,7 @@ class Unfinished:
         for predictor in self.predictors:
             predictor.tile_size = None
         if kind is None or issubclass(kind, DataError):
+            (self.folder / JOURNAL).unlink(missing_ok=True)  # first: it mustn't count rows that are gone
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 

@@ -161,6 +161,27 @@ def test_work_that_was_written_over_begins_anew(tmp_path: Path, picture: Path, m
     assert files_of(out) == files_of(tmp_path / "whole")
 
 
+def test_a_kill_while_the_files_are_made_leaves_nothing_behind(tmp_path: Path, picture: Path) -> None:
+    """What is half made lies in the folder that the next run clears."""
+    load, out = predictors(tmp_path / "bundles")["exact"], tmp_path / "out"
+    run(picture, load(), tmp_path / "whole")
+    half = """
+import os, sys
+from pathlib import Path
+from imaging import publish
+publish._sync = lambda path: os._exit(9)  # dies when the first file is made and isn't in its place yet
+from overtile import app
+app()
+"""
+    words = ["predict", str(picture), "-b", str(tmp_path / "bundles" / "exact"), "-o", str(out)]
+    died = subprocess.run([sys.executable, "-c", half, *words, "--probabilities", "uint8", "--uncertainty"], check=False)
+    assert died.returncode == 9
+    assert [path.name for path in out.iterdir()] == [".slide.unfinished"]
+    assert [path for path in (out / ".slide.unfinished").iterdir() if ".part." in path.name]
+    run(picture, load(), out)
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
 def test_an_image_that_cant_be_read_leaves_nothing(tmp_path: Path, picture: Path) -> None:
     def spoil(done: int, total: int) -> None:
         raise DataError("broken", "a tile can't be decoded")
