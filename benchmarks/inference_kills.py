@@ -1,6 +1,6 @@
 """Whether a segmentation that was killed and gone on with gives the same files: kill -9 at random moments of the real command.
 
-    PYTHONPATH=. .venv/bin/python benchmarks/inference_kills.py [--kills 10] [--side 6000]
+    PYTHONPATH=. .venv/bin/python benchmarks/inference_kills.py [--kills 10] [--side 4000]
 
 Three bundles of small U-Nets in turn, side by side, blended, and seen at another spacing; mask, probabilities and uncertainty
 are written. Each is run whole once; then it is started and killed, again and again, at moments drawn over the seconds of a
@@ -36,7 +36,7 @@ def main() -> None:
     """Prints a line a run; exits 1 where one byte differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--side", type=int, default=6000)
+    parser.add_argument("--side", type=int, default=4000)
     arguments = parser.parse_args()
     draw, kills, differ = np.random.default_rng(0), 0, 0
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +86,7 @@ def went_on(words: list[str], place: Path, draw: np.random.Generator, whole_s: f
     while True:
         running = subprocess.Popen([*words, str(place / "killed")], stderr=subprocess.PIPE)
         try:
-            running.communicate(timeout=draw.uniform(0.2, 0.8) * whole_s)
+            running.communicate(timeout=draw.uniform(0.2, 1.0) * whole_s)
         except subprocess.TimeoutExpired:
             running.send_signal(signal.SIGKILL)
             running.communicate()
