@@ -74,7 +74,6 @@ class Stitcher:
             kept_from = tile.kept[0].start + rows.start - tile.output[0].start
             kept = (slice(kept_from, kept_from + rows.stop - rows.start), *tile.kept[1:])
             self._put((held, *tile.output[1:]), kept, logits)
-        self._let_go()
         self.added += 1
 
     def skip(self) -> None:
@@ -83,13 +82,17 @@ class Stitcher:
 
     def _put(self, place: tuple[slice, ...], kept: tuple[slice, ...], logits: NDArray[np.float32]) -> None:
         """Class by class: what it takes doesn't grow with them."""
-        if self.weights is None or self.weight_sum is None:
-            self.logits[(slice(None), *place)] = logits[(slice(None), *kept)]
-            return
-        self.weight_sum[place] += self.weights[kept]
-        share = self.weights[kept] / self.weight_sum[place]
-        for mean, tile in zip(self.logits, logits, strict=True):
-            mean[place] += (tile[kept] - mean[place]) * share
+        share: NDArray[np.float32] | None = None
+        if self.weights is not None and self.weight_sum is not None:
+            self.weight_sum[place] += self.weights[kept]
+            share = self.weights[kept] / self.weight_sum[place]
+        for number, (mean, tile) in enumerate(zip(self.logits, logits, strict=True)):
+            if share is None:
+                mean[place] = tile[kept]
+            else:
+                mean[place] += (tile[kept] - mean[place]) * share
+            if self._file:
+                self._file.let_go(number)
 
     def finished(self) -> Iterator[Band]:
         """The rows that no later tile touches and that haven't been given yet, in bands of about GROUP_BYTES or a row."""
@@ -108,9 +111,6 @@ class Stitcher:
         self.logits[:, held] = self.nothing
         if self.weight_sum is not None:
             self.weight_sum[held] = 0
-        self._let_go()
-
-    def _let_go(self) -> None:
         if self._file:
             self._file.let_go()
 
@@ -124,7 +124,10 @@ class Stitcher:
 
 
 class OnDisk:
-    """An array (*shape), float32, in a file without a name, whose pages count as the process's memory only while in use."""
+    """An array (K, *S), float32, in a file without a name, whose pages count as the process's memory only while in use.
+
+    The system maps far more of a file than is touched: class by class what was worked on has to be let go of.
+    """
 
     def __init__(self, shape: tuple[int, ...], folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -132,9 +135,18 @@ class OnDisk:
             self._mapped = mmap.mmap(file.fileno(), 0)
         self.array: NDArray[np.float32] = np.frombuffer(self._mapped, np.float32).reshape(shape)
 
-    def let_go(self) -> None:
-        """Leaves what was written to the system, which brings it to the disk where it needs the memory."""
-        self._mapped.madvise(mmap.MADV_DONTNEED)
+    def let_go(self, number: int | None = None) -> None:
+        """Leaves what was written to the system, which brings it to the disk where it needs the memory.
+
+        Args:
+            number: of the class that was worked on; None: all of them were.
+        """
+        if number is None:
+            self._mapped.madvise(mmap.MADV_DONTNEED)
+            return
+        size = self.array[0].nbytes
+        first = number * size // mmap.PAGESIZE * mmap.PAGESIZE
+        self._mapped.madvise(mmap.MADV_DONTNEED, first, (number + 1) * size - first)
 
 
 def rows_in_group(shape: tuple[int, ...]) -> int:
