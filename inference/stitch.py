@@ -1,8 +1,9 @@
 """How tiles are put together: side by side or blended, in bands that leave as soon as no later tile touches them."""
 
 import math
-import mmap
+import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,13 +56,11 @@ class Stitcher:
         self.added = grid.tiles_above(first_row)
         self.first_row = first_row  # that hasn't left yet
         self.rows = grid.most_rows
-        self.nothing = nothing.reshape(-1, *(1,) * len(grid.shape))
+        self.nothing = nothing
         shape = (len(nothing), self.rows, *grid.shape[1:])
-        self._file = OnDisk(shape, scratch) if scratch else None
-        self.logits = self._file.array if self._file else np.empty(shape, np.float32)
+        self.logits = OnDisk(shape, scratch) if scratch else InMemory(shape)
         self.weight_sum = np.zeros(shape[1:], np.float32) if weights is not None else None
-        for row in range(self.rows):
-            self._empty(slice(row, row + 1))
+        self._empty(slice(0, self.rows))
 
     def add(self, tile: Tile, logits: NDArray[np.float32]) -> None:
         """Puts one tile's logits (K, *S') where they belong.
@@ -86,13 +85,15 @@ class Stitcher:
         if self.weights is not None and self.weight_sum is not None:
             self.weight_sum[place] += self.weights[kept]
             share = self.weights[kept] / self.weight_sum[place]
-        for number, (mean, tile) in enumerate(zip(self.logits, logits, strict=True)):
+        rows, columns, *rest = place
+        for number, tile in enumerate(logits):
+            block = self.logits.read(number, rows, columns)  # (rows, columns, *rest)
+            mean = block[(slice(None), slice(None), *rest)]
             if share is None:
-                mean[place] = tile[kept]
+                mean[...] = tile[kept]
             else:
-                mean[place] += (tile[kept] - mean[place]) * share
-            if self._file:
-                self._file.let_go(number)
+                mean += (tile[kept] - mean) * share
+            self.logits.write(number, rows, columns, block)
 
     def finished(self) -> Iterator[Band]:
         """The rows that no later tile touches and that haven't been given yet, in bands of about GROUP_BYTES or a row."""
@@ -100,19 +101,21 @@ class Stitcher:
         rows_done = self.added // self.tiles_per_row
         end = starts[rows_done] if rows_done < len(starts) else self.grid.shape[0]
         while self.first_row < end:
-            most = rows_in_group(self.logits.shape)
+            most = rows_in_group((len(self.nothing), *self.grid.shape))
             rows, held = next(self._held(self.first_row, min(end, self.first_row + most)))
-            band = self.logits[:, held].copy()
+            columns = slice(0, self.grid.shape[1])
+            band = np.stack([self.logits.read(number, held, columns) for number in range(len(self.nothing))])
             self._empty(held)
             self.first_row = rows.stop
             yield Band(rows.start, band)
 
     def _empty(self, held: slice) -> None:
-        self.logits[:, held] = self.nothing
+        for number, value in enumerate(self.nothing):
+            line = np.full((1, *self.grid.shape[1:]), value, np.float32)
+            for row in range(held.start, held.stop):
+                self.logits.write(number, slice(row, row + 1), slice(0, self.grid.shape[1]), line)
         if self.weight_sum is not None:
             self.weight_sum[held] = 0
-        if self._file:
-            self._file.let_go()
 
     def _held(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
         """Rows of the image and where the buffers hold them; two pieces where they go on at the buffers' beginning."""
@@ -123,30 +126,49 @@ class Stitcher:
             start += count
 
 
-class OnDisk:
-    """An array (K, *S), float32, in a file without a name, whose pages count as the process's memory only while in use.
+class InMemory:
+    """Logits (K, rows, columns, *rest)."""
 
-    The system maps far more of a file than is touched: class by class what was worked on has to be let go of.
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.array = np.empty(shape, np.float32)
+
+    def read(self, number: int, rows: slice, columns: slice) -> NDArray[np.float32]:
+        """One class, (rows, columns, *rest)."""
+        return self.array[number, rows, columns]
+
+    def write(self, number: int, rows: slice, columns: slice, block: NDArray[np.float32]) -> None:
+        """Puts it there; nothing, where it is what was read."""
+        if block.base is not self.array:
+            self.array[number, rows, columns] = block
+
+
+class OnDisk:
+    """The same in a file without a name, read and written row by row.
+
+    A mapping would be shorter, but its pages count as the process's memory, and the system maps far more than is touched.
     """
 
     def __init__(self, shape: tuple[int, ...], folder: Path) -> None:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.truncate(4 * math.prod(shape))
-            self._mapped = mmap.mmap(file.fileno(), 0)
-        self.array: NDArray[np.float32] = np.frombuffer(self._mapped, np.float32).reshape(shape)
+        self.shape = shape
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed when nobody stitches any more)
+        self._closing = weakref.finalize(self, self._file.close)
+        self._column_bytes = 4 * math.prod(shape[3:])
+        self._file.truncate(4 * math.prod(shape))
 
-    def let_go(self, number: int | None = None) -> None:
-        """Leaves what was written to the system, which brings it to the disk where it needs the memory.
+    def read(self, number: int, rows: slice, columns: slice) -> NDArray[np.float32]:
+        """One class, (rows, columns, *rest)."""
+        block = np.empty((rows.stop - rows.start, columns.stop - columns.start, *self.shape[3:]), np.float32)
+        for row, line in enumerate(block, start=rows.start):
+            os.preadv(self._file.fileno(), [line], self._place(number, row, columns.start))
+        return block
 
-        Args:
-            number: of the class that was worked on; None: all of them were.
-        """
-        if number is None:
-            self._mapped.madvise(mmap.MADV_DONTNEED)
-            return
-        size = self.array[0].nbytes
-        first = number * size // mmap.PAGESIZE * mmap.PAGESIZE
-        self._mapped.madvise(mmap.MADV_DONTNEED, first, (number + 1) * size - first)
+    def write(self, number: int, rows: slice, columns: slice, block: NDArray[np.float32]) -> None:
+        """Puts it there."""
+        for row, line in enumerate(block, start=rows.start):
+            os.pwrite(self._file.fileno(), line, self._place(number, row, columns.start))
+
+    def _place(self, number: int, row: int, column: int) -> int:
+        return ((number * self.shape[1] + row) * self.shape[2] + column) * self._column_bytes
 
 
 def rows_in_group(shape: tuple[int, ...]) -> int:

@@ -157,7 +157,7 @@ def test_memory_is_one_row_of_tiles_however_long_the_image() -> None:
     held = [
         Stitcher(
             Grid((losing_axis(rows, 4, (0, 0), 1, lambda at_least: at_least), axis)), np.zeros(3, np.float32), None
-        ).logits.nbytes
+        ).logits.array.nbytes
         for rows in (40, 4000)
     ]
     assert held[0] == held[1] == 4 * 3 * 4 * 8
@@ -165,12 +165,12 @@ def test_memory_is_one_row_of_tiles_however_long_the_image() -> None:
 
 def test_blended_tiles_typed_out() -> None:
     """Two tiles of 4 that overlap by 2, one says 0 and the other 1: in between the weights decide, symmetrically."""
-    grid = Grid((blended_axis(6, 4, 0.5, lambda at_least: at_least),))
-    stitcher = Stitcher(grid, np.zeros(1, np.float32), gaussian_weights((4,)))
+    grid = Grid(tuple(blended_axis(size, 4, 0.5, lambda at_least: at_least) for size in (6, 1)))
+    stitcher = Stitcher(grid, np.zeros(1, np.float32), gaussian_weights((4, 1)))
     logits: list[float] = []
     for value, tile in enumerate(grid.tiles()):
-        stitcher.add(tile, np.full((1, 4), value, np.float32))
-        logits += [float(logit) for band in stitcher.finished() for logit in band.logits[0]]
+        stitcher.add(tile, np.full((1, 4, 1), value, np.float32))
+        logits += [float(logit) for band in stitcher.finished() for logit in band.logits[0, :, 0]]
     assert logits[:2] == [0, 0]
     assert logits[4:] == [1, 1]
     assert logits[2] == pytest.approx(1 - logits[3], abs=1e-6)
