@@ -74,7 +74,7 @@ class OpenVino:
         self.compiled = None  # the one before needs its memory no longer
         with torch.inference_mode(mode=False), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's tracer warns of sizes that it takes as they are, which they are here
-            traced = torch.jit.trace(self.network, torch.zeros(shape))  # type: ignore[no-untyped-call]
+            traced = torch.jit.trace(self.network, torch.zeros(shape), check_trace=False)  # type: ignore[no-untyped-call]
         decoder = TorchScriptPythonDecoder(traced)  # has to outlive the conversion
         frontend = FrontEndManager().load_by_framework("pytorch")  # openvino.convert_model would tell its maker of it
         model = frontend.convert(frontend.load(decoder))
