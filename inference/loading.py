@@ -93,8 +93,10 @@ class _Rooms:
 
     def hold(self, runtime: str) -> bool:
         """Whether more than half is left when that runtime is set up; torch always runs."""
+        if runtime == TORCH:
+            return True
         room = self.of(runtime)
-        return runtime == TORCH or 2 * room.network.fixed_bytes < room.free_bytes
+        return 2 * room.network.fixed_bytes < room.free_bytes
 
 
 def room_of(predictor: Predictor, runtime: str, memory_bytes: int | None) -> Room:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from imaging.errors import DataError
 from imaging.lock import Held, only_one
+from imaging.publish import publish
 from imaging.spool import Kept
 from imaging.writers import BandWriter
 from inference.predictor import Predictor
@@ -82,7 +82,7 @@ class Unfinished:
         for writer in writers:
             writer.sync()
         self.journal = self.journal.model_copy(update={"rows": rows})
-        _write(self.folder, self.journal)
+        publish(self.folder / JOURNAL, lambda part: part.write_text(self.journal.model_dump_json()))
         self._written = time.monotonic()
         self._took_s = self._written - now
 
@@ -128,18 +128,3 @@ def _read(folder: Path, key: str) -> Journal | None:
         if found.key == key:
             return found
     return None
-
-
-def _write(folder: Path, journal: Journal) -> None:
-    """Whole or not at all, and there to stay when the power fails."""
-    part = folder / f"{JOURNAL}.part"
-    with part.open("w") as file:
-        file.write(journal.model_dump_json())
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(folder / JOURNAL)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
