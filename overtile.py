@@ -225,6 +225,10 @@ def predict(
     disagreement: Annotated[
         bool, typer.Option(help="of several networks: write how far they are apart at each pixel, 0 where all say the same")
     ] = False,
+    dropout_passes: Annotated[
+        int | None,
+        typer.Option(help="go over each image that many times, each time with dropout drawn anew, as several networks do"),
+    ] = None,
     spacing_um: Annotated[
         str | None,
         typer.Option(help="micrometres between pixels where the files don't say: 0.25, or one an axis: 2000,500,500"),
@@ -243,7 +247,7 @@ def predict(
         bool, typer.Option("--dry-run", help="say what each file would take of memory, disk and time, and write nothing")
     ] = False,
     runtime: Annotated[
-        Literal["auto", "torch", "torch_bfloat16", "compile", "openvino", "openvino_bfloat16"] | None,
+        Literal["auto", "torch", "torch_bfloat16", "compile", "graphs", "openvino", "openvino_bfloat16", "onnxruntime"] | None,
         typer.Option(help="what runs the network; auto: the fastest that answers as torch does; left out: as the bundle says"),
     ] = None,
 ) -> None:
@@ -262,7 +266,9 @@ def predict(
         images = find_images(inputs)
         memory_bytes = parse_memory(memory) if memory else None
         bundles = [load(folder) for folder in bundle]
-        predictor = load_ensemble(bundles, None, runtime, memory_bytes, says_disagreement=disagreement)
+        predictor = load_ensemble(
+            bundles, None, runtime, memory_bytes, says_disagreement=disagreement, dropout_passes=dropout_passes
+        )
         with _bar(console) as on_progress:
             wanted = (images, predictor, out, wishes)
             done = estimates(*wanted) if dry_run else predict_images(*wanted, on_progress)

@@ -1,7 +1,7 @@
 """How fast an image is segmented: every way that Overtile runs a network, MONAI's and nnU-Net's sliding windows, a plain loop.
 
     PYTHONPATH=. .venv/bin/python benchmarks/inference_speed.py [--dimensions 3] [--side 2048] [--repeats 3] [--bundle BUNDLE]
-        [--nnunet PYTHON] [--memory 4GB]
+        [--nnunet PYTHON] [--memory 4GB] [--features 32,64,128,256,512] [--norm batch] [--only WORDS] [--once]
 
 All run the same weights on the same image in memory and give its mask, in turns; nnU-Net's predictor in an environment of its
 own, with whose PYTHON it is started. Two networks, both U-Nets: with batch norm, where Overtile's tiles lie side by side and
@@ -10,7 +10,8 @@ nnU-Net's do. `--bundle` takes a trained 2D U-Net instead of them, on a picture 
 something. Beside each stands how many of the mask's pixels are those of torch in float32, which share of its time the network
 took, and the rate of that share's multiply-adds by the rate at which this machine multiplies matrices of the same type. All
 tiles have 512 pixels a side in 2D and 96 in 3D, but for Overtile's where they are exact: those are as large as `--memory` has
-room for, since margins are what is wasted.
+room for, since margins are what is wasted. `--once` leaves out the turn that sets things up and takes one, for images that
+take minutes; `--only` keeps those ways whose names hold one of the words with commas between.
 """
 
 import argparse
@@ -49,7 +50,7 @@ from transforms import normalise
 TILE_PX = {2: 512, 3: 96}
 SIDE_PX = {2: 2048, 3: 160}
 CONFIGS = {2: "histology_unet", 3: "mri_unet"}
-FEATURES = {2: "model.features=[32,64,128,256,512]", 3: "model.features=[32,64,128,256]"}
+FEATURES = {2: "32,64,128,256,512", 3: "32,64,128,256"}
 MATRIX = 4096
 CPU = torch.device("cpu")
 
@@ -98,6 +99,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--nnunet", type=Path, help="the Python of an environment with nnunetv2")
+    parser.add_argument("--features", help="of the networks' levels, with commas between")
+    parser.add_argument("--norm", choices=("batch", "instance"), help="of the one network to take; left out: both")
+    parser.add_argument("--only", default="", help="words with commas between")
+    parser.add_argument("--once", action="store_true")
     parser.add_argument("--memory", type=parse_memory, default="4GB", help="that Overtile may take")
     arguments = parser.parse_args()
     arguments.side = arguments.side or SIDE_PX[arguments.dimensions]
@@ -127,9 +132,10 @@ def subjects(arguments: argparse.Namespace) -> Iterator[tuple[Predictor, Picture
         yield make_predictor(config, loaded.network, loaded.manifest.class_prior, CPU), Picture(pixels)
         return
     dimensions = arguments.dimensions
-    for norm in ("batch", "instance"):
+    for norm in (arguments.norm,) if arguments.norm else ("batch", "instance"):
         tile = "null" if norm == "batch" else [TILE_PX[dimensions]] * dimensions
-        overrides = (FEATURES[dimensions], f"model.norm={norm}", f"inference.tile_size={tile}", *RANGE)
+        features = arguments.features or FEATURES[dimensions]
+        overrides = (f"model.features=[{features}]", f"model.norm={norm}", f"inference.tile_size={tile}", *RANGE)
         config = schema.load(Path(f"configs/{CONFIGS[dimensions]}.yaml"), overrides)
         torch.manual_seed(0)
         shape = (len(config.data.channels), *[arguments.side] * dimensions)
@@ -145,15 +151,20 @@ _AS_IT_IS = schema.load(Path("configs/histology_unet.yaml"), ("normalise.lower=-
 def report(predictor: Predictor, picture: Picture, arguments: argparse.Namespace, rates: dict[str, float]) -> None:
     """Times every way in turn."""
     with tempfile.TemporaryDirectory() as folder:
-        ways = list(ways_of(predictor, picture, arguments, Path(folder)))
-        masks = timed(ways, arguments.repeats)
+        ways = [way for way in ways_of(predictor, picture, arguments, Path(folder)) if is_wanted(way, arguments.only)]
+        masks = timed(ways, 1 if arguments.once else arguments.repeats + 1)
     tell(predictor, picture, ways, masks, rates)
 
 
-def timed(ways: list[Way], repeats: int) -> dict[str, Mask]:
-    """In turn; each way's last mask."""
+def is_wanted(way: Way, only: str) -> bool:
+    """Whether its name holds one of the words."""
+    return any(word in way.name for word in only.split(","))
+
+
+def timed(ways: list[Way], turns: int) -> dict[str, Mask]:
+    """In turn, the first of which sets things up where there are several; each way's last mask."""
     masks = {}
-    for _ in range(repeats + 1):  # the first sets things up
+    for _ in range(turns):
         for way in ways:
             way.network_s, way.passes = 0.0, 0
             began = time.perf_counter()
@@ -166,8 +177,8 @@ def tell(predictor: Predictor, picture: Picture, ways: list[Way], masks: dict[st
     """Prints the table."""
     size = predictor.grid(picture.shape).tile_size
     tile = multiply_adds_of_tile(shape_only_predictor(predictor.config), size)
-    seconds = {way.name: statistics.median(way.seconds[1:]) for way in ways}
-    monai_s, exact = seconds[ways[0].name], masks["Overtile, torch"]
+    seconds = {way.name: statistics.median(way.seconds[1:] or way.seconds) for way in ways}
+    monai_s, exact = seconds[ways[0].name], masks.get("Overtile, torch", masks[ways[0].name])
     print(f"\n{predictor.config.model.norm} norm, {2 * tile / 1e9:.1f} GFLOP a tile of {' x '.join(map(str, size))}\n")
     print("| | s | Mpixel/s | times MONAI, overlap .25 | like torch | network's share of the time | of the matrix rate |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")

@@ -240,7 +240,9 @@ class InferenceSection(Section):
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     batch_size: PositiveInt = 1
     average: Average = "none"
-    runtime: Literal["auto", "torch", "torch_bfloat16", "compile", "openvino", "openvino_bfloat16"] = "auto"
+    runtime: Literal["auto", "torch", "torch_bfloat16", "compile", "graphs", "openvino", "openvino_bfloat16", "onnxruntime"] = (
+        "auto"
+    )
     objects: Literal["components", "watershed"] = "components"
     object_sigma_px: Annotated[float, Field(ge=0)] = 4.0
     smallest_object_px: Annotated[int, Field(ge=0)] = 0

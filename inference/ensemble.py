@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from configs.schema import Config
+from inference.dropout import check_passes, with_dropout
 from inference.loading import load_predictor, resident_bytes
 from inference.predictor import Predictor
+from inference.runtime import TORCH
 from inference.stitch import Band
 from models.bundle import Bundle
 from models.errors import BundleError
@@ -72,24 +74,32 @@ def load_ensemble(
     memory_bytes: int | None = None,
     *,
     says_disagreement: bool = False,
+    dropout_passes: int | None = None,
 ) -> Predictor | Ensemble:
     """The predictor of a bundle, or several bundles' together, which share the memory; the rest is `load_predictor`'s.
 
-    Where they are to say how far they are apart, the networks of one bundle go over the image one by one, too.
+    Where they are to say how far they are apart, the networks of one bundle go over the image one by one, too. With dropout
+    passes each network goes over it that many times, as many different ones.
 
     Raises:
-        BundleError: two of them mean different things, with every difference; or the runtime isn't to be had.
+        BundleError: two of them mean different things, with every difference; the runtime isn't to be had, or leaves dropout
+            out; or there is none.
     """
+    if dropout_passes is not None:
+        check_passes(dropout_passes, runtime)
+        runtime = TORCH
     for other in bundles[1:]:
         _check_alike(bundles[0], other)
     members = tuple(load_predictor(bundle, device, runtime, memory_bytes) for bundle in bundles)
-    if says_disagreement:
+    if dropout_passes is not None:
+        members = tuple(drawn for member in members for drawn in with_dropout(member, dropout_passes))
+    elif says_disagreement:
         members = tuple(network for member in members for network in _apart(member))
-        if len(members) == 1 or members[0].head.gives_values:
-            raise BundleError(
-                "one network, or networks that give values, can't disagree about classes; give several bundles, or one of "
-                "folds, or leave --disagreement out"
-            )
+    if says_disagreement and (len(members) == 1 or members[0].head.gives_values):
+        raise BundleError(
+            "one network, or networks that give values, can't disagree about classes; give several bundles, one of folds, "
+            "or --dropout-passes, or leave --disagreement out"
+        )
     if len(members) == 1:
         return members[0]
     for member in members:

@@ -31,7 +31,7 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")  # what limits a container
 
 WORTH_TRYING = 10**9  # multiply-adds of a pass over a bundle's sample; with fewer, trying takes longer than it saves
 SAMPLE_SIDE_PX = {2: 256, 3: 64}
-PACKAGES = ("torch", "openvino")  # whose versions a choice holds for
+PACKAGES = ("torch", "openvino", "onnxruntime")  # whose versions a choice holds for
 
 
 def load_predictor(

@@ -1,4 +1,4 @@
-"""What runs a network: torch, torch.compile or OpenVINO; the fastest one that answers as torch in float32 does.
+"""What runs a network: torch, CUDA graphs, OpenVINO or ONNX Runtime; the fastest one that answers as torch in float32 does.
 
 A runtime takes the place of a network's pass and of nothing else: grid, margins, symmetries and stitching stay as they are.
 """
@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import BundleError
+from models.onnx_export import INPUT, OUTPUT, onnx_of
 
 Pass = Callable[[Tensor], Tensor]  # (B, C, *S) -> (B, R, *S')
 
 AUTO, TORCH = "auto", "torch"
+WARM_UPS = 3  # passes before one is recorded
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,76 @@ class OpenVino:
         self.shape = shape[1:]
 
 
+class OnnxRuntime:
+    """The network as ONNX Runtime runs it in float32, tiles of every size by one session; one by one, as OpenVINO's.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.session: Any = None
+
+    def __call__(self, patches: Tensor) -> Tensor:
+        """(B, R, *S') of (B, C, *S) on the CPU."""
+        if self.session is None:
+            self._open(patches)
+        answers = [self.session.run([OUTPUT], {INPUT: patch[None].contiguous().numpy()})[0] for patch in patches]
+        return torch.from_numpy(np.concatenate(answers))
+
+    def _open(self, patches: Tensor) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.enable_cpu_mem_arena = False  # it keeps the most that it ever took, and rounds that up
+        model = onnx_of(self.network, torch.cat([patches[:1]] * 2))
+        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class CudaGraphs:
+    """A pass in bfloat16 that is recorded once for each size of batch and then played back: one launch instead of hundreds.
+
+    Args:
+        run: the pass, by torch on CUDA.
+    """
+
+    def __init__(self, run: Pass) -> None:
+        self.run = _in_bfloat16(run)
+        self.recorded: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
+
+    def __call__(self, patches: Tensor) -> Tensor:
+        """(B, R, *S') of (B, C, *S) on CUDA."""
+        shape = tuple(patches.shape)
+        if shape not in self.recorded:
+            if any(known[1:] != shape[1:] for known in self.recorded):
+                self.recorded.clear()  # tiles of another size: another image's
+            self.recorded[shape] = self._record(patches)
+        graph, given, answer = self.recorded[shape]
+        given.copy_(patches)
+        graph.replay()
+        return answer.clone()  # the next replay writes over it
+
+    def _record(self, patches: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
+        given = patches.clone()
+        beside = torch.cuda.Stream(patches.device)  # type: ignore[no-untyped-call]
+        beside.wait_stream(torch.cuda.current_stream(patches.device))
+        with torch.cuda.stream(beside):  # libraries choose their kernels and take their workspace before they are recorded
+            for _ in range(WARM_UPS):
+                self.run(given)
+        torch.cuda.current_stream(patches.device).wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            answer = self.run(given)
+        return graph, given, answer
+
+
 def _in_bfloat16(run: Pass) -> Pass:
     """torch, with bfloat16 where its autocast has it."""
 
     def run_in_bfloat16(patches: Tensor) -> Tensor:
-        with torch.autocast(patches.device.type, torch.bfloat16):
+        with torch.autocast(patches.device.type, torch.bfloat16, cache_enabled=False):  # each weight is used once a pass
             return run(patches).float()
 
     return run_in_bfloat16
@@ -110,8 +177,12 @@ def _openvino_in_bfloat16(run: Pass) -> Pass:
     return OpenVino(cast(nn.Module, run), "bf16")
 
 
-def _without_openvino() -> str | None:
-    return None if importlib.util.find_spec("openvino") else "openvino"
+def _onnxruntime(run: Pass) -> Pass:
+    return OnnxRuntime(cast(nn.Module, run))
+
+
+def _without(package: str) -> Callable[[], str | None]:
+    return lambda: None if importlib.util.find_spec(package) else package
 
 
 def missing_compiler() -> str | None:
@@ -128,10 +199,12 @@ RUNTIMES = (
     Runtime(TORCH, "cpu", lambda run: run),
     Runtime("torch_bfloat16", "cpu", _in_bfloat16),
     Runtime("compile", "cpu", _compiled, _without_compiler, by_itself=False, compiles=True),
-    Runtime("openvino", "cpu", _openvino, _without_openvino, compiles=True),
-    Runtime("openvino_bfloat16", "cpu", _openvino_in_bfloat16, _without_openvino, compiles=True),
+    Runtime("openvino", "cpu", _openvino, _without("openvino"), compiles=True),
+    Runtime("openvino_bfloat16", "cpu", _openvino_in_bfloat16, _without("openvino"), compiles=True),
+    Runtime("onnxruntime", "cpu", _onnxruntime, _without("onnxruntime"), compiles=True),
     Runtime(TORCH, "cuda", lambda run: run),
     Runtime("torch_bfloat16", "cuda", _in_bfloat16),
+    Runtime("graphs", "cuda", CudaGraphs, compiles=True),
     Runtime("compile", "cuda", _compiled, _without_compiler, by_itself=False, compiles=True),
 )
 

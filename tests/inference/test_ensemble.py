@@ -237,4 +237,4 @@ def test_how_far_networks_are_apart_is_written_for_bundles_and_for_folds(tmp_pat
     ]
     refused = CliRunner().invoke(app, words)
     assert refused.exit_code == 2
-    assert "can't disagree about classes; give several bundles, or one of folds" in refused.output
+    assert "can't disagree about classes; give several bundles, one of folds" in refused.output

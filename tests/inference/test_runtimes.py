@@ -77,9 +77,10 @@ def logits_of(predictor: Predictor) -> Any:
     ],
     ids=["batch", "valid", "residual", "label", "3D"],
 )
-def test_openvino_gives_torchs_logits(name: str, overrides: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_compiled_runtimes_give_torchs_logits(runtime: str, name: str, overrides: tuple[str, ...]) -> None:
     predictor = predictor_of(name, *overrides)
-    run = find("openvino", CPU, is_fixed=predictor.is_fixed).load(predictor.run)
+    run = find(runtime, CPU, is_fixed=predictor.is_fixed).load(predictor.run)
     random = torch.Generator().manual_seed(0)
     dimensions = predictor.config.data.dimensions
     for batch, side in ((1, 36), (3, 36), (2, 52)):
@@ -214,8 +215,9 @@ def test_every_network_of_an_ensemble_is_run_so(tmp_path: Path) -> None:
 def test_what_isnt_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(BundleError, match=r"openvino: needs openvino, which isn't there; install it, or choose torch"):
-        load_predictor(loaded, CPU, "openvino")
+    for name in ("openvino", "onnxruntime"):
+        with pytest.raises(BundleError, match=rf"{name}: needs {name}, which isn't there; install it, or choose torch"):
+            load_predictor(loaded, CPU, name)
     load_predictor(loaded, CPU, "auto")
     tried = Choice.model_validate_json(choice_path(loaded.folder).read_bytes()).trials
     assert [trial.name for trial in tried] == ["torch", "torch_bfloat16"]
@@ -251,6 +253,26 @@ def test_a_bundle_keeps_its_sample(tmp_path: Path) -> None:
     (loaded.folder / "sample.safetensors").unlink()
     with pytest.raises(BundleError, match=r"allowed are exactly \['config.yaml', 'manifest.json', 'sample.safetensors'"):
         bundle.load(loaded.folder)
+
+
+def test_graphs_are_cudas(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"graphs: not for this network on cpu; allowed are auto, torch, .*onnxruntime$"):
+        load_predictor(make_bundle(tmp_path / "bundle"), CPU, "graphs")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("batch", [1, 3])
+def test_graphs_give_torchs_logits_for_each_size_of_tile(batch: int) -> None:
+    device = torch.device("cuda")
+    network = predictor_of("histology_unet").network.to(device)
+    run = find("graphs", device, is_fixed=True).load(network)
+    for side in (48, 64, 48):
+        patches = torch.randn(batch, 3, side, side, device=device)
+        with torch.inference_mode():
+            first, expected = run(patches), network(patches)
+            again = run(torch.randn_like(patches))
+        torch.testing.assert_close(first, expected, rtol=0.1, atol=0.05)
+        assert not torch.equal(first, again)  # the first answer isn't written over
 
 
 @pytest.mark.slow
