@@ -183,7 +183,13 @@ def _step_up(below: int, here: int, stride: tuple[int, ...], section: UNetSectio
 
 
 def centre_crop(features: Tensor, size: torch.Size) -> Tensor:
-    """The middle of (B, F, *S), (B, F, *size); the same tensor where nothing is to be cut."""
+    """The middle of (B, F, *S), (B, F, *size); a view."""
+    if torch.compiler.is_exporting():  # there sizes are unknown, and a view may not begin at one; negative padding cuts
+        sides = [
+            (-((have - want) // 2), (have - want) // 2 - (have - want))
+            for have, want in zip(features.shape[2:], size, strict=True)
+        ]
+        return nn.functional.pad(features, [side for axis in reversed(sides) for side in axis])
     for axis, (have, want) in enumerate(zip(features.shape[2:], size, strict=True), start=2):
         features = features.narrow(axis, (have - want) // 2, want)
     return features

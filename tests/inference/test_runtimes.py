@@ -74,8 +74,13 @@ def logits_of(predictor: Predictor) -> Any:
         ("histology_unet", ("model.norm=instance", "model.blocks=residual", "model.down=strided", "model.up=linear")),
         ("histology_unet", ("model.norm=group", "image_label.classes=[a,b,c]", "image_label.by=joint")),
         ("mri_unet", ()),
+        ("mri_unet", ("model.features=[2,2,4,4]", "model.norm=instance")),
+        (
+            "histology_unet",
+            ("model.features=[2,2,4,4]", "model.padding=valid", "model.norm=none", "sampling.patch_size=[92,92]"),
+        ),
     ],
-    ids=["batch", "valid", "residual", "label", "3D"],
+    ids=["batch", "valid", "residual", "label", "3D", "deep", "deep valid"],
 )
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_compiled_runtimes_give_torchs_logits(runtime: str, name: str, overrides: tuple[str, ...]) -> None:
@@ -87,7 +92,7 @@ def test_compiled_runtimes_give_torchs_logits(runtime: str, name: str, overrides
         sides = [predictor.axis(number, 1000, side).tile_size for number in range(dimensions)]
         patches = torch.randn(batch, len(predictor.config.data.channels), *sides, generator=random)
         with torch.inference_mode():
-            torch.testing.assert_close(run(patches), predictor.run(patches), rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(run(patches), predictor.run(patches), rtol=1e-3, atol=3e-4)
 
 
 def test_a_runtime_is_tried_on_the_bundles_sample(tmp_path: Path) -> None:
@@ -208,7 +213,7 @@ def test_every_network_of_an_ensemble_is_run_so(tmp_path: Path) -> None:
     bundle.write_ensemble(tmp_path / "both", members, members[0].config, sample=sample, class_prior=(0.7, 0.3), **FACTS)
     both = load_predictor(bundle.load(tmp_path / "both"), CPU, "openvino")
     assert [type(member.run) for member in both.members] == [runtimes.OpenVino] * 2
-    np.testing.assert_allclose(logits_of(both), np.mean([logits_of(each) for each in predictors], 0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(logits_of(both), np.mean([logits_of(each) for each in predictors], 0), rtol=1e-3, atol=3e-4)
 
 
 @pytest.mark.usefixtures("worth_trying")
