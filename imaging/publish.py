@@ -6,22 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-from imaging.errors import DataError
-from imaging.ome_zarr import is_zarr
-
-
-def check_target(path: Path) -> None:
-    """A file, or an OME-Zarr's folder, may be replaced; another folder may not.
-
-    Raises:
-        DataError: `out_not_replaceable`.
-    """
-    if path.is_dir() and not is_zarr(path):
-        raise DataError(
-            "out_not_replaceable",
-            "a folder that is no OME-Zarr stands where the mask would go; choose another name, or move the folder away",
-        )
-
 
 def publish(path: Path, make: Callable[[Path], object], workshop: Path | None = None) -> None:
     """Has a file or folder made beside its place, and puts it there, in place of what is there, once it is on the disk.

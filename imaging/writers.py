@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from configs.sections import ClassSection
 from imaging.dicom_seg import write_dicom_seg
-from imaging.errors import UnsuitableImage
+from imaging.errors import DataError, UnsuitableImage
+from imaging.ome_zarr import is_zarr
 from imaging.pictures import MAX_PICTURE_PIXELS
-from imaging.publish import check_target, publish
+from imaging.publish import publish
 from imaging.source import Geometry, MaskFormat
 from imaging.spool import Kept, Spool
 from imaging.write_geojson import write_geojson
@@ -225,7 +226,7 @@ def open_writer(
         DataError: `out_not_replaceable` if a folder stands there that is no OME-Zarr.
     """
     _check_suits(geometry, format, {name for name, each in _FORMATS.items() if each.suits(geometry)}, "a mask")
-    check_target(path)
+    _check_target(path)
     return MaskWriter(_Target(path, geometry, tuple(classes), _FORMATS[format], kept), (), np.dtype(np.uint8))
 
 
@@ -254,7 +255,7 @@ def open_probability_writer(
         DataError: `out_not_replaceable` if a folder stands there that is no OME-Zarr.
     """
     _check_suits(geometry, format, set(probability_formats(geometry, dtype)), f"{dtype} probabilities")
-    check_target(path)
+    _check_target(path)
     target = _Target(path, geometry, tuple(classes), _FORMATS[format], kept)
     return ProbabilityWriter(target, (len(classes),), np.dtype(dtype))
 
@@ -276,7 +277,7 @@ def open_value_writer(
         DataError: `out_not_replaceable` if a folder stands there.
     """
     _check_suits(geometry, format, set(value_formats(geometry)), "a map of values")
-    check_target(path)
+    _check_target(path)
     return ValueWriter(_Target(path, geometry, (quantity,), _FORMATS[format], kept), (), np.dtype(np.float32))
 
 
@@ -286,4 +287,17 @@ def _check_suits(geometry: Geometry, format: MaskFormat, suiting: set[MaskFormat
         raise UnsuitableImage(
             "format_not_suitable",
             f"{what} of the size {geometry.shape} can't be written as {format}; choose {named}",
+        )
+
+
+def _check_target(path: Path) -> None:
+    """A file, or an OME-Zarr's folder, may be replaced; another folder may not.
+
+    Raises:
+        DataError: `out_not_replaceable`.
+    """
+    if path.is_dir() and not is_zarr(path):
+        raise DataError(
+            "out_not_replaceable",
+            "a folder that is no OME-Zarr stands where the mask would go; choose another name, or move the folder away",
         )
