@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from imaging.errors import DataError
 from imaging.open import is_image_folder, open_image, stem_of
@@ -22,6 +22,14 @@ from inference.unfinished import Unfinished, key_of
 from inference.work import Part, Writers
 
 LABELS = "labels.csv"  # beside the masks
+
+
+class Opener(Protocol):
+    """As `open_image`, whose guards are its own."""
+
+    def __call__(self, path: Path, *, spacing_um: tuple[float, ...] | None) -> ImageSource:
+        """The open image; see `open_image` for what it raises."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ def predict(
     out: Path,
     wishes: Wishes,
     on_progress: Callable[[Path, int, int], None],
+    opened: Opener = open_image,
 ) -> Iterator[Outcome]:
     """Segments one image after the other; one that can't be read doesn't keep the others from it.
 
@@ -72,6 +81,7 @@ def predict(
         out: a folder, made where it is missing.
         wishes: what is wanted of each.
         on_progress: called with the image, its tiles done and its tiles in all.
+        opened: an image's path, and the user's word for its spacing -> its source.
 
     Raises:
         BundleError: probabilities or uncertainty are wanted of a bundle that gives values.
@@ -81,7 +91,7 @@ def predict(
     with label_table(out / LABELS, label_classes(predictor)) as note:
         for image in images:
             try:
-                outcome = _one(image, predictor, out, wishes, partial(on_progress, image))
+                outcome = _one(image, opened, predictor, out, wishes, partial(on_progress, image))
             except DataError as error:
                 outcome = Outcome(image, (), error)
             if isinstance(outcome.result, Segmentation) and outcome.result.label:
@@ -112,9 +122,9 @@ def _images_in(folder: Path) -> list[Path]:
     return sorted(path for path in visible if path.is_file() or is_image_folder(path))
 
 
-def _one(image: Path, predictor: AnyPredictor, out: Path, wishes: Wishes, on_progress: Progress) -> Outcome:
+def _one(image: Path, opened: Opener, predictor: AnyPredictor, out: Path, wishes: Wishes, on_progress: Progress) -> Outcome:
     with ExitStack() as stack:
-        source = stack.enter_context(open_image(image, spacing_um=wishes.spacing_um))
+        source = stack.enter_context(opened(image, spacing_um=wishes.spacing_um))
         outputs = outputs_of(source, predictor, wishes)
         files = {each.kind: out / f"{stem_of(image)}{each.ending}" for each in outputs}
         if image.resolve() in [file.resolve() for file in files.values()]:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from configs.sizes import size_text
@@ -64,6 +64,7 @@ class Room:
         batch_size: tiles that go through the network together.
         blends: whether tiles overlap.
         shares: images or networks of an ensemble that are worked on together; each may take its share of what is left.
+        most_side: pixels that a tile may have at each side, so that nobody waits long for one; None: as many as pay.
     """
 
     memory_bytes: int
@@ -75,6 +76,7 @@ class Room:
     batch_size: int
     blends: bool
     shares: int = 1
+    most_side: int | None = None
 
     @property
     def free_bytes(self) -> int:
@@ -116,7 +118,8 @@ class Room:
             shape: the image's, (*S).
             axis: the tiles along an axis, by its number, the image's pixels and the largest tile's.
         """
-        grids = [(grid, self.need(grid)) for grid in _grids(shape, axis)]
+        sides = [side for side in SIDES[len(shape)] if self.most_side is None or side <= self.most_side]
+        grids = [(grid, self.need(grid)) for grid in _grids(shape, axis, sides)]
         fitting = [(grid, need) for grid, need in grids if self.holds(need) and not need.scratch_bytes]
         fitting = fitting or [(grid, need) for grid, need in grids if self.holds(need)]
         if not fitting:
@@ -153,9 +156,8 @@ def check_holds(room: Room, grid: Grid) -> None:
     )
 
 
-def _grids(shape: tuple[int, ...], axis: Callable[[int, int, int], Axis]) -> Iterator[Grid]:
+def _grids(shape: tuple[int, ...], axis: Callable[[int, int, int], Axis], sides: Sequence[int]) -> Iterator[Grid]:
     """Of tiles as high as they are wide, and of flatter ones, which hold less of a wide image."""
-    sides = SIDES[len(shape)]
     axes = [{side: axis(number, size, side) for side in sides} for number, size in enumerate(shape)]
     for rows, others in itertools.combinations_with_replacement(sides, 2):
         yield Grid((axes[0][rows], *(along[others] for along in axes[1:])))

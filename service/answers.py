@@ -1,10 +1,15 @@
 """What the routes answer with, as pydantic models, so that OpenAPI says the same."""
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from models.bundle import Manifest
+if TYPE_CHECKING:  # the gateway builds answers from JSON, and knows no torch
+    from models.bundle import Manifest
+
+
+ID = "^[0-9a-f]{32}$"
+TAG = "^[a-z0-9][a-z0-9._-]{0,62}:[a-z0-9][a-z0-9._-]{0,62}$"
 
 
 class ClassAnswer(BaseModel):
@@ -28,7 +33,7 @@ class ModelAnswer(BaseModel):
     intended_use: str
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Self:
+    def of(cls, manifest: "Manifest") -> Self:
         """What of a bundle's manifest a client needs to know."""
         known = manifest.model_dump(
             include={"name", "method", "dimensions", "channels", "spacing_um", "validation", "intended_use"}
@@ -38,10 +43,27 @@ class ModelAnswer(BaseModel):
         return cls.model_validate({**known, "classes": classes})
 
 
+class BrokenModelAnswer(BaseModel):
+    """A model that was to be served and couldn't be loaded."""
+
+    name: str
+    code: str
+    message: str
+
+
 class ModelsAnswer(BaseModel):
-    """Every loaded model."""
+    """Every loaded model, and those that couldn't be."""
 
     models: list[ModelAnswer]
+    broken: list[BrokenModelAnswer] = Field(default=[], description="Were to be served and couldn't be loaded.")
+
+
+class LoadRequest(BaseModel):
+    """A bundle of the server's model store."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tag: str = Field(description="name:version, as overtile package says it.", pattern=TAG)
 
 
 class ComparedModelAnswer(BaseModel):
@@ -63,6 +85,86 @@ class CompareAnswer(BaseModel):
     dice: dict[str, float | None] = Field(description="Between both masks, a foreground class; null where neither has it.")
     disagreement: str = Field(description="A mask file, base64: 1 where the two differ.")
     media_type: str = Field(description="The disagreement's.")
+
+
+class JobOptions(BaseModel):
+    """What is wanted of a job beside models and formats."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["segment", "compare"] = Field(default="segment", description="compare: two models on one image.")
+    spacing_um: list[Annotated[float, Field(gt=0, le=1e6)]] | None = Field(
+        default=None,
+        description="Where the files don't say: micrometres between pixels, one number or one an axis.",
+        max_length=3,
+    )
+    tissue: bool = Field(default=False, description="Find tissue on RGB slides first, and skip what holds none.")
+    uncertainty: bool = Field(default=False, description="How little is known of each pixel: 0 sure, 1 all classes alike.")
+    probabilities: Literal["uint8", "float16"] | None = Field(default=None, description="Each class's probability, so stored.")
+    as_ensemble: bool = Field(default=False, description="Several models give one mask.")
+    disagreement: bool = Field(default=False, description="Of an ensemble: how far its models are apart at each pixel.")
+
+
+class JobRequest(BaseModel):
+    """A job."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uploads: list[Annotated[str, Field(pattern=ID)]] = Field(
+        description="One file; or the channels of one image, in order; or the files of one DICOM series.",
+        min_length=1,
+        max_length=10_000,
+    )
+    models: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        description="Names of /v1/models.", min_length=1, max_length=16
+    )
+    formats: list[Literal["png", "tiff", "nifti", "geojson", "dicom-seg", "ome-zarr"]] = Field(
+        default=[], description="Of the masks; none: the image's own.", max_length=6
+    )
+    options: JobOptions = JobOptions()
+
+
+class ResultAnswer(BaseModel):
+    """A file that a job made."""
+
+    name: str
+    bytes: int
+    sha256: str
+    media_type: str
+
+
+class JobFailure(BaseModel):
+    """Why a job failed."""
+
+    code: str = Field(description="Stable, for programs.")
+    message: str
+    limit: int | None = None
+
+
+class JobAnswer(BaseModel):
+    """How it stands with a job; times are seconds since 1970."""
+
+    id: str
+    kind: Literal["segment", "compare"]
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    models: list[str]
+    names: list[str | None] = Field(description="That the files came with.")
+    progress: float = Field(description="0 to 1.")
+    position: int | None = Field(description="In the queue, from 1 on; null where it doesn't wait.")
+    eta_s: float | None = Field(description="Seconds that are left, as far as one can say.")
+    warnings: list[str]
+    error: JobFailure | None
+    results: list[ResultAnswer]
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    expires_at: float | None = Field(description="When the results are dropped.")
+
+
+class JobsAnswer(BaseModel):
+    """Jobs, newest first."""
+
+    jobs: list[JobAnswer]
 
 
 class ErrorDetail(BaseModel):

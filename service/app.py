@@ -1,26 +1,20 @@
-"""The BentoML service: loads the Bento's models in one worker and puts our routes at /.
+"""The BentoML service: what is mounted at / and what is started with it.
 
-BentoML gives the model store, the worker's life, /livez, /readyz and /metrics; requests go to our own ASGI app.
-Nothing heavy is imported before the worker starts, because BentoML's parent process and its build import this file too.
+BentoML gives the model store, the Bento and the service's life; requests go to our own ASGI app. Nothing heavy is imported
+here: BentoML imports this file when it builds the Bento, too.
 """
 
-import ctypes
-import logging
 import os
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
 from typing import Any
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import logs
-from service.package import bundle_folders
+from service.model_store import bundle_folders
 
-_HOUR_S = 3600
-_PR_SET_PDEATHSIG = 1
+_DAY_S = 24 * 3600
 
 
 class Routes:
@@ -42,27 +36,25 @@ routes = Routes()
 @bentoml.asgi_app(routes, path="/")
 @bentoml.service(
     name="overtile",
-    workers=1,  # the networks are loaded once; the device is one
-    traffic={"timeout": _HOUR_S},  # counts the upload too; our own limits are shorter. No limit of BentoML's on concurrency
+    workers=1,  # one gateway: jobs, uploads and the engine are its own
+    traffic={"timeout": _DAY_S},  # counts the upload too; our own limits are shorter. No limit of BentoML's on concurrency
     logging={"access": {"enabled": False}},  # it writes the client's path and content type as they came; Boundary logs
 )
 class Overtile:
     """Segmentation over HTTP."""
 
     def __init__(self) -> None:
-        end_with_parent()
-        from imaging.nursery import nursery
-        from models.bundle import load
-        from service.api import make_api
-        from service.engine import Engine
-        from service.limits import Limits
+        from service.gateway import Gateway
 
-        with end_server_on_failure():
-            limits = Limits.from_environment(os.environ)
-            engine = Engine([load(folder) for folder in bundle_folders(bento_of(Overtile))], max_waiting=limits.max_waiting)
-            nursery().start()
-            routes.app = make_api(engine, limits)
+        os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+        self.gateway = Gateway(os.environ, bundle_folders(bento_of(Overtile)))
+        routes.app = _outside_of_the_loop(self.gateway)
         logs.configure()
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator, unused-ignore]
+    def stop(self) -> None:
+        """Jobs are gone on with at the next start."""
+        self.gateway.stop()
 
 
 def bento_of(service: Any) -> Any:
@@ -76,19 +68,20 @@ def bento_of(service: Any) -> Any:
     return service.bento
 
 
-def end_with_parent() -> None:
-    """Linux: a worker whose parent is killed stops too, instead of holding the port and the device."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _outside_of_the_loop(gateway: Any) -> ASGIApp:
+    """BentoML makes the service in its event loop, where DBOS can't be launched."""
+    outcome: list[Any] = []
 
+    def start() -> None:
+        try:
+            outcome.append(gateway.start())
+        except BaseException as error:  # noqa: BLE001  (raised again below, in the thread that can)
+            outcome.append(error)
 
-@contextmanager
-def end_server_on_failure() -> Iterator[None]:
-    """Ends the parent process too, which would otherwise start this worker again and again."""
-    try:
-        yield
-    except BaseException as error:
-        logging.getLogger("bentoml").error("the server can't start: %s", error)
-        if bentoml.server_context.worker_index is not None:  # the parent is BentoML's
-            os.kill(os.getppid(), signal.SIGTERM)
-        raise
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    app: ASGIApp = outcome[0]
+    return app

@@ -1,39 +1,49 @@
-"""Two masks of one image -> how far they agree."""
+"""Two masks of one image -> how far they agree, all at once or band by band."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics import overlaps
+from evaluation.metrics import confusion, overlaps_of
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """How far two masks agree.
+class MaskComparison:
+    """What is counted of two masks of labels.
 
     Args:
-        agreement: share of pixels with the same class.
-        dice: between both masks, class name -> 0 to 1 for each foreground class; None where neither mask has it.
-        disagreement: (*S) uint8, 1 where the classes differ.
+        classes: their names; the first is the background.
     """
 
-    agreement: float
-    dice: dict[str, float | None]
-    disagreement: NDArray[np.uint8]
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = list(classes)
+        self._counts = np.zeros((len(classes), len(classes)), np.int64)  # (first's label, second's)
 
+    def add(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Counts a band of both (rows, *rest); gives it back as 1 where they differ, 0 elsewhere."""
+        self._counts += confusion(second, first, len(self.classes))
+        return np.asarray(first != second, np.uint8)
 
-def compare_masks(first: NDArray[np.uint8], second: NDArray[np.uint8], classes: Sequence[str]) -> Comparison:
-    """Compares two masks (*S) of labels; `classes` names them, the first is the background."""
-    differ = first != second
-    values = overlaps(first, second, len(classes)).dice
-    dice = {name: None if math.isnan(value) else value for name, value in zip(classes[1:], values, strict=True)}
-    return Comparison(float(1 - differ.mean()), dice, differ.astype(np.uint8))
+    @property
+    def agreement(self) -> float:
+        """The share of pixels with the same class."""
+        return float(self._counts.trace() / max(1, self._counts.sum()))
 
+    @property
+    def dice(self) -> dict[str, float | None]:
+        """Between both masks, of each foreground class; None where neither has it."""
+        values = zip(self.classes[1:], overlaps_of(self._counts).dice, strict=True)
+        return {name: None if math.isnan(value) else value for name, value in values}
 
-def class_shares(mask: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, float]:
-    """Class name -> share of the mask's pixels."""
-    counts = np.bincount(mask.ravel(), minlength=len(classes))
-    return {name: float(count / mask.size) for name, count in zip(classes, counts, strict=True)}
+    @property
+    def shares(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Of each mask, class name -> share of its pixels."""
+        first, second = (self._counts.sum(axis) / max(1, self._counts.sum()) for axis in (1, 0))
+        return dict(zip(self.classes, first.tolist(), strict=True)), dict(zip(self.classes, second.tolist(), strict=True))
+
+    def answer(self, models: Sequence[str]) -> dict[str, Any]:
+        """As JSON; `models` names the two."""
+        parts = [{"name": name, "class_shares": shares} for name, shares in zip(models, self.shares, strict=True)]
+        return {"models": parts, "agreement": self.agreement, "dice": self.dice}

@@ -19,6 +19,10 @@ BUSY_RETRY_S = 5
 STORAGE_RETRY_S = 60
 
 
+class StartError(Exception):
+    """The server can't be started like this; the message says what to do."""
+
+
 class Refused(Exception):
     """A request that can't be served as it came; `field` is the parameter's name, `limit` what would have been allowed."""
 
@@ -58,6 +62,30 @@ class Busy(Refused):
     """As many requests are waiting as may wait."""
 
 
+class UnknownJob(Refused):
+    """No job, or no result, of that name is this client's."""
+
+
+class Conflict(Refused):
+    """Something stands in another state than the request takes it to be in."""
+
+
+class Gone(Refused):
+    """It was there, and its time is over."""
+
+
+class TooMany(Refused):
+    """More than may wait."""
+
+
+class DeadlineExceeded(Refused):
+    """It took longer than a client may wait."""
+
+
+class Unavailable(Refused):
+    """What would do it isn't there now."""
+
+
 STATUS: dict[type[Exception], int] = {
     BrokenImage: 400,
     BadRequest: 400,
@@ -70,7 +98,13 @@ STATUS: dict[type[Exception], int] = {
     DataError: 422,
     UnsuitableImage: 422,
     Unsuitable: 422,
+    UnknownJob: 404,
+    Conflict: 409,
+    Gone: 410,
+    TooMany: 429,
     Busy: 503,
+    Unavailable: 503,
+    DeadlineExceeded: 504,
 }
 
 _ROUTING = {
@@ -130,7 +164,7 @@ def _answer_to_ours(error: DataError | Refused) -> Answer:
         error.message,
         field=error.field if isinstance(error, Refused) else None,
         limit=error.limit if isinstance(error, Refused | ImageTooLarge) else None,
-        headers=_retry_after(BUSY_RETRY_S) if status == 503 else (),
+        headers=_retry_after(BUSY_RETRY_S) if status in (429, 503) else (),
     )
 
 

@@ -35,7 +35,7 @@ def package(bundle_folders: Sequence[Path]) -> str:
         BundleError: a folder isn't a bundle, was changed, two are named alike, or one gives values and no masks.
     """
     from models.bundle import load
-    from service.engine import check_servable
+    from service.servable import check_servable
 
     bundles = [load(folder) for folder in bundle_folders]
     check_servable(bundles)

@@ -1,4 +1,4 @@
-"""The folder in which the service keeps keys, uploads and jobs; what is written there is there after a kill, whole or not at all."""
+"""The folder in which the service keeps keys, uploads and jobs; what is written there survives a kill, whole or not at all."""
 
 import json
 import os
@@ -46,6 +46,11 @@ class Store:
     def job(self, job_id: str) -> Path:
         """The folder of a job; `job_id` has to be one."""
         return self.folder / "jobs" / checked(job_id)
+
+
+def store_folder(environment: Mapping[str, str]) -> Path:
+    """Where the service keeps what it keeps: OVERTILE_STORE, or a folder at home."""
+    return Path(environment.get("OVERTILE_STORE") or Path.home() / ".overtile")
 
 
 def new_id() -> str:

@@ -1,0 +1,144 @@
+"""Jobs: handed over, followed, fetched, called off."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import Body, Depends, FastAPI, Header, Query, Request
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from service.answers import JobAnswer, JobRequest, JobsAnswer
+from service.jobs import Jobs, Wanted
+from service.routes.common import errors, only, owner_of, quota_of
+from service.routes.direct import unavailable
+from service.supervisor import EngineCrashed, ModelGone, OutOfMemory
+from service.uploads import Uploads
+
+EVENT_S = 0.3  # between two looks
+COMMENT_S = 10.0  # without news a comment keeps the connection open
+FINISHED = ("done", "failed", "cancelled")
+
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "model": JobAnswer,
+        "description": "Accepted: files and job are on the disk.",
+        "headers": {"Location": {"schema": {"type": "string"}, "description": "Where to follow it."}},
+    }
+}
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The file.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    206: {"description": "The part of it that Range names."},
+    304: {"description": "As If-None-Match has it."},
+    416: {"description": "No such part."},
+}
+
+
+def add_jobs(api: FastAPI, jobs: Jobs, uploads: Uploads) -> None:
+    """The routes of jobs."""
+    _add_create(api, jobs, uploads)
+    _add_follow(api, jobs)
+    _add_results(api, jobs)
+
+
+def _add_create(api: FastAPI, jobs: Jobs, uploads: Uploads) -> None:
+    @api.post("/v1/jobs", summary="Hand over a job", status_code=202, dependencies=[Depends(only())],
+              responses=_ACCEPTED | errors(404, 409, 413, 415, 422, 503))  # fmt: skip
+    async def create(
+        request: Request,
+        wanted: Annotated[JobRequest, Body()],
+        idempotency_key: Annotated[
+            str | None,
+            Header(
+                description="The same job under the same key is accepted once.",
+                min_length=1,
+                max_length=200,
+                pattern="^[!-~]+$",
+            ),
+        ] = None,
+    ) -> Response:
+        """Accepts images that were uploaded; the answer comes when the job survives a kill."""
+        answer = await run_in_threadpool(_created, jobs, uploads, request, wanted, idempotency_key)
+        return JSONResponse(answer.model_dump(), 202, {"Location": f"/v1/jobs/{answer.id}"})
+
+
+def _created(jobs: Jobs, uploads: Uploads, request: Request, wanted: JobRequest, key: str | None) -> JobAnswer:
+    owner = owner_of(request)
+    files = [uploads.data_of(upload_id, owner) for upload_id in wanted.uploads]
+    names = [uploads.name_of(upload_id, owner) for upload_id in wanted.uploads]
+    try:
+        job_id = jobs.create(Wanted(owner, wanted, files, names, key), quota_of(request, "max_jobs"))
+    except (EngineCrashed, ModelGone, OutOfMemory) as error:
+        raise unavailable(error) from error
+    return jobs.answer(job_id, owner)
+
+
+def _add_follow(api: FastAPI, jobs: Jobs) -> None:
+    @api.get("/v1/jobs", summary="Your jobs", dependencies=[Depends(only("state", "limit"))], responses=errors())
+    def owned(
+        request: Request,
+        state: Annotated[
+            Literal["queued", "running", "done", "failed", "cancelled"] | None, Query(description="Only those.")
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=1000, description="Of the newest.")] = 100,
+    ) -> JobsAnswer:
+        """Newest first."""
+        return JobsAnswer(jobs=jobs.owned(owner_of(request), state, limit))
+
+    @api.get("/v1/jobs/{job_id}", summary="How it stands with a job", dependencies=[Depends(only())], responses=errors(404))
+    def answer(request: Request, job_id: str) -> JobAnswer:
+        """State, progress, place in the queue, what went wrong, and what it made."""
+        return jobs.answer(job_id, owner_of(request))
+
+    @api.get("/v1/jobs/{job_id}/events", summary="The same, whenever it changes", dependencies=[Depends(only())],
+             response_class=StreamingResponse,
+             responses={200: {"description": "Server-sent events `job`.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+             | errors(404))  # fmt: skip
+    async def events(request: Request, job_id: str) -> StreamingResponse:
+        """A stream that ends with the job."""
+        owner = owner_of(request)
+        first = await run_in_threadpool(jobs.answer, job_id, owner)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(_events(jobs, first, owner), media_type="text/event-stream", headers=headers)
+
+    @api.delete("/v1/jobs/{job_id}", summary="Call a job off, or forget it", status_code=204, dependencies=[Depends(only())],
+                responses={202: {"description": "Called off; it ends within seconds."}} | errors(404))  # fmt: skip
+    def end(request: Request, job_id: str) -> Response:
+        """Calls off one that isn't finished; forgets one that is, with its results."""
+        return Response(status_code=202 if jobs.end(job_id, owner_of(request)) else 204)
+
+
+async def _events(jobs: Jobs, answer: JobAnswer, owner: str) -> AsyncIterator[str]:
+    told, silent_s = None, 0.0
+    while True:
+        text = answer.model_dump_json()
+        if text != told:
+            yield f"event: job\ndata: {text}\n\n"
+            told, silent_s = text, 0.0
+        elif silent_s > COMMENT_S:
+            yield ": still here\n\n"
+            silent_s = 0.0
+        if answer.state in FINISHED:
+            return
+        await asyncio.sleep(EVENT_S)
+        silent_s += EVENT_S
+        answer = await run_in_threadpool(jobs.answer, answer.id, owner)
+
+
+def _add_results(api: FastAPI, jobs: Jobs) -> None:
+    @api.get("/v1/jobs/{job_id}/results/{name}", summary="A result", response_class=FileResponse,
+             dependencies=[Depends(only())], responses=_FILE | errors(404, 409, 410))  # fmt: skip
+    @api.head("/v1/jobs/{job_id}/results/{name}", include_in_schema=False, dependencies=[Depends(only())])
+    async def result(request: Request, job_id: str, name: str) -> Response:
+        """The file, or the part of it that Range names."""
+        path, known = await run_in_threadpool(jobs.result, job_id, owner_of(request), name)
+        tag = f'"{known.sha256}"'
+        digest = base64.b64encode(bytes.fromhex(known.sha256)).decode()
+        headers = {"ETag": tag, "Content-Digest": f"sha-256=:{digest}:", "Cache-Control": "private, no-cache"}
+        if tag in [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]:
+            return Response(status_code=304, headers=headers)
+        return FileResponse(path, media_type=known.media_type, filename=known.name, headers=headers)
