@@ -1,4 +1,4 @@
-"""The folder in which the service keeps keys, uploads and jobs; what is written there is there after a kill, whole or not at all."""
+"""The folder in which the service keeps keys, uploads and jobs; what is written there survives a kill, whole or not at all."""
 
 import json
 import os
