@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from service import keys_command
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
@@ -22,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
+app.add_typer(keys_command.app, name="keys")
 
 CONFIG, DATA, NUMERIC, STORAGE = 2, 3, 5, 6  # exit codes; 0 is done, 143 and 130 stopped by a signal
 
@@ -312,13 +315,18 @@ def serve(
     bento: Annotated[str | None, typer.Argument(help="a Bento's tag; left out: the newest")] = None,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="TCP port")] = 3000,
-    without_keys: Annotated[bool, typer.Option("--without-keys", help="let everybody in who reaches the address")] = False,
+    without_keys: Annotated[
+        bool, typer.Option("--without-keys", help="where there are no keys, let everybody in who reaches the address")
+    ] = False,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file, for HTTPS; with --tls-key")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file without a password")] = None,
 ) -> None:
     """Serves a Bento over HTTP, on CUDA where there is one, until it is told to stop."""
     with _exit_codes():
         from service.serve import serve as serve_bento
+        from service.serve import tls_files
 
-        serve_bento(bento, host, port, without_keys=without_keys)
+        serve_bento(bento, host, port, without_keys=without_keys, tls=tls_files(tls_certificate, tls_key))
 
 
 def _spacing(text: str | None) -> tuple[float, ...] | None:

@@ -8,15 +8,19 @@ from configs.schema import ConfigError
 UNITS = {"MB": 10**6, "MiB": 2**20, "GB": 10**9, "GiB": 2**30}
 
 
-def parse_memory(text: str) -> int:
+def parse_memory(text: str, option: str = "--memory") -> int:
     """Bytes of a size such as 8GB, 7.5 GiB or 500MB.
+
+    Args:
+        text: the size.
+        option: of the command line, where it was given.
 
     Raises:
         ConfigError: it is no such size.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(MB|MiB|GB|GiB)\s*", text)
     if match is None or float(match[1]) == 0:
-        raise ConfigError(f"--memory {text!r}: not a size; give a number above 0 with MB, MiB, GB or GiB, for example 8GB")
+        raise ConfigError(f"{option} {text!r}: not a size; give a number above 0 with MB, MiB, GB or GiB, for example 8GB")
     return int(float(match[1]) * UNITS[match[2]])
 
 

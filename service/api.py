@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from imaging.errors import DataError
-from service.boundary import Boundary, answer_error
+from service.boundary import answer_error, answer_unexpected
 from service.errors import Refused
 from service.routes.direct import Direct, add_compare, add_models, add_segment
 from service.routes.jobs import add_jobs
@@ -35,6 +35,7 @@ def make_api(gateway: Gateway) -> FastAPI:
     )
     for expected in (DataError, Refused, RequestValidationError, HTTPException, OSError, ClientDisconnect):
         api.add_exception_handler(expected, answer_error)
+    api.add_exception_handler(Exception, answer_unexpected)
     direct = Direct(gateway.engine, gateway.limits)
     add_models(api, direct)
     add_segment(api, direct, gateway.limits)
@@ -43,7 +44,6 @@ def make_api(gateway: Gateway) -> FastAPI:
     add_jobs(api, gateway.jobs, gateway.uploads)
     _add_health(api, gateway)
     _add_docs(api)
-    api.add_middleware(Boundary)
     return api
 
 

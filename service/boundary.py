@@ -7,11 +7,12 @@ import traceback
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import INTERNAL, Answer, answer_to
+from service.errors import INTERNAL, Answer, Refused, answer_to
 
 REQUEST_ID_HEADER = "X-Request-ID"
 
@@ -20,7 +21,11 @@ _log = logging.getLogger("overtile.service")
 
 
 class Boundary:
-    """ASGI middleware; what it logs is ours: method, the route's own pattern, status, seconds, request id."""
+    """ASGI middleware; what it logs is ours: method, the route's own pattern, status, seconds, request id, whose key.
+
+    One may stand in another: the outer one, around the whole server, gives the id and writes the line; the inner one,
+    around our routes alone, turns an exception into an answer before a framework does it in its own way.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -30,8 +35,9 @@ class Boundary:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope).get(REQUEST_ID_HEADER))
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        outer = "request_id" not in state
+        request_id = state.setdefault("request_id", _request_id(Headers(scope=scope).get(REQUEST_ID_HEADER)))
         began, status = time.monotonic(), 0
 
         async def send_with_id(message: Message) -> None:
@@ -47,8 +53,14 @@ class Boundary:
             _log.error("request %s failed: %s", request_id, place_of(error))
             if not status:
                 await _response(INTERNAL, request_id)(scope, receive, send_with_id)
-        pattern = getattr(scope.get("route"), "path", "") or "-"
-        _log.info("%s %s %d %.3fs %s", _method(scope), pattern, status, time.monotonic() - began, request_id)
+        if outer:
+            known = (getattr(scope.get("route"), "path", "") or "-", status, time.monotonic() - began, request_id)
+            _log.info("%s %s %d %.3fs %s %s", _method(scope), *known, state.get("owner", "-"))
+
+
+async def refuse(error: Refused | HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
+    """The answer of a layer around the routes; `Boundary` stands around that layer."""
+    await _response(answer_to(error), scope["state"]["request_id"])(scope, receive, send)
 
 
 async def answer_error(request: Request, error: Exception) -> JSONResponse:
@@ -57,6 +69,11 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
     if answer is INTERNAL:
         raise error
     return _response(answer, request.state.request_id)
+
+
+async def answer_unexpected(request: Request, error: Exception) -> JSONResponse:
+    """Starlette's handler of all others; it raises them again afterwards, and `Boundary` logs them."""
+    return _response(INTERNAL, request.state.request_id)
 
 
 def place_of(error: BaseException) -> str:

@@ -38,6 +38,14 @@ class BadRequest(Refused):
     """A parameter or a body that can't be meant."""
 
 
+class NoKey(Refused):
+    """No key where one is needed, or one that isn't good."""
+
+
+class NotAllowed(Refused):
+    """A good key, or a page in a browser, that may not do this."""
+
+
 class UnknownModel(Refused):
     """No model of that name is loaded."""
 
@@ -56,6 +64,14 @@ class UnsupportedBody(Refused):
 
 class Unsuitable(Refused):
     """Models or options that don't go together."""
+
+
+class TooOften(Refused):
+    """More requests than the key may send; `retry_s` until the next is taken."""
+
+    def __init__(self, code: str, message: str, *, limit: int, retry_s: float) -> None:
+        super().__init__(code, message, limit=limit)
+        self.retry_s = retry_s
 
 
 class Busy(Refused):
@@ -89,6 +105,8 @@ class Unavailable(Refused):
 STATUS: dict[type[Exception], int] = {
     BrokenImage: 400,
     BadRequest: 400,
+    NoKey: 401,
+    NotAllowed: 403,
     UnknownModel: 404,
     Stalled: 408,
     ImageTooLarge: 413,
@@ -102,6 +120,7 @@ STATUS: dict[type[Exception], int] = {
     Conflict: 409,
     Gone: 410,
     TooMany: 429,
+    TooOften: 429,
     Busy: 503,
     Unavailable: 503,
     DeadlineExceeded: 504,
@@ -164,8 +183,16 @@ def _answer_to_ours(error: DataError | Refused) -> Answer:
         error.message,
         field=error.field if isinstance(error, Refused) else None,
         limit=error.limit if isinstance(error, Refused | ImageTooLarge) else None,
-        headers=_retry_after(BUSY_RETRY_S) if status in (429, 503) else (),
+        headers=_headers(error, status),
     )
+
+
+def _headers(error: DataError | Refused, status: int) -> tuple[tuple[str, str], ...]:
+    if isinstance(error, NoKey):
+        return (("WWW-Authenticate", "Bearer"),)
+    if isinstance(error, TooOften):
+        return _retry_after(error.retry_s)
+    return _retry_after(BUSY_RETRY_S) if status in (429, 503) else ()
 
 
 def _answer_to_parameters(error: RequestValidationError) -> Answer:

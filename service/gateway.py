@@ -11,11 +11,13 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 from imaging.lock import Held, only_one
+from service.access import guarded
 from service.api import make_api
 from service.errors import StartError
 from service.flow import Flow
 from service.jobs import Jobs
-from service.limits import Limits
+from service.keys import Keys
+from service.limits import AccessSettings, Limits
 from service.store import Store, store_folder
 from service.supervisor import Supervisor
 from service.uploads import Uploads
@@ -48,6 +50,7 @@ class Gateway:
         url = environment.get(DATABASE_URL, f"sqlite:///{self.store.folder}/jobs.sqlite")
         executor = environment.get(EXECUTOR, socket.gethostname()) if url.startswith(_SHARED_PREFIX) else "local"
         self._lock(executor)
+        self.keys, self._access = Keys(self.store.keys), AccessSettings.from_environment(environment)
         self.engine = Supervisor(
             {
                 "at_once": self.limits.jobs_at_once + 1,
@@ -73,7 +76,7 @@ class Gateway:
             raise StartError(f"no model can be loaded: {broken}")
         self.flow.launch()
         threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
-        return make_api(self)
+        return guarded(make_api(self), self.keys, self._access)
 
     def stop(self) -> None:
         """What runs is gone on with at the next start."""

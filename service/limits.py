@@ -1,10 +1,12 @@
-"""What one request may take; set on the server by environment variables, OVERTILE_MAX_BODY_BYTES and so on."""
+"""What one request may take, and who may send how many; set by environment variables, OVERTILE_MAX_BODY_BYTES and so on."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self
 
 PREFIX = "OVERTILE_"
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,32 @@ class Limits:
         return cls(**{field: _number(name, environment[name]) for field, name in names.items() if name in environment})
 
 
+@dataclass(frozen=True)
+class AccessSettings:
+    """What holds for every key, and for all who come without one where there are no keys.
+
+    Args:
+        requests_per_minute: of each key that has no number of its own.
+        cors_origins: pages of other sites that may read answers, as browsers write them: https://viewer.example.org.
+    """
+
+    requests_per_minute: int = 3000
+    cors_origins: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """The defaults, with what the environment sets.
+
+        Raises:
+            ValueError: a number that isn't a whole one above 0, or an origin that isn't one.
+        """
+        rate, origins = setting_of("requests_per_minute"), setting_of("cors_origins")
+        return cls(
+            _number(rate, environment[rate]) if rate in environment else cls.requests_per_minute,
+            _origins(origins, environment.get(origins, "")),
+        )
+
+
 def setting_of(field: str) -> str:
     """The environment variable of a limit."""
     return PREFIX + field.upper()
@@ -57,3 +85,11 @@ def _number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise ValueError(f"{name} is {text!r}; give a whole number above 0")
     return int(text)
+
+
+def _origins(name: str, text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip() for part in text.split(",") if part.strip())
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"{name} has {origin!r}; give origins with commas between, for example https://viewer.example.org")
+    return origins

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+BENTO = "overtile"
+
 
 def bundle_folders(bento: Any) -> dict[str, Path]:
     """Tag -> bundle of each model of a BentoML Bento: in the Bento itself in a container, else in the model store."""

@@ -11,6 +11,7 @@ from typing import Any
 from imaging.publish import publish
 
 FOLDERS = ("uploads", "jobs")
+KEYS = "keys.json"
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -37,7 +38,7 @@ class Store:
     @property
     def keys(self) -> Path:
         """The file of keys."""
-        return self.folder / "keys.json"
+        return self.folder / KEYS
 
     def upload(self, upload_id: str) -> Path:
         """The folder of an upload; `upload_id` has to be one."""
@@ -49,7 +50,7 @@ class Store:
 
 
 def store_folder(environment: Mapping[str, str]) -> Path:
-    """Where the service keeps what it keeps: OVERTILE_STORE, or a folder at home."""
+    """OVERTILE_STORE, or .overtile in the home folder."""
     return Path(environment.get("OVERTILE_STORE") or Path.home() / ".overtile")
 
 
@@ -75,8 +76,14 @@ def checked(text: str) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """On the disk when this returns, in one piece whenever the power fails."""
-    publish(path, lambda part: part.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False)))
+    """On the disk when this returns, in one piece whenever the power fails; its user's alone."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+
+    def make(part: Path) -> None:
+        part.touch(mode=0o600)
+        part.write_text(text)
+
+    publish(path, make)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

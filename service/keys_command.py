@@ -1,0 +1,127 @@
+"""`overtile keys`: adds, lists and revokes keys of the service; a running server sees it within a second."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from service.keys import Key, Keys, KeyScope
+
+CONFIG, STORAGE = 2, 6  # exit codes, as those of every command
+
+app = typer.Typer(help="Keys of the service: who may use it, for what and how much.", no_args_is_help=True)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="whose key it is, or what for")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="models, segment, jobs, metrics or admin, any number of times; left out: the first three"),
+    ] = None,
+    expires: Annotated[str | None, typer.Option(help="after which it opens nothing: 30d or 12h; left out: never")] = None,
+    max_jobs: Annotated[int | None, typer.Option(help="that may be unfinished at a time", min=1)] = None,
+    max_stored_bytes: Annotated[str | None, typer.Option(help="of uploads and results, for example 10GB")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(help="left out: the server's own limit", min=1)] = None,
+) -> None:
+    """Makes a key and prints it alone, this once: KEY=$(overtile keys add NAME)."""
+    with _exit_codes():
+        from configs.sizes import parse_memory
+
+        key, token = _keys().add(
+            _checked_name(name),
+            scopes=_scopes(scope or []),
+            expires_at=_expiry(expires),
+            max_jobs=max_jobs,
+            max_stored_bytes=parse_memory(max_stored_bytes, "--max-stored-bytes") if max_stored_bytes else None,
+            requests_per_minute=requests_per_minute,
+        )
+        typer.echo(f"{_line(key)}\nthe key isn't shown again; take it back with: overtile keys revoke {key.id}", err=True)
+        typer.echo(token)
+
+
+@app.command("list")
+def list_keys() -> None:
+    """Prints a line a key: ID, state, name, scopes, and what else was said of it."""
+    with _exit_codes():
+        keys = _keys().list()
+        for key in keys:
+            typer.echo(_line(key))
+        if not keys:
+            typer.echo("no key yet; make one with: overtile keys add NAME", err=True)
+
+
+@app.command()
+def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="as keys list says it")]) -> None:
+    """Takes a key back; what was made with it stays until it expires."""
+    with _exit_codes():
+        typer.echo(_line(_keys().revoke(key_id)), err=True)
+
+
+def _keys() -> "Keys":
+    from service.keys import Keys
+    from service.store import Store, store_folder
+
+    return Keys(Store(store_folder(os.environ)).keys)
+
+
+def _checked_name(name: str) -> str:
+    from configs.schema import ConfigError
+
+    if not (0 < len(name) <= 64 and name.isprintable()):
+        raise ConfigError(f"name {name[:80]!r}: not a name; give 1 to 64 letters that can be printed")
+    return name
+
+
+def _scopes(names: list[str]) -> tuple["KeyScope", ...]:
+    from configs.schema import ConfigError
+    from service.keys import SCOPES, USUAL_SCOPES
+
+    for unknown in set(names) - set(SCOPES):
+        raise ConfigError(f"--scope {unknown!r}: not a scope; give {', '.join(SCOPES[:-1])} or {SCOPES[-1]}")
+    return tuple(scope for scope in SCOPES if scope in names) or USUAL_SCOPES
+
+
+def _expiry(text: str | None) -> datetime | None:
+    from configs.schema import ConfigError
+
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9][0-9]{0,4})([dh])", text)
+    if match is None:
+        raise ConfigError(f"--expires {text!r}: not a time; give a whole number of days or hours, for example 30d or 12h")
+    span = timedelta(days=int(match[1])) if match[2] == "d" else timedelta(hours=int(match[1]))
+    return datetime.now(UTC).replace(microsecond=0) + span
+
+
+def _line(key: "Key") -> str:
+    known = {
+        "created": key.created_at.isoformat(),
+        "expires": key.expires_at.isoformat() if key.expires_at else None,
+        "max_jobs": key.max_jobs,
+        "max_stored_bytes": key.max_stored_bytes,
+        "requests_per_minute": key.requests_per_minute,
+    }
+    more = " ".join(f"{what}={value}" for what, value in known.items() if value is not None)
+    return f"{key.id} {key.state} {key.name!r} {','.join(key.scopes)} {more}"
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Turns errors that say what to do into their text and their exit code."""
+    from configs.schema import ConfigError
+    from service.keys import KeysDamaged, UnknownKey
+
+    try:
+        yield
+    except (ConfigError, KeysDamaged, UnknownKey) as error:
+        typer.secho(str(error), err=True, fg="red")
+        raise typer.Exit(CONFIG) from error
+    except OSError as error:
+        typer.secho(str(error), err=True, fg="red")
+        raise typer.Exit(STORAGE) from error
