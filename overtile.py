@@ -302,12 +302,15 @@ def compare(
 def package(
     bundles: Annotated[list[Path], typer.Argument(help="bundle/ folders of finished runs")],
 ) -> None:
-    """Puts bundles into the BentoML model store and builds a Bento that serves them."""
+    """Puts bundles into the BentoML model store and builds a Bento that serves them, once it reproduces their samples."""
     with _exit_codes() as console:
         from service.package import package as package_bundles
 
-        tag = package_bundles(bundles)
+        lines: list[str] = []
+        tag = package_bundles(bundles, tell=lines.append)
         console.print(f"{tag}: built; serve it with: overtile serve {tag}")
+        for line in lines:
+            console.print(line)
 
 
 @app.command()

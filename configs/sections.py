@@ -9,11 +9,13 @@ from configs.section import PositiveFloat, PositiveInt, Section, Share
 
 Average = Literal["none", "flips", "flips_and_turns"]
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of runs and bundles: a folder's name on every system, never a path
+
 
 class RunSection(Section):
     """Which run this is, and where it lives: `folder/name`."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     folder: Path = Path("runs")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 

@@ -59,6 +59,7 @@ def load_predictor(
     chosen = _chosen(runtime or bundle.config.inference.runtime, bundle, predictor, rooms)
     for member in predictor.members:
         member.run = chosen.load(member.run)
+    predictor.runtime = chosen.name
     predictor.identity = f"{sha256_of(bundle.folder / MANIFEST)} {chosen.name} {device} {torch.get_num_threads()}"
     predictor.room = rooms.of(chosen.name)
     return predictor

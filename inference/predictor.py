@@ -15,7 +15,7 @@ from configs.schema import Config
 from configs.unet_axis import UNetAxis
 from inference.grid import Axis, Grid, LegalSize, blended_axis, keeping_axis, losing_axis
 from inference.room import Room
-from inference.runtime import Pass
+from inference.runtime import TORCH, Pass
 from inference.stitch import gaussian_weights
 from inference.symmetry import Loss, Symmetry, mean_over, symmetries
 from models.heads import make_head
@@ -46,6 +46,7 @@ class Predictor(ABC):
         losses: what the network loses along each axis; empty where its output is as large as its input.
         symmetries: what the logits are averaged over.
         run: the network's pass, (B, C, *S) -> (B, R, *S'); a runtime takes its place.
+        runtime: the name of what runs the network.
         is_fixed: whether a pass is the same operations for every tile of one size, so that it can be compiled.
         blends: whether tiles overlap and are averaged, since the network sees each as a whole; otherwise they are exact.
         room: the memory that there is; None: tiles have the size that the config says, or a usual one.
@@ -59,6 +60,7 @@ class Predictor(ABC):
     symmetries: tuple[Symmetry, ...] = (Symmetry(),)
     classifiers: tuple[MapClassifier, ...] = ()
     run: Pass
+    runtime = TORCH
     is_fixed = True
     blends = False
     room: Room | None = None

@@ -1,8 +1,10 @@
 """How a runtime answers a bundle's sample, and how long it takes for it, beside torch in float32."""
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,7 +38,9 @@ class Trial:
 
     @property
     def is_admitted(self) -> bool:
-        """Whether its answers are as good as float32's."""
+        """Whether its answers are as good as float32's, and numbers at all."""
+        if not math.isfinite(self.difference):
+            return False
         return self.difference <= ENOUGH_NEARNESS if self.agreement is None else self.agreement >= ENOUGH_AGREEMENT
 
     @property
@@ -54,20 +58,49 @@ def try_out(runtime: Runtime, predictor: Predictor, sample: Sample) -> Trial:
         predictor: of the bundle, as torch runs it; stays so.
         sample: the bundle's.
     """
-    compared, seconds = [], 0.0
-    patches = sample.patches.to(predictor.device)
+    asked = []
     for member, expected in zip(predictor.members, sample.logits, strict=True):
         by_torch = member.run
         member.run = runtime.load(by_torch)
         try:
-            with torch.inference_mode():
-                logits = member.logits(patches).float().cpu()
-                seconds += _seconds(member.run, patches)
+            asked.append(_asked(member, sample.patches, expected))
         finally:
             member.run = by_torch
-        compared.append(_compared(member.head, logits.numpy()[0], expected.numpy()))
-    agreements = [agreement for agreement, _ in compared if agreement is not None]
-    return Trial(runtime.name, min(agreements, default=None), max(difference for _, difference in compared), seconds)
+    return _worst(runtime.name, asked)
+
+
+def check(predictor: Predictor, sample: Sample) -> Trial:
+    """A predictor's trial as it is, with the runtime that was chosen for it.
+
+    Args:
+        predictor: of the bundle, loaded.
+        sample: the bundle's.
+    """
+    members = zip(predictor.members, sample.logits, strict=True)
+    return _worst(predictor.runtime, [_asked(member, sample.patches, expected) for member, expected in members])
+
+
+class _Asked(NamedTuple):
+    """How one network did."""
+
+    agreement: float | None
+    difference: float
+    seconds: float
+
+
+def _asked(member: Predictor, patches: torch.Tensor, expected: torch.Tensor) -> _Asked:
+    patches = patches.to(member.device)
+    with torch.inference_mode():
+        logits = member.logits(patches).float().cpu()
+        seconds = _seconds(member.run, patches)
+    return _Asked(*_compared(member.head, logits.numpy()[0], expected.numpy()), seconds)
+
+
+def _worst(name: str, asked: Sequence[_Asked]) -> Trial:
+    """A difference that is no number is the worst of all."""
+    agreements = [each.agreement for each in asked if each.agreement is not None]
+    difference = float(np.max([each.difference for each in asked]))
+    return Trial(name, min(agreements, default=None), difference, sum(each.seconds for each in asked))
 
 
 def _seconds(run: Pass, patches: torch.Tensor) -> float:

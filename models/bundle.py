@@ -13,16 +13,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from configs import schema
 from configs.schema import Config
-from configs.sections import ClassSection
+from configs.sections import NAME_PATTERN, ClassSection
 from models.errors import BundleError
 from models.image_label import MapClassifier
 from models.networks import Network, build, build_classifier
@@ -44,7 +45,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: Literal[1, 2, 3]
-    name: str
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]  # becomes a part of paths
     created: str
     method: Literal["unet", "sliding_window"]
     dimensions: Literal[2, 3]
@@ -191,7 +192,7 @@ def load(folder: Path) -> Bundle:
     """A bundle whose every byte is the one that was written.
 
     Raises:
-        BundleError: something is missing, added, changed, or of another version.
+        BundleError: something is missing, added, changed, a link, no number, or of another version.
     """
     manifest = _read_manifest(folder)
     _check_files(folder, manifest)
@@ -199,7 +200,7 @@ def load(folder: Path) -> Bundle:
     files = _weights_files(len(manifest.member_priors))
     members = [_member(folder / file, config) for file in files]
     classifiers = tuple(classifier for _, classifier in members if classifier)
-    sample = Sample(**load_file(folder / SAMPLE)) if SAMPLE in manifest.files else None
+    sample = _sample(folder, config, len(members)) if SAMPLE in manifest.files else None
     return Bundle(folder, config, manifest, tuple(network for network, _ in members), classifiers, sample)
 
 
@@ -215,7 +216,30 @@ def _member(weights: Path, config: Config) -> tuple[Network, MapClassifier | Non
         network.load_state_dict({name: value for name, value in tensors.items() if not name.startswith(CLASSIFIER)})
     except (SafetensorError, RuntimeError) as error:
         raise BundleError(f"{weights.parent}: the weights don't fit the config's network; train again") from error
+    _check_finite(weights, tensors)
     return network.eval(), classifier
+
+
+def _sample(folder: Path, config: Config, members: int) -> Sample:
+    path = folder / SAMPLE
+    try:
+        sample = Sample(**load_file(path))
+    except (SafetensorError, TypeError) as error:
+        raise BundleError(f"{path}: not patches and their logits; train again") from error
+    axes, channels = config.data.dimensions + 2, len(config.data.channels)
+    shapes = tuple(sample.patches.shape), tuple(sample.logits.shape)
+    if [len(shape) for shape in shapes] != [axes, axes] or shapes[0][:2] != (1, channels) or shapes[1][0] != members:
+        expected = f"one patch of {channels} channels and {members} networks' logits"
+        raise BundleError(f"{path}: {shapes} isn't {expected}; train again")
+    _check_finite(path, sample._asdict())
+    return sample
+
+
+def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Whatever isn't a number makes masks that look like masks."""
+    for name, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise BundleError(f"{path}: {name} holds values that are no numbers; train again")
 
 
 def sha256_of(path: Path) -> str:
@@ -225,8 +249,11 @@ def sha256_of(path: Path) -> str:
 
 
 def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    if folder.is_symlink() or path.is_symlink():
+        raise BundleError(f"{folder}: a link, or its {MANIFEST} is one; give the folder that training wrote, or a copy of it")
     try:
-        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise BundleError(f"{folder}: no bundle here; give the bundle/ folder of a finished run") from error
     except ValidationError as error:
@@ -242,7 +269,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         raise BundleError(f"{folder}: holds {sorted(present)}, allowed are exactly {sorted(expected)}; copy the bundle anew")
     for name, digest in manifest.files.items():
         path = folder / name
-        if path.is_symlink() or sha256_of(path) != digest:
+        if path.is_symlink() or not path.is_file() or sha256_of(path) != digest:
             raise BundleError(f"{folder}: {name} isn't the file that training wrote; copy the bundle anew")
 
 

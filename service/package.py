@@ -1,57 +1,75 @@
 """Bundles -> BentoML's model store and a Bento, the one thing that is shipped and served."""
 
 import hashlib
-import importlib.metadata
-import importlib.resources
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.model_store import BENTO
+
 if TYPE_CHECKING:
     from models.bundle import Bundle
+    from service.parity import Trials
 
-BENTO = "overtile"
+CARDS = "README.md"  # in the Bento; what BentoML shows of it
 
-# What serving imports, as import roots; training stays at home.
-_PACKAGES = ("configs", "imaging", "transforms", "models", "inference", "evaluation", "service")
-_REQUIREMENTS = (
-    "fastapi", "google-crc32c", "highdicom", "imagecodecs", "marshmallow", "nibabel", "numpy", "omegaconf", "openslide-bin",
-    "openslide-python", "pillow", "pydantic", "pydicom", "safetensors", "scipy", "tifffile", "torch", "wsidicom", "zarr",
-)  # fmt: skip
 _TAG_LENGTH = 63  # BentoML's longest name
 _DIGEST_LENGTH = 16
 
 
-def package(bundle_folders: Sequence[Path]) -> str:
-    """Verifies the bundles, stores them as BentoML models and builds a Bento with all of them.
+def package(bundle_folders: Sequence[Path], tell: Callable[[str], None] = lambda line: None) -> str:
+    """Verifies the bundles, stores them as BentoML models, builds a Bento with all of them, and asks it for their samples.
+
+    What was stored and built is deleted again unless the Bento, served, gives what training validated.
+
+    Args:
+        bundle_folders: of finished runs.
+        tell: is called with lines for the user: how each model did, and where the model cards lie.
 
     Returns:
         The Bento's tag, `overtile:VERSION`.
 
     Raises:
-        BundleError: a folder isn't a bundle, was changed, two are named alike, or one gives values and no masks.
+        BundleError: a folder isn't a bundle, was changed, two are named alike, one gives values and no masks, or the Bento
+            doesn't reproduce a bundle's sample.
     """
+    bundles = _servable(bundle_folders)
+    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+    import bentoml
+
+    from service.parity import check_bento, text_of
+
+    with ExitStack() as undo:
+        bento = _build([_store(bundle, undo) for bundle in bundles])
+        undo.callback(bentoml.bentos.delete, bento.tag)
+        trials = check_bento(bento)
+        cards = _write_cards(bento, bundles, trials)
+        undo.pop_all()
+    for name, trial in trials.items():
+        tell(text_of(name, trial))
+    tell(f"model cards: {cards}")
+    return str(bento.tag)
+
+
+def _servable(folders: Sequence[Path]) -> "list[Bundle]":
     from models.bundle import load
     from service.servable import check_servable
 
-    bundles = [load(folder) for folder in bundle_folders]
+    bundles = [load(folder) for folder in folders]
     check_servable(bundles)
-    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
-    return _build([_store(bundle) for bundle in bundles])
+    return bundles
 
 
-def bundle_folders(bento: Any) -> list[Path]:
-    """Where the bundles of a BentoML Bento lie: in the Bento itself in a container, else in the model store."""
-    import bentoml
-
-    return [Path(bentoml.models.get(model.tag).path_of("bundle")) for model in bento.info.all_models]
-
-
-def _store(bundle: "Bundle") -> str:
+def _store(bundle: "Bundle", undo: ExitStack) -> str:
     """The tag of the bundle in BentoML's model store; the version is its content, so that the same one is stored once.
+
+    Args:
+        bundle: loaded.
+        undo: what takes a new model out of the store again.
 
     Raises:
         BundleError: the copy in the store was changed.
@@ -68,37 +86,39 @@ def _store(bundle: "Bundle") -> str:
         labels, metadata = {"method": bundle.manifest.method}, {"validation": bundle.manifest.validation}
         with bentoml.models.create(tag, labels=labels, metadata=metadata) as model:
             shutil.copytree(bundle.folder, model.path_of("bundle"))
+        undo.callback(bentoml.models.delete, tag)
     return tag
 
 
-def _build(model_tags: list[str]) -> str:
+def _build(model_tags: list[str]) -> Any:
+    """A BentoML Bento."""
     import bentoml
 
+    from service.parity import SERVICE
+    from service.shipped import copy_code, requirements
+
     with tempfile.TemporaryDirectory(prefix="overtile-build-") as name:
-        context = Path(name)
-        for root in _PACKAGES:
-            shutil.copytree(_folder_of(root), context / root, ignore=shutil.ignore_patterns("__pycache__"))
-        bento = bentoml.bentos.build(
-            "service.app:Overtile",
+        copy_code(Path(name))
+        return bentoml.bentos.build(
+            f"{SERVICE}:Overtile",
             name=BENTO,
-            build_ctx=str(context),
+            build_ctx=name,
             include=["*"],
             description="Segments slides and volumes over HTTP. The routes are at /docs.",
             models=model_tags,
-            # pinned to what the bundles were verified with; BentoML's own locking would ask the network
-            python={"packages": [_pinned(requirement) for requirement in _REQUIREMENTS], "lock_packages": False},
+            # BentoML's own locking would ask the network
+            python={"packages": requirements(), "lock_packages": False},
         )
-    return str(bento.tag)
 
 
-def _folder_of(package: str) -> Path:
-    """Where a package's files lie, in a checkout or in an installed copy."""
-    return Path(str(importlib.resources.files(package)))
+def _write_cards(bento: Any, bundles: "Sequence[Bundle]", trials: "Trials") -> Path:
+    """The file that they were written into: now that it is known how the models do, one after the other."""
+    from service.model_card import model_card
 
-
-def _pinned(requirement: str) -> str:
-    """`torch==2.13.0`, without the build that is installed here (`+cpu`)."""
-    return f"{requirement}=={importlib.metadata.version(requirement).split('+')[0]}"
+    path = Path(bento.path_of(CARDS))
+    cards = [model_card(bundle.manifest, bundle.config, trials[bundle.manifest.name]) for bundle in bundles]
+    path.write_text("\n".join(cards))
+    return path
 
 
 def _tag_name(name: str) -> str:

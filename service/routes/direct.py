@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import Body, Depends, FastAPI, Path as PathParameter, Query, Request
+from fastapi import Body, Depends, FastAPI, Query, Request
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, Response
 
 from service import bodies
@@ -16,7 +17,7 @@ from service.answers import CompareAnswer, LoadRequest, ModelAnswer, ModelsAnswe
 from service.errors import BadRequest, Busy, DeadlineExceeded, Unavailable, UnknownModel, Unsuitable
 from service.limits import Limits
 from service.media import MEDIA_TYPES
-from service.package import bundle_of
+from service.model_store import bundle_of
 from service.routes.common import errors, only
 from service.supervisor import Call, Cancelled, EngineCrashed, ModelGone, OutOfMemory, Supervisor
 
@@ -137,7 +138,7 @@ def add_models(api: FastAPI, direct: Direct) -> None:
 
     @api.get("/v1/models", summary="What is loaded", dependencies=[Depends(only())], responses=errors())
     def models() -> ModelsAnswer:
-        """Every loaded model, with its classes and how well it did on its validation cases; and those that couldn't be loaded."""
+        """Every loaded model, with its classes and how well it did on its validation cases; and the broken ones."""
         return ModelsAnswer(models=list(engine.models.values()), broken=list(engine.broken.values()))
 
     @api.post("/v1/models", summary="Load another", dependencies=[Depends(only())], responses=errors(404, 415, 422, 503))

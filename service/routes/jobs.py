@@ -36,6 +36,13 @@ _FILE: dict[int | str, dict[str, Any]] = {
     304: {"description": "As If-None-Match has it."},
     416: {"description": "No such part."},
 }
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events `job`, whose data are what GET /v1/jobs/ID answers.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+_CALLED_OFF: dict[int | str, dict[str, Any]] = {202: {"description": "Called off; it ends within seconds."}}
 
 
 def add_jobs(api: FastAPI, jobs: Jobs, uploads: Uploads) -> None:
@@ -96,8 +103,7 @@ def _add_follow(api: FastAPI, jobs: Jobs) -> None:
 
     @api.get("/v1/jobs/{job_id}/events", summary="The same, whenever it changes", dependencies=[Depends(only())],
              response_class=StreamingResponse,
-             responses={200: {"description": "Server-sent events `job`.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
-             | errors(404))  # fmt: skip
+             responses=_EVENTS | errors(404))  # fmt: skip
     async def events(request: Request, job_id: str) -> StreamingResponse:
         """A stream that ends with the job."""
         owner = owner_of(request)
@@ -106,7 +112,7 @@ def _add_follow(api: FastAPI, jobs: Jobs) -> None:
         return StreamingResponse(_events(jobs, first, owner), media_type="text/event-stream", headers=headers)
 
     @api.delete("/v1/jobs/{job_id}", summary="Call a job off, or forget it", status_code=204, dependencies=[Depends(only())],
-                responses={202: {"description": "Called off; it ends within seconds."}} | errors(404))  # fmt: skip
+                responses=_CALLED_OFF | errors(404))  # fmt: skip
     def end(request: Request, job_id: str) -> Response:
         """Calls off one that isn't finished; forgets one that is, with its results."""
         return Response(status_code=202 if jobs.end(job_id, owner_of(request)) else 204)
@@ -137,8 +143,10 @@ def _add_results(api: FastAPI, jobs: Jobs) -> None:
         """The file, or the part of it that Range names."""
         path, known = await run_in_threadpool(jobs.result, job_id, owner_of(request), name)
         tag = f'"{known.sha256}"'
-        digest = base64.b64encode(bytes.fromhex(known.sha256)).decode()
-        headers = {"ETag": tag, "Content-Digest": f"sha-256=:{digest}:", "Cache-Control": "private, no-cache"}
+        digest = f"sha-256=:{base64.b64encode(bytes.fromhex(known.sha256)).decode()}:"
+        headers = {"ETag": tag, "Repr-Digest": digest, "Cache-Control": "private, no-cache"}
+        if "range" not in request.headers:  # or the content is a part of it (RFC 9530)
+            headers["Content-Digest"] = digest
         if tag in [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]:
             return Response(status_code=304, headers=headers)
         return FileResponse(path, media_type=known.media_type, filename=known.name, headers=headers)

@@ -1,15 +1,20 @@
 """The bundle: what is written loads, and nothing else does."""
 
 import json
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from configs import schema
 from configs.schema import Config
 from models import bundle
+from models.bundle import Sample
 from models.errors import BundleError
 from models.networks import build
 
@@ -34,7 +39,8 @@ def config() -> Config:
 
 @pytest.fixture
 def written(tmp_path: Path, config: Config) -> Path:
-    bundle.write(tmp_path / "bundle", build(config), config, **FACTS)
+    sample = Sample(torch.randn(1, 3, 9, 9), torch.randn(1, 2, 9, 9))
+    bundle.write(tmp_path / "bundle", build(config), config, sample=sample, **FACTS)
     return tmp_path / "bundle"
 
 
@@ -50,10 +56,32 @@ def test_loads_what_was_written(tmp_path: Path, config: Config) -> None:
 
 
 def test_holds_no_pickle(written: Path) -> None:
-    assert {path.name for path in written.iterdir()} == {"weights.safetensors", "config.yaml", "manifest.json"}
+    assert {path.name for path in written.iterdir()} == {
+        "weights.safetensors",
+        "config.yaml",
+        "manifest.json",
+        "sample.safetensors",
+    }
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "config.yaml"])
+def sign_anew(folder: Path, **facts: object) -> None:
+    """As somebody would who knows the format: the manifest holds the digests of the files as they are."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = {path.name: bundle.sha256_of(path) for path in folder.iterdir() if path.name != "manifest.json"}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "files": files, **facts}))
+
+
+class Canary:
+    """Whoever unpickles it creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "config.yaml", "sample.safetensors"])
 def test_one_changed_byte_is_refused(written: Path, name: str) -> None:
     content = bytearray((written / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -72,6 +100,107 @@ def test_link_is_refused(written: Path, tmp_path: Path) -> None:
     (written / "config.yaml").rename(tmp_path / "elsewhere.yaml")
     (written / "config.yaml").symlink_to(tmp_path / "elsewhere.yaml")
     with pytest.raises(BundleError, match=r"config\.yaml isn't the file"):
+        bundle.load(written)
+
+
+def test_a_link_in_the_manifests_place_is_refused(written: Path, tmp_path: Path) -> None:
+    (written / "manifest.json").rename(tmp_path / "elsewhere.json")
+    (written / "manifest.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(BundleError, match=r"a link, or its manifest\.json is one; give the folder that training wrote"):
+        bundle.load(written)
+
+
+def test_a_link_to_a_bundle_is_refused(written: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(written)
+    with pytest.raises(BundleError, match="link: a link, or its"):
+        bundle.load(tmp_path / "link")
+
+
+def test_a_folder_in_a_files_place_is_refused(written: Path) -> None:
+    (written / "config.yaml").unlink()
+    (written / "config.yaml").mkdir()
+    with pytest.raises(BundleError, match=r"config\.yaml isn't the file"):
+        bundle.load(written)
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.pkl", "archive/data.pkl"])
+def test_a_pickle_beside_is_refused_and_never_run(written: Path, tmp_path: Path, name: str) -> None:
+    (written / name).parent.mkdir(exist_ok=True)
+    (written / name).write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
+    with pytest.raises(BundleError, match="allowed are exactly"):
+        bundle.load(written)
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("as_torch_writes", [True, False])
+def test_a_pickle_in_the_weights_place_is_refused_and_never_run(written: Path, tmp_path: Path, as_torch_writes: bool) -> None:
+    weights = written / "weights.safetensors"
+    if as_torch_writes:
+        torch.save(Canary(tmp_path / "canary"), weights)
+    else:
+        weights.write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
+    sign_anew(written)
+    with pytest.raises(BundleError, match="the weights don't fit the config's network; train again"):
+        bundle.load(written)
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(written: Path, value: float) -> None:
+    weights = load_file(written / "weights.safetensors")
+    weights["head.bias"][0] = value
+    save_file(weights, written / "weights.safetensors")
+    sign_anew(written)
+    with pytest.raises(BundleError, match=r"head\.bias holds values that are no numbers; train again"):
+        bundle.load(written)
+
+
+def _larger(weights: dict[str, Tensor]) -> None:
+    weights["head.bias"] = torch.zeros(3)
+
+
+def _many(weights: dict[str, Tensor]) -> None:
+    weights.update({f"extra.{number}": torch.zeros(1) for number in range(10_000)})
+
+
+def _fewer(weights: dict[str, Tensor]) -> None:
+    del weights["head.bias"]
+
+
+@pytest.mark.parametrize("change", [_larger, _many, _fewer])
+def test_weights_of_other_names_or_shapes_are_refused(written: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
+    weights = load_file(written / "weights.safetensors")
+    change(weights)
+    save_file(weights, written / "weights.safetensors")
+    sign_anew(written)
+    with pytest.raises(BundleError, match="the weights don't fit the config's network; train again"):
+        bundle.load(written)
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ({"patches": torch.zeros(1, 3, 9, 9)}, "not patches and their logits; train again"),
+        ({"patches": torch.zeros(1, 1, 9, 9), "logits": torch.zeros(1, 2, 9, 9)}, "isn't one patch of 3 channels and 1 net"),
+        ({"patches": torch.zeros(1, 3, 9, 9), "logits": torch.zeros(2, 2, 9, 9)}, "isn't one patch of 3 channels and 1 net"),
+        ({"patches": torch.zeros(1, 3, 9, 9), "logits": torch.zeros(1, 2, 9)}, "isn't one patch of 3 channels and 1 networks"),
+        (
+            {"patches": torch.full((1, 3, 9, 9), torch.nan), "logits": torch.zeros(1, 2, 9, 9)},
+            "patches holds values that are no",
+        ),
+    ],
+)
+def test_a_sample_that_is_none_is_refused(written: Path, sample: dict[str, Tensor], message: str) -> None:
+    save_file(sample, written / "sample.safetensors")
+    sign_anew(written)
+    with pytest.raises(BundleError, match=message):
+        bundle.load(written)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x" * 10_000, "a\nb", "a\\b"])
+def test_a_name_that_could_leave_the_folder_is_refused(written: Path, name: str) -> None:
+    sign_anew(written, name=name)
+    with pytest.raises(BundleError, match=r"manifest\.json isn't one of format 1 to 3"):
         bundle.load(written)
 
 
