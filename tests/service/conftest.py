@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from servers import (
     COMPARE_MAX_PIXELS,
@@ -73,6 +74,12 @@ def server(
 def picture() -> bytes:
     """A small RGB PNG."""
     return png(draw_slide((72, 90), seed=0)[0])
+
+
+@pytest.fixture(scope="session")
+def big_picture() -> bytes:
+    """An RGB PNG that takes seconds."""
+    return png(np.random.default_rng(0).integers(0, 256, (3, 1500, 1500), np.uint8))
 
 
 @pytest.fixture(scope="session")
