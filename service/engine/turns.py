@@ -93,13 +93,13 @@ class Turns:
 
     def _taken(self, mine: _Waiting) -> list[_Waiting]:
         """Those that go through now: mine, and what fits into its batch."""
-        self._busy = True
         together, room = [mine], mine.batch_size - len(mine.patches)
         for other in self._waiting if self.joins else ():
             if other is not mine and other.can_join(mine) and len(other.patches) <= room:
                 together.append(other)
                 room -= len(other.patches)
         self._waiting = [each for each in self._waiting if each not in together]
+        self._busy = True
         return together
 
     def _run(self, together: list[_Waiting]) -> None:

@@ -52,12 +52,12 @@ def test_a_small_call_waits_for_one_pass_alone() -> None:
 
     def large() -> None:
         for number in range(6):
-            gated(torch.tensor(number))
+            gated(torch.tensor([number]))
 
     def small() -> None:
         started.wait(5)
         with turns.urgently():
-            gated(torch.tensor(100))
+            gated(torch.tensor([100]))
 
     together(large, large, small)
     assert order.index(100) <= 2
@@ -144,5 +144,5 @@ def test_an_error_is_its_own_ones() -> None:
 
     gated = turns.gate(run)
     with pytest.raises(ValueError, match="less than nothing"):
-        gated(torch.tensor(-1.0))
-    assert float(gated(torch.tensor(1.0))) == 1
+        gated(torch.tensor([-1.0]))
+    assert float(gated(torch.tensor([1.0]))) == 1
