@@ -1,10 +1,12 @@
 """What the routes answer with, as pydantic models, so that OpenAPI says the same."""
 
-from typing import Literal, Self
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, Field
 
-from models.bundle import Manifest
+if TYPE_CHECKING:  # it brings torch, which the gateway does without
+    from models.bundle import Manifest
 
 
 class ClassAnswer(BaseModel):
@@ -28,7 +30,7 @@ class ModelAnswer(BaseModel):
     intended_use: str
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Self:
+    def of(cls, manifest: "Manifest") -> Self:
         """What of a bundle's manifest a client needs to know."""
         known = manifest.model_dump(
             include={"name", "method", "dimensions", "channels", "spacing_um", "validation", "intended_use"}
@@ -63,6 +65,18 @@ class CompareAnswer(BaseModel):
     dice: dict[str, float | None] = Field(description="Between both masks, a foreground class; null where neither has it.")
     disagreement: str = Field(description="A mask file, base64: 1 where the two differ.")
     media_type: str = Field(description="The disagreement's.")
+
+
+class UploadAnswer(BaseModel):
+    """What is known of an upload."""
+
+    id: str = Field(description="32 hexadecimal digits; jobs name the upload by it.")
+    bytes: int = Field(description="Of the whole file.")
+    received: int = Field(description="Bytes that are on the server's disk; sending goes on from here.")
+    complete: bool
+    sha256: str | None = Field(description="Of the whole file, hexadecimal; null until it is complete.")
+    filename: str | None = Field(description="As the client named it; null where it didn't.")
+    expires_at: datetime = Field(description="When the server forgets it, unless more of it comes.")
 
 
 class ErrorDetail(BaseModel):

@@ -2,7 +2,6 @@
 
 import base64
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -25,6 +24,7 @@ from service.boundary import Boundary, answer_error
 from service.engine import Compared, Engine, Segmented, Upload
 from service.errors import BadRequest, Refused
 from service.limits import Limits
+from service.parameters import only
 
 FileFormat = Literal["png", "tiff", "nifti", "geojson", "dicom-seg"]  # a mask as one file; an OME-Zarr is a folder
 MEDIA_TYPES: dict[MaskFormat, str] = {
@@ -94,17 +94,17 @@ def make_api(engine: Engine, limits: Limits) -> FastAPI:
 
 
 def _add_models(api: FastAPI, engine: Engine) -> None:
-    @api.get("/v1/models", summary="What is loaded", dependencies=[Depends(_only())])
+    @api.get("/v1/models", summary="What is loaded", dependencies=[Depends(only())])
     def models() -> ModelsAnswer:
         """Every loaded model, with its classes and how well it did on its validation cases."""
         return ModelsAnswer(models=[ModelAnswer.of(manifest) for manifest in engine.manifests.values()])
 
 
 def _add_segment(api: FastAPI, engine: Engine, limits: Limits) -> None:
-    only = Depends(_only("model", "format", "spacing_um"))
+    known = Depends(only("model", "format", "spacing_um"))
 
     @api.post("/v1/segment", summary="An image in, its mask out", response_class=FileResponse, responses=_MASK | _ERRORS,
-              openapi_extra=_BODY, dependencies=[only])  # fmt: skip
+              openapi_extra=_BODY, dependencies=[known])  # fmt: skip
     async def segment(
         request: Request,
         folder: Folder,
@@ -119,21 +119,15 @@ def _add_segment(api: FastAPI, engine: Engine, limits: Limits) -> None:
         """Segments the image in the body; the mask lies on the image's own grid."""
         name = engine.check_model(model)
         upload = Upload(folder / "image", spacing_of(spacing_um))
-        await bodies.receive(
-            request,
-            upload.path,
-            max_bytes=limits.max_body_bytes,
-            setting="max_body_bytes",
-            stall_timeout_s=limits.stall_timeout_s,
-        )
+        await bodies.receive(request, upload.path, limits, setting="max_body_bytes")
         segmented = await run_in_threadpool(engine.segment, upload, name, mask_format, folder)
         return _mask_response(segmented)
 
 
 def _add_compare(api: FastAPI, engine: Engine, limits: Limits) -> None:
-    only = Depends(_only("models", "spacing_um"))
+    known = Depends(only("models", "spacing_um"))
 
-    @api.post("/v1/compare", summary="Two models on one image", responses=_ERRORS, openapi_extra=_BODY, dependencies=[only])
+    @api.post("/v1/compare", summary="Two models on one image", responses=_ERRORS, openapi_extra=_BODY, dependencies=[known])
     async def compare(
         request: Request,
         folder: Folder,
@@ -143,13 +137,7 @@ def _add_compare(api: FastAPI, engine: Engine, limits: Limits) -> None:
         """Segments a small image with both models and says how far they agree."""
         pair = engine.check_pair(models.split(","))
         upload = Upload(folder / "image", spacing_of(spacing_um))
-        await bodies.receive(
-            request,
-            upload.path,
-            max_bytes=limits.compare_max_body_bytes,
-            setting="compare_max_body_bytes",
-            stall_timeout_s=limits.stall_timeout_s,
-        )
+        await bodies.receive(request, upload.path, limits, setting="compare_max_body_bytes")
         compared = await run_in_threadpool(engine.compare, upload, pair, limits.compare_max_pixels, folder)
         return await run_in_threadpool(_compare_answer, compared, engine)
 
@@ -205,21 +193,6 @@ def _compare_answer(compared: Compared, engine: Engine) -> CompareAnswer:
 
 def _base64(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode()
-
-
-def _only(*allowed: str) -> Callable[[Request], None]:
-    """A dependency that refuses every other query parameter, and any given twice."""
-
-    def check(request: Request) -> None:
-        names = [name for name, _ in request.query_params.multi_items()]
-        if not set(names) <= set(allowed):
-            takes = " and ".join(allowed) or "none"
-            raise BadRequest("parameter_unknown", f"the query has a parameter that this route doesn't know; it takes {takes}")
-        for name in allowed:
-            if names.count(name) > 1:
-                raise BadRequest("parameter_invalid", f"{name} is given more than once; give it once", field=name)
-
-    return check
 
 
 def _add_docs(api: FastAPI) -> None:

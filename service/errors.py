@@ -6,7 +6,6 @@ Nothing that a client sent, no path and no library's text is ever in an answer.
 """
 
 import errno
-import math
 from dataclasses import dataclass
 
 from fastapi.exceptions import RequestValidationError
@@ -20,7 +19,12 @@ STORAGE_RETRY_S = 60
 
 
 class Refused(Exception):
-    """A request that can't be served as it came; `field` is the parameter's name, `limit` what would have been allowed."""
+    """A request that can't be served as it came; `field` is the parameter's name, `limit` what would have been allowed.
+
+    `headers` go out with the answer.
+    """
+
+    headers: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, code: str, message: str, *, field: str | None = None, limit: int | None = None) -> None:
         super().__init__(message)
@@ -54,23 +58,74 @@ class Unsuitable(Refused):
     """Models or options that don't go together."""
 
 
+class UnknownUpload(Refused):
+    """No upload of that ID, or another owner's."""
+
+
+class Conflict(Refused):
+    """What is there is in another state than the request takes it to be in."""
+
+
+class UnknownVersion(Refused):
+    """Not a version of tus that is spoken here."""
+
+    headers = (("Tus-Version", "1.0.0"),)
+
+
+class OverQuota(Refused):
+    """More than the owner may keep; `limit` is that in bytes."""
+
+
+class Locked(Refused):
+    """Another request is writing there."""
+
+
+class TooMany(Refused):
+    """As many as one owner may have; `limit` is how many."""
+
+    headers = (("Retry-After", str(BUSY_RETRY_S)),)
+
+
+class WrongChecksum(Refused):
+    """The bytes that came aren't those that were sent."""
+
+
 class Busy(Refused):
     """As many requests are waiting as may wait."""
+
+    headers = (("Retry-After", str(BUSY_RETRY_S)),)
+
+
+class StorageFull(Refused):
+    """No room on the disk, or none that isn't promised."""
+
+    headers = (("Retry-After", str(STORAGE_RETRY_S)),)
+
+    def __init__(self) -> None:
+        super().__init__("storage_full", "the server's disk is full; try again later, or ask for more space there")
 
 
 STATUS: dict[type[Exception], int] = {
     BrokenImage: 400,
     BadRequest: 400,
     UnknownModel: 404,
+    UnknownUpload: 404,
     Stalled: 408,
+    Conflict: 409,
+    UnknownVersion: 412,
     ImageTooLarge: 413,
     BodyTooLarge: 413,
+    OverQuota: 413,
     UnsupportedFormat: 415,
     UnsupportedBody: 415,
     DataError: 422,
     UnsuitableImage: 422,
     Unsuitable: 422,
+    Locked: 423,
+    TooMany: 429,
+    WrongChecksum: 460,  # tus's own
     Busy: 503,
+    StorageFull: 503,
 }
 
 _ROUTING = {
@@ -116,9 +171,8 @@ def answer_to(error: Exception) -> Answer:
         return _answer_to_routing(error)
     if isinstance(error, ClientDisconnect):
         return Answer(400, "body_incomplete", "the body ended before it was complete; send it again")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        message = "the server's disk is full; try again later, or ask for more space there"
-        return Answer(503, "storage_full", message, headers=_retry_after(STORAGE_RETRY_S))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return _answer_to_ours(StorageFull())
     return INTERNAL
 
 
@@ -130,7 +184,7 @@ def _answer_to_ours(error: DataError | Refused) -> Answer:
         error.message,
         field=error.field if isinstance(error, Refused) else None,
         limit=error.limit if isinstance(error, Refused | ImageTooLarge) else None,
-        headers=_retry_after(BUSY_RETRY_S) if status == 503 else (),
+        headers=error.headers if isinstance(error, Refused) else (),
     )
 
 
@@ -147,7 +201,3 @@ def _answer_to_parameters(error: RequestValidationError) -> Answer:
 def _answer_to_routing(error: HTTPException) -> Answer:
     code, message = _ROUTING.get(error.status_code, ("request_invalid", "the request can't be read; /docs says how to send it"))
     return Answer(error.status_code, code, message, headers=tuple((error.headers or {}).items()))
-
-
-def _retry_after(seconds: float) -> tuple[tuple[str, str], ...]:
-    return (("Retry-After", str(math.ceil(seconds))),)

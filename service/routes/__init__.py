@@ -1,0 +1,1 @@
+"""The HTTP routes under /v1, a file a subject."""
