@@ -1,5 +1,6 @@
 """What the routes answer with, as pydantic models, so that OpenAPI says the same."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -142,7 +143,7 @@ class JobFailure(BaseModel):
 
 
 class JobAnswer(BaseModel):
-    """How it stands with a job; times are seconds since 1970."""
+    """How it stands with a job."""
 
     id: str
     kind: Literal["segment", "compare"]
@@ -155,16 +156,28 @@ class JobAnswer(BaseModel):
     warnings: list[str]
     error: JobFailure | None
     results: list[ResultAnswer]
-    created_at: float
-    started_at: float | None
-    finished_at: float | None
-    expires_at: float | None = Field(description="When the results are dropped.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None = Field(description="When the results are dropped.")
 
 
 class JobsAnswer(BaseModel):
     """Jobs, newest first."""
 
     jobs: list[JobAnswer]
+
+
+class UploadAnswer(BaseModel):
+    """What is known of an upload."""
+
+    id: str = Field(description="32 hexadecimal digits; jobs name the upload by it.")
+    bytes: int = Field(description="Of the whole file.")
+    received: int = Field(description="Bytes that are on the server's disk; sending goes on from here.")
+    complete: bool
+    sha256: str | None = Field(description="Of the whole file, hexadecimal; null until it is complete.")
+    filename: str | None = Field(description="As the client named it; null where it didn't.")
+    expires_at: datetime = Field(description="When the server forgets it, unless more of it comes.")
 
 
 class ErrorDetail(BaseModel):

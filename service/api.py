@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from imaging.errors import DataError
+from service.answers import JobRequest, LoadRequest
 from service.boundary import answer_error, answer_unexpected
 from service.errors import Refused
 from service.routes.direct import Direct, add_compare, add_models, add_segment
@@ -37,14 +39,30 @@ def make_api(gateway: Gateway) -> FastAPI:
         api.add_exception_handler(expected, answer_error)
     api.add_exception_handler(Exception, answer_unexpected)
     direct = Direct(gateway.engine, gateway.limits)
-    add_models(api, direct)
+    add_models(api, direct, gateway.limits)
     add_segment(api, direct, gateway.limits)
     add_compare(api, direct, gateway.limits)
     add_uploads(api, gateway.uploads, gateway.limits)
-    add_jobs(api, gateway.jobs, gateway.uploads)
+    add_jobs(api, gateway.jobs, gateway.uploads, gateway.limits)
     _add_health(api, gateway)
     _add_docs(api)
+    _add_schemas(api, JobRequest, LoadRequest)
     return api
+
+
+def _add_schemas(api: FastAPI, *models: type[BaseModel]) -> None:
+    """Bodies that the routes read themselves, for OpenAPI."""
+    make = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        made = make()
+        for model in models:
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            made["components"]["schemas"].update(schema.pop("$defs", {}))
+            made["components"]["schemas"][model.__name__] = schema
+        return made
+
+    api.openapi = openapi  # type: ignore[method-assign]
 
 
 def _add_health(api: FastAPI, gateway: Gateway) -> None:

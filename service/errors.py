@@ -24,7 +24,12 @@ class StartError(Exception):
 
 
 class Refused(Exception):
-    """A request that can't be served as it came; `field` is the parameter's name, `limit` what would have been allowed."""
+    """A request that can't be served as it came; `field` is the parameter's name, `limit` what would have been allowed.
+
+    `headers` go out with the answer.
+    """
+
+    headers: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, code: str, message: str, *, field: str | None = None, limit: int | None = None) -> None:
         super().__init__(message)
@@ -40,6 +45,8 @@ class BadRequest(Refused):
 
 class NoKey(Refused):
     """No key where one is needed, or one that isn't good."""
+
+    headers = (("WWW-Authenticate", "Bearer"),)
 
 
 class NotAllowed(Refused):
@@ -67,31 +74,66 @@ class Unsuitable(Refused):
 
 
 class TooOften(Refused):
-    """More requests than the key may send; `retry_s` until the next is taken."""
+    """More requests than the key may send; after `retry_s` the next is taken."""
 
     def __init__(self, code: str, message: str, *, limit: int, retry_s: float) -> None:
         super().__init__(code, message, limit=limit)
-        self.retry_s = retry_s
+        self.headers = _retry_after(retry_s)
+
+
+class UnknownUpload(Refused):
+    """No upload of that ID, or another owner's."""
+
+
+class Conflict(Refused):
+    """What is there is in another state than the request takes it to be in."""
+
+
+class UnknownVersion(Refused):
+    """Not a version of tus that is spoken here."""
+
+    headers = (("Tus-Version", "1.0.0"),)
+
+
+class OverQuota(Refused):
+    """More than the owner may keep; `limit` is that in bytes."""
+
+
+class Locked(Refused):
+    """Another request is writing there."""
+
+
+class TooMany(Refused):
+    """As many as one owner may have; `limit` is how many."""
+
+    headers = (("Retry-After", str(BUSY_RETRY_S)),)
+
+
+class WrongChecksum(Refused):
+    """The bytes that came aren't those that were sent."""
 
 
 class Busy(Refused):
     """As many requests are waiting as may wait."""
+
+    headers = (("Retry-After", str(BUSY_RETRY_S)),)
+
+
+class StorageFull(Refused):
+    """No room on the disk, or none that isn't promised."""
+
+    headers = (("Retry-After", str(STORAGE_RETRY_S)),)
+
+    def __init__(self) -> None:
+        super().__init__("storage_full", "the server's disk is full; try again later, or ask for more space there")
 
 
 class UnknownJob(Refused):
     """No job, or no result, of that name is this client's."""
 
 
-class Conflict(Refused):
-    """Something stands in another state than the request takes it to be in."""
-
-
 class Gone(Refused):
     """It was there, and its time is over."""
-
-
-class TooMany(Refused):
-    """More than may wait."""
 
 
 class DeadlineExceeded(Refused):
@@ -101,6 +143,8 @@ class DeadlineExceeded(Refused):
 class Unavailable(Refused):
     """What would do it isn't there now."""
 
+    headers = (("Retry-After", str(BUSY_RETRY_S)),)
+
 
 STATUS: dict[type[Exception], int] = {
     BrokenImage: 400,
@@ -108,21 +152,27 @@ STATUS: dict[type[Exception], int] = {
     NoKey: 401,
     NotAllowed: 403,
     UnknownModel: 404,
+    UnknownUpload: 404,
+    UnknownJob: 404,
     Stalled: 408,
+    Conflict: 409,
+    Gone: 410,
+    UnknownVersion: 412,
     ImageTooLarge: 413,
     BodyTooLarge: 413,
+    OverQuota: 413,
     UnsupportedFormat: 415,
     UnsupportedBody: 415,
     DataError: 422,
     UnsuitableImage: 422,
     Unsuitable: 422,
-    UnknownJob: 404,
-    Conflict: 409,
-    Gone: 410,
+    Locked: 423,
     TooMany: 429,
     TooOften: 429,
+    WrongChecksum: 460,  # tus's own
     Busy: 503,
     Unavailable: 503,
+    StorageFull: 503,
     DeadlineExceeded: 504,
 }
 
@@ -135,6 +185,20 @@ _PARAMETERS = {
     "model": "model takes one name of GET /v1/models",
     "models": "models takes two names of GET /v1/models with a comma between",
     "format": "format takes png, tiff, nifti, geojson or dicom-seg",
+    "formats": "formats takes a list of png, tiff, nifti, geojson, dicom-seg and ome-zarr",
+    "uploads": "uploads takes a list of IDs that /v1/uploads gave",
+    "options": "options takes an object",
+    "kind": "kind takes segment or compare",
+    "spacing_um": "spacing_um takes a list of one number, or one for each axis, in micrometres",
+    "probabilities": "probabilities takes uint8 or float16",
+    "tissue": "tissue takes true or false",
+    "uncertainty": "uncertainty takes true or false",
+    "as_ensemble": "as_ensemble takes true or false",
+    "disagreement": "disagreement takes true or false",
+    "state": "state takes queued, running, done, failed or cancelled",
+    "limit": "limit takes a whole number from 1 to 1000",
+    "tag": "tag takes NAME:VERSION of a packaged model",
+    "idempotency-key": "Idempotency-Key takes 1 to 200 letters, digits and signs without spaces",
 }
 
 
@@ -169,9 +233,8 @@ def answer_to(error: Exception) -> Answer:
         return _answer_to_routing(error)
     if isinstance(error, ClientDisconnect):
         return Answer(400, "body_incomplete", "the body ended before it was complete; send it again")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        message = "the server's disk is full; try again later, or ask for more space there"
-        return Answer(503, "storage_full", message, headers=_retry_after(STORAGE_RETRY_S))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return _answer_to_ours(StorageFull())
     return INTERNAL
 
 
@@ -183,24 +246,21 @@ def _answer_to_ours(error: DataError | Refused) -> Answer:
         error.message,
         field=error.field if isinstance(error, Refused) else None,
         limit=error.limit if isinstance(error, Refused | ImageTooLarge) else None,
-        headers=_headers(error, status),
+        headers=error.headers if isinstance(error, Refused) else (),
     )
 
 
-def _headers(error: DataError | Refused, status: int) -> tuple[tuple[str, str], ...]:
-    if isinstance(error, NoKey):
-        return (("WWW-Authenticate", "Bearer"),)
-    if isinstance(error, TooOften):
-        return _retry_after(error.retry_s)
-    return _retry_after(BUSY_RETRY_S) if status in (429, 503) else ()
-
-
 def _answer_to_parameters(error: RequestValidationError) -> Answer:
-    """The first parameter that is wrong; pydantic's own text would repeat what the client sent."""
+    """The first parameter or field that is wrong; pydantic's own text would repeat what the client sent."""
     first = error.errors()[0]
-    name = str(first["loc"][-1])
-    code = "parameter_missing" if first["type"] == "missing" else "parameter_invalid"
-    if name not in _PARAMETERS:
+    kind, place = first["type"], first["loc"]
+    if kind == "json_invalid":
+        return Answer(400, "json_invalid", "the body isn't JSON; send one object as /docs describes it, in UTF-8")
+    if kind == "extra_forbidden":  # its name is the client's
+        return Answer(400, "field_unknown", "the body has a field that isn't known here; /docs lists those that are")
+    name = next((str(part) for part in reversed(place) if part in _PARAMETERS), None)
+    code = "parameter_missing" if kind == "missing" else "parameter_invalid"
+    if name is None:
         return Answer(400, code, "a parameter is missing or wrong; /docs lists what the route takes")
     return Answer(400, code, f"{_PARAMETERS[name]}; correct it and send the request again", field=name)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -258,10 +259,10 @@ class Jobs:
             warnings=outcome.get("warnings", []),
             error=JobFailure.model_validate(error) if error else None,
             results=[ResultAnswer.model_validate(each) for each in outcome.get("results", [])],
-            created_at=record["created_at"],
-            started_at=_seconds(known.dequeued_at),
-            finished_at=_seconds(finished_at),
-            expires_at=_seconds(finished_at, self.limits.results_expire_s),
+            created_at=datetime.fromtimestamp(record["created_at"], UTC),
+            started_at=_time(known.dequeued_at),
+            finished_at=_time(finished_at),
+            expires_at=_time(finished_at, self.limits.results_expire_s),
         )
 
     def _progress(self, job_id: str) -> dict[str, Any]:
@@ -276,8 +277,8 @@ class Jobs:
         return self._order.index(job_id) + 1 if job_id in self._order else None
 
 
-def _seconds(milliseconds: int | None, later_s: float = 0.0) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000 + later_s
+def _time(milliseconds: int | None, later_s: float = 0.0) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000 + later_s, UTC)
 
 
 def _unknown() -> UnknownJob:

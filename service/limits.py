@@ -11,13 +11,15 @@ _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the direct routes.
+    """Limits of the direct routes and of uploads.
 
     Args:
         max_body_bytes: most bytes of an image to segment.
         compare_max_body_bytes: most bytes of an image to compare models on.
         compare_max_pixels: most pixels of that image; both masks are held in memory.
+        max_json_bytes: most bytes of a body of JSON.
         stall_timeout_s: a body of which nothing came for so long is given up.
+        min_bytes_per_s: a body that comes slower, over any `stall_timeout_s` of waiting for it, is given up, too.
         max_waiting: requests that may wait for the device; each holds one of the server's 40 worker threads.
         direct_timeout_s: a direct call that takes longer is ended.
         engine_timeout_s: an engine that says nothing for so long is ended and started again.
@@ -25,12 +27,18 @@ class Limits:
         max_queued: jobs that may wait.
         memory_bytes: that an engine may have in all; 0: as the bundles say, or a quarter of what is free.
         results_expire_s: results are kept so long; that there was a job, twice as long.
+        max_upload_bytes: most bytes of an uploaded file.
+        max_unfinished_uploads: uploads that one owner may have begun and not finished.
+        upload_expires_s: an upload is forgotten so long after the last byte of it came.
+        storage_reserve_bytes: of the store's disk that stays free, so that jobs can still end and write down that they did.
     """
 
     max_body_bytes: int = 2 * 2**30
     compare_max_body_bytes: int = 256 * 2**20
     compare_max_pixels: int = 25_000_000
+    max_json_bytes: int = 2**20
     stall_timeout_s: int = 15
+    min_bytes_per_s: int = 1024
     max_waiting: int = 8
     direct_timeout_s: int = 300
     engine_timeout_s: int = 60
@@ -38,6 +46,10 @@ class Limits:
     max_queued: int = 1000
     results_expire_s: int = 7 * 24 * 3600
     memory_bytes: int = 0
+    max_upload_bytes: int = 100 * 2**30
+    max_unfinished_uploads: int = 1000
+    upload_expires_s: int = 24 * 3600
+    storage_reserve_bytes: int = 2**30
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:

@@ -1,12 +1,18 @@
-"""What the routes share: the errors they document, the parameters they take, who asks."""
+"""What the routes share: the errors they document, and bodies of JSON."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+from service import bodies
 from service.answers import ErrorAnswer
-from service.errors import BadRequest
+from service.errors import UnsupportedBody
+from service.limits import Limits
+
+Body = TypeVar("Body", bound=BaseModel)
 
 _MEANINGS = {
     400: "Broken, or a wrong parameter.",
@@ -34,27 +40,28 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def only(*allowed: str) -> Callable[[Request], None]:
-    """A dependency that refuses every other query parameter, and any given twice."""
+def json_of(model: type[Body], limits: Limits) -> Callable[[Request], Awaitable[Body]]:
+    """A dependency: the request's body as a model. Nothing is read beyond the limit, however deep or long it is.
 
-    def check(request: Request) -> None:
-        names = [name for name, _ in request.query_params.multi_items()]
-        if not set(names) <= set(allowed):
-            takes = " and ".join(allowed) or "none"
-            raise BadRequest("parameter_unknown", f"the query has a parameter that this route doesn't know; it takes {takes}")
-        for name in allowed:
-            if names.count(name) > 1:
-                raise BadRequest("parameter_invalid", f"{name} is given more than once; give it once", field=name)
+    Raises:
+        UnsupportedBody: the body isn't said to be JSON.
+        BodyTooLarge: more than `max_json_bytes`.
+        RequestValidationError: it isn't JSON, or not the model's.
+    """
 
-    return check
+    async def read(request: Request) -> Body:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise UnsupportedBody("content_type_not_supported", "the body must be JSON; send it as application/json")
+        blocks = [block async for block in bodies.capped_blocks(request, limits, setting="max_json_bytes")]
+        try:
+            return model.model_validate_json(b"".join(blocks))
+        except ValidationError as error:
+            raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from error
+
+    return read
 
 
-def owner_of(request: Request) -> str:
-    """Whose key it is; `local` where there are no keys."""
-    return str(getattr(request.state, "owner", "local"))
-
-
-def quota_of(request: Request, name: str) -> int | None:
-    """What the key may have at most; None: no limit of its own."""
-    found = getattr(request.state, name, None)
-    return None if found is None else int(found)
+def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """For OpenAPI: what `json_of` takes."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

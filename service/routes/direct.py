@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import Body, Depends, FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, Response
 
@@ -18,7 +18,8 @@ from service.errors import BadRequest, Busy, DeadlineExceeded, Unavailable, Unkn
 from service.limits import Limits
 from service.media import MEDIA_TYPES
 from service.model_store import bundle_of
-from service.routes.common import errors, only
+from service.parameters import only
+from service.routes.common import errors, json_of, json_schema
 from service.supervisor import Call, Cancelled, EngineCrashed, ModelGone, OutOfMemory, Supervisor
 
 FileFormat = Literal["png", "tiff", "nifti", "geojson", "dicom-seg"]  # a mask as one file; an OME-Zarr is a folder
@@ -132,7 +133,7 @@ def unavailable(error: Exception) -> Unavailable:
     return Unavailable("worker_crashed", "the process that worked on the image ended; send it again")
 
 
-def add_models(api: FastAPI, direct: Direct) -> None:
+def add_models(api: FastAPI, direct: Direct, limits: Limits) -> None:
     """What is loaded, and loading more."""
     engine = direct.engine
 
@@ -141,8 +142,9 @@ def add_models(api: FastAPI, direct: Direct) -> None:
         """Every loaded model, with its classes and how well it did on its validation cases; and the broken ones."""
         return ModelsAnswer(models=list(engine.models.values()), broken=list(engine.broken.values()))
 
-    @api.post("/v1/models", summary="Load another", dependencies=[Depends(only())], responses=errors(404, 415, 422, 503))
-    async def load(wanted: Annotated[LoadRequest, Body()]) -> ModelsAnswer:
+    @api.post("/v1/models", summary="Load another", dependencies=[Depends(only())], openapi_extra=json_schema(LoadRequest),
+              responses=errors(404, 408, 413, 415, 422, 503, 504))  # fmt: skip
+    async def load(wanted: Annotated[LoadRequest, Depends(json_of(LoadRequest, limits))]) -> ModelsAnswer:
         """Loads a bundle of the server's model store beside the others, or in place of one of its name."""
         folder = bundle_of(wanted.tag)
         if folder is None:
@@ -185,13 +187,7 @@ def add_segment(api: FastAPI, direct: Direct, limits: Limits) -> None:
         """Segments the image in the body; the mask lies on the image's own grid."""
         name = check_model(direct.engine.models, model)
         spacing, path = spacing_of(spacing_um), folder / "image"
-        await bodies.receive(
-            request,
-            path,
-            max_bytes=limits.max_body_bytes,
-            setting="max_body_bytes",
-            stall_timeout_s=limits.stall_timeout_s,
-        )
+        await bodies.receive(request, path, limits, setting="max_body_bytes")
         with direct.seat():
             call = direct.engine.ask("segment", path=str(path), model=name, format=mask_format, spacing_um=spacing)
             answer = await direct.answer(call, request)
@@ -213,13 +209,7 @@ def add_compare(api: FastAPI, direct: Direct, limits: Limits) -> None:
         """Segments a small image with both models and says how far they agree."""
         pair = check_pair(direct.engine.models, models.split(","))
         spacing, path = spacing_of(spacing_um), folder / "image"
-        await bodies.receive(
-            request,
-            path,
-            max_bytes=limits.compare_max_body_bytes,
-            setting="compare_max_body_bytes",
-            stall_timeout_s=limits.stall_timeout_s,
-        )
+        await bodies.receive(request, path, limits, setting="compare_max_body_bytes")
         with direct.seat():
             words: dict[str, Any] = {"max_pixels": limits.compare_max_pixels, "spacing_um": spacing}
             answer = await direct.answer(direct.engine.ask("compare", path=str(path), models=pair, **words), request)

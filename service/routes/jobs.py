@@ -5,13 +5,16 @@ import base64
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import Body, Depends, FastAPI, Header, Query, Request
+from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from service.answers import JobAnswer, JobRequest, JobsAnswer
 from service.jobs import Jobs, Wanted
-from service.routes.common import errors, only, owner_of, quota_of
+from service.limits import Limits
+from service.owner import max_jobs_of, owner_of
+from service.parameters import only
+from service.routes.common import errors, json_of, json_schema
 from service.routes.direct import unavailable
 from service.supervisor import EngineCrashed, ModelGone, OutOfMemory
 from service.uploads import Uploads
@@ -27,6 +30,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
         "headers": {"Location": {"schema": {"type": "string"}, "description": "Where to follow it."}},
     }
 }
+_REFUSED = errors(404, 408, 409, 413, 415, 422, 503, 504)
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file.",
@@ -45,19 +49,19 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 _CALLED_OFF: dict[int | str, dict[str, Any]] = {202: {"description": "Called off; it ends within seconds."}}
 
 
-def add_jobs(api: FastAPI, jobs: Jobs, uploads: Uploads) -> None:
+def add_jobs(api: FastAPI, jobs: Jobs, uploads: Uploads, limits: Limits) -> None:
     """The routes of jobs."""
-    _add_create(api, jobs, uploads)
+    _add_create(api, jobs, uploads, limits)
     _add_follow(api, jobs)
     _add_results(api, jobs)
 
 
-def _add_create(api: FastAPI, jobs: Jobs, uploads: Uploads) -> None:
+def _add_create(api: FastAPI, jobs: Jobs, uploads: Uploads, limits: Limits) -> None:
     @api.post("/v1/jobs", summary="Hand over a job", status_code=202, dependencies=[Depends(only())],
-              responses=_ACCEPTED | errors(404, 409, 413, 415, 422, 503))  # fmt: skip
+              openapi_extra=json_schema(JobRequest), responses=_ACCEPTED | _REFUSED)  # fmt: skip
     async def create(
         request: Request,
-        wanted: Annotated[JobRequest, Body()],
+        wanted: Annotated[JobRequest, Depends(json_of(JobRequest, limits))],
         idempotency_key: Annotated[
             str | None,
             Header(
@@ -70,15 +74,15 @@ def _add_create(api: FastAPI, jobs: Jobs, uploads: Uploads) -> None:
     ) -> Response:
         """Accepts images that were uploaded; the answer comes when the job survives a kill."""
         answer = await run_in_threadpool(_created, jobs, uploads, request, wanted, idempotency_key)
-        return JSONResponse(answer.model_dump(), 202, {"Location": f"/v1/jobs/{answer.id}"})
+        return JSONResponse(answer.model_dump(mode="json"), 202, {"Location": f"/v1/jobs/{answer.id}"})
 
 
 def _created(jobs: Jobs, uploads: Uploads, request: Request, wanted: JobRequest, key: str | None) -> JobAnswer:
     owner = owner_of(request)
     files = [uploads.data_of(upload_id, owner) for upload_id in wanted.uploads]
-    names = [uploads.name_of(upload_id, owner) for upload_id in wanted.uploads]
+    names = [uploads.find(upload_id, owner).filename for upload_id in wanted.uploads]
     try:
-        job_id = jobs.create(Wanted(owner, wanted, files, names, key), quota_of(request, "max_jobs"))
+        job_id = jobs.create(Wanted(owner, wanted, files, names, key), max_jobs_of(request))
     except (EngineCrashed, ModelGone, OutOfMemory) as error:
         raise unavailable(error) from error
     return jobs.answer(job_id, owner)

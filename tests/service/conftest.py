@@ -59,6 +59,8 @@ def server(
     folder = tmp_path_factory.mktemp("server")
     (folder / "requests").mkdir()
     settings = {
+        "OVERTILE_STORE": str(folder / "store"),
+        "OVERTILE_STORAGE_RESERVE_BYTES": "1",
         "TMPDIR": str(folder / "requests"),
         "OVERTILE_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
         "OVERTILE_COMPARE_MAX_PIXELS": str(COMPARE_MAX_PIXELS),
