@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -17,8 +20,9 @@ from starlette.staticfiles import StaticFiles
 
 from imaging.errors import DataError
 from service.answers import JobRequest, LoadRequest
-from service.boundary import answer_error, answer_unexpected
+from service.boundary import Boundary, answer_error
 from service.errors import Refused
+from service.metrics import Now, exposition, resident_bytes
 from service.routes.direct import Direct, add_compare, add_models, add_segment
 from service.routes.jobs import add_jobs
 from service.routes.uploads import add_uploads
@@ -37,7 +41,7 @@ def make_api(gateway: Gateway) -> FastAPI:
     )
     for expected in (DataError, Refused, RequestValidationError, HTTPException, OSError, ClientDisconnect):
         api.add_exception_handler(expected, answer_error)
-    api.add_exception_handler(Exception, answer_unexpected)
+    api.add_middleware(Boundary)
     direct = Direct(gateway.engine, gateway.limits)
     add_models(api, direct, gateway.limits)
     add_segment(api, direct, gateway.limits)
@@ -45,6 +49,7 @@ def make_api(gateway: Gateway) -> FastAPI:
     add_uploads(api, gateway.uploads, gateway.limits)
     add_jobs(api, gateway.jobs, gateway.uploads, gateway.limits)
     _add_health(api, gateway)
+    _add_metrics(api, gateway)
     _add_docs(api)
     _add_schemas(api, JobRequest, LoadRequest)
     return api
@@ -74,6 +79,26 @@ def _add_health(api: FastAPI, gateway: Gateway) -> None:
     async def ready() -> JSONResponse:
         is_ready = gateway.is_ready
         return JSONResponse({"status": "ready" if is_ready else "starting"}, 200 if is_ready else 503)
+
+
+def _add_metrics(api: FastAPI, gateway: Gateway) -> None:
+    engine, flow = gateway.engine, gateway.flow
+    now = Now(
+        {
+            "overtile_jobs_waiting": ("Jobs in the queue.", lambda: len(flow.waiting())),
+            "overtile_jobs_open": ("Jobs in the queue, and those at work.", lambda: len(flow.waiting(and_running=True))),
+            "overtile_oldest_waiting_seconds": ("Since the oldest job in the queue was accepted.", flow.oldest_waiting_s),
+            "overtile_engine_ready": ("1 where the engine has loaded its models.", lambda: float(engine.is_ready)),
+            "overtile_engine_starts": ("How often the engine was started.", lambda: engine.starts),
+            "overtile_engine_memory_bytes": ("Resident.", lambda: resident_bytes(engine.process_id)),
+            "overtile_gateway_memory_bytes": ("Resident.", lambda: resident_bytes(os.getpid())),
+            "overtile_store_free_bytes": ("Of the store's disk.", lambda: shutil.disk_usage(gateway.store.folder).free),
+        }
+    )
+
+    @api.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(exposition(now), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_docs(api: FastAPI) -> None:

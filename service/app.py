@@ -5,6 +5,7 @@ here: BentoML imports this file when it builds the Bento, too.
 """
 
 import os
+import sys
 import threading
 from typing import Any
 
@@ -15,6 +16,7 @@ from service import logs
 from service.model_store import bundle_folders
 
 _DAY_S = 24 * 3600
+EXIT_START = 3
 
 
 class Routes:
@@ -44,11 +46,17 @@ class Overtile:
     """Segmentation over HTTP."""
 
     def __init__(self) -> None:
+        from service.errors import StartError
         from service.gateway import Gateway
+        from service.keys import KeysDamaged
 
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-        self.gateway = Gateway(os.environ, bundle_folders(bento_of(Overtile)))
-        routes.app = _outside_of_the_loop(self.gateway)
+        try:
+            self.gateway = Gateway(os.environ, bundle_folders(bento_of(Overtile)))
+            routes.app = _outside_of_the_loop(self.gateway)
+        except (StartError, KeysDamaged, OSError, ValueError) as error:
+            print(f"the server can't start: {error}", file=sys.stderr)  # noqa: T201
+            os._exit(EXIT_START)
         logs.configure()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator, unused-ignore]

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import metrics
 from service.errors import INTERNAL, Answer, Refused, answer_to
 
 REQUEST_ID_HEADER = "X-Request-ID"
@@ -54,8 +55,11 @@ class Boundary:
             if not status:
                 await _response(INTERNAL, request_id)(scope, receive, send_with_id)
         if outer:
-            known = (getattr(scope.get("route"), "path", "") or "-", status, time.monotonic() - began, request_id)
-            _log.info("%s %s %d %.3fs %s %s", _method(scope), *known, state.get("owner", "-"))
+            pattern, seconds = getattr(scope.get("route"), "path", "") or "-", time.monotonic() - began
+            metrics.REQUESTS.labels(_method(scope), pattern, status).inc()
+            metrics.REQUEST_SECONDS.labels(pattern).observe(seconds)
+            owner = state.get("owner", "-")
+            _log.info("%s %s %d %.3fs %s %s", _method(scope), pattern, status, seconds, request_id, owner)
 
 
 async def refuse(error: Refused | HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,11 +75,6 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
     return _response(answer, request.state.request_id)
 
 
-async def answer_unexpected(request: Request, error: Exception) -> JSONResponse:
-    """Starlette's handler of all others; it raises them again afterwards, and `Boundary` logs them."""
-    return _response(INTERNAL, request.state.request_id)
-
-
 def place_of(error: BaseException) -> str:
     """`ValueError at inference/stitch.py:40`: the class and where, not the text, which may hold what a client sent."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -85,6 +84,7 @@ def place_of(error: BaseException) -> str:
 
 
 def _response(answer: Answer, request_id: str) -> JSONResponse:
+    metrics.ERRORS.labels(answer.code).inc()
     return JSONResponse(answer.body(request_id), answer.status, dict(answer.headers))
 
 

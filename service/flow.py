@@ -16,6 +16,7 @@ from dbos import DBOS, DBOSConfig, Serializer
 from dbos import WorkflowStatus as Known
 
 from imaging.errors import DataError, ImageTooLarge
+from service import metrics
 from service.limits import Limits
 from service.store import Store, read_json
 from service.supervisor import Call, Cancelled, EngineCrashed, ModelGone, OutOfMemory, Supervisor
@@ -77,11 +78,14 @@ class Flow:
     def launch(self) -> None:
         """Goes on with what was begun, and takes what waits. To be called outside of an event loop."""
         DBOS(config=self._config)
-        step = DBOS.step(name="work")(self._work)
+
+        @DBOS.step(name="work")
+        def work(job_id: str) -> Outcome:
+            return self._work(job_id)
 
         @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)
         def carry_out(job_id: str) -> Outcome:
-            return step(job_id)
+            return work(job_id)
 
         DBOS.launch()
         DBOS.register_queue(QUEUE, worker_concurrency=self._limits.jobs_at_once, polling_interval_sec=POLL_S)
@@ -111,6 +115,11 @@ class Flow:
         )
         return [each.workflow_id for each in known]
 
+    def oldest_waiting_s(self) -> float:
+        """How long the one waits that waits longest."""
+        known = DBOS.list_workflows(name=WORKFLOW, status="ENQUEUED", limit=1, load_input=False, load_output=False)
+        return time.time() - known[0].created_at / 1000 if known and known[0].created_at else 0.0
+
     def cancel(self, job_id: str) -> None:
         """Calls a job off, wherever it runs."""
         with suppress(FileNotFoundError):
@@ -122,7 +131,18 @@ class Flow:
         DBOS.delete_workflow(job_id)
 
     def _work(self, job_id: str) -> Outcome:
-        """What became of a job; tried again where the engine crashed."""
+        """What became of a job."""
+        began = time.monotonic()
+        outcome = self._tried(job_id)
+        metrics.JOB_SECONDS.labels("all").observe(time.monotonic() - began)
+        metrics.JOB_SECONDS.labels("network").observe(outcome.get("seconds", 0))
+        metrics.JOBS.labels(outcome["state"]).inc()
+        if "error" in outcome:
+            metrics.ERRORS.labels(outcome["error"]["code"]).inc()
+        return outcome
+
+    def _tried(self, job_id: str) -> Outcome:
+        """The same; tried again where the engine crashed."""
         crashes, furthest = 0, -1.0
         while True:
             try:
@@ -179,10 +199,13 @@ class _ProgressFile:
         self._path = path
         self._began = time.time()
         self._first: int | None = None
+        self._last = 0
 
     def note(self, done: int, total: int) -> None:
         """Tiles."""
         self._first = done if self._first is None else self._first
+        metrics.TILES.inc(max(0, done - self._last))
+        self._last = done
         left_s = None
         if done > self._first:
             left_s = (time.time() - self._began) / (done - self._first) * (total - done)

@@ -3,9 +3,10 @@
 import hashlib
 import os
 import shutil
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,6 +67,8 @@ class Jobs:
     limits: Limits
     _order: list[str] = field(default_factory=list)
     _ordered_at: float = 0.0
+    _locks: dict[str, tuple[threading.Lock, int]] = field(default_factory=dict)
+    _locks_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def create(self, wanted: Wanted, max_jobs: int | None = None) -> str:
         """The ID of a job that is on the disk and in the queue.
@@ -79,6 +82,25 @@ class Jobs:
         """
         self.check(wanted.request)
         job_id = wanted.id
+        with self._alone(job_id):
+            return self._create(job_id, wanted, max_jobs)
+
+    @contextmanager
+    def _alone(self, job_id: str) -> Iterator[None]:
+        """One at a time of those that come under one key."""
+        with self._locks_lock:
+            lock, users = self._locks.get(job_id, (threading.Lock(), 0))
+            self._locks[job_id] = (lock, users + 1)
+        try:
+            with lock:
+                yield
+        finally:
+            with self._locks_lock:
+                lock, users = self._locks.pop(job_id)
+                if users > 1:
+                    self._locks[job_id] = (lock, users - 1)
+
+    def _create(self, job_id: str, wanted: Wanted, max_jobs: int | None) -> str:
         folder = self.store.job(job_id)
         if (known := read_json(folder / "job.json")) is not None:
             if known["digest"] != wanted.digest:

@@ -18,11 +18,11 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from service.app import EXIT_START
+
 HEADERS_S = 5.0  # from a request's first byte, or the connection's, to the end of its headers
 GRACE_S = 10  # for requests that run when the server is told to stop
 MOST_HEADER_BYTES = 64 * 1024
-EXIT_START = 3
-
 _log = logging.getLogger("overtile.service")
 
 

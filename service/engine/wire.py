@@ -27,7 +27,7 @@ class Wire:
 
     def send(self, message: Message) -> None:
         """Raises OSError when the other end is gone."""
-        line = json.dumps(message, allow_nan=False).encode() + b"\n"
+        line = json.dumps(message).encode() + b"\n"
         with self._lock:
             self._connection.sendall(line)
 

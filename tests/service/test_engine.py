@@ -16,6 +16,7 @@ from servers import is_running, wait_until
 from imaging.errors import DataError, UnsuitableImage
 from service.supervisor import Call, Cancelled, EngineCrashed, ModelGone, Supervisor
 
+MAPS = (".png", "_uncertainty.tiff", "_probabilities.tiff")
 NO_OPTIONS: dict[str, Any] = {"kind": "segment"}
 
 
@@ -70,7 +71,7 @@ def test_a_small_image(engine: Supervisor, picture: bytes, tmp_path: Path) -> No
     [
         (["unet"], {}, {"mask.png"}),
         (["unet", "window"], {}, {"unet.png", "window.png"}),
-        (["unet"], {"uncertainty": True, "probabilities": "uint8"}, {"mask.png", "mask_uncertainty.tiff", "mask_probabilities.tiff"}),
+        (["unet"], {"uncertainty": True, "probabilities": "uint8"}, {f"mask{each}" for each in MAPS}),
         (["unet", "window"], {"as_ensemble": True, "disagreement": True}, {"mask.png", "mask_disagreement.tiff"}),
         (["unet", "window"], {"kind": "compare"}, {"unet.png", "window.png", "comparison.json", "disagreement.png"}),
     ],
