@@ -17,6 +17,7 @@ from service.errors import INTERNAL, Answer, Refused, answer_to
 REQUEST_ID_HEADER = "X-Request-ID"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_PROBES = ("/livez", "/readyz")  # asked every few seconds
 _log = logging.getLogger("overtile.service")
 
 
@@ -54,8 +55,10 @@ class Boundary:
             if not status:
                 await _response(INTERNAL, request_id)(scope, receive, send_with_id)
         if outer:
-            known = (getattr(scope.get("route"), "path", "") or "-", status, time.monotonic() - began, request_id)
-            _log.info("%s %s %d %.3fs %s %s", _method(scope), *known, state.get("owner", "-"))
+            pattern = getattr(scope.get("route"), "path", "") or "-"
+            level = logging.DEBUG if status == 200 and pattern in _PROBES else logging.INFO
+            known = (_method(scope), pattern, status, time.monotonic() - began, request_id, state.get("owner", "-"))
+            _log.log(level, "%s %s %d %.3fs %s %s", *known)
 
 
 async def refuse(error: Refused | HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
