@@ -4,6 +4,7 @@ import ipaddress
 import re
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -38,7 +39,11 @@ class Rule:
         if self.path.endswith("*"):
             rest = path.removeprefix(self.path[:-1])
             return rest != path and not {"", ".", ".."} & set(re.split(r"[/\\]", rest))
-        return re.fullmatch(re.escape(self.path).replace(r"\{\}", "[^/]+"), path) is not None
+        return self._pattern.fullmatch(path) is not None
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile(re.escape(self.path).replace(r"\{\}", "[^/]+"))
 
     def takes(self, method: str) -> bool:
         """Whether the route has the method."""

@@ -18,6 +18,7 @@ from service.errors import INTERNAL, Answer, Refused, answer_to
 REQUEST_ID_HEADER = "X-Request-ID"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_PROBES = ("/livez", "/readyz")  # asked every few seconds
 _log = logging.getLogger("overtile.service")
 
 
@@ -58,8 +59,9 @@ class Boundary:
             pattern, seconds = getattr(scope.get("route"), "path", "") or "-", time.monotonic() - began
             metrics.REQUESTS.labels(_method(scope), pattern, status).inc()
             metrics.REQUEST_SECONDS.labels(pattern).observe(seconds)
-            owner = state.get("owner", "-")
-            _log.info("%s %s %d %.3fs %s %s", _method(scope), pattern, status, seconds, request_id, owner)
+            level = logging.DEBUG if status == 200 and pattern in _PROBES else logging.INFO
+            known = (_method(scope), pattern, status, seconds, request_id, state.get("owner", "-"))
+            _log.log(level, "%s %s %d %.3fs %s %s", *known)
 
 
 async def refuse(error: Refused | HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
