@@ -282,15 +282,21 @@ PLACES = {
 
 
 @pytest.mark.parametrize("case", PLACES)
-@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
-def test_places_where_nothing_is(client: httpx.Client, case: str, method: str) -> None:
+def test_places_where_nothing_is(client: httpx.Client, case: str) -> None:
     place, code = PLACES[case]
-    check_error(client.request(method, place, headers={**PIECE, "Upload-Offset": "0"}), 404, code)
+    for method in ("GET", "PATCH", "DELETE"):
+        check_error(client.request(method, place, headers={**PIECE, "Upload-Offset": "0"}), 404, code)
 
 
 def test_H13_wrong_methods_and_slashes(client: httpx.Client) -> None:
-    check_error(client.get("/v1/uploads"), 405, "method_not_allowed")
-    check_error(client.put(begin(client, 5), content=b"x"), 405, "method_not_allowed")
+    for method, place, allowed in (
+        ("GET", "/v1/uploads", "OPTIONS, POST, PUT"),
+        ("PUT", begin(client, 5), "DELETE, GET, HEAD, PATCH"),
+        ("SECRET", begin(client, 5), "DELETE, GET, HEAD, PATCH"),
+    ):
+        response = client.request(method, place, content=b"x")
+        check_error(response, 405, "method_not_allowed")
+        assert response.headers["allow"] == allowed
     check_error(client.put("/v1/uploads/", content=b"x"), 404, "not_found")
 
 

@@ -78,7 +78,7 @@ def resume(uploads: Uploads, upload_id: str, offset: int, content: bytes) -> Non
     resumed.release()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(min_size=1, max_size=5000), cuts=st.lists(st.integers(0, 5000), max_size=5))
 def test_pieces_are_the_file(client: httpx.Client, content: bytes, cuts: list[int]) -> None:
     url = begin(client, len(content))
@@ -94,7 +94,7 @@ def test_pieces_are_the_file(client: httpx.Client, content: bytes, cuts: list[in
 STEPS = st.lists(st.tuples(st.integers(1, 99), st.none() | st.integers(0, 99), st.booleans()), max_size=5)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_what_counts_is_what_is_on_the_disk(uploads: Uploads, steps: list[tuple[int, int | None, bool]]) -> None:
     """Pieces come, the file gets shorter as after a failure of power, the server starts again."""
@@ -213,7 +213,7 @@ def test_put_in_chunks(client: httpx.Client) -> None:
     assert (response.status_code, response.json()["sha256"]) == (201, SHA256)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(min_size=1, max_size=3000), block=st.integers(1, 300))
 def test_form(client: httpx.Client, content: bytes, block: int) -> None:
     """However it is cut on the way, and though it looks like a boundary."""
