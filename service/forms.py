@@ -1,5 +1,6 @@
 """A multipart/form-data body with one file -> the file's bytes, as they come; nothing of it is ever held."""
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:  # there for type checkers alone
     from python_multipart.multipart import MultipartCallbacks
 
 OVERHEAD_BYTES = 2**16  # what a form with one file has around it, at most
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of each broken form
 _PLAIN_ENCODINGS = {"", "7bit", "8bit", "binary"}
 
 

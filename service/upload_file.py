@@ -16,11 +16,11 @@ _READ_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Running:
-    """A digest of a file's first `size` bytes; holds while the file was last written at `modified_ns`."""
+    """A digest of a file's first `digested` bytes; holds while the file has the size, and the time of writing, of `state`."""
 
     digest: "hashlib._Hash"
-    size: int
-    modified_ns: int
+    digested: int
+    state: tuple[int, int]
 
 
 class UploadFile:
@@ -48,8 +48,8 @@ class UploadFile:
             raise FileNotFoundError(path)
         self.size = self._file.seek(0, os.SEEK_END)
         self._digest, self._digested = hashlib.sha256(), 0
-        if running and running.modified_ns == self._modified_ns() and running.size <= self.size:
-            self._digest, self._digested = running.digest, running.size
+        if running and running.state == self._state():
+            self._digest, self._digested = running.digest, running.digested
 
     def append(self, block: bytes | memoryview) -> None:
         """Writes at the end; what the disk took of it is in the file also when it takes no more.
@@ -86,7 +86,7 @@ class UploadFile:
 
     def running(self) -> Running:
         """What to go on with when the file is opened again."""
-        return Running(self._digest, self._digested, self._modified_ns())
+        return Running(self._digest, self._digested, self._state())
 
     def close(self) -> None:
         """Unlocks it, too."""
@@ -102,8 +102,9 @@ class UploadFile:
         while block := os.pread(self._file.fileno(), _READ_BYTES, self._digested):
             yield block
 
-    def _modified_ns(self) -> int:
-        return os.fstat(self._file.fileno()).st_mtime_ns
+    def _state(self) -> tuple[int, int]:
+        known = os.fstat(self._file.fileno())
+        return known.st_size, known.st_mtime_ns
 
 
 def sync_folder(path: Path) -> None:

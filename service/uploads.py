@@ -92,6 +92,7 @@ class Uploads:
         if file.size > record.bytes:
             file.cut(record.bytes)
         if file.size != offset:
+            self._running[upload_id] = file.running()
             file.close()
             message = "Upload-Offset isn't where the upload ends; ask with HEAD, and send on from there"
             raise Conflict("upload_offset_conflict", message, field="Upload-Offset")
@@ -138,6 +139,7 @@ class Uploads:
         self._record(upload_id, owner)
         with self._open(upload_id):
             self._remove(upload_id)
+        sync_folder(self._store.folder / "uploads")
 
     def sweep(self, now: float, most: int = 1000) -> int:
         """How many folders were removed, at most `most`: of uploads that nobody sent more of, and what a kill left.
@@ -175,7 +177,6 @@ class Uploads:
         self._records.remove(upload_id)
         self._running.pop(upload_id, None)
         shutil.rmtree(self._store.upload(upload_id), ignore_errors=True)  # what stays has no record: swept later
-        sync_folder(self._store.folder / "uploads")
 
     def _record(self, upload_id: str, owner: str) -> Record:
         record = self._records.find(upload_id) if is_id(upload_id) else None

@@ -6,8 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic import WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from service import bodies, tus
@@ -43,13 +46,31 @@ _FORM = {
     }
 }
 
-_Version = Annotated[str | None, Header(alias="Tus-Resumable", description="1.0.0.")]
-_Length = Annotated[str | None, Header(alias="Upload-Length", description="Bytes of the whole file.")]
-_Offset = Annotated[str | None, Header(alias="Upload-Offset", description="Where the body belongs: where the upload ends.")]
-_Metadata = Annotated[str | None, Header(alias="Upload-Metadata", description="`filename BASE64`; other keys are left.")]
-_Checksum = Annotated[str | None, Header(alias="Upload-Checksum", description="Of the body: `sha256 BASE64`, or sha1.")]
-_Digest = Annotated[str | None, Header(alias="Content-Digest", description="`sha-256=:BASE64:` (RFC 9530).")]
-_Sha256 = Annotated[str | None, Header(alias="X-Content-SHA256", description="Of the file, hexadecimal.")]
+
+def _text(description: str, pattern: str) -> WithJsonSchema:
+    """How a header is documented; what is wrong with it we say ourselves."""
+    return WithJsonSchema({"type": "string", "description": description, "pattern": pattern})
+
+
+_Version = Annotated[str | None, Header(alias="Tus-Resumable"), _text("1.0.0", r"^1\.0\.0$")]
+_Length = Annotated[str | None, Header(alias="Upload-Length"), _text("Bytes of the whole file.", "^[1-9][0-9]{0,17}$")]
+_Offset = Annotated[
+    str | None, Header(alias="Upload-Offset"), _text("Where the upload ends: the body goes there.", "^[0-9]{1,18}$")
+]
+_Metadata = Annotated[
+    str | None,
+    Header(alias="Upload-Metadata"),
+    _text("Name and base64; other keys are left.", "^filename ([A-Za-z0-9+/]{4})+$"),
+]
+_Checksum = Annotated[
+    str | None,
+    Header(alias="Upload-Checksum"),
+    _text("Of the body, base64.", "^(sha256|sha1) [A-Za-z0-9+/]+=$"),
+]
+_Digest = Annotated[
+    str | None, Header(alias="Content-Digest"), _text("Of the body, base64 (RFC 9530).", "^sha-256=:[A-Za-z0-9+/]+=:$")
+]
+_Sha256 = Annotated[str | None, Header(alias="X-Content-SHA256"), _text("Of the file, hexadecimal.", "^[0-9a-fA-F]{64}$")]
 
 
 class _TusRoute(APIRoute):
@@ -64,6 +85,16 @@ class _TusRoute(APIRoute):
         await super().handle(scope, receive, send_with_version)
 
 
+class _OtherMethods:
+    """Where none of the methods of a place was asked for: says all of them, not those of its first route."""
+
+    def __init__(self, allowed: str) -> None:
+        self._headers = {"Allow": allowed}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise HTTPException(405, headers=self._headers)
+
+
 def add_uploads(api: FastAPI, uploads: Uploads, limits: Limits) -> None:
     """Adds /v1/uploads and what is under it."""
     router = APIRouter(route_class=_TusRoute, dependencies=[Depends(only())])
@@ -75,6 +106,8 @@ def add_uploads(api: FastAPI, uploads: Uploads, limits: Limits) -> None:
     _add_get(router, uploads)
     _add_delete(router, uploads)
     api.include_router(router)
+    for place, allowed in (("/v1/uploads", "OPTIONS, POST, PUT"), ("/v1/uploads/{upload_id}", "DELETE, GET, HEAD, PATCH")):
+        api.router.routes.append(Route(place, _OtherMethods(allowed), include_in_schema=False))
 
 
 def _add_options(router: APIRouter, limits: Limits) -> None:

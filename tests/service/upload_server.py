@@ -1,5 +1,6 @@
 """A server of the uploads' routes alone, in a process of its own: `python upload_server.py STORE SOCKET SETTINGS`."""
 
+import hashlib
 import json
 import os
 import resource
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ CHECKOUT = Path(__file__).parents[2]
 LIMITS = {"max_upload_bytes": 3_000_000, "stall_timeout_s": 1, "min_bytes_per_s": 1000, "storage_reserve_bytes": 1}
 TUS = {"Tus-Resumable": "1.0.0"}
 PIECE = {**TUS, "Content-Type": "application/offset+octet-stream"}
+FORM = {"Content-Type": "multipart/form-data; boundary=edge"}
+END = b"--edge--\r\n"
 
 
 class Owners:
@@ -137,6 +140,60 @@ def wait_until(condition: Any, timeout_s: float = 8) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.02)
+
+
+def left(server: UploadServer) -> int:
+    return len(server.uploads)
+
+
+def check_still_serving(server: UploadServer, client: httpx.Client) -> None:
+    """An upload works, the server's log has no error, and nothing that was begun can't be removed."""
+    for folder in server.uploads:
+        wait_until(lambda folder=folder: client.delete(f"/v1/uploads/{folder.name}").status_code in (204, 404))
+    wait_until(lambda: not left(server))
+    known = client.put("/v1/uploads", content=b"hello").json()
+    assert known["sha256"] == hashlib.sha256(b"hello").hexdigest()
+    assert client.delete(f"/v1/uploads/{known['id']}").status_code == 204
+    assert server.log.read_text() == ""
+
+
+def part(content: bytes, disposition: str = 'name="file"; filename="x"', more: bytes = b"") -> bytes:
+    head_of_part = f"--edge\r\nContent-Disposition: form-data; {disposition}\r\n".encode() + more + b"\r\n"
+    return head_of_part + content + b"\r\n"
+
+
+def head(method: str, url: str, length: int, **headers: str) -> bytes:
+    lines = [
+        f"{method} {url} HTTP/1.1",
+        "Host: localhost",
+        f"Content-Length: {length}",
+        *(f"{k}: {v}" for k, v in headers.items()),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def patch_head(url: str, length: int, **headers: str) -> bytes:
+    return head("PATCH", url, length, **PIECE, **{"Upload-Offset": "0", **headers})
+
+
+def received(client: httpx.Client, url: str) -> int:
+    return int(client.get(url).json()["received"])
+
+
+def is_written(server: UploadServer, url: str) -> bool:
+    """Whether a request has the upload's file open."""
+    for file in Path(f"/proc/{server.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if f"{url.rsplit('/', 1)[1]}/data" in str(file.readlink()):
+                return True
+    return False
+
+
+def all_of(connection: socket.socket) -> bytes:
+    answer = b""
+    while b"request_id" not in answer and (more := connection.recv(4096)):
+        answer += more
+    return answer
 
 
 def main(store: str, descriptor: str, settings: str, fsize: str) -> None:
