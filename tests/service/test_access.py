@@ -14,15 +14,14 @@ from fastapi.routing import APIRoute
 from guarded import ROUTES, bearer, client_of, documented_routes, error_of, send_raw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from servers import UNET, wait_until, write_bundle
+from servers import wait_until
 from starlette.routing import Mount
 
-from models import bundle
 from service.access import LOCAL, RULES, rules_of
 from service.api import make_api
-from service.engine import Engine
+from service.gateway import Gateway
 from service.keys import SCOPES, Keys
-from service.limits import AccessSettings, Limits
+from service.limits import AccessSettings
 
 CHECKOUT = Path(__file__).parents[2]
 OPEN = {"/livez", "/readyz", "/docs", "/docs/assets/swagger-ui.css", "/openapi.json", "/", "/static/viewer.js"}
@@ -145,7 +144,7 @@ def test_the_rules_are_those_of_the_documentation() -> None:
 
 
 def test_every_route_of_the_app_has_its_rule(tmp_path: Path) -> None:
-    api = make_api(Engine([bundle.load(write_bundle(tmp_path / "bundle", "unet", UNET))]), Limits())
+    api = make_api(Gateway({"OVERTILE_STORE": str(tmp_path / "store")}, {}))
     routes = {(method, route.path) for route in api.routes if isinstance(route, APIRoute) for method in route.methods or ()}
     routes |= {("GET", f"{route.path}/any") for route in api.routes if isinstance(route, Mount)}
     assert routes >= {("POST", "/v1/segment"), ("GET", "/docs"), ("GET", "/docs/assets/any")}
