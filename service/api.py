@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from service.gateway import Gateway
 
 _ASSETS = "/docs/assets"
+_THEIRS = ("HTTPValidationError", "ValidationError")
 _DESCRIPTION = "Segments slides and volumes, and compares two methods on one image. For research use."
 
 
@@ -56,7 +57,7 @@ def make_api(gateway: Gateway) -> FastAPI:
 
 
 def _add_schemas(api: FastAPI, *models: type[BaseModel]) -> None:
-    """Bodies that the routes read themselves, for OpenAPI."""
+    """OpenAPI with the bodies that the routes read themselves, and without FastAPI's own errors, which aren't ours."""
     make = api.openapi
 
     def openapi() -> dict[str, Any]:
@@ -65,6 +66,11 @@ def _add_schemas(api: FastAPI, *models: type[BaseModel]) -> None:
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             made["components"]["schemas"].update(schema.pop("$defs", {}))
             made["components"]["schemas"][model.__name__] = schema
+        for name in _THEIRS:
+            made["components"]["schemas"].pop(name, None)
+        for operation in (each for path in made["paths"].values() for each in path.values()):
+            if _THEIRS[0] in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
         return made
 
     api.openapi = openapi  # type: ignore[method-assign]

@@ -16,6 +16,7 @@ from service import metrics
 from service.errors import INTERNAL, Answer, Refused, answer_to
 
 REQUEST_ID_HEADER = "X-Request-ID"
+FIELDS = ("method", "route", "status", "seconds", "request_id", "owner")  # of a request's log line
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _PROBES = ("/livez", "/readyz")  # asked every few seconds
@@ -60,8 +61,8 @@ class Boundary:
             metrics.REQUESTS.labels(_method(scope), pattern, status).inc()
             metrics.REQUEST_SECONDS.labels(pattern).observe(seconds)
             level = logging.DEBUG if status == 200 and pattern in _PROBES else logging.INFO
-            known = (_method(scope), pattern, status, seconds, request_id, state.get("owner", "-"))
-            _log.log(level, "%s %s %d %.3fs %s %s", *known)
+            told = (_method(scope), pattern, status, round(seconds, 3), request_id, state.get("owner", "-"))
+            _log.log(level, "%s %s %d", *told[:3], extra=dict(zip(FIELDS, told, strict=True)))
 
 
 async def refuse(error: Refused | HTTPException, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,30 +1,45 @@
-"""Log lines without what clients sent: no exception texts, no line breaks, no endless lines."""
+"""Log lines: one JSON object an event, and nothing of what clients sent: no texts of exceptions, no line breaks, a capped length."""
 
+import json
 import logging
+import sys
+import time
 
-from service.boundary import place_of
+from service.boundary import FIELDS, place_of
 
 MAX_LENGTH = 2000
+_LOUD = ("bentoml", "uvicorn", "uvicorn.error", "uvicorn.access", "dbos")  # they bring handlers of their own
 
 
-class ClientValues(logging.Filter):
-    """Rewrites every record: an exception becomes its class and place, control characters are escaped, length is capped.
+class JsonLines(logging.Formatter):
+    """A record as one line: time, level, logger, message, and what a request's line says beside it.
 
-    BentoML and uvicorn log a failed request with the exception's text, which may repeat values from the request.
+    An exception becomes its class and place: its text may repeat values from the request. Control characters are escaped, and
+    the length is capped.
     """
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """True: nothing is dropped."""
+    def format(self, record: logging.LogRecord) -> str:
+        """A line of JSON."""
         message = record.getMessage()
         if record.exc_info and record.exc_info[1]:
             message = f"{message} {place_of(record.exc_info[1])}"
-        printable = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message[:MAX_LENGTH])
-        record.msg, record.args, record.exc_info, record.exc_text, record.stack_info = printable, None, None, None, None
-        return True
+        known = {name: vars(record)[name] for name in FIELDS if name in vars(record)}
+        time_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        told = {"time": time_text, "level": record.levelname, "logger": record.name, "message": message[:MAX_LENGTH], **known}
+        return json.dumps(told)
 
 
 def configure() -> None:
-    """Puts the filter on every handler of the server, and lets our own request lines through."""
+    """Every line of this process goes to standard error as JSON, those of libraries, too."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in _LOUD:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate, logger.disabled = True, False
+    for name in ("overtile", "overtile.service", "overtile.engine"):
+        logging.getLogger(name).disabled = False
     logging.getLogger("overtile").setLevel(logging.INFO)
-    for handler in {*logging.getLogger().handlers, *logging.getLogger("bentoml").handlers}:
-        handler.addFilter(ClientValues())

@@ -18,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from service import logs
 from service.app import EXIT_START
 
 HEADERS_S = 5.0  # from a request's first byte, or the connection's, to the end of its headers
@@ -101,6 +102,7 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn's own take their place, and raise the signal again at the end
     listening = bound(host, int(port))
+    logs.configure()
     app = loaded(tag)
     certificate, key = tls or (None, None)
     config = uvicorn.Config(
@@ -135,9 +137,7 @@ def loaded(tag: str) -> ASGIApp:
     import bentoml
     from _bentoml_impl.loader import load
     from bentoml._internal.context import server_context
-    from bentoml._internal.log import configure_server_logging
 
-    configure_server_logging()
     service: Any = load(tag, standalone_load=True)
     server_context.service_type = "entry_service"
     server_context.service_name = service.name

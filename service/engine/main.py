@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from imaging.errors import DataError, ImageTooLarge
 from imaging.nursery import nursery
+from service import logs
 from service.answers import JobOptions
 from service.boundary import place_of
 from service.engine.direct import compare_small, segment_small
@@ -186,7 +187,7 @@ def main() -> None:
     end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the gateway, which lets us finish
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logs.configure()
     wire = Wire(socket.socket(fileno=descriptor))
     settings = next(wire.messages(), None)
     if settings is None:

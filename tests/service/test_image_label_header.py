@@ -1,21 +1,19 @@
 """A whole image's label comes with its mask, in a header that takes any name."""
 
-import asyncio
 from pathlib import Path
 from urllib.parse import unquote
 
-import httpx
 import numpy as np
 import pytest
+import torch
 from servers import png
 
 from configs import schema
 from imaging.phantom import draw_slide
 from models import bundle
 from models.networks import build, build_classifier
-from service.api import make_api
-from service.engine import Engine
-from service.limits import Limits
+from service.engine.direct import segment_small
+from service.engine.models import Models
 
 NAMES = ("Nävus, gutartig", "メラノーマ")
 SMALL = ("model.features=[4,8]", "sampling.patch_size=[16,16]", "image_label.map_size=8")
@@ -40,16 +38,14 @@ def header_of(folder: Path, *overrides: str) -> str | None:
         commit=None,
         intended_use="tests",
     )
-    api = make_api(Engine([bundle.load(folder)]), Limits())
-
-    async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app=api)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.post("/v1/segment", content=png(draw_slide((24, 24), 0)[0].astype(np.uint8)))
-
-    answered = asyncio.run(send())
-    assert answered.status_code == 200, answered.text
-    return answered.headers.get("X-Overtile-Label")
+    image = folder.with_suffix(".png")
+    image.write_bytes(png(draw_slide((24, 24), 0)[0].astype(np.uint8)))
+    models = Models(torch.device("cpu"))
+    models.load(folder, "labelled")
+    model = models.of(models.answers[0].name)
+    assert model is not None
+    headers: dict[str, str] = segment_small(image, model, None, None, lambda done, total: None)["headers"]
+    return headers.get("X-Overtile-Label")
 
 
 def test_the_header_says_the_label(tmp_path: Path) -> None:

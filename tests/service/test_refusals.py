@@ -46,7 +46,7 @@ CASES = {  # url, body, headers, status, code, further keys
     "compare dimension": ("/v1/compare?models=unet,volume", PICTURE, {}, 422, "dimension_not_supported", {}),
     "no route": ("/v1/secret", PICTURE, {}, 404, "not_found", {}),
     "slash": ("/v1/segment/", PICTURE, {}, 404, "not_found", {}),
-    "method": ("/v1/models", PICTURE, {}, 405, "method_not_allowed", {}),
+    "method": ("/livez", PICTURE, {}, 405, "method_not_allowed", {}),
 }
 
 

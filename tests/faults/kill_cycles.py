@@ -1,0 +1,244 @@
+"""Kills the service with -9 at random moments under load, again and again, and counts what was lost, torn or done twice.
+
+    PYTHONPATH=.:tests/service .venv/bin/python tests/faults/kill_cycles.py [--cycles 200] [--seed 0]
+
+Each cycle kills all processes, the gateway alone, or the engine alone. A client hands over jobs all the while and writes down
+which were accepted. At the end every accepted job has to be done, with the bytes of a run that nothing happened to.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from servers import (
+    CHECKOUT,
+    UNET,
+    WINDOW,
+    descendants,
+    free_port,
+    is_ready,
+    is_running,
+    package_code,
+    png,
+    run_python,
+    wait_until,
+    write_bundle,
+)
+
+KINDS = ("all", "gateway", "engine")
+LEFT_S = 2.0  # after which nothing of a killed gateway may run
+READY_S = 60.0
+
+
+@dataclass
+class Counts:
+    """What happened."""
+
+    cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    accepted: int = 0
+    unanswered: int = 0
+    interrupted: int = 0
+    lost: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
+    left_over: list[str] = field(default_factory=list)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was lost, torn, done twice, or left behind."""
+        return not (self.lost or self.torn or self.twice or self.different or self.left_over)
+
+
+class Service:
+    """A served Bento on one port and one store, started again after each kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        home = {"BENTOML_HOME": str(folder / "bentoml"), "OVERTILE_STORE": str(folder / "store")}
+        limits = {"OVERTILE_STORAGE_RESERVE_BYTES": "1", "OVERTILE_REQUESTS_PER_MINUTE": "1000000"}
+        self.environment = {**os.environ, **home, **limits, "OMP_NUM_THREADS": "1"}
+        self.process: subprocess.Popen[bytes] | None = None
+        bundles = [
+            write_bundle(folder / "bundles" / name, name, model)  # type: ignore[arg-type]
+            for name, model in (("unet", UNET), ("window", WINDOW))
+        ]
+        self.tag = run_python(package_code(*bundles), self.environment)
+
+    def start(self) -> None:
+        code = f"from service.serve import serve\nserve({self.tag!r}, port={self.port})"
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code], cwd=CHECKOUT, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_until(lambda: self.has_ended or is_ready(self.url), timeout_s=READY_S)
+        assert not self.has_ended, (self.folder / "log").read_text()[-3000:]
+
+    @property
+    def has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def kill(self, kind: str, counts: Counts) -> None:
+        """And starts it again where it doesn't do that by itself."""
+        assert self.process is not None
+        children = descendants(self.process.pid)
+        if kind == "engine":
+            engines = [child for child in children if "service.engine.main" in command_of(child)]
+            for engine in engines:
+                os.kill(engine, signal.SIGKILL)
+            wait_until(lambda: not any(map(is_running, engines)) and is_ready(self.url), timeout_s=READY_S)
+            return
+        for victim in [*children, self.process.pid] if kind == "all" else [self.process.pid]:
+            try:
+                os.kill(victim, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait(10)
+        deadline = time.monotonic() + LEFT_S
+        while any(map(is_running, children)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        counts.left_over += [command_of(child) for child in children if is_running(child)]
+        self.start()
+
+    def stop(self) -> None:
+        assert self.process is not None
+        children = descendants(self.process.pid)
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(30) == 0
+        wait_until(lambda: not any(map(is_running, children)), timeout_s=10)
+
+
+class Load(threading.Thread):
+    """A client that hands over jobs, and writes down which were accepted and of which picture they are."""
+
+    def __init__(self, service: Service, pictures: list[bytes], seed: int) -> None:
+        super().__init__(daemon=True)
+        self.service, self.pictures, self.random = service, pictures, random.Random(seed)
+        self.accepted: dict[str, tuple[int, str]] = {}
+        self.unanswered, self.ended, self.paused = 0, threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.wait(0.05):
+            number, model = self.random.randrange(len(self.pictures)), self.random.choice(("unet", "window"))
+            try:
+                with httpx.Client(base_url=self.service.url, timeout=20) as client:
+                    open_jobs = client.get("/v1/jobs?limit=1000").json()["jobs"]
+                    if sum(job["state"] in ("queued", "running") for job in open_jobs) > 6:
+                        continue
+                    upload = client.put("/v1/uploads", content=self.pictures[number])
+                    job = client.post("/v1/jobs", json={"uploads": [upload.json()["id"]], "models": [model]})
+                    if job.status_code == 202:
+                        self.accepted[job.json()["id"]] = (number, model)
+            except (httpx.TransportError, KeyError, ValueError):
+                self.unanswered += 1
+
+
+def command_of(process_id: int) -> str:
+    try:
+        return Path(f"/proc/{process_id}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def finished(client: httpx.Client, job_id: str, timeout_s: float = 300) -> dict[str, Any]:
+    wait_until(lambda: client.get(f"/v1/jobs/{job_id}").json()["state"] in ("done", "failed", "cancelled"), timeout_s=timeout_s)
+    return dict(client.get(f"/v1/jobs/{job_id}").json())
+
+
+def references_of(service: Service, pictures: list[bytes]) -> dict[tuple[int, str], bytes]:
+    """What a run makes that nothing happens to."""
+    made = {}
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        for number, picture in enumerate(pictures):
+            for model in ("unet", "window"):
+                upload = client.put("/v1/uploads", content=picture).json()["id"]
+                job = client.post("/v1/jobs", json={"uploads": [upload], "models": [model]}).json()["id"]
+                assert finished(client, job)["state"] == "done"
+                made[number, model] = client.get(f"/v1/jobs/{job}/results/mask.png").content
+    return made
+
+
+def check(service: Service, load: Load, references: dict[tuple[int, str], bytes], seen: dict[str, int], counts: Counts) -> None:
+    """Every accepted job, once all are finished."""
+    counts.accepted, counts.unanswered = len(load.accepted), load.unanswered
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        for job_id, what in load.accepted.items():
+            known = client.get(f"/v1/jobs/{job_id}")
+            if known.status_code != 200 or finished(client, job_id)["state"] != "done":
+                counts.lost.append(f"{job_id}: {known.text}")
+                continue
+            (result,) = client.get(f"/v1/jobs/{job_id}").json()["results"]
+            content = client.get(f"/v1/jobs/{job_id}/results/{result['name']}").content
+            if hashlib.sha256(content).hexdigest() != result["sha256"]:
+                counts.torn.append(job_id)
+            if content != references[what]:
+                counts.different.append(job_id)
+            if seen.get(job_id, made_at(service, job_id)) != made_at(service, job_id):
+                counts.twice.append(job_id)
+
+
+def made_at(service: Service, job_id: str) -> int:
+    return (service.folder / "store" / "jobs" / job_id / "results" / "results.json").stat().st_mtime_ns
+
+
+def note_finished(service: Service, load: Load, seen: dict[str, int]) -> None:
+    """When each job's results were made: that mustn't change."""
+    for job_id in list(load.accepted):
+        if job_id not in seen:
+            try:
+                seen[job_id] = made_at(service, job_id)
+            except OSError:
+                continue
+
+
+def cycle_on(folder: Path, cycles: int, seed: int) -> Counts:
+    """All of it; what it counted."""
+    chance, counts = random.Random(seed), Counts()
+    drawn = np.random.default_rng(seed)
+    pictures = [png(drawn.integers(0, 256, (3, side, side), np.uint8)) for side in (200, 500, 900)]
+    service = Service(folder)
+    service.start()
+    references = references_of(service, pictures)
+    load, seen = Load(service, pictures, seed), dict[str, int]()
+    load.start()
+    for number in range(cycles):
+        time.sleep(chance.uniform(0.2, 3))
+        note_finished(service, load, seen)
+        kind = KINDS[number % 3]
+        counts.interrupted += any((service.folder / "store" / "jobs").glob("*/work"))
+        service.kill(kind, counts)
+        counts.cycles[kind] += 1
+    load.ended.set()
+    load.join(60)
+    check(service, load, references, seen, counts)
+    service.stop()
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cycles", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        counts = cycle_on(Path(folder), arguments.cycles, arguments.seed)
+    print(f"{counts}\n{time.monotonic() - began:.0f} s; {'sound' if counts.is_sound else 'NOT SOUND'}")
+    sys.exit(0 if counts.is_sound else 1)
+
+
+if __name__ == "__main__":
+    main()
