@@ -1,4 +1,4 @@
-"""Log lines: one JSON object an event, and nothing of what clients sent: no texts of exceptions, no line breaks, a capped length."""
+"""Log lines: one JSON object an event, and nothing of what clients sent: no texts of exceptions, no breaks, a capped length."""
 
 import json
 import logging

@@ -70,7 +70,7 @@ def voxels(letter: str, order: str = "<", values: list[float] | None = None) -> 
 
 def noise(size: int) -> bytes:
     """Bytes that can't be compressed."""
-    return random.Random(0).randbytes(size)  # noqa: S311
+    return random.Random(0).randbytes(size)
 
 
 def zeros_gzip(head: bytes, size: int) -> bytes:

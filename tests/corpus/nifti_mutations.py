@@ -65,7 +65,7 @@ def outcomes(folder: Path, seeds: range) -> Counter[str]:
 
 def mutation(seed: int) -> bytes:
     """A sound file, packed or not, with one to four changes before or after it was packed."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     content = chance.choice(_SOUND)
     packed = chance.choice(["not", "before", "after", "after"])
     if packed == "before":

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,8 @@ class Service:
             wait_until(lambda: not any(map(is_running, engines)) and is_ready(self.url), timeout_s=READY_S)
             return
         for victim in [*children, self.process.pid] if kind == "all" else [self.process.pid]:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         self.process.wait(10)
         deadline = time.monotonic() + LEFT_S
         while any(map(is_running, children)) and time.monotonic() < deadline:
@@ -236,7 +235,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         counts = cycle_on(Path(folder), arguments.cycles, arguments.seed)
-    print(f"{counts}\n{time.monotonic() - began:.0f} s; {'sound' if counts.is_sound else 'NOT SOUND'}")
+    print(f"{counts}\n{time.monotonic() - began:.0f} s; {'sound' if counts.is_sound else 'NOT SOUND'}")  # noqa: T201
     sys.exit(0 if counts.is_sound else 1)
 
 

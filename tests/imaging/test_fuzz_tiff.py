@@ -24,7 +24,7 @@ SEEDS = {
 
 def mutated(seed, whole):
     """A sound file, some of its bytes changed: half of the time near its start, where the first directory lies."""
-    luck = random.Random(seed)  # noqa: S311
+    luck = random.Random(seed)
     content = bytearray(whole)
     for _ in range(luck.choice((1, 1, 2, 4, 16))):
         place = luck.randrange(min(len(content), 400) if luck.random() < 0.5 else len(content))
