@@ -90,6 +90,18 @@ class Flow:
         DBOS.launch()
         DBOS.register_queue(QUEUE, worker_concurrency=self._limits.jobs_at_once, polling_interval_sec=POLL_S)
 
+    def executors(self) -> set[str]:
+        """The machines that have work."""
+        known = DBOS.list_workflows(name=WORKFLOW, status="PENDING", load_input=False, load_output=False)
+        return {each.executor_id for each in known if each.executor_id}
+
+    def take_over(self, executor: str) -> None:
+        """Puts a dead machine's jobs back into the queue; they go on from what it left."""
+        known = DBOS.list_workflows(name=WORKFLOW, status="PENDING", executor_id=executor, load_input=False, load_output=False)
+        for each in known:
+            _log.warning("job %s: %s is gone, another machine goes on with it", each.workflow_id, executor)
+            DBOS.resume_workflow(each.workflow_id, queue_name=QUEUE)
+
     def stop(self) -> None:
         """Takes nothing more; what runs is gone on with at the next start."""
         self._stopping.set()

@@ -17,6 +17,7 @@ from service.errors import StartError
 from service.flow import Flow
 from service.jobs import Jobs
 from service.keys import Keys
+from service.leases import Leases
 from service.limits import AccessSettings, Limits
 from service.store import Store, store_folder
 from service.supervisor import Supervisor
@@ -48,7 +49,9 @@ class Gateway:
         self.limits = Limits.from_environment(environment)
         self.store = Store(store_folder(environment))
         url = environment.get(DATABASE_URL, f"sqlite:///{self.store.folder}/jobs.sqlite")
-        executor = environment.get(EXECUTOR, socket.gethostname()) if url.startswith(_SHARED_PREFIX) else "local"
+        is_shared = url.startswith(_SHARED_PREFIX)
+        executor = environment.get(EXECUTOR, socket.gethostname()) if is_shared else "local"
+        self._executor = executor
         self._lock(executor)
         self.keys, self._access = Keys(self.store.keys), AccessSettings.from_environment(environment)
         self.engine = Supervisor(
@@ -62,6 +65,7 @@ class Gateway:
             self.limits.engine_timeout_s,
         )
         self.flow = Flow(self.store, self.engine, self.limits, url, executor)
+        self._leases = Leases(url, executor, self.flow.executors, self.flow.take_over) if is_shared else None
         self.uploads = Uploads(self.store, self.limits)
         self.jobs = Jobs(self.store, self.flow, self.engine, self.limits)
 
@@ -74,7 +78,11 @@ class Gateway:
         if not self.engine.models:
             broken = "; ".join(f"{each.name}: {each.message}" for each in self.engine.broken.values())
             raise StartError(f"no model can be loaded: {broken}")
+        if self._leases and not self._leases.hold():
+            raise StartError(f"another server is named {self._executor}; give this one its own name with {EXECUTOR}")
         self.flow.launch()
+        if self._leases:
+            self._leases.watch()
         threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
         return guarded(make_api(self), self.keys, self._access)
 
@@ -82,6 +90,8 @@ class Gateway:
         """What runs is gone on with at the next start."""
         self._stopping.set()
         self.flow.stop()
+        if self._leases:
+            self._leases.release()
         self.engine.stop()
         self._held.close()
 

@@ -66,15 +66,19 @@ class Counts:
 class Service:
     """A served Bento on one port and one store, started again after each kill."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.folder, self.port = folder, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         home = {"BENTOML_HOME": str(folder / "bentoml"), "OVERTILE_STORE": str(folder / "store")}
         limits = {"OVERTILE_STORAGE_RESERVE_BYTES": "1", "OVERTILE_REQUESTS_PER_MINUTE": "1000000"}
-        self.environment = {**os.environ, **home, **limits, "OMP_NUM_THREADS": "1"}
+        self.environment = {**os.environ, **home, **limits, "OMP_NUM_THREADS": "1", **settings}
         self.process: subprocess.Popen[bytes] | None = None
+        self.tag = "overtile"
+
+    def package(self) -> None:
+        """Two small bundles."""
         bundles = [
-            write_bundle(folder / "bundles" / name, name, model)  # type: ignore[arg-type]
+            write_bundle(self.folder / "bundles" / name, name, model)  # type: ignore[arg-type]
             for name, model in (("unet", UNET), ("window", WINDOW))
         ]
         self.tag = run_python(package_code(*bundles), self.environment)
@@ -209,6 +213,7 @@ def cycle_on(folder: Path, cycles: int, seed: int) -> Counts:
     drawn = np.random.default_rng(seed)
     pictures = [png(drawn.integers(0, 256, (3, side, side), np.uint8)) for side in (200, 500, 900)]
     service = Service(folder)
+    service.package()
     service.start()
     references = references_of(service, pictures)
     load, seen = Load(service, pictures, seed), dict[str, int]()

@@ -1,0 +1,53 @@
+"""Debian's real PostgreSQL in a folder of the test's own, on a loopback port."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from servers import free_port
+
+SYSTEM = Path("/usr/lib/postgresql")
+
+
+def programs() -> Path:
+    """Where they lie; the test is skipped where there are none, and fails in CI."""
+    found = shutil.which("pg_ctl")
+    folders = [Path(found).parent] if found else []
+    folders += sorted(SYSTEM.glob("*/bin"), key=lambda each: int(each.parent.name), reverse=True)
+    if real := next((folder for folder in folders if (folder / "postgres").exists()), None):
+        return real
+    if os.environ.get("CI"):
+        pytest.fail("no PostgreSQL here; .ci/run installs Debian's")
+    pytest.skip("no PostgreSQL here; apt-get install postgresql")
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """The URL of a fresh, empty database."""
+    bin_folder, data, port = programs(), folder / "postgres", free_port()
+    user = "nobody" if os.geteuid() == 0 else None  # it doesn't run as root
+    data.mkdir(mode=0o700)
+    if user:
+        for part in [data, *data.parents]:  # a folder that the other user reaches
+            if part == Path("/"):
+                break
+            if part != data and part.stat().st_uid == 0 and part.is_relative_to("/tmp") and part != Path("/tmp"):  # noqa: S108
+                part.chmod(part.stat().st_mode | 0o011)
+        shutil.chown(data, user)
+
+    def run(name: str, *words: str) -> None:
+        command = [str(bin_folder / name), *words]
+        done = subprocess.run(command, user=user, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("initdb", "-D", str(data), "-U", "overtile", "-A", "trust", "--no-sync", "--no-instructions", "-E", "UTF8")
+    options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories= -c fsync=off -c max_connections=200"
+    run("pg_ctl", "-D", str(data), "-w", "-l", str(data / "log"), "-o", options, "start")
+    try:
+        yield f"postgresql://overtile@127.0.0.1:{port}/postgres"
+    finally:
+        run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
