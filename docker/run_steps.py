@@ -21,6 +21,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 DOCKERFILE = CHECKOUT / "docker" / "Dockerfile"
 RELEASES = {"12": "bookworm", "13": "trixie"}
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LENT_CERTIFICATES = "/run/lent-certificates.pem"
 IGNORED = {"VOLUME", "EXPOSE"}  # say something to an engine, and change no file
 
 
@@ -252,19 +253,22 @@ def _caches(words: str) -> tuple[list[tuple[Path, str]], str]:
 
 
 def _lend(root: Path) -> list[str]:
-    """Commands that put the machine's resolver and settings of pip into the root, read-only."""
-    commands = []
-    for path in [Path("/etc/resolv.conf"), Path("/etc/hosts"), *_pip_paths()]:
-        place = root / str(path).lstrip("/")
+    """Commands that put the machine's resolver, certificates and settings of pip into the root, read-only."""
+    lent = {path: root / str(path).lstrip("/") for path in [Path("/etc/resolv.conf"), Path("/etc/hosts"), *_pip_paths()]}
+    if certificates := _certificates():
+        lent[certificates] = root / LENT_CERTIFICATES.lstrip("/")
+    return [command for path, place in lent.items() for command in _bound_read_only(path.resolve(), place)]
+
+
+def _bound_read_only(path: Path, place: Path) -> list[str]:
+    if path.is_dir():
+        place.mkdir(parents=True, exist_ok=True)
+    elif not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            place.mkdir(exist_ok=True)
-        elif not place.exists():
-            place.unlink(missing_ok=True)
-            place.touch()
-        quoted = shlex.quote(str(place))
-        commands += [f"mount --bind {shlex.quote(str(path.resolve()))} {quoted}", f"mount -o remount,bind,ro {quoted}"]
-    return commands
+        place.unlink(missing_ok=True)  # a link to nowhere
+        place.touch()
+    quoted = shlex.quote(str(place))
+    return [f"mount --bind {shlex.quote(str(path))} {quoted}", f"mount -o remount,bind,ro {quoted}"]
 
 
 def _pip_paths() -> set[Path]:
@@ -273,18 +277,20 @@ def _pip_paths() -> set[Path]:
     places = subprocess.run([*pip, "debug"], capture_output=True, text=True, check=True).stdout
     values = subprocess.run([*pip, "list"], capture_output=True, text=True, check=True).stdout
     found = re.findall(r"^\s*(/.*), exists: True$", places, re.MULTILINE) + re.findall(r"(?<![:/\w])/[^\s']+", values)
-    paths = {Path(text) for text in [*found, *_certificates().values()]}
+    paths = {Path(text) for text in found if not text.startswith("/etc/ssl/")}
     paths |= {Path(text).parent for text in re.findall(r"file://(/[^\s']+)", values)}  # an index links to folders beside it
     return {path for path in paths if path.exists()}
 
 
 def _lent_environment() -> dict[str, str]:
     settings = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name.lower().endswith("_proxy")}
-    return {**settings, **_certificates()}
+    return {**settings, **({"PIP_CERT": LENT_CERTIFICATES} if _certificates() else {})}
 
 
-def _certificates() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE") if name in os.environ}
+def _certificates() -> Path | None:
+    """Whom the machine trusts beside everybody else; lent under another name, as Debian writes its own file in the root."""
+    named = [Path(os.environ[name]) for name in ("PIP_CERT", "SSL_CERT_FILE") if os.environ.get(name)]
+    return next((path for path in named if path.is_file()), None)
 
 
 def _say(text: str) -> None:
