@@ -189,6 +189,8 @@ def as_container(stage: Stage, command: Sequence[str], data: Path, environment: 
         data: becomes /data.
         environment: beside the image's.
     """
+    hosts = stage.root.parent / "hosts"  # an engine always gives one
+    hosts.write_text("127.0.0.1 localhost\n")
     root = shlex.quote(str(stage.root))
     user, _, group = stage.user.partition(":")
     values = [f"{name}={value}" for name, value in {**stage.environment, **(environment or {})}.items()]
@@ -201,6 +203,7 @@ def as_container(stage: Stage, command: Sequence[str], data: Path, environment: 
         f"mount -o remount,bind,ro {root}",
         f"mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs {root}/tmp",
         f"mount --bind {shlex.quote(str(data))} {root}/data",
+        f"mount --bind {shlex.quote(str(hosts))} {root}/etc/hosts",
         f'cd {root} && exec chroot . {shlex.join(unprivileged)} "$@"',
     ]
     return [*_ISOLATED, "--net", "--ipc", "/bin/sh", "-c", "\n".join(script), "sh", *command]

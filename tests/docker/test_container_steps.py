@@ -86,8 +86,8 @@ def test_what_only_developers_need_is_gone(image: Stage, data: Path) -> None:
 SERVE = """
 overtile-entrypoint package /data/bundle || exit 90
 overtile-entrypoint serve --host 127.0.0.1 & server=$!
-for second in $(seq 150); do "$@" 2>/dev/null && break; sleep 1; done
-"$@" || exit 91
+for second in $(seq 150); do "$@" 2>/dev/null && break; kill -0 $server || exit 91; sleep 1; done
+"$@" || exit 92
 kill -s "$SIGNAL" $server
 began=$(date +%s)
 wait $server; status=$?
