@@ -45,7 +45,7 @@ test: setup .venv/nginx
 # tests are skipped, and fail in CI.
 .venv/nginx: | .venv/done
 	@if command -v nginx >/dev/null || ! command -v apt-get >/dev/null; then exit 0; fi; \
-	rm -rf $@.part && mkdir $@.part && cd $@.part && apt-get update -qq && apt-get download -qq nginx \
+	rm -rf $@.part && mkdir $@.part && cd $@.part && apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root nginx \
 		&& dpkg-deb --extract nginx_*.deb . && mv ../nginx.part ../nginx || echo "no nginx; its tests are skipped"
 
 # The Dockerfile's own steps in a fresh Debian, and Overtile in what they made.

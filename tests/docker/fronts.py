@@ -103,7 +103,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.05)
         else:
             return
-    raise AssertionError(f"nothing listens: {process.args}")
+    raise AssertionError(f"nothing listens: {process.args!r}")
 
 
 @contextmanager
