@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from string import Template
 CHECKOUT = Path(__file__).resolve().parents[1]
 DOCKERFILE = CHECKOUT / "docker" / "Dockerfile"
 RELEASES = {"12": "bookworm", "13": "trixie"}
+BEGAN = time.monotonic()
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LENT_CERTIFICATES = "/run/lent-certificates.pem"
 IGNORED = {"VOLUME", "EXPOSE"}  # say something to an engine, and change no file
@@ -227,7 +229,8 @@ def _debian(image: str, root: Path) -> None:
     if name != "debian" or version.split(".")[0] not in RELEASES:
         raise StepError(f"image {image}: only debian:12 and debian:13 can be made here")
     release = RELEASES[version.split(".")[0]]
-    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", release, str(root)], check=True)
+    options = ["--quiet", "--variant=minbase", "--dpkgopt=force-unsafe-io"]  # as the image: nothing here outlives a power cut
+    subprocess.run(["mmdebstrap", *options, release, str(root)], check=True)
 
 
 def copy_files(source: Path, target: Path, *, linked: bool = False) -> None:
@@ -297,7 +300,7 @@ def _certificates() -> Path | None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"-- {text}\n")
+    sys.stdout.write(f"-- {time.monotonic() - BEGAN:4.0f} s  {text}\n")
     sys.stdout.flush()
 
 
