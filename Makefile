@@ -1,6 +1,7 @@
 # Every target does the set-up it needs in its own .venv; a second run skips what is done.
 #   make demo   real data, both methods: trained, packaged, served, compared, with a report at the end
 #   make test   the tests
+#   make container-steps   what docker/Dockerfile builds, without a container engine; takes root on Debian
 #
 # torch is installed beside the lock, so that one lock serves CPU and CUDA. For a build of your own choice tell pip where
 # to look, for example PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS with the CPU wheels; the version stays the same.
@@ -10,7 +11,7 @@ TORCH := torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: setup fix check test demo serve lock
+.PHONY: setup fix check test container-steps demo serve lock
 
 setup: .venv/done
 
@@ -37,8 +38,21 @@ check: setup
 	$(BIN)/lint-imports
 
 # A process a core, each with one thread for linear algebra: threads of several processes would wait for each other.
-test: setup
+test: setup .venv/nginx
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+
+# Debian's nginx for the tests of docker/nginx.conf, unpacked and not installed, so that nothing starts. Where none is to be had the
+# tests are skipped, and fail in CI.
+.venv/nginx: | .venv/done
+	@if command -v nginx >/dev/null || ! command -v apt-get >/dev/null; then exit 0; fi; \
+	rm -rf $@.part && mkdir $@.part && cd $@.part && apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root nginx \
+		&& dpkg-deb --extract nginx_*.deb . && mv ../nginx.part ../nginx || echo "no nginx; its tests are skipped"
+
+# The Dockerfile's own steps in a fresh Debian, and Overtile in what they made.
+container-steps: setup
+	@command -v mmdebstrap >/dev/null || \
+		{ apt-get update -qq && apt-get install -qq --yes --no-install-recommends mmdebstrap >/dev/null; }
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow tests/docker/test_container_steps.py
 
 demo: setup
 	@$(BIN)/overtile demo
