@@ -100,7 +100,7 @@ STAGE_SECONDS = {
     "Fetching the images": 5.0,
     "Training the U-Net": 100.0,
     "Training the sliding window": 140.0,
-    "Packaging both": 2.0,
+    "Packaging both": 12.0,
     "Serving, and sending the slide to both": 15.0,
     "Comparing on the held-out half": 10.0,
 }

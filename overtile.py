@@ -301,16 +301,25 @@ def compare(
 @app.command()
 def package(
     bundles: Annotated[list[Path], typer.Argument(help="bundle/ folders of finished runs")],
+    export: Annotated[
+        Path | None, typer.Option(help="folder: write ONNX files and bioimage.io packages for other programs, and no Bento")
+    ] = None,
+    author: Annotated[list[str] | None, typer.Option(help="with --export: who made the model; once for each")] = None,
+    licence: Annotated[str | None, typer.Option(help="with --export: SPDX identifier, such as CC-BY-4.0")] = None,
 ) -> None:
     """Puts bundles into the BentoML model store and builds a Bento that serves them, once it reproduces their samples."""
     with _exit_codes() as console:
+        if export is not None:
+            from service.bioimageio import Credits
+            from service.export import export as export_bundles
+
+            export_bundles(bundles, export, Credits(tuple(author or ()), licence), console.print)
+            return
         from service.package import package as package_bundles
 
         lines: list[str] = []
         tag = package_bundles(bundles, tell=lines.append)
-        console.print(f"{tag}: built; serve it with: overtile serve {tag}")
-        for line in lines:
-            console.print(line)
+        console.print("\n".join([f"{tag}: built; serve it with: overtile serve {tag}", *lines]))
 
 
 @app.command()

@@ -16,7 +16,7 @@ JOBS = 50
 
 @pytest.mark.timeout(600)
 def test_two_servers_one_queue(tmp_path: Path) -> None:
-    picture = png(np.random.default_rng(0).integers(0, 256, (3, 300, 300), np.uint8))
+    picture = png(np.random.default_rng(0).integers(0, 256, (3, 600, 600), np.uint8))
     with postgres(tmp_path) as url:
         first, second = (
             Service(tmp_path, OVERTILE_DATABASE_URL=url, OVERTILE_EXECUTOR=name, OVERTILE_ENGINE_TIMEOUT_S="30")

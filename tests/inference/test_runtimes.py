@@ -110,7 +110,7 @@ def test_a_runtime_is_tried_on_the_bundles_sample(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("agreement", "difference", "admitted"),
-    [(0.9991, 0.5, True), (0.9989, 0.0, False), (None, 0.009, True), (None, 0.011, False)],
+    [(0.9991, 0.5, True), (0.9989, 0.0, False), (None, 0.009, True), (None, 0.011, False), (1.0, float("nan"), False)],
 )
 def test_admitted_are_those_that_answer_alike(agreement: float | None, difference: float, admitted: bool) -> None:
     assert Trial("openvino", agreement, difference, 1.0).is_admitted is admitted

@@ -1,5 +1,6 @@
 """Bundles into the model store and a Bento; a Bento on another machine; what can't be packaged or served."""
 
+import importlib.metadata
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from servers import (
 from models.errors import BundleError
 from service.package import package
 from service.serve import ServeError, serve
+from service.shipped import imports_of
 
 SERVE = "from service.serve import ServeError as Error, serve"
 
@@ -77,6 +79,35 @@ def test_the_bento_holds_what_serving_needs(bento: str, bento_home: Path) -> Non
     requirements = (source.parent / "env/python/requirements.txt").read_text().split()
     assert "torch==2.13.0" in requirements
     assert all("==" in requirement for requirement in requirements)
+
+
+def test_everything_that_the_bento_imports_is_among_its_requirements(bento: str, bento_home: Path) -> None:
+    """Those of every function, too; what is imported from our own folders is in the Bento."""
+    source = bento_home / "bentos" / bento.replace(":", "/") / "src"
+    pinned = (source.parent / "env/python/requirements.txt").read_text().split()
+    required = {canonical(requirement.partition("==")[0]) for requirement in pinned}
+    known = importlib.metadata.packages_distributions()
+    for file in source.rglob("*.py"):
+        for name in set(imports_of(file)):
+            root = name.partition(".")[0]
+            if root in sys.stdlib_module_names or is_own(source, name):
+                continue
+            assert required & {canonical(each) for each in known.get(root, [])}, f"{file.relative_to(source)} imports {name}"
+
+
+def canonical(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def is_own(source: Path, name: str) -> bool:
+    """Whether a module is in the Bento, or a name that one of its modules may define."""
+    path = source.joinpath(*name.split("."))
+    above = path.parent
+    return (
+        path.is_dir()
+        or any(each.with_suffix(".py").is_file() for each in (path, above))
+        or (above != source and above.is_dir())
+    )
 
 
 def test_the_same_bundle_is_stored_once(
