@@ -12,8 +12,8 @@ IN_PART = ("transforms", "datasets", "evaluation")  # only the modules that the 
 REQUIREMENTS = (
     "dbos", "fastapi", "google-crc32c", "h11", "highdicom", "imagecodecs", "marshmallow", "nibabel", "numpy", "omegaconf",
     "onnx", "onnxruntime", "onnxscript", "openslide-bin", "openslide-python", "openvino", "pillow", "prometheus-client",
-    "psutil", "pydantic", "pydicom", "python-multipart", "pyyaml", "safetensors", "scikit-image", "scipy", "starlette",
-    "tifffile", "torch", "uvicorn", "wsidicom", "zarr",
+    "psutil", "pydantic", "pydicom", "python-multipart", "pyyaml", "safetensors", "scikit-image", "scipy", "sqlalchemy",
+    "starlette", "tifffile", "torch", "uvicorn", "wsidicom", "zarr",
 )  # fmt: skip
 
 

@@ -128,9 +128,16 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def descendants(process_id: int) -> list[int]:
-    text = Path(f"/proc/{process_id}/task/{process_id}/children").read_text()
-    children = [int(child) for child in text.split()]
+    threads = Path(f"/proc/{process_id}/task").glob("*/children")  # each thread has children of its own
+    children = [int(child) for thread in threads for child in _read(thread).split()]
     return children + [grandchild for child in children for grandchild in descendants(child)]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # gone meanwhile
+        return ""
 
 
 def is_running(process_id: int) -> bool:

@@ -74,7 +74,7 @@ def test_a_name_that_bentoml_doesnt_take(bento_home: Path, environment: dict[str
 def test_the_bento_holds_what_serving_needs(bento: str, bento_home: Path) -> None:
     source = bento_home / "bentos" / bento.replace(":", "/") / "src"
     folders = {path.name for path in source.iterdir() if path.is_dir()}
-    assert folders == {"configs", "imaging", "transforms", "models", "inference", "evaluation", "service"}
+    assert folders == {"configs", "datasets", "imaging", "transforms", "models", "inference", "evaluation", "service"}
     assert not list(source.rglob("__pycache__"))
     requirements = (source.parent / "env/python/requirements.txt").read_text().split()
     assert "torch==2.13.0" in requirements
@@ -157,7 +157,8 @@ def test_a_server_that_cant_start_ends(bento: str, environment: dict[str, str]) 
     command = [sys.executable, "-c", f"from service.serve import serve\nserve({bento!r}, port={free_port()})"]
     wrong = {**environment, "OVERTILE_MAX_WAITING": "none"}
     done = subprocess.run(command, env=wrong, cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
-    assert "the server can't start: OVERTILE_MAX_WAITING is 'none'; give a whole number above 0" in done.stdout
+    assert "the server can't start: OVERTILE_MAX_WAITING is 'none'; give a whole number above 0" in done.stderr
+    assert done.returncode == 3
 
 
 def test_a_service_without_a_bento(environment: dict[str, str]) -> None:

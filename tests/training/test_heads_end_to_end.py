@@ -18,7 +18,7 @@ from imaging.open import open_image
 from imaging.phantom import draw_slide, draw_volume, write_volume
 from models import bundle
 from models.errors import BundleError
-from service.engine import Engine
+from service.servable import check_servable
 
 SHAPE = (48, 48)
 ENTRIES = [f"{{name: c{number}, colour: '#00000{number}'}}" for number in range(3)]
@@ -149,7 +149,7 @@ def check_refusals(made: Path, folder: Path) -> None:
     assert refused.exit_code == 2
     assert "r gives values of c0 and no masks; overtile predict writes them as maps" in refused.output
     with pytest.raises(BundleError, match="r gives values of c0 and no masks"):
-        Engine([bundle.load(made)])
+        check_servable([bundle.load(made)])
     refused = run("package", made)
     assert refused.exit_code == 2
     assert "r gives values of c0 and no masks" in refused.output
