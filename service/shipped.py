@@ -9,6 +9,7 @@ from pathlib import Path
 
 WHOLE = ("configs", "imaging", "models", "inference", "service")  # import roots; some of their modules are started by name
 IN_PART = ("transforms", "datasets", "evaluation")  # only the modules that the others import; training stays at home
+COMMANDS = ("*_command.py", "client.py")  # of the command line: a server needs none
 REQUIREMENTS = (
     "dbos", "fastapi", "google-crc32c", "h11", "highdicom", "imagecodecs", "marshmallow", "nibabel", "numpy", "omegaconf",
     "onnx", "onnxruntime", "onnxscript", "openslide-bin", "openslide-python", "openvino", "pillow", "prometheus-client",
@@ -20,7 +21,7 @@ REQUIREMENTS = (
 def copy_code(folder: Path) -> None:
     """Puts our modules into a folder, from which they can be imported."""
     for root in WHOLE:
-        shutil.copytree(_root(root), folder / root, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(_root(root), folder / root, ignore=shutil.ignore_patterns("__pycache__", *COMMANDS))
     for file in _imported(folder):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(_root(file.parts[0]).parent / file, folder / file)

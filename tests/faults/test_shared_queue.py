@@ -17,7 +17,7 @@ JOBS = 50
 @pytest.mark.timeout(600)
 def test_two_servers_one_queue(tmp_path: Path) -> None:
     picture = png(np.random.default_rng(0).integers(0, 256, (3, 600, 600), np.uint8))
-    with postgres(tmp_path) as url:
+    with postgres() as url:
         first, second = (
             Service(tmp_path, OVERTILE_DATABASE_URL=url, OVERTILE_EXECUTOR=name, OVERTILE_ENGINE_TIMEOUT_S="30")
             for name in ("first", "second")
@@ -34,6 +34,7 @@ def test_two_servers_one_queue(tmp_path: Path) -> None:
             assert first.process is not None
             children = descendants(first.process.pid)
             first.process.send_signal(signal.SIGKILL)
+            first.process.wait(10)
             before = {job: made_at(second, job) for job in jobs if is_made(second, job)}
             took_part = {client.get(f"/v1/jobs/{job}").json()["state"] for job in jobs}
             assert "running" in took_part or "queued" in took_part
@@ -46,7 +47,7 @@ def test_two_servers_one_queue(tmp_path: Path) -> None:
 
 
 def test_a_name_is_one_servers(tmp_path: Path) -> None:
-    with postgres(tmp_path) as url:
+    with postgres() as url:
         first = Service(tmp_path, OVERTILE_DATABASE_URL=url, OVERTILE_EXECUTOR="same")
         first.package()
         first.start()
