@@ -14,6 +14,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
@@ -40,7 +41,7 @@ def make_api(gateway: Gateway) -> FastAPI:
     api = FastAPI(
         title="Overtile", version="1", description=_DESCRIPTION, docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    for expected in (DataError, Refused, RequestValidationError, HTTPException, OSError, ClientDisconnect):
+    for expected in (DataError, Refused, RequestValidationError, HTTPException, OSError, ClientDisconnect, SQLAlchemyError):
         api.add_exception_handler(expected, answer_error)
     api.add_middleware(Boundary)
     direct = Direct(gateway.engine, gateway.limits)

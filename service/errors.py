@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -128,6 +129,15 @@ class StorageFull(Refused):
         super().__init__("storage_full", "the server's disk is full; try again later, or ask for more space there")
 
 
+class NoDatabase(Refused):
+    """The database of jobs doesn't answer, or has no room."""
+
+    headers = (("Retry-After", str(STORAGE_RETRY_S)),)
+
+    def __init__(self) -> None:
+        super().__init__("database_unavailable", "the server's database takes nothing now; try again later")
+
+
 class UnknownJob(Refused):
     """No job, or no result, of that name is this client's."""
 
@@ -173,6 +183,7 @@ STATUS: dict[type[Exception], int] = {
     Busy: 503,
     Unavailable: 503,
     StorageFull: 503,
+    NoDatabase: 503,
     DeadlineExceeded: 504,
 }
 
@@ -233,6 +244,8 @@ def answer_to(error: Exception) -> Answer:
         return _answer_to_routing(error)
     if isinstance(error, ClientDisconnect):
         return Answer(400, "body_incomplete", "the body ended before it was complete; send it again")
+    if isinstance(error, SQLAlchemyError):
+        return _answer_to_ours(NoDatabase())
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return _answer_to_ours(StorageFull())
     return INTERNAL

@@ -16,7 +16,7 @@ from dbos import DBOS, DBOSConfig, Serializer
 from dbos import WorkflowStatus as Known
 
 from imaging.errors import DataError, ImageTooLarge
-from service import metrics
+from service import logs, metrics
 from service.limits import Limits
 from service.store import Store, read_json
 from service.supervisor import Call, Cancelled, EngineCrashed, ModelGone, OutOfMemory, Supervisor
@@ -78,6 +78,7 @@ class Flow:
     def launch(self) -> None:
         """Goes on with what was begun, and takes what waits. To be called outside of an event loop."""
         DBOS(config=self._config)
+        logs.configure()  # it has made a handler of its own
 
         @DBOS.step(name="work")
         def work(job_id: str) -> Outcome:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from dbos import error as dbos_errors
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp
 
 from imaging.lock import Held, only_one
@@ -80,7 +82,12 @@ class Gateway:
             raise StartError(f"no model can be loaded: {broken}")
         if self._leases and not self._leases.hold():
             raise StartError(f"another server is named {self._executor}; give this one its own name with {EXECUTOR}")
-        self.flow.launch()
+        try:
+            self.flow.launch()
+        except (SQLAlchemyError, dbos_errors.DBOSException) as error:
+            raise StartError(
+                "the database of jobs can't be used; restore it from a copy, or move jobs.sqlite and the jobs folder away"
+            ) from error
         if self._leases:
             self._leases.watch()
         threading.Thread(target=self._sweep, name="sweep", daemon=True).start()

@@ -19,12 +19,13 @@ from service.errors import BadRequest, Conflict, Gone, TooMany, UnknownJob, Unkn
 from service.flow import PROGRESS, Flow
 from service.limits import Limits
 from service.store import Store, is_id, new_id, read_json, write_json
-from service.supervisor import Supervisor
+from service.supervisor import EngineCrashed, Supervisor
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 _STATES: dict[str, State] = {"ENQUEUED": "queued", "DELAYED": "queued", "PENDING": "running", "CANCELLED": "cancelled"}
 _OPEN = ("queued", "running")
+START_S = 30.0  # for an engine that starts again
 _COUNT_S = 1.0  # that the queue's order is kept, so that a thousand who ask for their place cost one look
 
 
@@ -242,7 +243,15 @@ class Jobs:
     def _look(self, folder: Path, request: JobRequest) -> None:
         """Has the files opened in the engine's readers before the job is accepted."""
         words: dict[str, Any] = {"models": request.models, "options": request.options.model_dump()}
-        self.engine.ask("check", inputs=str(folder / "inputs"), **words).future.result(self.limits.direct_timeout_s)
+        for last in (False, True):  # once more where the engine crashed: it may have been at something else
+            self.engine.wait(START_S)
+            try:
+                self.engine.ask("check", inputs=str(folder / "inputs"), **words).future.result(self.limits.direct_timeout_s)
+            except EngineCrashed:
+                if last:
+                    raise
+            else:
+                return
 
     def _record(self, job_id: str, wanted: Wanted) -> dict[str, Any]:
         request = wanted.request.model_dump()

@@ -8,6 +8,7 @@ import time
 from service.boundary import FIELDS, place_of
 
 MAX_LENGTH = 2000
+_OURS = "overtile"
 _LOUD = ("bentoml", "uvicorn", "uvicorn.error", "uvicorn.access", "dbos")  # they bring handlers of their own
 
 
@@ -21,6 +22,8 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """A line of JSON."""
         message = record.getMessage()
+        if not record.name.startswith(_OURS):  # other people's tracebacks hold values, too
+            message = message.partition("\n")[0]
         if record.exc_info and record.exc_info[1]:
             message = f"{message} {place_of(record.exc_info[1])}"
         known = {name: vars(record)[name] for name in FIELDS if name in vars(record)}

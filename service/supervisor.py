@@ -107,6 +107,15 @@ class Supervisor:
         """Ends the process, which starts again: for work that doesn't end when it is called off."""
         self._kill()
 
+    def wait(self, timeout_s: float) -> None:
+        """Until a process is there that has loaded its models.
+
+        Raises:
+            EngineCrashed: there is none after that time.
+        """
+        if not self._is_ready.wait(timeout_s):
+            raise EngineCrashed
+
     @property
     def is_ready(self) -> bool:
         """Whether a process is there that has loaded its models."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, Response
+from starlette.concurrency import run_in_threadpool
 
 from service import bodies
 from service.answers import CompareAnswer, LoadRequest, ModelAnswer, ModelsAnswer
@@ -24,6 +25,7 @@ from service.supervisor import Call, Cancelled, EngineCrashed, ModelGone, OutOfM
 
 FileFormat = Literal["png", "tiff", "nifti", "geojson", "dicom-seg"]  # a mask as one file; an OME-Zarr is a folder
 POLL_S = 0.25
+START_S = 30.0  # for an engine that starts again
 END_S = 5.0  # for the engine to end what nobody waits for; then it is killed
 
 _BODY = {
@@ -84,6 +86,17 @@ class Direct:
             yield
         finally:
             self._seats.release()
+
+    async def wait(self) -> None:
+        """Until the engine is there, which starts again within seconds.
+
+        Raises:
+            Unavailable: it isn't.
+        """
+        try:
+            await run_in_threadpool(self.engine.wait, START_S)
+        except EngineCrashed as error:
+            raise unavailable(error) from error
 
     async def answer(self, call: Call, request: Request | None = None) -> dict[str, Any]:
         """The engine's, unless the client leaves or the deadline passes; then the work is ended.
@@ -189,6 +202,7 @@ def add_segment(api: FastAPI, direct: Direct, limits: Limits) -> None:
         spacing, path = spacing_of(spacing_um), folder / "image"
         await bodies.receive(request, path, limits, setting="max_body_bytes")
         with direct.seat():
+            await direct.wait()
             call = direct.engine.ask("segment", path=str(path), model=name, format=mask_format, spacing_um=spacing)
             answer = await direct.answer(call, request)
         made = Path(answer["file"])
@@ -212,6 +226,7 @@ def add_compare(api: FastAPI, direct: Direct, limits: Limits) -> None:
         await bodies.receive(request, path, limits, setting="compare_max_body_bytes")
         with direct.seat():
             words: dict[str, Any] = {"max_pixels": limits.compare_max_pixels, "spacing_um": spacing}
+            await direct.wait()
             answer = await direct.answer(direct.engine.ask("compare", path=str(path), models=pair, **words), request)
         return CompareAnswer.model_validate(answer)
 
