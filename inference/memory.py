@@ -117,7 +117,7 @@ INFERENCE = {  # by dimensions; 3D kernels put their input, up to twice the outp
 DENSE = CpuOverhead(14 * 2**20, weights=0, convolutions=0, scattered=0, scattered_by_instance_norm=0)  # sliding windows
 COMPILED = {  # by runtime: its library, weights in the order that its kernels want, what compiling leaves
     "openvino": CpuOverhead(140 * 2**20, weights=3.5, convolutions=0, scattered=0, scattered_by_instance_norm=0),
-    "onnxruntime": CpuOverhead(60 * 2**20, weights=3, convolutions=0, scattered=0, scattered_by_instance_norm=0),
+    "onnxruntime": CpuOverhead(240 * 2**20, weights=5, convolutions=0, scattered=0, scattered_by_instance_norm=0),
     "openvino_bfloat16": CpuOverhead(140 * 2**20, weights=2.5, convolutions=0, scattered=0, scattered_by_instance_norm=0),
 }
 COUNTED_SIDES = {2: (128, 256), 3: (32, 64)}  # of tiles; what they take grows as their pixels do
