@@ -84,7 +84,8 @@ def submit(
             "as_ensemble": as_ensemble,
             "disagreement": disagreement,
         }
-        wishes = Wishes(_chosen(client, model or []), _formats(mask_format or []), options)
+        formats = _formats(mask_format or [])
+        wishes = Wishes(_chosen(client, model or [], kind), formats, options)
         code = _carry_out(client, images, wishes, out, console)
     raise typer.Exit(code)
 
@@ -148,19 +149,20 @@ def _carry_out(client: "OvertileClient", images: Sequence[Any], wishes: Any, out
     return max(codes)
 
 
-def _chosen(client: "OvertileClient", names: Sequence[str]) -> list["ModelAnswer"]:
+def _chosen(client: "OvertileClient", names: Sequence[str], kind: str) -> list["ModelAnswer"]:
     """The models of these names; without any, the only one that is loaded."""
     from service.remote.errors import ClientError
 
     loaded = {model.name: model for model in client.models().models}
-    if not names and len(loaded) == 1:
-        return list(loaded.values())
+    names = list(dict.fromkeys(names)) or (list(loaded) if len(loaded) == 1 else [])
     if not names or not set(names) <= set(loaded):
         what = (
             f"no model {', '.join(set(names) - set(loaded))} is" if names else "several models are" if loaded else "no model is"
         )
         known = f"; choose of {', '.join(sorted(loaded))} with --model" if loaded else "; serve one there with overtile serve"
         raise ClientError("model_not_found", f"{what} loaded at the server{known}")
+    if kind == "compare" and len(names) != 2:
+        raise ClientError("parameter_invalid", f"--kind compare takes two models, not {len(names)}; name them with --model")
     return [loaded[name] for name in names]
 
 

@@ -84,8 +84,6 @@ def unreachable(url: str, error: httpx.RequestError) -> Unreachable:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         message = f"{url} has a certificate that isn't trusted here; name the file of its authority in SSL_CERT_FILE"
         return Unreachable("certificate_not_trusted", message)
-    if isinstance(error, httpx.UnsupportedProtocol):
-        return Unreachable("url_invalid", f"{url!r} is no address; give one such as http://127.0.0.1:3000")
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         message = f"no server answers at {url}; start one there with overtile serve, or give its address with --url"
         return Unreachable("no_server", message, retry_s=0)

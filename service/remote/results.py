@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,14 +92,15 @@ class Fetching:
 
 
 def place_of(result: ResultAnswer, folder: Path, stem: str | None) -> Path:
-    """Where it belongs: mask.png becomes STEM.png, everything else STEM.NAME; without a stem it keeps its name.
+    """Where it belongs: mask.png becomes STEM.png as predict calls it, NAME.png STEM.NAME.png; without a stem it keeps its name.
 
     Raises:
         ClientError: a name that leads elsewhere; a server of ours gives none.
     """
     name = result.name
-    if Path(name).name != name or name.startswith(".") or not name.isprintable() or "\\" in name:
+    if not name or Path(name).name != name or name.startswith(".") or not name.isprintable() or "\\" in name:
         raise ClientError("name_refused", f"the server calls a result {name[:80]!r}, which is no file's name; it isn't fetched")
-    if stem is not None:
-        name = f"{stem}.{name.removeprefix('mask.')}"
-    return folder / name
+    if stem is None:
+        return folder / name
+    own = re.match("mask[._]", name)
+    return folder / (stem + name.removeprefix("mask") if own else f"{stem}.{name}")

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,9 @@ from service.remote.memory import Memory
 from service.remote.wire import Wire
 
 PIECE_BYTES = 16 * 2**20
-_LEAST_BYTES = 256 * 2**10  # a connection that breaks often gets smaller pieces, down to this
+_LEAST_BYTES = 256 * 2**10
+_FIRST_BYTES = 2**20  # it grows as long as a piece takes no longer than a few seconds, and shrinks when one is lost
+_PIECE_S = 5.0
 _BLOCK_BYTES = 64 * 2**10
 _TUS = {"Tus-Resumable": "1.0.0"}
 _PATCH = {**_TUS, "Content-Type": "application/offset+octet-stream"}
@@ -33,7 +36,7 @@ class Sending:
 
     def __init__(self, wire: Wire, path: Path, piece_bytes: int, on_bytes: OnBytes) -> None:
         self._wire, self._path, self._on_bytes = wire, path, on_bytes
-        self._most_bytes = self._piece_bytes = piece_bytes
+        self._most_bytes, self._piece_bytes = piece_bytes, min(_FIRST_BYTES, piece_bytes)
         self._stat = path.stat()
 
     @property
@@ -70,7 +73,6 @@ class Sending:
             try:
                 offset = self._send_piece(upload_id, offset)
                 pauses.reset()
-                self._piece_bytes = min(2 * self._piece_bytes, self._most_bytes)
             except ClientError as error:
                 pauses.wait(error)
                 self._piece_bytes = min(max(self._piece_bytes // 2, _LEAST_BYTES), self._most_bytes)
@@ -97,8 +99,10 @@ class Sending:
             "Content-Length": str(len(piece)),
             "Upload-Checksum": f"sha256 {checksum}",
         }
-        body = self._blocks(piece, offset)
+        body, began_s = self._blocks(piece, offset), time.monotonic()
         answer = self._wire.once("PATCH", f"/v1/uploads/{upload_id}", headers=headers, content=body, slow=True)
+        if time.monotonic() - began_s < _PIECE_S:
+            self._piece_bytes = min(2 * self._piece_bytes, self._most_bytes)
         return int(answer.headers["upload-offset"])
 
     def _blocks(self, piece: bytes, offset: int) -> Iterator[bytes]:

@@ -25,14 +25,13 @@ OnPause = Callable[[ClientError, float], None]
 class Pauses:
     """The waits between tries: longer each time, as long as the server asks for, and no more in all than patience lasts."""
 
-    def __init__(self, patience_s: float, on_pause: OnPause) -> None:
+    def __init__(self, patience_s: Callable[[], float], on_pause: OnPause) -> None:
         self._patience_s, self._on_pause = patience_s, on_pause
-        self._next_s = _FIRST_PAUSE_S
-        self._until_s = time.monotonic() + patience_s
+        self.reset()
 
     def reset(self) -> None:
         """Something went well."""
-        self._next_s, self._until_s = _FIRST_PAUSE_S, time.monotonic() + self._patience_s
+        self._next_s, self._since_s = _FIRST_PAUSE_S, time.monotonic()
 
     def wait(self, error: ClientError) -> None:
         """Until the next try.
@@ -44,7 +43,7 @@ class Pauses:
             raise error
         pause_s = max(error.retry_s, self._next_s * random.uniform(0.5, 1))  # noqa: S311  # so that many don't come at once
         self._next_s = min(2 * self._next_s, _LONGEST_PAUSE_S)
-        if time.monotonic() + pause_s > self._until_s:
+        if time.monotonic() + pause_s > self._since_s + self._patience_s():
             raise error
         self._on_pause(error, pause_s)
         time.sleep(pause_s)
@@ -62,7 +61,7 @@ class Wire:
     """
 
     def __init__(self, url: str, key: str | None, timeout_s: float, patience_s: float, on_pause: OnPause) -> None:
-        self.url = url.rstrip("/")
+        self.url = _checked(url)
         self._on_pause, self._patience_s, self._timeout_s = on_pause, patience_s, timeout_s
         self._reached = False
         if key and not re.fullmatch("[!-~]+", key):  # no header could hold it
@@ -76,8 +75,7 @@ class Wire:
 
     def pauses(self) -> Pauses:
         """For the tries of one request."""
-        patience_s = self._patience_s if self._reached else min(self._patience_s, FIRST_PATIENCE_S)
-        return Pauses(patience_s, self._on_pause)
+        return Pauses(lambda: self._patience_s if self._reached else min(self._patience_s, FIRST_PATIENCE_S), self._on_pause)
 
     def once(self, method: str, path: str, *, slow: bool = False, **words: Any) -> httpx.Response:
         """A success, read whole; tried once.
@@ -140,8 +138,6 @@ class Wire:
                 yield response
         except httpx.RequestError as error:
             raise unreachable(self.url, error) from error
-        except httpx.InvalidURL as error:
-            raise ClientError("url_invalid", f"{self.url!r} is no address; give one such as http://127.0.0.1:3000") from error
 
 
 def parsed(model: type[Answer], response: httpx.Response) -> Answer:
@@ -157,10 +153,21 @@ def parsed(model: type[Answer], response: httpx.Response) -> Answer:
         raise ClientError("not_overtile", message, response.status_code) from error
 
 
+def _checked(url: str) -> str:
+    """An address without what it may end with."""
+    try:
+        known = httpx.URL(url)
+    except httpx.InvalidURL:
+        known = httpx.URL("")
+    if known.scheme not in ("http", "https") or not re.fullmatch(r"[\w.:-]+", known.host):
+        raise ClientError("url_invalid", f"{url!r} is no address; give one such as http://127.0.0.1:3000")
+    return url.rstrip("/")
+
+
 def _is_loopback(url: str) -> bool:
     """Whether it is this machine, to which no proxy leads."""
+    host = httpx.URL(url).host
     try:
-        host = httpx.URL(url).host
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except (httpx.InvalidURL, ValueError):
+    except ValueError:
         return False
