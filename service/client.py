@@ -207,14 +207,12 @@ class OvertileClient:
 
     def cancel(self, job_id: str) -> JobAnswer:
         """Calls a job off; one that is finished stays as it is."""
-        pauses = self._wire.pauses()
-        while (answer := self.job(job_id)).state not in FINISHED:
-            try:  # once for each look: of a finished job the same request drops the results
-                self._wire.once("DELETE", f"/v1/jobs/{job_id}")
-                return self.job(job_id)
-            except ClientError as error:
-                pauses.wait(error)
-        return answer
+        try:
+            self._wire.ask("DELETE", f"/v1/jobs/{job_id}", params={"keep": "true"})
+        except ClientError as error:
+            if error.code != "job_finished":
+                raise
+        return self.job(job_id)
 
     def forget(self, job_id: str) -> None:
         """Drops a finished job on the server, with its results; one that isn't finished is called off first."""

@@ -92,7 +92,7 @@ class Fetching:
 
 
 def place_of(result: ResultAnswer, folder: Path, stem: str | None) -> Path:
-    """Where it belongs: mask.png becomes STEM.png as predict calls it, NAME.png STEM.NAME.png; without a stem it keeps its name.
+    """Where it belongs: mask.png becomes STEM.png, as predict has it, NAME.png STEM.NAME.png; without a stem it keeps its name.
 
     Raises:
         ClientError: a name that leads elsewhere; a server of ours gives none.

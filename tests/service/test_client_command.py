@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_the_same_command_makes_no_second_job(server: Server, folder: Path, tmp_
 
 def test_a_job_that_was_called_off_is_handed_over_again(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "big.png"
-    path.write_bytes(png(np.random.default_rng(7).integers(0, 256, (3, 700, 700), np.uint8)))
+    path.write_bytes(png(np.random.default_rng(7).integers(0, 256, (3, 1500, 1500), np.uint8)))
     words = ("submit", path, "-o", tmp_path / "out", "-m", "window")
     command = [sys.executable, "-m", "overtile", "client", *map(str, words), "--url", server.url]
     with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as running:

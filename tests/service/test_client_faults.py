@@ -134,7 +134,9 @@ def test_a_key_that_may_send_little(kept: Restarted, tokens: dict[str, str]) -> 
     assert max(pause_s for _, pause_s in pauses) >= 1
 
 
-def test_a_key_with_one_job_at_a_time(kept: Restarted, tokens: dict[str, str], big: Path, tmp_path: Path) -> None:
+def test_a_key_with_one_job_at_a_time(
+    kept: Restarted, tokens: dict[str, str], big: Path, picture: bytes, tmp_path: Path
+) -> None:
     with OvertileClient(kept.proxy.url, tokens["single"]) as client:
         upload = client.upload(big)
         job = client.submit([upload], ["window"])
@@ -144,7 +146,7 @@ def test_a_key_with_one_job_at_a_time(kept: Restarted, tokens: dict[str, str], b
     for number in range(3):
         path = tmp_path / "many" / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(big.read_bytes())
+        path.write_bytes(picture)
     code, told = ask(kept, "submit", tmp_path / "many", "-o", tmp_path / "out", "-m", "unet", "--key", tokens["single"])
     assert (code, len(list((tmp_path / "out").iterdir()))) == (0, 3), told
 
