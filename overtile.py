@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from service import keys_command
+from service import client_command, keys_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(keys_command.app, name="keys")
+app.add_typer(client_command.app, name="client")
 
 CONFIG, DATA, NUMERIC, STORAGE = 2, 3, 5, 6  # exit codes; 0 is done, 143 and 130 stopped by a signal
 

@@ -206,6 +206,7 @@ _PARAMETERS = {
     "uncertainty": "uncertainty takes true or false",
     "as_ensemble": "as_ensemble takes true or false",
     "disagreement": "disagreement takes true or false",
+    "keep": "keep takes true or false",
     "state": "state takes queued, running, done, failed or cancelled",
     "limit": "limit takes a whole number from 1 to 1000",
     "tag": "tag takes NAME:VERSION of a packaged model",

@@ -153,16 +153,24 @@ class Jobs:
                 answers.append(self._answer_of(self._recorded(known.workflow_id, owner), known))
         return [answer for answer in answers if state is None or answer.state == state]
 
-    def end(self, job_id: str, owner: str) -> bool:
+    def end(self, job_id: str, owner: str, *, keep: bool = False) -> bool:
         """Calls a job off, or forgets one that is finished; whether it was called off.
+
+        Args:
+            job_id: of the job.
+            owner: whose it has to be.
+            keep: of one that is finished nothing is forgotten: it may have ended while it was to be called off.
 
         Raises:
             UnknownJob: there is none of that ID, or it is another's.
+            Conflict: `job_finished`, where it is to be kept.
         """
         answer = self.answer(job_id, owner)
         if answer.state in _OPEN:
             self.flow.cancel(job_id)
             return True
+        if keep:
+            raise Conflict("job_finished", "the job is finished, and stays; leave keep out to forget it with its results")
         self.forget(job_id)
         return False
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 WHOLE = ("configs", "imaging", "models", "inference", "service")  # import roots; some of their modules are started by name
 IN_PART = ("transforms", "datasets", "evaluation")  # only the modules that the others import; training stays at home
-COMMANDS = ("*_command.py", "client.py")  # of the command line: a server needs none
+COMMANDS = ("*_command.py", "client.py", "remote")  # of the command line: a server needs none
 REQUIREMENTS = (
     "dbos", "fastapi", "google-crc32c", "h11", "highdicom", "imagecodecs", "marshmallow", "nibabel", "numpy", "omegaconf",
     "onnx", "onnxruntime", "onnxscript", "openslide-bin", "openslide-python", "openvino", "pillow", "prometheus-client",

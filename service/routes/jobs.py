@@ -115,11 +115,16 @@ def _add_follow(api: FastAPI, jobs: Jobs) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_events(jobs, first, owner), media_type="text/event-stream", headers=headers)
 
-    @api.delete("/v1/jobs/{job_id}", summary="Call a job off, or forget it", status_code=204, dependencies=[Depends(only())],
-                responses=_CALLED_OFF | errors(404))  # fmt: skip
-    def end(request: Request, job_id: str) -> Response:
+    @api.delete("/v1/jobs/{job_id}", summary="Call a job off, or forget it", status_code=204,
+                dependencies=[Depends(only("keep"))],
+                responses=_CALLED_OFF | errors(404, 409))  # fmt: skip
+    def end(
+        request: Request,
+        job_id: str,
+        keep: Annotated[bool, Query(description="Only calls off: one that is finished meanwhile stays.")] = False,
+    ) -> Response:
         """Calls off one that isn't finished; forgets one that is, with its results."""
-        return Response(status_code=202 if jobs.end(job_id, owner_of(request)) else 204)
+        return Response(status_code=202 if jobs.end(job_id, owner_of(request), keep=keep) else 204)
 
 
 async def _events(jobs: Jobs, answer: JobAnswer, owner: str) -> AsyncIterator[str]:

@@ -203,6 +203,17 @@ def test_h15_results_before_and_beside(client: httpx.Client, done: dict[str, Any
     assert client.get(f"/v1/jobs/{job['id']}").status_code == 404
 
 
+def test_a_job_that_ended_while_it_was_to_be_called_off_stays(client: httpx.Client, picture: bytes) -> None:
+    job = finished(client, handed_over(client, uploaded(client, picture))["id"])
+    url = f"/v1/jobs/{job['id']}"
+    kept = client.delete(f"{url}?keep=true")
+    assert (kept.status_code, kept.json()["error"]["code"]) == (409, "job_finished")
+    assert client.get(f"{url}/results/mask.png").status_code == 200
+    wrong = client.delete(f"{url}?keep=perhaps")
+    assert (wrong.status_code, wrong.json()["error"]["field"]) == (400, "keep")
+    assert client.delete(url).status_code == 204
+
+
 def test_p10_a_result_that_was_changed_on_the_disk(client: httpx.Client, server: Server, picture: bytes) -> None:
     job = finished(client, handed_over(client, uploaded(client, picture))["id"])
     path = server.folder.parent / "store" / "jobs" / job["id"] / "results" / "mask.png"

@@ -1,0 +1,1 @@
+"""The other end of the HTTP interface: what the client is made of."""
