@@ -128,8 +128,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def descendants(process_id: int) -> list[int]:
-    text = Path(f"/proc/{process_id}/task/{process_id}/children").read_text()
-    children = [int(child) for child in text.split()]
+    """Its processes and theirs; a child stands with the thread that started it."""
+    tasks = Path(f"/proc/{process_id}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text().split()]
     return children + [grandchild for child in children for grandchild in descendants(child)]
 
 
