@@ -2,7 +2,10 @@
 
 import hashlib
 import http.client
+import json
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -97,7 +100,7 @@ def open_loop(url: str, pictures: Sequence[bytes], model: str, *, clients: int, 
 
     def work(number: int) -> None:
         client = Segmenting(url, pictures, model, calls)
-        for turn in range(number, int(seconds * rate), clients):
+        for turn in range(number, round(seconds * rate), clients):
             time.sleep(max(0.0, began + turn * every_s - time.monotonic()))
             client.call()
         client.close()
@@ -192,22 +195,17 @@ def _median(states: Sequence[State]) -> State:
 
 @contextmanager
 def watched(url: str, every_s: float = READY_EVERY_S) -> Iterator[Calls]:
-    """GET /readyz again and again over one connection; what the answers took."""
-    calls, ended = Calls(), threading.Event()
-
-    def work() -> None:
-        with httpx.Client(base_url=url, timeout=30) as client:
-            client.get("/readyz")  # the connection isn't what is measured
-            while not ended.wait(every_s):
-                began = time.monotonic()
-                try:
-                    status = client.get("/readyz").status_code
-                    calls.note(time.monotonic() - began, None if status == 200 else str(status))
-                except httpx.HTTPError as error:
-                    calls.note(0, type(error).__name__)
-
-    with _beside(work, ended):
-        yield calls
+    """GET /readyz again and again over one connection, from another process; what the answers took, when the context ends."""
+    calls = Calls()
+    command = [sys.executable, str(Path(__file__).with_name("ready_watch.py")), url, str(every_s)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield calls
+        finally:
+            told = json.loads(process.communicate(timeout=60)[0])
+            calls.seconds, calls.errors = told["seconds"], told["errors"]
 
 
 @contextmanager
