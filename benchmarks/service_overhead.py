@@ -7,6 +7,7 @@ that took. `benchmarks/service_load.py overhead` starts it.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -15,7 +16,6 @@ from pathlib import Path
 import httpx
 import nibabel as nib
 import numpy as np
-from kill_cycles import Service
 from served import THREADS, random_bundle, served
 
 from inference.loading import load_predictor
@@ -33,14 +33,13 @@ def overhead(options: argparse.Namespace, folder: Path) -> bool:
     """Both in turns, once untimed; neither's start nor its loading of the bundle is counted."""
     image, made = volume(folder / "volume.nii", options.voxels), random_bundle(folder / "bundle", CONFIG, *OVERRIDES)
     alone, over_http, same = [], [], []
-    with served(folder, made) as service, httpx.Client(base_url=service.url, timeout=600) as client:
-        with Warm(made, image, service) as warm:
-            for turn in range(options.repeats + 1):
-                own_s, own = warm.mask(folder / f"own-{turn}")
-                http_s, theirs = _over_http(client, image)
-                same.append(own == theirs)
-                alone.append(own_s)
-                over_http.append(http_s)
+    with served(folder, made) as service, httpx.Client(base_url=service.url, timeout=600) as client, Warm(made, image) as warm:
+        for turn in range(options.repeats + 1):
+            own_s, own = warm.mask(folder / f"own-{turn}")
+            http_s, theirs = _over_http(client, image)
+            same.append(own == theirs)
+            alone.append(own_s)
+            over_http.append(http_s)
     return _said(image, alone[1:], over_http[1:], all(same))
 
 
@@ -81,9 +80,9 @@ def _over_http(client: httpx.Client, image: Path) -> tuple[float, bytes]:
 class Warm:
     """The process that predicts, with its bundle loaded."""
 
-    def __init__(self, made: Path, image: Path, service: Service) -> None:
-        environment = {name: value for name, value in service.environment.items() if name != THREADS}
-        command = [sys.executable, __file__, str(made), str(image)]
+    def __init__(self, made: Path, image: Path) -> None:
+        command, environment = [sys.executable, __file__, str(made), str(image)], {**os.environ}
+        environment.pop(THREADS, None)
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
