@@ -13,7 +13,6 @@ import pytest
 from servers import COMPARE_MAX_PIXELS, MAX_BODY_BYTES, STALL_TIMEOUT_S, Server, png, wait_until
 
 from imaging.phantom import draw_slide, draw_volume, write_pyramid_slide
-from service.server import bound
 
 PICTURE = png(draw_slide((72, 90), seed=0)[0])
 GREY = png(np.zeros((72, 90), np.uint8))
@@ -158,10 +157,3 @@ def connect(server: Server) -> socket.socket:
 
 def head(url: str, length: int) -> bytes:
     return f"POST {url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
-
-
-def test_answers_dont_wait_for_acknowledgements() -> None:
-    with bound("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
-        accepted, _ = listening.accept()
-        with accepted:
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
