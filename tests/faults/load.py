@@ -167,7 +167,7 @@ def sampled(service: Service, every_s: float = SAMPLE_EVERY_S) -> Iterator[dict[
 
 @dataclass(frozen=True)
 class Drift:
-    """How a process's last third differs from its first, by medians."""
+    """How a process's last third differs from its first: by medians, and by the fewest descriptors: calls have some open."""
 
     memory: float
     descriptors: float
@@ -179,7 +179,7 @@ class Drift:
         """Of all states but the first share of them."""
         kept = states[int(len(states) * warm_up) :]
         third = max(1, len(kept) // 3)
-        first, last = (_median(part) for part in (kept[:third], kept[-third:]))
+        first, last = (_usual(part) for part in (kept[:third], kept[-third:]))
         return cls(
             last.resident_bytes / first.resident_bytes - 1,
             last.descriptors - first.descriptors,
@@ -188,9 +188,12 @@ class Drift:
         )
 
 
-def _median(states: Sequence[State]) -> State:
-    columns = zip(*((each.resident_bytes, each.descriptors, each.threads) for each in states), strict=True)
-    return State(*(int(statistics.median_low(column)) for column in columns))
+def _usual(states: Sequence[State]) -> State:
+    return State(
+        int(statistics.median_low(each.resident_bytes for each in states)),
+        min(each.descriptors for each in states),
+        int(statistics.median_low(each.threads for each in states)),
+    )
 
 
 @contextmanager
