@@ -46,34 +46,43 @@ class Runtime:
 
 
 class OpenVino:
-    """The network as OpenVINO compiled it, for one size of tile at a time; tiles go through one by one.
+    """The network as OpenVINO compiled it, for a size of tile each; tiles go through one by one.
 
     On a CPU a batch gains nothing, and one by one the last, smaller batch needs no network of its own.
 
     Args:
         network: in evaluation mode, on the CPU.
         precision: f32 or bf16, OpenVINO's words.
+
+    Attributes:
+        sizes: of tiles that stay compiled, those that were used last. Compiling takes a second or more, so that images that
+            take turns need one each.
     """
 
     def __init__(self, network: nn.Module, precision: str) -> None:
         self.network = network
         self.precision = precision
-        self.shape: tuple[int, ...] | None = None
-        self.compiled: Any = None
+        self.sizes = 1
+        self.compiled: dict[tuple[int, ...], Any] = {}  # by shape, the one used last at the end
 
     def __call__(self, patches: Tensor) -> Tensor:
         """(B, R, *S') of (B, C, *S) on the CPU."""
-        if patches.shape[1:] != self.shape:
-            self._compile((1, *patches.shape[1:]))
-        answers = [self.compiled(patch[None].contiguous().numpy())[0] for patch in patches]
+        run = self._for((1, *patches.shape[1:]))
+        answers = [run(patch[None].contiguous().numpy())[0] for patch in patches]
         return torch.from_numpy(np.concatenate(answers))
 
-    def _compile(self, shape: tuple[int, ...]) -> None:
+    def _for(self, shape: tuple[int, ...]) -> Any:
+        run = self.compiled.pop(shape, None)
+        while run is None and len(self.compiled) >= self.sizes:
+            del self.compiled[next(iter(self.compiled))]  # its memory is needed
+        self.compiled[shape] = run = self._compiled(shape) if run is None else run
+        return run
+
+    def _compiled(self, shape: tuple[int, ...]) -> Any:
         import openvino
         from openvino.frontend import FrontEndManager
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-        self.compiled = None  # the one before needs its memory no longer
         with torch.inference_mode(mode=False), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's tracer warns of sizes that it takes as they are, which they are here
             traced = torch.jit.trace(self.network, torch.zeros(shape), check_trace=False)  # type: ignore[no-untyped-call]
@@ -86,8 +95,7 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        self.compiled = openvino.Core().compile_model(model, "CPU", hints)
-        self.shape = shape[1:]
+        return openvino.Core().compile_model(model, "CPU", hints)
 
 
 class OnnxRuntime:

@@ -148,8 +148,8 @@ def _done(out: Path) -> Message | None:
 
 
 def _share(on_progress: Progress, number: int, total: int) -> Progress:
-    """Progress of one of several passes, in thousandths of all."""
-    return lambda done, tiles: on_progress(round(1000 * (number + done / max(tiles, 1))), 1000 * total)
+    """Progress of one of several passes, as if each had as many tiles."""
+    return lambda done, tiles: on_progress(number * tiles + done, total * tiles)
 
 
 def _image(inputs: Path) -> Path:

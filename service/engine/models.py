@@ -12,6 +12,7 @@ import torch
 from inference.ensemble import Ensemble
 from inference.loading import load_predictor, resident_bytes
 from inference.predictor import DEFAULT_TILE_SIZE, Predictor, best_device
+from inference.runtime import OpenVino
 from models.bundle import Bundle, Manifest, load
 from models.errors import BundleError
 from models.heads import check_gives_masks
@@ -99,6 +100,8 @@ class Models:
         check_gives_masks(bundle.config)
         predictor = load_predictor(bundle, self.device, self._runtime, self._memory_bytes)
         for member in predictor.members:
+            if isinstance(member.run, OpenVino):
+                member.run.sizes = self._at_once  # each image's share of the memory has room for a pass of its own
             member.run = self.turns.gate(member.run, bundle.config.inference.batch_size)
         return Model(bundle.manifest, predictor)
 

@@ -138,6 +138,23 @@ def test_auto_takes_the_fastest_and_remembers_it(tmp_path: Path) -> None:
         assert Choice.model_validate_json(path.read_bytes()).trials
 
 
+def test_sizes_that_take_turns_are_compiled_once(tmp_path: Path) -> None:
+    run = load_predictor(make_bundle(tmp_path / "bundle"), CPU, "openvino").run
+    assert isinstance(run, runtimes.OpenVino)
+    run.compiled.clear()
+    large, small, other = (torch.zeros(1, 3, side, side) for side in (32, 16, 48))
+    expected = run(large), run(small)
+    assert list(run.compiled) == [small.shape]  # a process with one image has room for one
+    run.sizes = 2
+    run(large)
+    kept = dict(run.compiled)
+    assert torch.equal(run(small), expected[1])
+    assert torch.equal(run(large), expected[0])
+    assert all(run.compiled[shape] is each for shape, each in kept.items())
+    run(other)
+    assert list(run.compiled) == [large.shape, other.shape]
+
+
 @pytest.mark.usefixtures("worth_trying")
 def test_auto_stays_with_torch_where_no_other_answers_alike(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle", spoilt=100.0)

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from servers import is_running, wait_until
+from servers import is_running, png, wait_until
 
 from imaging.errors import DataError, UnsuitableImage
 from service.supervisor import Call, Cancelled, EngineCrashed, ModelGone, Supervisor
@@ -49,6 +50,14 @@ def results_of(call: Call, folder: Path) -> dict[str, bytes]:
         found[each["name"]] = content
     assert not (folder / "work").exists()
     return found
+
+
+def test_progress_is_told_in_tiles(engine: Supervisor, tmp_path: Path) -> None:
+    picture, told = png(np.zeros((3, 40, 40), np.uint8)), []  # one tile for each of two formats
+    words = {**job_of(tmp_path, picture), "formats": ["png", "tiff"]}
+    engine.ask("job", lambda done, total: told.append((done, total)), models=["unet"], **words).future.result(60)
+    assert told[0] in ((0, 2), (1, 2))
+    assert {total for _, total in told} == {2}
 
 
 def test_models_that_are_broken_dont_keep_the_others_from_it(engine: Supervisor) -> None:

@@ -1,0 +1,258 @@
+"""The service under load: small calls beside a huge job, many clients for minutes, uploads of gigabytes, and its own cost.
+
+    PYTHONPATH=.:tests/service:tests/faults .venv/bin/python benchmarks/service_load.py [latency] [clients] [upload] [overhead]
+
+A packaged bundle with random weights, the real server in processes of its own, real sockets on loopback; the clients share the
+machine with it. Each prints a table, and whether its limits hold; the exit code is 1 where one doesn't.
+
+`latency`: pictures of 512 x 512 one after the other, on the idle server (half of them before, half after) and while a job runs
+that is far from done; the job's tiles a second alone and beside them, in turns. `clients`: half of what the server can do, by
+clients that keep their connections. `upload`: one file by tus, by PUT, and by tus with its connection cut at random bytes.
+`overhead`: a volume over HTTP beside the same call of `inference.predict`, which is what `overtile predict` runs.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import torch
+from kill_cycles import Service
+from load import (
+    MIB,
+    Calls,
+    Drift,
+    Generated,
+    closed_loop,
+    forget_peak,
+    open_loop,
+    peak_bytes,
+    processes_of,
+    sampled,
+    sent_at_once,
+    sent_in_pieces,
+    sent_with_cuts,
+    state_of,
+    watched,
+)
+from served import random_bundle, served
+from servers import png, wait_until
+from service_overhead import overhead
+from tifffile import TiffWriter
+
+from evaluation.measure import machine
+
+CONFIG, FEATURES, MODEL = "histology_unet", "model.features=[16,32,64,128,256]", "benchmark"
+EVERY_S = 1.5  # a small call
+ROUNDS = 4  # the job alone, then beside small calls
+WARM_UPS = 4
+MOST_SLOWER, LEAST_LEFT = 2.0, 0.8
+MOST_GROWN, MOST_THREADS = 0.05, 2
+MOST_GROWTH_BYTES, MOST_READY_S = 150 * MIB, 0.1
+PIECE_BYTES, CUTS = 16 * MIB, 20
+
+Options = argparse.Namespace
+
+
+def main() -> None:
+    """All sub-benchmarks, or those that are named."""
+    options = arguments()
+    torch_only = machine(torch.device("cpu"))
+    versions = ", ".join(f"{name} {version}" for name, version in torch_only.versions.items())
+    print(f"{torch_only.processor}, {torch_only.cores} cores, {torch_only.threads} threads, {versions}")
+    known: dict[str, Callable[[Options, Path], bool]] = {
+        "latency": latency, "clients": clients, "upload": upload, "overhead": overhead,
+    }  # fmt: skip
+    held = []
+    for name in options.names or known:
+        print(f"\n{name}\n", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            held.append(known[name](options, Path(folder)))
+        print(f"\n{name}: the limits {'hold' if held[-1] else 'DO NOT HOLD'}", flush=True)
+    sys.exit(0 if all(held) else 1)
+
+
+def arguments() -> Options:
+    """What the command line says; the defaults are what the figures are of."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=["latency", "clients", "upload", "overhead", []], help="left out: all")
+    parser.add_argument("--calls", type=int, default=40, help="small ones, of latency")
+    parser.add_argument("--side", type=int, default=16_000, help="pixels of the huge job's picture")
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=180, help="of clients")
+    parser.add_argument("--upload-mib", type=int, default=2048)
+    parser.add_argument("--voxels", type=int, default=272, help="a side of overhead's volume")
+    parser.add_argument("--repeats", type=int, default=3, help="of overhead")
+    return parser.parse_args()
+
+
+def latency(options: Options, folder: Path) -> bool:
+    """Small calls beside a huge job, and the job beside small calls."""
+    picture = [png(np.random.default_rng(0).integers(0, 256, (3, 512, 512), np.uint8))]
+    with served(folder, random_bundle(folder / "bundle", CONFIG, FEATURES)) as service:
+        _paced(service, picture, WARM_UPS)
+        idle = _paced(service, picture, options.calls // 2)
+        job = _begun_job(service, huge(folder / "huge.tiff", options.side))
+        loaded, alone, beside = Calls(), [], []
+        for _ in range(ROUNDS):
+            count = max(1, options.calls // ROUNDS)
+            alone.append(_tiles_per_s(service, lambda count=count: time.sleep(count * EVERY_S)))
+            beside.append(_tiles_per_s(service, lambda count=count: _add(loaded, _paced(service, picture, count))))
+        _end_job(service, job, options.side)
+        _add(idle, _paced(service, picture, options.calls - options.calls // 2))
+    return _said_latency(idle, loaded, alone, beside)
+
+
+def _said_latency(idle: Calls, loaded: Calls, alone: list[float], beside: list[float]) -> bool:
+    left = float(np.median([one / other for one, other in zip(beside, alone, strict=True)]))
+    slower = [quantile(loaded, q) / quantile(idle, q) for q in (0.5, 0.95)]
+    print("| | calls | p50, ms | p95, ms | the job, tiles/s |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    print(f"| idle server | {_milliseconds(idle)} | |")
+    print(f"| the job alone | | | | {np.median(alone):.2f} |")
+    print(f"| beside each other | {_milliseconds(loaded)} | {np.median(beside):.2f} |")
+    print(f"| times, share left | | {slower[0]:.2f} | {slower[1]:.2f} | {left:.0%} |")
+    return not (idle.errors or loaded.errors) and slower[1] <= MOST_SLOWER and left >= LEAST_LEFT
+
+
+def _milliseconds(calls: Calls) -> str:
+    return f"{len(calls.seconds)} | {1e3 * quantile(calls, 0.5):.0f} | {1e3 * quantile(calls, 0.95):.0f}"
+
+
+def quantile(calls: Calls, share: float) -> float:
+    """Of the seconds that answers took."""
+    return float(np.quantile(calls.seconds, share))
+
+
+def _paced(service: Service, pictures: list[bytes], count: int) -> Calls:
+    return open_loop(service.url, pictures, MODEL, clients=1, rate=1 / EVERY_S, seconds=count * EVERY_S)
+
+
+def _add(calls: Calls, more: Calls) -> None:
+    calls.seconds += more.seconds
+    calls.errors += more.errors
+
+
+def huge(path: Path, side: int) -> Path:
+    """A tiled RGB TIFF, (side, side, 3): eight tiles of soft noise again and again."""
+    drawn = np.random.default_rng(1)
+    coarse = [drawn.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(8)]
+    tiles = [zlib.compress(each.repeat(8, 0).repeat(8, 1).tobytes()) for each in coarse]
+
+    def every() -> Iterator[bytes]:
+        for number in range((-(-side // 512)) ** 2):
+            yield tiles[number * 5 % 8]
+
+    with TiffWriter(path, bigtiff=True) as tiff:
+        tiff.write(every(), shape=(side, side, 3), dtype=np.uint8, tile=(512, 512), photometric="rgb", compression="zlib")
+    return path
+
+
+def _begun_job(service: Service, image: Path) -> str:
+    """The job's address, once tiles go through."""
+    with httpx.Client(base_url=service.url, timeout=600) as client, image.open("rb") as file:
+        upload = client.put("/v1/uploads", content=file).json()["id"]
+        job = client.post("/v1/jobs", json={"uploads": [upload], "models": [MODEL]})
+        job.raise_for_status()
+        wait_until(lambda: tiles_done(client) > 2 * WARM_UPS, timeout_s=300)
+    return str(job.headers["location"])
+
+
+def tiles_done(client: httpx.Client) -> float:
+    """Of all jobs since the server's start."""
+    lines = client.get("/metrics").text.splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("overtile_tiles_total ")))
+
+
+def _tiles_per_s(service: Service, meanwhile: Callable[[], None]) -> float:
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        before, began = tiles_done(client), time.monotonic()
+        meanwhile()
+        return (tiles_done(client) - before) / (time.monotonic() - began)
+
+
+def _end_job(service: Service, job: str, side: int) -> None:
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        if client.get(job).json()["state"] != "running":
+            raise SystemExit(f"the job of {side} x {side} pixels was done before the last call; choose a larger --side")
+        client.delete(job)
+        wait_until(lambda: client.get(job).json()["state"] == "cancelled", timeout_s=120)
+
+
+def clients(options: Options, folder: Path) -> bool:
+    """Half of what the server can do, for minutes: no error, and nothing grows."""
+    drawn = np.random.default_rng(2)
+    pictures = [png(drawn.integers(0, 256, (3, 128, 128), np.uint8)) for _ in range(8)]
+    with served(folder, random_bundle(folder / "bundle", CONFIG, FEATURES)) as service:
+        _paced(service, pictures, WARM_UPS)
+        capacity = closed_loop(service.url, pictures, MODEL, clients=4, seconds=min(20, options.seconds))
+        with sampled(service) as states:
+            calls = open_loop(service.url, pictures, MODEL, clients=options.clients, rate=capacity / 2, seconds=options.seconds)
+    print(f"{options.clients} clients, {capacity / 2:.1f} calls/s for {options.seconds:.0f} s, half of {capacity:.1f}: "
+          f"{len(calls.seconds)} answered, {len(calls.errors)} errors; "
+          f"p50 {1e3 * quantile(calls, 0.5):.0f} ms, p99 {1e3 * quantile(calls, 0.99):.0f} ms\n")  # fmt: skip
+    for error in sorted(set(calls.errors))[:5]:
+        print(f"    {error}")
+    drifts = {role: Drift.of(seen) for role, seen in states.items()}
+    return not calls.errors and _said_drifts(drifts)
+
+
+def _said_drifts(drifts: dict[str, Drift]) -> bool:
+    print("| process | memory, MiB | grown by | descriptors | more of them | threads | more of them |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for role, each in drifts.items():
+        print(f"| {role} | {each.first.resident_bytes / MIB:.0f} | {each.memory:+.1%} | {each.first.descriptors} | "
+              f"{each.descriptors:+.0f} | {each.first.threads} | {each.threads:+.0f} |")  # fmt: skip
+    still = [
+        each.memory <= MOST_GROWN and each.descriptors <= 0 and abs(each.threads) <= MOST_THREADS for each in drifts.values()
+    ]
+    return all(still)
+
+
+def upload(options: Options, folder: Path) -> bool:
+    """A large file in three ways: what the gateway takes for it, and how long others wait meanwhile."""
+    file, chance = Generated(options.upload_mib * MIB), random.Random(0)  # noqa: S311
+    expected = file.sha256()
+    ways: dict[str, Callable[[httpx.Client], str]] = {
+        f"tus, {PIECE_BYTES // MIB} MiB each": lambda client: sent_in_pieces(client, file, PIECE_BYTES),
+        "PUT": lambda client: sent_at_once(client, file),
+        f"tus, cut {CUTS} times": lambda client: sent_with_cuts(client, file, _cuts(chance, file.size)),
+    }
+    held = []
+    with served(folder, random_bundle(folder / "bundle", CONFIG, FEATURES)) as service:
+        print(f"{options.upload_mib} MiB each; /readyz every 20 ms\n")
+        print("| way | s | gateway, more MiB at most | /readyz | p99, ms | most, ms | SHA-256 |")
+        print("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
+        for name, send in ways.items():
+            held.append(_said_upload(service, name, send, expected))
+    return all(held)
+
+
+def _cuts(chance: random.Random, size: int) -> list[int]:
+    return [chance.randrange(1, size) for _ in range(CUTS)]
+
+
+def _said_upload(service: Service, name: str, send: Callable[[httpx.Client], str], expected: str) -> bool:
+    gateway = processes_of(service)["gateway"]
+    forget_peak(gateway)
+    before, began = state_of(gateway).resident_bytes, time.monotonic()
+    with httpx.Client(base_url=service.url, timeout=600) as client:
+        with watched(service.url) as ready:
+            place = send(client)
+        seconds, more = time.monotonic() - began, peak_bytes(gateway) - before
+        same = client.get(place).json()["sha256"] == expected
+        client.delete(place)
+    most = max(ready.seconds)
+    print(f"| {name} | {seconds:.1f} | {more / MIB:.0f} | {len(ready.seconds)} | {1e3 * quantile(ready, 0.99):.0f} | "
+          f"{1e3 * most:.0f} | {'equal' if same else 'DIFFERENT'} |", flush=True)  # fmt: skip
+    return same and more <= MOST_GROWTH_BYTES and most < MOST_READY_S and not ready.errors
+
+
+if __name__ == "__main__":
+    main()
