@@ -56,18 +56,31 @@ def make_api(gateway: Gateway) -> FastAPI:
 
 
 def _add_schemas(api: FastAPI, *models: type[BaseModel]) -> None:
-    """Bodies that the routes read themselves, for OpenAPI."""
+    """Bodies that the routes read themselves, for OpenAPI; and without what FastAPI would answer."""
     make = api.openapi
 
     def openapi() -> dict[str, Any]:
+        if api.openapi_schema is not None:
+            return api.openapi_schema
         made = make()
+        schemas = made["components"]["schemas"]
         for model in models:
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            made["components"]["schemas"].update(schema.pop("$defs", {}))
-            made["components"]["schemas"][model.__name__] = schema
+            schemas.update(schema.pop("$defs", {}))
+            schemas[model.__name__] = schema
+        for operation in (each for place in made["paths"].values() for each in place.values()):
+            _drop_foreign_answers(operation["responses"])
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
         return made
 
     api.openapi = openapi  # type: ignore[method-assign]
+
+
+def _drop_foreign_answers(responses: dict[str, Any]) -> None:
+    """FastAPI's own 422 has another shape than ours, and never comes."""
+    if "HTTPValidationError" in str(responses.get("422")):
+        del responses["422"]
 
 
 def _add_health(api: FastAPI, gateway: Gateway) -> None:
