@@ -1,6 +1,6 @@
 """What the routes share: the errors they document, and bodies of JSON."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
@@ -40,6 +40,12 @@ _OFTEN = (400, 401, 403, 429, 500)  # what every route may answer
 def header(description: str, kind: str = "string") -> dict[str, Any]:
     """For OpenAPI: a header that such an answer always has."""
     return {"required": True, "description": description, "schema": {"type": kind}}
+
+
+def files(media_types: Iterable[str]) -> dict[str, Any]:
+    """For OpenAPI: an answer's body that is a file of one of these kinds."""
+    binary, json = {"type": "string", "format": "binary"}, {"type": "object"}
+    return {kind: {"schema": json if kind.endswith("json") else binary} for kind in sorted(media_types)}
 
 
 _RETRY = {"Retry-After": header("Seconds.", "integer")}

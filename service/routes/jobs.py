@@ -17,7 +17,7 @@ from service.limits import Limits
 from service.media import MEDIA_TYPES
 from service.owner import max_jobs_of, owner_of
 from service.parameters import only
-from service.routes.common import errors, header, json_of, json_schema
+from service.routes.common import errors, files, header, json_of, json_schema
 from service.routes.direct import unavailable
 from service.supervisor import EngineCrashed, ModelGone, OutOfMemory
 from service.uploads import Uploads
@@ -34,25 +34,37 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     }
 }
 _REFUSED = errors(404, 408, 409, 413, 415, 422, 503)
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_PART = {"schema": {"type": "string", "format": "binary"}}
 _KNOWN = {"ETag": header("Of the whole file, its SHA-256."), "Repr-Digest": header("The same, as RFC 9530 has it.")}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file.",
-        "content": dict.fromkeys(sorted({*MEDIA_TYPES.values(), "application/octet-stream"}), _BINARY),
+        "content": files({*MEDIA_TYPES.values(), "application/octet-stream"}),
         "headers": {**_KNOWN, "Accept-Ranges": header("bytes."), "Content-Digest": header("Of the body, its SHA-256.")},
     },
     206: {
         "description": "The part of it that Range names, or several.",
-        "content": dict.fromkeys(sorted({*MEDIA_TYPES.values(), "application/octet-stream", "multipart/byteranges"}), _BINARY),
+        "content": dict.fromkeys([*MEDIA_TYPES.values(), "application/octet-stream", "multipart/byteranges"], _PART),
         "headers": _KNOWN,
     },
     304: {"description": "As If-None-Match has it.", "headers": _KNOWN},
 }
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"const": "job"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/JobAnswer"},
+        },
+    },
+}
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events `job`, whose data are what GET /v1/jobs/ID answers.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": _EVENT}},
     }
 }
 _CALLED_OFF: dict[int | str, dict[str, Any]] = {202: {"description": "Called off; it ends within seconds."}}
