@@ -153,7 +153,8 @@ def loaded(tag: str) -> ASGIApp:
     from bentoml._internal.log import configure_server_logging
 
     configure_server_logging()
-    service: Any = load(tag, standalone_load=True)
+    # for BentoML a text may also be a folder, or a module: it would import `overtile` before it looks into its store
+    service: Any = load(bentoml.Tag.from_str(tag), standalone_load=True)
     server_context.service_type = "entry_service"
     server_context.service_name = service.name
     server_context.bento_name, server_context.bento_version = service.bento.tag.name, service.bento.tag.version

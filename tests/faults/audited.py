@@ -123,5 +123,5 @@ def listening(pipe: Path, audit: Audit) -> Iterator[None]:
     try:
         yield
     finally:
-        pipe.open("wb").write(b"end\n")
+        pipe.write_bytes(b"end\n")
         thread.join()

@@ -19,6 +19,7 @@ from tests.service.test_jobs import finished, handed_over, uploaded
 
 VOLUME = nib.Nifti1Image(draw_volume((6, 8, 8), seed=0)[0][0].transpose(), np.eye(4)).to_bytes()
 STARTED = ("-m service.engine.main", "-m imaging.reader_process")
+ASKED = f"file -b {os.path.realpath(sys.executable)}"  # by croniter, which DBOS imports: whether Python is one of 32 bits
 READ_BY_PYTHON = ["/proc", "/sys", "/dev/null", "/dev/urandom", "/etc/localtime", "/etc/mime.types", "/usr/share/zoneinfo"]
 
 
@@ -100,7 +101,7 @@ def test_x16_only_what_is_the_servers_own_is_written(worked: Audit) -> None:
 
 
 def test_x16_only_the_engine_and_the_reader_are_started(worked: Audit) -> None:
-    started = [command for (command,) in worked.of("start")]
+    started = [command for (command,) in worked.of("start") if command != ASKED]
     assert all(any(own in command for own in STARTED) for command in started), started
     assert {own for own in STARTED if any(own in command for command in started)} == set(STARTED)
     assert len(worked.processes) > 10  # gateway, engine, reader, and one of its children for each file
