@@ -5,6 +5,7 @@ import logging
 from service.boundary import place_of
 
 MAX_LENGTH = 2000
+_OURS = ("overtile", "service", "imaging", "inference")
 
 
 class ClientValues(logging.Filter):
@@ -26,5 +27,8 @@ class ClientValues(logging.Filter):
 def configure() -> None:
     """Puts the filter on every handler of the server, and lets our own request lines through."""
     logging.getLogger("overtile").setLevel(logging.INFO)
+    for name in logging.root.manager.loggerDict:
+        if name.partition(".")[0] in _OURS:  # BentoML's configuration turns off every logger that was there before it
+            logging.getLogger(name).disabled = False
     for handler in {*logging.getLogger().handlers, *logging.getLogger("bentoml").handlers}:
         handler.addFilter(ClientValues())

@@ -1,4 +1,4 @@
-"""Every faulty file of the corpus over HTTP: refused as its reader refuses it, and the server goes on as if nothing had come."""
+"""Every faulty file of the corpus over HTTP: refused as its reader refuses it, and the server goes on as before."""
 
 from collections.abc import Iterator
 from pathlib import Path
