@@ -57,28 +57,31 @@ def make_api(gateway: Gateway) -> FastAPI:
 
 
 def _add_schemas(api: FastAPI, *models: type[BaseModel]) -> None:
-    """OpenAPI with the bodies that the routes read themselves, and without FastAPI's own errors, which aren't ours."""
+    """Bodies that the routes read themselves, for OpenAPI; and without what FastAPI would answer."""
     make = api.openapi
 
     def openapi() -> dict[str, Any]:
+        if api.openapi_schema is not None:
+            return api.openapi_schema
         made = make()
+        schemas = made["components"]["schemas"]
         for model in models:
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            made["components"]["schemas"].update(schema.pop("$defs", {}))
-            made["components"]["schemas"][model.__name__] = schema
-        return _without_fastapis_422(made)
+            schemas.update(schema.pop("$defs", {}))
+            schemas[model.__name__] = schema
+        for operation in (each for place in made["paths"].values() for each in place.values()):
+            _drop_foreign_answers(operation["responses"])
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        return made
 
     api.openapi = openapi  # type: ignore[method-assign]
 
 
-def _without_fastapis_422(made: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI says 422 of every route with a parameter, in a shape of its own; ours answer 400 in our shape."""
-    for operation in (operation for place in made["paths"].values() for operation in place.values()):
-        if "HTTPValidationError" in str(operation["responses"].get("422")):
-            del operation["responses"]["422"]
-    for name in ("HTTPValidationError", "ValidationError"):
-        made["components"]["schemas"].pop(name, None)
-    return made
+def _drop_foreign_answers(responses: dict[str, Any]) -> None:
+    """FastAPI's own 422 has another shape than ours, and never comes."""
+    if "HTTPValidationError" in str(responses.get("422")):
+        del responses["422"]
 
 
 def _add_health(api: FastAPI, gateway: Gateway) -> None:

@@ -146,6 +146,14 @@ class Gone(Refused):
     """It was there, and its time is over."""
 
 
+class OutOfRange(Refused):
+    """A part that the file doesn't have; `limit` is the file's size."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__("range_not_satisfiable", "the file is shorter than Range takes it to be", field="Range", limit=size)
+        self.headers = (("Content-Range", f"bytes */{size}"),)
+
+
 class DeadlineExceeded(Refused):
     """It took longer than a client may wait."""
 
@@ -173,6 +181,7 @@ STATUS: dict[type[Exception], int] = {
     OverQuota: 413,
     UnsupportedFormat: 415,
     UnsupportedBody: 415,
+    OutOfRange: 416,
     DataError: 422,
     UnsuitableImage: 422,
     Unsuitable: 422,

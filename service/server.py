@@ -7,10 +7,14 @@ import asyncio
 import json
 import logging
 import os
+import random
 import signal
 import socket
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, NoReturn
 
 import h11
@@ -22,8 +26,10 @@ from service import logs
 from service.app import EXIT_START
 
 HEADERS_S = 5.0  # from a request's first byte, or the connection's, to the end of its headers
+SPREAD_S = 0.5  # more, at most: a thousand connections that were opened at once aren't closed at once, while others wait
 GRACE_S = 10  # for requests that run when the server is told to stop
 MOST_HEADER_BYTES = 64 * 1024
+_PIECE_BYTES = 8 * 1024
 _log = logging.getLogger("overtile.service")
 
 
@@ -34,16 +40,19 @@ class DeadlineProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request's headers are awaited."""
+        # asyncio does so only for sockets that say their protocol. Else an answer's body waits 40 ms for its headers' receipt
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
         """More of a request."""
-        if self._is_between_requests():
-            self._await_headers()
-        super().data_received(data)
-        if not self._is_between_requests():
-            self._stop_waiting()
+        for piece in self._pieces(data):
+            if self._is_between_requests():
+                self._await_headers()
+            super().data_received(piece)
+            if not self._is_between_requests():
+                self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client left."""
@@ -55,12 +64,20 @@ class DeadlineProtocol(H11Protocol):
         self._stop_waiting()
         self._refuse(400, "request_invalid", "the request isn't HTTP/1.1 as it should be; the connection is closed")
 
+    def _pieces(self, data: bytes) -> Iterator[bytes]:
+        """Headers in small pieces: h11 takes any number of them, when they are whole the first time that it looks."""
+        while data and self._is_between_requests() and not self.transport.is_closing():
+            yield data[:_PIECE_BYTES]
+            data = data[_PIECE_BYTES:]
+        if data and not self.transport.is_closing():
+            yield data
+
     def _is_between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
     def _await_headers(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(HEADERS_S, self._too_slow)
+            self._deadline = self.loop.call_later(HEADERS_S + random.uniform(0, SPREAD_S), self._too_slow)  # noqa: S311
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
@@ -77,11 +94,9 @@ class DeadlineProtocol(H11Protocol):
         body = json.dumps({"error": {"code": code, "message": message, "request_id": request_id}}).encode()
         headers = [("content-type", "application/json"), ("x-request-id", request_id), ("content-length", str(len(body))),
                    ("connection", "close")]  # fmt: skip
-        try:
-            for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
-        except h11.LocalProtocolError:  # an answer is on its way already
-            pass
+        events = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase), h11.Data(data=body)
+        with suppress(h11.LocalProtocolError):  # an answer is on its way already
+            self.transport.write(b"".join(self.conn.send(event) or b"" for event in (*events, h11.EndOfMessage())))
         self.transport.close()
 
 
@@ -142,7 +157,8 @@ def loaded(tag: str) -> ASGIApp:
     from _bentoml_impl.loader import load
     from bentoml._internal.context import server_context
 
-    service: Any = load(tag, standalone_load=True)
+    # for BentoML a text may also be a folder, or a module: it would import `overtile` before it looks into its store
+    service: Any = load(bentoml.Tag.from_str(tag), standalone_load=True)
     server_context.service_type = "entry_service"
     server_context.service_name = service.name
     server_context.bento_name, server_context.bento_version = service.bento.tag.name, service.bento.tag.version

@@ -20,7 +20,7 @@ from service.limits import Limits
 from service.media import MEDIA_TYPES
 from service.model_store import bundle_of
 from service.parameters import only
-from service.routes.common import errors, json_of, json_schema
+from service.routes.common import errors, files, json_of, json_schema
 from service.supervisor import Call, Cancelled, EngineCrashed, ModelGone, OutOfMemory, Supervisor
 
 FileFormat = Literal["png", "tiff", "nifti", "geojson", "dicom-seg"]  # a mask as one file; an OME-Zarr is a folder
@@ -35,11 +35,10 @@ _BODY = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 _MASK: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The mask, on the image's own grid; each pixel is its class's label.",
-        "content": {MEDIA_TYPES[ending]: _BINARY for ending in (".png", ".tiff", ".nii.gz", ".geojson", ".dcm")},
+        "content": files(MEDIA_TYPES[ending] for ending in (".png", ".tiff", ".nii.gz", ".geojson", ".dcm")),
         "headers": {
             "X-Overtile-Seconds": {"schema": {"type": "number"}, "description": "From the first tile to the last row."},
             "X-Overtile-Warnings": {"schema": {"type": "string"}, "description": "Codes with commas between; empty for none."},

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
@@ -10,11 +11,13 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from starlette.concurrency import run_in_threadpool
 
 from service.answers import JobAnswer, JobRequest, JobsAnswer
+from service.errors import BadRequest, OutOfRange
 from service.jobs import Jobs, Wanted
 from service.limits import Limits
+from service.media import MEDIA_TYPES
 from service.owner import max_jobs_of, owner_of
 from service.parameters import only
-from service.routes.common import errors, json_of, json_schema
+from service.routes.common import errors, files, header, json_of, json_schema
 from service.routes.direct import unavailable
 from service.supervisor import EngineCrashed, ModelGone, OutOfMemory
 from service.uploads import Uploads
@@ -27,26 +30,45 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "model": JobAnswer,
         "description": "Accepted: files and job are on the disk.",
-        "headers": {"Location": {"schema": {"type": "string"}, "description": "Where to follow it."}},
+        "headers": {"Location": header("Where to follow it.")},
     }
 }
-_REFUSED = errors(404, 408, 409, 413, 415, 422, 503, 504)
+_REFUSED = errors(404, 408, 409, 413, 415, 422, 503)
+_PART = {"schema": {"type": "string", "format": "binary"}}
+_KNOWN = {"ETag": header("Of the whole file, its SHA-256."), "Repr-Digest": header("The same, as RFC 9530 has it.")}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file.",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "content": files({*MEDIA_TYPES.values(), "application/octet-stream"}),
+        "headers": {**_KNOWN, "Accept-Ranges": header("bytes."), "Content-Digest": header("Of the body, its SHA-256.")},
     },
-    206: {"description": "The part of it that Range names."},
-    304: {"description": "As If-None-Match has it."},
-    416: {"description": "No such part."},
+    206: {
+        "description": "The part of it that Range names, or several.",
+        "content": dict.fromkeys([*MEDIA_TYPES.values(), "application/octet-stream", "multipart/byteranges"], _PART),
+        "headers": _KNOWN,
+    },
+    304: {"description": "As If-None-Match has it.", "headers": _KNOWN},
+}
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"const": "job"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/JobAnswer"},
+        },
+    },
 }
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events `job`, whose data are what GET /v1/jobs/ID answers.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": _EVENT}},
     }
 }
 _CALLED_OFF: dict[int | str, dict[str, Any]] = {202: {"description": "Called off; it ends within seconds."}}
+_RANGES = re.compile(r"bytes=(?: *(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18}) *(?:,|$))+")
 
 
 def add_jobs(api: FastAPI, jobs: Jobs, uploads: Uploads, limits: Limits) -> None:
@@ -146,7 +168,7 @@ async def _events(jobs: Jobs, answer: JobAnswer, owner: str) -> AsyncIterator[st
 
 def _add_results(api: FastAPI, jobs: Jobs) -> None:
     @api.get("/v1/jobs/{job_id}/results/{name}", summary="A result", response_class=FileResponse,
-             dependencies=[Depends(only())], responses=_FILE | errors(404, 409, 410))  # fmt: skip
+             dependencies=[Depends(only())], responses=_FILE | errors(404, 409, 410, 416))  # fmt: skip
     @api.head("/v1/jobs/{job_id}/results/{name}", include_in_schema=False, dependencies=[Depends(only())])
     async def result(request: Request, job_id: str, name: str) -> Response:
         """The file, or the part of it that Range names."""
@@ -154,8 +176,28 @@ def _add_results(api: FastAPI, jobs: Jobs) -> None:
         tag = f'"{known.sha256}"'
         digest = f"sha-256=:{base64.b64encode(bytes.fromhex(known.sha256)).decode()}:"
         headers = {"ETag": tag, "Repr-Digest": digest, "Cache-Control": "private, no-cache"}
-        if "range" not in request.headers:  # or the content is a part of it (RFC 9530)
-            headers["Content-Digest"] = digest
-        if tag in [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]:
+        if {tag, "*"} & {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}:
             return Response(status_code=304, headers=headers)
+        ranges = request.headers.get("range")
+        if ranges is None:  # else the content may be a part of it (RFC 9530)
+            headers["Content-Digest"] = digest
+        elif request.headers.get("if-range", tag) == tag:
+            check_ranges(ranges, known.bytes)
         return FileResponse(path, media_type=known.media_type, filename=known.name, headers=headers)
+
+
+def check_ranges(ranges: str, size: int) -> None:
+    """Passes a Range header that names parts of a file; what is wrong with another, Starlette would say in its own way.
+
+    Raises:
+        BadRequest: it isn't one of bytes.
+        OutOfRange: a part begins beyond the file's end.
+    """
+    if not _RANGES.fullmatch(ranges.lower()):
+        raise BadRequest("range_invalid", "Range has to be bytes=FIRST-LAST, or several with commas between", field="Range")
+    for part in ranges.partition("=")[2].strip(" ,").split(","):
+        first, _, last = part.strip().partition("-")
+        if (int(first) if first else size - int(last)) >= size:
+            raise OutOfRange(size)
+        if first and last and int(first) > int(last):
+            raise BadRequest("range_invalid", "Range names a part that ends before it begins", field="Range")

@@ -14,27 +14,27 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from service import bodies, tus
-from service.answers import ErrorAnswer, UploadAnswer
+from service.answers import UploadAnswer
 from service.checksums import SentChecksum, sha256_of_headers
 from service.forms import OVERHEAD_BYTES, OneFile
 from service.limits import Limits
 from service.owner import max_stored_bytes_of, owner_of
 from service.parameters import only
+from service.routes.common import errors, header
 from service.uploads import Upload, Uploads
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorAnswer, "description": "A wrong header, or a body that broke off or isn't what was announced."},
-    404: {"model": ErrorAnswer, "description": "No such upload."},
-    408: {"model": ErrorAnswer, "description": "The body stopped coming, or came too slowly."},
-    409: {"model": ErrorAnswer, "description": "The upload ends elsewhere than at Upload-Offset."},
-    412: {"model": ErrorAnswer, "description": "Another version of tus; Tus-Version says which is spoken."},
-    413: {"model": ErrorAnswer, "description": "More bytes than the limit."},
-    415: {"model": ErrorAnswer, "description": "A body that is packed in a way that isn't read here."},
-    423: {"model": ErrorAnswer, "description": "Another request is writing to the upload."},
-    429: {"model": ErrorAnswer, "description": "Too many unfinished uploads; Retry-After says when to try again."},
-    460: {"model": ErrorAnswer, "description": "The body hasn't the checksum that was sent; nothing of it was kept."},
-    500: {"model": ErrorAnswer, "description": "The server failed."},
-    503: {"model": ErrorAnswer, "description": "Out of space; Retry-After says when to try again."},
+_VERSION = {"Tus-Resumable": header("The version of tus that is spoken.")}
+_STATE = {
+    "Upload-Offset": header("Where sending goes on.", "integer"),
+    "Upload-Length": header("Of the whole file.", "integer"),
+    "Upload-Expires": header("When the server forgets it, unless more of it comes."),
+}
+_CREATED = {"Location": header("The upload's."), **_STATE}
+_CAPABILITIES = {
+    "Tus-Version": header("Versions that are spoken."),
+    "Tus-Extension": header("What of tus is there."),
+    "Tus-Max-Size": header("Most bytes of a file.", "integer"),
+    "Tus-Checksum-Algorithm": header("For Upload-Checksum."),
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {
@@ -47,9 +47,9 @@ _FORM = {
 }
 
 
-def _text(description: str, pattern: str) -> WithJsonSchema:
+def _text(description: str, pattern: str = "") -> WithJsonSchema:
     """How a header is documented; what is wrong with it we say ourselves."""
-    return WithJsonSchema({"type": "string", "description": description, "pattern": pattern})
+    return WithJsonSchema({"type": "string", "description": description, **({"pattern": pattern} if pattern else {})})
 
 
 _Version = Annotated[str | None, Header(alias="Tus-Resumable"), _text("1.0.0", r"^1\.0\.0$")]
@@ -68,7 +68,9 @@ _Checksum = Annotated[
     _text("Of the body, base64.", "^(sha256|sha1) [A-Za-z0-9+/]+=$"),
 ]
 _Digest = Annotated[
-    str | None, Header(alias="Content-Digest"), _text("Of the body, base64 (RFC 9530).", "^sha-256=:[A-Za-z0-9+/]+=:$")
+    str | None,
+    Header(alias="Content-Digest"),
+    _text("Of the body (RFC 9530), sha-256=:BASE64:; those by other algorithms aren't compared."),
 ]
 _Sha256 = Annotated[str | None, Header(alias="X-Content-SHA256"), _text("Of the file, hexadecimal.", "^[0-9a-fA-F]{64}$")]
 
@@ -111,7 +113,7 @@ def add_uploads(api: FastAPI, uploads: Uploads, limits: Limits) -> None:
 
 
 def _add_options(router: APIRouter, limits: Limits) -> None:
-    @router.options("/v1/uploads", summary="What of tus is spoken", status_code=204, responses=_errors(400))
+    @router.options("/v1/uploads", summary="What of tus is spoken", status_code=204, responses=_answers(204, _CAPABILITIES))
     def options() -> Response:
         """Version, extensions, the largest file and the checksums, in headers."""
         return Response(status_code=204, headers=tus.capabilities(limits))
@@ -121,7 +123,8 @@ def _add_post(router: APIRouter, uploads: Uploads, limits: Limits) -> None:
     body = {"required": False, "content": {"multipart/form-data": _FORM, tus.PATCH_TYPE: _BINARY}}
 
     @router.post("/v1/uploads", summary="Begins an upload, or takes a form", status_code=201, response_model=UploadAnswer,
-                 responses=_errors(400, 408, 412, 413, 415, 429, 460, 503), openapi_extra={"requestBody": body})  # fmt: skip
+                 responses=_answers(201, _CREATED, 408, 412, 413, 415, 460, 503),
+                 openapi_extra={"requestBody": body})  # fmt: skip
     async def create(
         request: Request,
         tus_resumable: _Version = None,
@@ -142,7 +145,7 @@ def _add_put(router: APIRouter, uploads: Uploads, limits: Limits) -> None:
     body = {"required": True, "content": {"application/octet-stream": _BINARY}}
 
     @router.put("/v1/uploads", summary="Takes a file as the body", status_code=201, response_model=UploadAnswer,
-                responses=_errors(400, 408, 412, 413, 415, 429, 503), openapi_extra={"requestBody": body},
+                responses=_answers(201, _CREATED, 408, 412, 413, 415, 503), openapi_extra={"requestBody": body},
                 dependencies=[Depends(tus.check_version_if_any)])  # fmt: skip
     async def put(request: Request, content_digest: _Digest = None, x_content_sha256: _Sha256 = None) -> Response:
         """The whole file in one request; nothing of it stays when the request breaks off."""
@@ -152,8 +155,8 @@ def _add_put(router: APIRouter, uploads: Uploads, limits: Limits) -> None:
 
 
 def _add_head(router: APIRouter, uploads: Uploads) -> None:
-    @router.head("/v1/uploads/{upload_id}", summary="How far an upload has come", responses=_errors(400, 404, 412),
-                 dependencies=[Depends(tus.check_version)])  # fmt: skip
+    @router.head("/v1/uploads/{upload_id}", summary="How far an upload has come", responses=_answers(200, _STATE, 404, 412),
+                 response_class=Response, dependencies=[Depends(tus.check_version)])  # fmt: skip
     def head(request: Request, upload_id: str, tus_resumable: _Version = None) -> Response:
         """Upload-Offset says where to send on from."""
         upload = uploads.find(upload_id, owner_of(request))
@@ -164,8 +167,8 @@ def _add_patch(router: APIRouter, uploads: Uploads, limits: Limits) -> None:
     body = {"required": True, "content": {tus.PATCH_TYPE: _BINARY}}
 
     @router.patch("/v1/uploads/{upload_id}", summary="Sends more of a file", status_code=204,
-                  responses=_errors(400, 404, 408, 409, 412, 413, 415, 423, 460, 503), openapi_extra={"requestBody": body},
-                  dependencies=[Depends(tus.check_version)])  # fmt: skip
+                  responses=_answers(204, _STATE, 404, 408, 409, 412, 413, 415, 423, 460, 503),
+                  openapi_extra={"requestBody": body}, dependencies=[Depends(tus.check_version)])  # fmt: skip
     async def patch(
         request: Request,
         upload_id: str,
@@ -180,7 +183,7 @@ def _add_patch(router: APIRouter, uploads: Uploads, limits: Limits) -> None:
 
 
 def _add_get(router: APIRouter, uploads: Uploads) -> None:
-    @router.get("/v1/uploads/{upload_id}", summary="What is known of an upload", responses=_errors(400, 404, 412),
+    @router.get("/v1/uploads/{upload_id}", summary="What is known of an upload", responses=_answers(200, {}, 404, 412),
                 dependencies=[Depends(tus.check_version_if_any)])  # fmt: skip
     def get(request: Request, response: Response, upload_id: str) -> UploadAnswer:
         """How much of it has come, and its SHA-256 once all has."""
@@ -190,7 +193,7 @@ def _add_get(router: APIRouter, uploads: Uploads) -> None:
 
 def _add_delete(router: APIRouter, uploads: Uploads) -> None:
     @router.delete("/v1/uploads/{upload_id}", summary="Forgets an upload", status_code=204,
-                   responses=_errors(400, 404, 412, 423), dependencies=[Depends(tus.check_version_if_any)])  # fmt: skip
+                   responses=_answers(204, {}, 404, 412, 423), dependencies=[Depends(tus.check_version_if_any)])  # fmt: skip
     def delete(request: Request, upload_id: str) -> Response:
         """Jobs that use it keep its file."""
         uploads.delete(upload_id, owner_of(request))
@@ -280,5 +283,11 @@ def _answer(upload: Upload) -> UploadAnswer:
     )
 
 
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: _ERRORS[status] for status in (*statuses, 500)}
+def _answers(success: int, headers: dict[str, Any], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: what a route may answer. Every answer of its own says the version; who may ask is found out before."""
+    known = {success: {"headers": headers}, **errors(*statuses)}
+    before = (401, 403, 429)
+    return {
+        status: answer if status in before else {**answer, "headers": {**answer["headers"], **_VERSION}}
+        for status, answer in known.items()
+    }

@@ -64,7 +64,15 @@ def test_parts_of_a_result(client: httpx.Client, done: dict[str, Any]) -> None:
     assert (part.status_code, part.content) == (206, whole.content[10:20])
     assert "content-digest" not in part.headers
     assert part.headers["repr-digest"] == whole.headers["repr-digest"]
-    assert client.get(url, headers={"range": "bytes=99999999-"}).status_code == 416
+    beyond = client.get(url, headers={"range": "bytes=99999999-"})
+    assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{len(whole.content)}")
+    assert beyond.json()["error"]["code"] == "range_not_satisfiable"
+    assert client.get(url, headers={"range": "bytes=99999999-", "if-range": '"another"'}).status_code == 200
+    for wrong in ("bytes=9-3", "bytes=a-", "bytes=-", "lines=1-2", "bytes"):
+        refused = client.get(url, headers={"range": wrong})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "range_invalid")
+    assert client.get(url, headers={"range": "bytes=0-1, 5-6"}).status_code == 206
+    assert client.get(url, headers={"if-none-match": "*"}).status_code == 304
     assert client.get(url, headers={"if-none-match": whole.headers["etag"]}).status_code == 304
     assert client.get(url, headers={"if-none-match": '"another"'}).status_code == 200
     head = client.head(url)
