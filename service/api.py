@@ -91,8 +91,9 @@ def _add_health(api: FastAPI, gateway: Gateway) -> None:
 
     @api.get("/readyz", include_in_schema=False)
     async def ready() -> JSONResponse:
-        is_ready = gateway.is_ready
-        return JSONResponse({"status": "ready" if is_ready else "starting"}, 200 if is_ready else 503)
+        if not gateway.is_ready:
+            return JSONResponse({"status": "starting"}, 503)
+        return JSONResponse({"status": "ready" if gateway.has_room else "degraded"})
 
 
 def _add_metrics(api: FastAPI, gateway: Gateway) -> None:

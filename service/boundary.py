@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
 from service.errors import INTERNAL, Answer, Refused, answer_to
+from service.traces import tracer
 
 REQUEST_ID_HEADER = "X-Request-ID"
 FIELDS = ("method", "route", "status", "seconds", "request_id", "owner")  # of a request's log line
@@ -60,9 +61,23 @@ class Boundary:
             pattern, seconds = getattr(scope.get("route"), "path", "") or "-", time.monotonic() - began
             metrics.REQUESTS.labels(_method(scope), pattern, status).inc()
             metrics.REQUEST_SECONDS.labels(pattern).observe(seconds)
+            trace_request(_method(scope), pattern, status, seconds, request_id)
             level = logging.DEBUG if status == 200 and pattern in _PROBES else logging.INFO
             told = (_method(scope), pattern, status, round(seconds, 3), request_id, state.get("owner", "-"))
             _log.log(level, "%s %s %d", *told[:3], extra=dict(zip(FIELDS, told, strict=True)))
+
+
+def trace_request(method: str, pattern: str, status: int, seconds: float, request_id: str) -> None:
+    """A span of a request that is over."""
+    ended_ns = time.time_ns()
+    facts = {
+        "http.request.method": method,
+        "http.route": pattern,
+        "http.response.status_code": status,
+        "request_id": request_id,
+    }
+    span = tracer().start_span(f"{method} {pattern}", attributes=facts, start_time=ended_ns - round(seconds * 1e9))
+    span.end(ended_ns)
 
 
 async def refuse(error: Refused | HTTPException, scope: Scope, receive: Receive, send: Send) -> None:

@@ -20,6 +20,7 @@ from service import logs, metrics
 from service.limits import Limits
 from service.store import Store, read_json
 from service.supervisor import Call, Cancelled, EngineCrashed, ModelGone, OutOfMemory, Supervisor
+from service.traces import tracer
 
 QUEUE = "overtile"
 WORKFLOW = "carry_out"
@@ -146,7 +147,9 @@ class Flow:
     def _work(self, job_id: str) -> Outcome:
         """What became of a job."""
         began = time.monotonic()
-        outcome = self._tried(job_id)
+        with tracer().start_as_current_span("job", attributes={"job": job_id}) as span:
+            outcome = self._tried(job_id)
+            span.set_attribute("state", outcome["state"])
         metrics.JOB_SECONDS.labels("all").observe(time.monotonic() - began)
         metrics.JOB_SECONDS.labels("network").observe(outcome.get("seconds", 0))
         metrics.JOBS.labels(outcome["state"]).inc()

@@ -1,6 +1,7 @@
 """All that the gateway consists of, put together and taken apart again."""
 
 import os
+import shutil
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp
 
 from imaging.lock import Held, only_one
+from service import traces
 from service.access import guarded
 from service.api import make_api
 from service.errors import StartError
@@ -48,6 +50,7 @@ class Gateway:
     def __init__(self, environment: Mapping[str, str], bundles: Mapping[str, Path]) -> None:
         self._held = ExitStack()
         self._stopping = threading.Event()
+        traces.configure(environment)
         self.limits = Limits.from_environment(environment)
         self.store = Store(store_folder(environment))
         url = environment.get(DATABASE_URL, f"sqlite:///{self.store.folder}/jobs.sqlite")
@@ -106,6 +109,11 @@ class Gateway:
     def is_ready(self) -> bool:
         """Whether the engine is there."""
         return self.engine.is_ready and not self._stopping.is_set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the store's disk takes more than what is kept back."""
+        return shutil.disk_usage(self.store.folder).free > self.limits.storage_reserve_bytes
 
     def _lock(self, executor: str) -> None:
         name = "lock" if executor == "local" else f"lock-{executor}"

@@ -12,7 +12,8 @@ IN_PART = ("transforms", "datasets", "evaluation")  # only the modules that the 
 COMMANDS = ("*_command.py", "client.py", "remote")  # of the command line: a server needs none
 REQUIREMENTS = (
     "dbos", "fastapi", "google-crc32c", "h11", "highdicom", "imagecodecs", "marshmallow", "nibabel", "numpy", "omegaconf",
-    "onnx", "onnxruntime", "onnxscript", "openslide-bin", "openslide-python", "openvino", "pillow", "prometheus-client",
+    "onnx", "onnxruntime", "onnxscript", "openslide-bin", "openslide-python", "openvino", "pillow", "opentelemetry-api",
+    "opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk", "prometheus-client",
     "psutil", "pydantic", "pydicom", "python-multipart", "pyyaml", "safetensors", "scikit-image", "scipy", "sqlalchemy",
     "starlette", "tifffile", "torch", "uvicorn", "wsidicom", "zarr",
 )  # fmt: skip

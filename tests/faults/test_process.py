@@ -190,7 +190,10 @@ def is_up(client: httpx.Client) -> bool:
 
 
 def test_h17_a_call_that_takes_too_long_is_ended(packaged: Service, tmp_path: Path) -> None:
-    with serving(packaged, tmp_path, OVERTILE_DIRECT_TIMEOUT_S="1") as service, client_of(service) as client:
+    settings = {"OVERTILE_DIRECT_TIMEOUT_S": "1", "OVERTILE_STORAGE_RESERVE_BYTES": str(10**18)}
+    with serving(packaged, tmp_path, **settings) as service, client_of(service) as client:
+        assert client.get("/readyz").json() == {"status": "degraded"}  # the disk has less than is to be kept back
+        assert code_of(client.put("/v1/uploads", content=SMALL)) == (503, "storage_full")
         assert code_of(client.post("/v1/segment?model=window", content=BIG)) == (504, "deadline_exceeded")
         began = time.monotonic()
         assert client.post("/v1/segment?model=unet", content=SMALL).status_code == 200
