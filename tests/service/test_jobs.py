@@ -1,6 +1,7 @@
 """Jobs over HTTP: handed over, followed, fetched, called off, refused."""
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -117,6 +119,21 @@ def test_channels_in_several_files(client: httpx.Client, picture: bytes) -> None
     answer = finished(client, handed_over(client, *uploads)["id"])
     together = finished(client, handed_over(client, uploaded(client, picture))["id"])
     assert answer["results"][0]["sha256"] == together["results"][0]["sha256"]
+
+
+def test_the_files_of_a_dicom_series(client: httpx.Client, tmp_path: Path) -> None:
+    from tests.imaging.dicom_objects import write_series
+
+    voxels = np.random.default_rng(0).integers(0, 1000, (20, 24, 16)).astype(np.int16)
+    write_series(tmp_path, voxels, np.diag([2.0, 2.0, 3.0, 1.0]))
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 16
+    uploads = [uploaded(client, file.read_bytes()) for file in reversed(files)]  # their order says nothing
+    answer = finished(client, handed_over(client, *uploads, models=["volume"], formats=["nifti", "dicom-seg"])["id"])
+    assert answer["state"] == "done", answer
+    assert {each["name"] for each in answer["results"]} == {"mask.nii.gz", "mask.dcm"}
+    mask = client.get(f"/v1/jobs/{answer['id']}/results/mask.nii.gz").content
+    assert nibabel.Nifti1Image.from_bytes(gzip.decompress(mask)).shape in ((20, 24, 16), (24, 20, 16))
 
 
 @pytest.mark.parametrize(
