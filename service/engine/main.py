@@ -16,6 +16,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+
 from imaging.errors import DataError, ImageTooLarge
 from imaging.nursery import nursery
 from service import logs
@@ -160,12 +162,17 @@ def told_of(error: Exception) -> Message:
         return {"kind": "Cancelled"}
     if isinstance(error, ModelGone):
         return {"kind": "ModelGone"}
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or _is_torchs_want_of_memory(error):
         return {"kind": "MemoryError"}
     if isinstance(error, OSError) and error.errno is not None:
         return {"kind": "OSError", "errno": error.errno}
     _log.error("work failed: %s", place_of(error))
     return {"kind": "internal"}
+
+
+def _is_torchs_want_of_memory(error: Exception) -> bool:
+    """Torch says it in words where the memory is the host's."""
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
 
 
 def end() -> NoReturn:
