@@ -31,11 +31,15 @@ DATABASE_URL = "OVERTILE_DATABASE_URL"
 EXECUTOR = "OVERTILE_EXECUTOR"  # this machine's name among those that share a database; left out: the host's
 LOAD_TIMEOUT_S = 600.0
 SWEEP_S = 60.0
+LOOK_S = 5.0  # between two looks at the disk: who asks for the health never waits for one
 _SHARED_PREFIX = "postgresql"
 
 
 class Gateway:
     """The running service but for its socket.
+
+    Attributes:
+        has_room: whether the store's disk takes more than what is kept back.
 
     Args:
         environment: with OVERTILE_* settings.
@@ -58,6 +62,7 @@ class Gateway:
         executor = environment.get(EXECUTOR, socket.gethostname()) if is_shared else "local"
         self._executor = executor
         self._lock(executor)
+        self._look_for_room()
         self.keys, self._access = Keys(self.store.keys), AccessSettings.from_environment(environment)
         self.engine = Supervisor(
             {
@@ -110,10 +115,8 @@ class Gateway:
         """Whether the engine is there."""
         return self.engine.is_ready and not self._stopping.is_set()
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the store's disk takes more than what is kept back."""
-        return shutil.disk_usage(self.store.folder).free > self.limits.storage_reserve_bytes
+    def _look_for_room(self) -> None:
+        self.has_room = shutil.disk_usage(self.store.folder).free > self.limits.storage_reserve_bytes
 
     def _lock(self, executor: str) -> None:
         name = "lock" if executor == "local" else f"lock-{executor}"
@@ -126,10 +129,14 @@ class Gateway:
             ) from error
 
     def _sweep(self) -> None:
-        while not self._stopping.wait(SWEEP_S):
+        swept = time.monotonic()
+        while not self._stopping.wait(LOOK_S):
             with suppress(OSError):
-                self.uploads.sweep(time.time())
-                self.jobs.sweep(time.time())
+                self._look_for_room()
+                if time.monotonic() - swept > SWEEP_S:
+                    swept = time.monotonic()
+                    self.uploads.sweep(time.time())
+                    self.jobs.sweep(time.time())
 
 
 def _inherited(environment: Mapping[str, str]) -> dict[str, str]:

@@ -157,7 +157,11 @@ def test_predict_takes_folders_and_slides_and_goes_on_after_a_bad_file(home: Pat
         ),
         (("package", "{data}"), 2, "no bundle here; give the bundle/ folder of a finished run"),
         (("serve", "overtile:none"), 2, "no Bento overtile:none, or without its models; run overtile package BUNDLE first"),
-        (("serve", "--host", "0.0.0.0"), 2, "0.0.0.0 can be reached by other machines, and the server has no keys"),
+        (
+            ("serve", "--host", "0.0.0.0"),
+            2,
+            "0.0.0.0 can be reached by other machines, and there is no valid key; add one with: overtile keys add NAME",
+        ),
         (
             ("compare", "{unet}", "{unet}", "--data", "{home}", "-o", "{home}/r.html"),
             3,

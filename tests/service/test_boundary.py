@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import json
 import logging
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from service.boundary import Boundary, answer_error
 from service.comparison import MaskComparison
 from service.errors import Busy, Stalled, answer_to
 from service.limits import Limits
-from service.logs import ClientValues
+from service.logs import JsonLines
 
 
 def failing_api(error: Exception) -> FastAPI:
@@ -89,17 +90,24 @@ def test_log_lines_are_one_line_without_the_exceptions_text() -> None:
         raise ValueError("geheim")
     except ValueError as error:
         info = (type(error), error, error.__traceback__)
-    record = logging.LogRecord("any", logging.ERROR, "", 0, "failed on %s\n\x1b[31m", ("a\r\nb",), info)
-    assert ClientValues().filter(record)
-    line = logging.Formatter("%(message)s").format(record)
-    assert line.startswith(r"failed on a\r\nb\n\x1b[31m ValueError at service/test_boundary.py:")
+    record = logging.LogRecord("overtile.service", logging.ERROR, "", 0, "failed on %s\n\x1b[31m", ("a\r\nb",), info)
+    line = JsonLines().format(record)
+    assert "\n" not in line
+    assert "\x1b" not in line
+    told = json.loads(line)
+    assert (told["level"], told["logger"]) == ("ERROR", "overtile.service")
+    assert told["message"].startswith("failed on a\r\nb\n\x1b[31m ValueError at service/test_boundary.py:")
     assert "geheim" not in line
 
 
+def test_others_lines_end_where_their_tracebacks_begin() -> None:
+    record = logging.LogRecord("dbos", logging.ERROR, "", 0, "it failed:\nTraceback: geheim", None, None)
+    assert json.loads(JsonLines().format(record))["message"] == "it failed:"
+
+
 def test_log_lines_end() -> None:
-    record = logging.LogRecord("any", logging.ERROR, "", 0, "x" * 10_000, None, None)
-    ClientValues().filter(record)
-    assert len(record.getMessage()) == 2000
+    record = logging.LogRecord("overtile", logging.ERROR, "", 0, "x" * 10_000, None, None)
+    assert len(json.loads(JsonLines().format(record))["message"]) == 2000
 
 
 def test_limits_from_the_environment() -> None:
