@@ -1,9 +1,12 @@
 """Log lines: one JSON object an event, and nothing of what clients sent: no texts of exceptions, no breaks, a capped length."""
 
+import atexit
 import json
 import logging
 import sys
 import time
+from logging.handlers import QueueHandler, QueueListener
+from queue import SimpleQueue
 
 from service.boundary import FIELDS, place_of
 
@@ -32,10 +35,21 @@ class JsonLines(logging.Formatter):
         return json.dumps(told)
 
 
+_lines: SimpleQueue[logging.LogRecord] = SimpleQueue()
+_writer = QueueListener(_lines, logging.StreamHandler(sys.stderr))
+
+
 def configure() -> None:
-    """Every line of this process goes to standard error as JSON, those of libraries, too."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Every line of this process goes to standard error as JSON, those of libraries, too.
+
+    A thread writes them: a disk that is busy with an upload would hold up whoever writes to a file on it, and with the event
+    loop every client.
+    """
+    handler = QueueHandler(_lines)
     handler.setFormatter(JsonLines())
+    if _writer._thread is None:
+        _writer.start()
+        atexit.register(finish)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -46,3 +60,9 @@ def configure() -> None:
     for name in ("overtile", "overtile.service", "overtile.engine"):
         logging.getLogger(name).disabled = False
     logging.getLogger("overtile").setLevel(logging.INFO)
+
+
+def finish() -> None:
+    """Writes what is still to be written; for who ends the process without Python's own end."""
+    if _writer._thread is not None:
+        _writer.stop()

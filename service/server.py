@@ -135,6 +135,7 @@ def main() -> NoReturn:
     )
     server = uvicorn.Server(config)
     server.run(sockets=[listening])
+    logs.finish()
     os._exit(0 if server.started else EXIT_START)  # threads that wait for an engine that is gone don't keep the process
 
 

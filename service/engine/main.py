@@ -177,6 +177,7 @@ def _is_torchs_want_of_memory(error: Exception) -> bool:
 
 def end() -> NoReturn:
     """At once: nobody listens any more, and what is half done is gone on with by another."""
+    logs.finish()
     os._exit(1)
 
 
