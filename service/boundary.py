@@ -70,7 +70,7 @@ class Boundary:
 def trace_request(method: str, pattern: str, status: int, seconds: float, request_id: str) -> None:
     """A span of a request that is over."""
     ended_ns = time.time_ns()
-    facts = {
+    facts: dict[str, str | int] = {
         "http.request.method": method,
         "http.route": pattern,
         "http.response.status_code": status,
