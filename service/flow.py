@@ -7,7 +7,6 @@ import os
 import shutil
 import threading
 import time
-from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from typing import Any
@@ -263,5 +262,4 @@ FAILURES: dict[type[BaseException], tuple[str, str]] = {
     ),
     OutOfMemory: ("out_of_memory", "the image took more memory than the server has; send a smaller part of it"),
     ModelGone: ("model_unavailable", "the model was unloaded before the job was done; GET /v1/models lists what is loaded"),
-    CancelledError: ("cancelled", "the job was called off"),
 }

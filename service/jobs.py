@@ -25,7 +25,6 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 _STATES: dict[str, State] = {"ENQUEUED": "queued", "DELAYED": "queued", "PENDING": "running", "CANCELLED": "cancelled"}
 _OPEN = ("queued", "running")
-START_S = 30.0  # for an engine that starts again
 _COUNT_S = 1.0  # that the queue's order is kept, so that a thousand who ask for their place cost one look
 
 
@@ -252,7 +251,7 @@ class Jobs:
         """Has the files opened in the engine's readers before the job is accepted."""
         words: dict[str, Any] = {"models": request.models, "options": request.options.model_dump()}
         for last in (False, True):  # once more where the engine crashed: it may have been at something else
-            self.engine.wait(START_S)
+            self.engine.wait()
             try:
                 self.engine.ask("check", inputs=str(folder / "inputs"), **words).future.result(self.limits.direct_timeout_s)
             except EngineCrashed:

@@ -1,8 +1,8 @@
 """What /metrics says, for Prometheus: requests, errors by code, the queue, the engine, memory; nothing out of files."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
+import psutil
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -46,10 +46,7 @@ def exposition(now: Now) -> bytes:
 
 def resident_bytes(process_id: int | None) -> float | None:
     """Memory of a process; None where it is gone, or the system doesn't say."""
-    if process_id is None:
-        return None
     try:
-        fields = Path(f"/proc/{process_id}/statm").read_text().split()
-    except OSError:
+        return None if process_id is None else float(psutil.Process(process_id).memory_info().rss)
+    except psutil.Error:
         return None
-    return float(fields[1]) * 4096

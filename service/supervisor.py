@@ -22,6 +22,7 @@ from service.engine.wire import Message, Wire
 
 PAUSES_S = (0.0, 0.2, 1.0, 5.0)  # before it is started again, the longer the oftener it died soon
 SOON_S = 30.0
+START_S = 30.0  # that work waits for an engine that starts again
 OnProgress = Callable[[int, int], None]
 
 _log = logging.getLogger("overtile.service")
@@ -107,7 +108,7 @@ class Supervisor:
         """Ends the process, which starts again: for work that doesn't end when it is called off."""
         self._kill()
 
-    def wait(self, timeout_s: float) -> None:
+    def wait(self, timeout_s: float = START_S) -> None:
         """Until a process is there that has loaded its models.
 
         Raises:

@@ -25,7 +25,6 @@ from service.supervisor import Call, Cancelled, EngineCrashed, ModelGone, OutOfM
 
 FileFormat = Literal["png", "tiff", "nifti", "geojson", "dicom-seg"]  # a mask as one file; an OME-Zarr is a folder
 POLL_S = 0.25
-START_S = 30.0  # for an engine that starts again
 END_S = 5.0  # for the engine to end what nobody waits for; then it is killed
 
 _BODY = {
@@ -93,7 +92,7 @@ class Direct:
             Unavailable: it isn't.
         """
         try:
-            await run_in_threadpool(self.engine.wait, START_S)
+            await run_in_threadpool(self.engine.wait)
         except EngineCrashed as error:
             raise unavailable(error) from error
 
