@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
+    from imaging.source import MaskFormat
     from inference.predict import Outcome
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for its newest version at import
@@ -217,8 +218,10 @@ def predict(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="gets a mask by each input's stem")],
     mask_format: Annotated[
-        Literal["png", "tiff", "nifti", "ome-zarr", "dicom-seg", "geojson"] | None,
-        typer.Option("--format", help="of the masks; left out: each image's own"),
+        list[str] | None,
+        typer.Option(
+            "--format", help="png, tiff, nifti, geojson, dicom-seg or ome-zarr, any number of times; left out: each image's own"
+        ),
     ] = None,
     probabilities: Annotated[
         Literal["uint8", "float16"] | None, typer.Option(help="write each class's probability beside the masks, as this type")
@@ -265,7 +268,13 @@ def predict(
         from models.bundle import load
 
         wishes = Wishes(
-            mask_format, probabilities, uncertainty, disagreement, _spacing(spacing_um), tissue, _regions(region or [])
+            _formats(mask_format or []),
+            probabilities,
+            uncertainty,
+            disagreement,
+            _spacing(spacing_um),
+            tissue,
+            _regions(region or []),
         )
         images = find_images(inputs)
         memory_bytes = parse_memory(memory) if memory else None
@@ -349,6 +358,16 @@ def _spacing(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(",")) if text is not None else None
     except ValueError as error:
         raise ConfigError(f"--spacing-um {text!r}: not one number, or one an axis with commas between") from error
+
+
+def _formats(names: list[str]) -> tuple["MaskFormat", ...]:
+    from configs.schema import ConfigError
+    from imaging.source import MaskFormat
+
+    known: dict[str, MaskFormat] = {name: name for name in get_args(MaskFormat)}
+    for unknown in set(names) - set(known):
+        raise ConfigError(f"--format {unknown!r}: not a format of masks; choose {', '.join(known)}")
+    return tuple(known[name] for name in dict.fromkeys(names))
 
 
 def _regions(texts: list[str]) -> tuple[tuple[int, ...], ...]:

@@ -158,7 +158,7 @@ def apart(name: str, size: str, runtime: str, memory: str, *overrides: str) -> N
         spacing_um = (500.0,) * 3 if config.data.spacing_um == (1000.0,) * 3 else None
         source = Noise(shape, len(config.data.channels), spacing_um)
         with open_writer(Path(folder) / "mask.tiff", source.geometry, format="tiff", classes=config.data.classes) as writer:
-            result = segment(source, predictor, Writers(writer), part=Part(scratch=Path(folder)))
+            result = segment(source, predictor, Writers([writer]), part=Part(scratch=Path(folder)))
         print(resident_bytes()[1], result.seconds, network_s)
 
 

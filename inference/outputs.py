@@ -29,7 +29,7 @@ class Wishes:
     """What is wanted of each image.
 
     Args:
-        mask_format: of all masks or maps of values; None: each image's natural one.
+        mask_formats: of all masks or maps of values, which are made in each of them; none: each image's natural one.
         probabilities: as what type the classes' probabilities are written beside the masks; None: they aren't.
         uncertainty: whether how little is known of each pixel is written beside the masks, 0 .. 1.
         disagreement: whether how far an ensemble's networks are apart is written beside the masks, 0 .. 1.
@@ -38,7 +38,7 @@ class Wishes:
         regions: of interest; outside is background. Each the first pixel's place and the size, in S order; none: all of it.
     """
 
-    mask_format: MaskFormat | None = None
+    mask_formats: tuple[MaskFormat, ...] = ()
     probabilities: ProbabilityType | None = None
     uncertainty: bool = False
     disagreement: bool = False
@@ -71,23 +71,25 @@ class Output:
 
 
 def outputs_of(source: ImageSource, predictor: AnyPredictor, wishes: Wishes) -> tuple[Output, ...]:
-    """The mask or the values, and what else is wanted.
+    """The mask or the values in each format, and what else is wanted.
 
     Raises:
-        UnsuitableImage: `format_not_suitable`: the image can't have what is wanted in that format.
+        UnsuitableImage: `format_not_suitable`: the image can't have what is wanted in one of the formats.
     """
     geometry, classes = source.geometry, predictor.config.data.classes
-    if predictor.head.gives_values:
-        main = _values(geometry, classes[0], wishes)
-    else:
-        chosen = wishes.mask_format or source.mask_format
-        main = Output("main", chosen, suffix_of(chosen), 1, partial(open_writer, geometry=geometry, classes=classes))
-    beside = [
-        _probabilities(geometry, main, classes, wishes.probabilities) if wishes.probabilities else None,
-        _map(geometry, main, "uncertainty") if wishes.uncertainty else None,
-        _map(geometry, main, "disagreement") if wishes.disagreement else None,
-    ]
-    return (main, *(each for each in beside if each))
+    natural = value_formats(geometry)[-1] if predictor.head.gives_values else source.mask_format
+    outputs: dict[str, Output] = {}
+    for chosen in wishes.mask_formats or (natural,):
+        main = _values(geometry, chosen, classes[0]) if predictor.head.gives_values else _mask(geometry, chosen, classes)
+        beside = [
+            _probabilities(geometry, chosen, classes, wishes.probabilities) if wishes.probabilities else None,
+            _map(geometry, chosen, "uncertainty") if wishes.uncertainty else None,
+            _map(geometry, chosen, "disagreement") if wishes.disagreement else None,
+        ]
+        outputs |= {
+            each.ending: each for each in (main, *beside) if each
+        }  # what two formats can't hold is one file beside both
+    return tuple(sorted(outputs.values(), key=lambda each: each.kind != "main"))
 
 
 def check_wishes(predictor: AnyPredictor, wishes: Wishes) -> None:
@@ -107,16 +109,18 @@ def check_wishes(predictor: AnyPredictor, wishes: Wishes) -> None:
             raise BundleError(f"the bundle gives values and no probabilities of classes; leave --{name} out")
 
 
-def _values(geometry: Geometry, quantity: ClassSection, wishes: Wishes) -> Output:
-    """NIfTI for volumes, TIFF for the rest, where nothing is asked for."""
-    chosen = wishes.mask_format or value_formats(geometry)[-1]
+def _mask(geometry: Geometry, chosen: MaskFormat, classes: tuple[ClassSection, ...]) -> Output:
+    return Output("main", chosen, suffix_of(chosen), 1, partial(open_writer, geometry=geometry, classes=classes))
+
+
+def _values(geometry: Geometry, chosen: MaskFormat, quantity: ClassSection) -> Output:
     return Output("main", chosen, suffix_of(chosen), 4, partial(open_value_writer, geometry=geometry, quantity=quantity))
 
 
-def _probabilities(geometry: Geometry, mask: Output, classes: tuple[ClassSection, ...], dtype: ProbabilityType) -> Output:
+def _probabilities(geometry: Geometry, mask: MaskFormat, classes: tuple[ClassSection, ...], dtype: ProbabilityType) -> Output:
     """As the mask's format, where that holds them."""
     suiting = probability_formats(geometry, dtype)
-    chosen = mask.format if mask.format in suiting else suiting[0]
+    chosen = mask if mask in suiting else suiting[0]
     return Output(
         "probabilities",
         chosen,
@@ -126,9 +130,9 @@ def _probabilities(geometry: Geometry, mask: Output, classes: tuple[ClassSection
     )
 
 
-def _map(geometry: Geometry, mask: Output, kind: str) -> Output:
+def _map(geometry: Geometry, mask: MaskFormat, kind: str) -> Output:
     """Of one value a pixel, as the mask's format, where that holds values."""
     suiting = value_formats(geometry)
-    chosen = mask.format if mask.format in suiting else suiting[-1]
+    chosen = mask if mask in suiting else suiting[-1]
     opener = partial(open_value_writer, geometry=geometry, quantity=ClassSection(name=kind, colour="#ffffff"))
     return Output(kind, chosen, f"_{kind}{suffix_of(chosen)}", 4, opener)

@@ -5,11 +5,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from imaging.errors import DataError
 from imaging.open import is_image_folder, open_image, stem_of
 from imaging.source import ImageSource
+from imaging.writers import BandWriter
 from inference.ensemble import predictors_of
 from inference.estimate import Estimate, check_disk, check_memory, estimate, timed
 from inference.image_label import label_classes, label_table
@@ -126,8 +127,8 @@ def _one(image: Path, opened: Opener, predictor: AnyPredictor, out: Path, wishes
     with ExitStack() as stack:
         source = stack.enter_context(opened(image, spacing_um=wishes.spacing_um))
         outputs = outputs_of(source, predictor, wishes)
-        files = {each.kind: out / f"{stem_of(image)}{each.ending}" for each in outputs}
-        if image.resolve() in [file.resolve() for file in files.values()]:
+        files = [out / f"{stem_of(image)}{each.ending}" for each in outputs]
+        if image.resolve() in [file.resolve() for file in files]:
             raise DataError("out_is_input", f"the mask would replace the image; choose another folder than {out}")
         check_disk(estimate(source, predictor, sum(each.pixel_bytes for each in outputs)), out)
         part, on_rows = _part(source, wishes, out), None
@@ -135,14 +136,14 @@ def _one(image: Path, opened: Opener, predictor: AnyPredictor, out: Path, wishes
         if unfinished:
             stack.enter_context(unfinished)
             part = replace(part, first_row=unfinished.rows)
-        writers: dict[str, Any] = {}
-        for each in reversed(outputs):  # the mask's is left first
+        writers: dict[str, list[BandWriter]] = {each.kind: [] for each in outputs}
+        for each, file in zip(reversed(outputs), reversed(files), strict=True):  # the mask's is left first
             kept = unfinished.kept(each.ending) if unfinished else None
-            writers[each.kind] = stack.enter_context(each.open(files[each.kind], kept))
+            writers[each.kind].append(stack.enter_context(each.open(file, kept)))
         if unfinished:
-            on_rows = partial(unfinished.note, writers=tuple(writers.values()))
+            on_rows = partial(unfinished.note, writers=[writer for several in writers.values() for writer in several])
         result = segment(source, predictor, Writers(**writers, on_rows=on_rows), on_progress, part)
-    return Outcome(image, tuple(files.values()), result)
+    return Outcome(image, tuple(files), result)
 
 
 def _part(source: ImageSource, wishes: Wishes, out: Path) -> Part:

@@ -1,11 +1,11 @@
 """What is asked of an image beside the image itself: which part of it, what is written of it, what else comes to light."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from imaging.source import Region
-from imaging.writers import MaskWriter, ProbabilityWriter, ValueWriter
+from imaging.writers import BandWriter
 from inference.image_label import LabelReader
 from inference.regions import Regions
 from inference.seams import Seams
@@ -45,31 +45,37 @@ WHOLE = Part()
 
 @dataclass(frozen=True)
 class Writers:
-    """Open writers: what is made of an image.
+    """Open writers: what is made of an image, each in any number of formats.
 
     Args:
         main: the mask, or a map of values where the network's head gives them.
-        probabilities: of what the mask is made, where that is wanted.
-        uncertainty: how little is known of each pixel, where that is wanted.
-        disagreement: how far an ensemble's networks are apart there, where that is wanted.
+        probabilities: of what the mask is made.
+        uncertainty: how little is known of each pixel.
+        disagreement: how far an ensemble's networks are apart there.
         on_rows: called with the first row that isn't written yet.
     """
 
-    main: MaskWriter | ValueWriter
-    probabilities: ProbabilityWriter | None = None
-    uncertainty: ValueWriter | None = None
-    disagreement: ValueWriter | None = None
+    main: Sequence[BandWriter] = ()
+    probabilities: Sequence[BandWriter] = ()
+    uncertainty: Sequence[BandWriter] = ()
+    disagreement: Sequence[BandWriter] = ()
     on_rows: Callable[[int], None] | None = None
 
     def write(self, head: Head, band: Band) -> None:
         """Finished rows."""
-        self.main.write(band.start, (head.values if head.gives_values else head.mask)(band.logits))
-        if self.probabilities is not None:
-            self.probabilities.write(band.start, head.probabilities(band.logits))
-        if self.uncertainty is not None:
-            self.uncertainty.write(band.start, head.uncertainty(band.logits))
-        if self.disagreement is not None and band.disagreement is not None:
-            self.disagreement.write(band.start, band.disagreement)
+        wanted = (
+            (self.main, head.values if head.gives_values else head.mask),
+            (self.probabilities, head.probabilities),
+            (self.uncertainty, head.uncertainty),
+        )
+        for writers, rows_of in wanted:
+            if writers:
+                rows = rows_of(band.logits)
+                for writer in writers:
+                    writer.write(band.start, rows)
+        if band.disagreement is not None:
+            for writer in self.disagreement:
+                writer.write(band.start, band.disagreement)
         if self.on_rows is not None:
             self.on_rows(band.start + band.logits.shape[1])
 

@@ -155,6 +155,11 @@ def test_predict_takes_folders_and_slides_and_goes_on_after_a_bad_file(home: Pat
             2,
             "--spacing-um 'wide': not one number, or one an axis with commas between",
         ),
+        (
+            ("predict", "{home}/inputs", "-b", "{unet}", "-o", "{home}/o6", "--format", "exe"),
+            2,
+            "--format 'exe': not a format of masks; choose png, tiff, nifti, ome-zarr, dicom-seg, geojson",
+        ),
         (("package", "{data}"), 2, "no bundle here; give the bundle/ folder of a finished run"),
         (("serve", "overtile:none"), 2, "no Bento overtile:none, or without its models; run overtile package BUNDLE first"),
         (

@@ -1,5 +1,6 @@
 """Every format through the real command line: read, segmented, written, and read back by others on the image's own geometry."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,15 @@ def flat(tmp_path_factory: pytest.TempPathFactory, slide: NDArray[np.uint8]) -> 
         "--uncertainty",
     )
     return home / "images", home / "masks"
+
+
+def test_several_formats_at_once(flat: tuple[Path, Path], tmp_path: Path) -> None:
+    images, masks = flat
+    (tmp_path / "images").mkdir()
+    shutil.copy(images / "picture.png", tmp_path / "images")
+    predict(tmp_path / "images", masks.parent / "bundle", tmp_path / "masks", "--format", "png", "--format", "geojson")
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == {"picture.png", "picture.geojson"}
+    assert (tmp_path / "masks" / "picture.png").read_bytes() == (masks / "picture.png").read_bytes()
 
 
 @pytest.fixture(scope="module")

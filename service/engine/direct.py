@@ -42,7 +42,7 @@ def segment_small(
         chosen = mask_format or source.mask_format
         out = path.with_name(f"mask{suffix_of(chosen)}")
         with open_writer(out, source.geometry, format=chosen, classes=model.manifest.classes) as writer:
-            known = segment(source, model.predictor, Writers(writer), on_progress)
+            known = segment(source, model.predictor, Writers([writer]), on_progress)
     return {"file": str(out), "media_type": media_type_of(out.name), "headers": _headers(known)}
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,9 @@ RESULTS = "results.json"  # the last to be written: with it the results are ther
 Progress = Callable[[int, int], None]
 
 
-def _wishes(options: JobOptions, mask_format: MaskFormat | None) -> Wishes:
-    """For one format."""
+def _wishes(options: JobOptions, formats: Sequence[MaskFormat]) -> Wishes:
     return Wishes(
-        mask_format=mask_format,
+        mask_formats=tuple(formats),
         probabilities=options.probabilities,
         uncertainty=options.uncertainty,
         disagreement=options.disagreement and options.as_ensemble,
@@ -81,12 +81,13 @@ def carry_out(folder: Path, models: Models, chosen: Sequence[Model], wanted: Mes
     options = JobOptions.model_validate(wanted["options"])
     work = folder / "work"
     work.mkdir(exist_ok=True)
-    made, warnings, seconds = _made(
-        folder / "inputs", work, _runs(models, chosen, options), wanted["formats"], options, on_progress
-    )
+    wishes = _wishes(options, wanted["formats"])
+    made = _made(folder / "inputs", work, _runs(models, chosen, options), wishes, on_progress)
+    files = [path for each in made for path in each.files]
     if options.kind == "compare":
-        made += _compared(work, chosen, made, folder / "inputs", options)
-    return _published(results, work, made, {"warnings": warnings, "seconds": seconds})
+        files += _compared(work, chosen, [each.files[0] for each in made], folder / "inputs", options)
+    warnings = dict.fromkeys(warning for each in made for warning in each.warnings)
+    return _published(results, work, files, {"warnings": list(warnings), "seconds": sum(each.seconds for each in made)})
 
 
 def _runs(models: Models, chosen: Sequence[Model], options: JobOptions) -> list[tuple[str, AnyPredictor]]:
@@ -98,33 +99,33 @@ def _runs(models: Models, chosen: Sequence[Model], options: JobOptions) -> list[
     return [(model.manifest.name, model.predictor) for model in chosen]
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What one run made: its mask's file first."""
+
+    files: tuple[Path, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+
+
 def _made(
-    inputs: Path,
-    work: Path,
-    runs: Sequence[tuple[str, AnyPredictor]],
-    formats: Sequence[MaskFormat],
-    options: JobOptions,
-    on_progress: Progress,
-) -> tuple[list[Path], list[str], float]:
-    """Every run's files in every format; those that are there from before aren't made again."""
-    made: list[Path] = []
-    warnings: list[str] = []
-    seconds, passes = 0.0, [(stem, predictor, wanted) for stem, predictor in runs for wanted in (formats or (None,))]
-    for number, (stem, predictor, wanted) in enumerate(passes):  # a pass each: another format is another command
+    inputs: Path, work: Path, runs: Sequence[tuple[str, AnyPredictor]], wishes: Wishes, on_progress: Progress
+) -> list[_Made]:
+    """Every run's files; those that are there from before aren't made again."""
+    made = []
+    for number, (stem, predictor) in enumerate(runs):
         image = work / f"{stem}.image"  # its outputs are named by it
         if not image.is_symlink():
             image.symlink_to(_image(inputs), target_is_directory=_image(inputs).is_dir())
-        out = work / f"{stem}.{wanted or 'own'}"
-        if (done := _done(out)) is None:
-            done = _segmented(image, predictor, out, _wishes(options, wanted), _share(on_progress, number, len(passes)))
-        made += [out / name for name in done["files"]]
-        warnings += [warning for warning in done["warnings"] if warning not in warnings]
-        seconds += done["seconds"]
-    return made, warnings, seconds
+        out = work / stem
+        done = _done(out) or _segmented(image, predictor, out, wishes, _share(on_progress, number, len(runs)))
+        files = tuple(out / name for name in done["files"])
+        made.append(_Made(files, tuple(done["warnings"]), done["seconds"]))
+    return made
 
 
 def _segmented(image: Path, predictor: AnyPredictor, out: Path, wishes: Wishes, on_progress: Progress) -> Message:
-    """The files of one run in one format."""
+    """The files of one run."""
     (outcome,) = predict([image], predictor, out, wishes, lambda _, done, total: on_progress(done, total), _opened)
     if isinstance(outcome.result, DataError):
         raise outcome.result
@@ -148,7 +149,7 @@ def _done(out: Path) -> Message | None:
 
 
 def _share(on_progress: Progress, number: int, total: int) -> Progress:
-    """Progress of one of several passes, as if each had as many tiles."""
+    """Progress of one of several runs, as if each had as many tiles."""
     return lambda done, tiles: on_progress(number * tiles + done, total * tiles)
 
 
@@ -190,9 +191,9 @@ def _packed(path: Path) -> Path:
     return packed
 
 
-def _compared(work: Path, chosen: Sequence[Model], made: Sequence[Path], inputs: Path, options: JobOptions) -> list[Path]:
+def _compared(work: Path, chosen: Sequence[Model], masks: Sequence[Path], inputs: Path, options: JobOptions) -> list[Path]:
     """How far two models' masks agree, band by band, and where they don't."""
-    first, second = made[:2]
+    first, second = masks
     names = [section.name for section in chosen[0].manifest.classes]
     compared = MaskComparison(names)
     with open_image(first, labels=True) as one, open_image(second, labels=True) as other:

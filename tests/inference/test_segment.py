@@ -215,4 +215,4 @@ def test_s14_a_blank_slide_is_segmented_and_remarked_upon(tmp_path: Path, value:
     for pixels, warnings in ((np.full((3, 90, 70), value, np.uint8), ("constant_image",)), (picture(90, 70).pixels, ())):
         source = ArraySource(pixels)
         with open_writer(tmp_path / "mask.png", source.geometry, format="png", classes=classes) as writer:
-            assert segment(source, predictor, Writers(writer)).warnings == warnings
+            assert segment(source, predictor, Writers([writer])).warnings == warnings

@@ -39,7 +39,7 @@ def segmented(path: Path, predictor: Predictor, folder: Path, spacing_um: tuple[
         open_image(path, spacing_um=spacing_um) as source,
         open_writer(folder / "mask.tiff", source.geometry, format="tiff", classes=classes) as writer,
     ):
-        return segment(source, predictor, Writers(writer))
+        return segment(source, predictor, Writers([writer]))
 
 
 @pytest.mark.parametrize("mpp", ["", "0", "-0.25", "nan", "inf", "wide"])

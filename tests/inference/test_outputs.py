@@ -1,0 +1,88 @@
+"""An image in several formats: the network goes over it once, and each file is as if it were alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_ensemble import make_bundle
+
+from imaging.errors import UnsuitableImage
+from imaging.source import MaskFormat
+from inference import unfinished
+from inference.ensemble import load_ensemble
+from inference.outputs import Wishes
+from inference.predict import Outcome, predict
+from inference.segment import AnyPredictor, Segmentation
+
+FORMATS: tuple[MaskFormat, ...] = ("png", "tiff", "geojson", "ome-zarr")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 80, 3), np.uint8)).save(tmp_path / "picture.jpg")
+    return tmp_path / "picture.jpg"
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> AnyPredictor:
+    words = ("model.norm=batch", "inference.tile_size=[48,48]", "inference.runtime=torch")
+    return load_ensemble([make_bundle(tmp_path_factory.mktemp("outputs") / "bundle", 0, "unet", *words)], torch.device("cpu"))
+
+
+def run(
+    image: Path, predictor: AnyPredictor, out: Path, wishes: Wishes, told: Callable[[int, int], None] = lambda *_: None
+) -> Outcome:
+    return next(predict([image], predictor, out, wishes, lambda _, done, total: told(done, total)))
+
+
+def bytes_of(files: tuple[Path, ...]) -> dict[str, bytes]:
+    """Of files, and of the files in folders."""
+    every = [each for path in files for each in ([path] if path.is_file() else sorted(path.rglob("*"))) if each.is_file()]
+    return {each.relative_to(files[0].parent).as_posix(): each.read_bytes() for each in every}
+
+
+def test_each_format_is_as_if_it_were_alone(tmp_path: Path, picture: Path, predictor: AnyPredictor) -> None:
+    tiles: set[int] = set()
+    together = run(picture, predictor, tmp_path / "all", Wishes(FORMATS), lambda _, total: tiles.add(total))
+    alone = [run(picture, predictor, tmp_path / each, Wishes((each,)), lambda _, total: tiles.add(total)) for each in FORMATS]
+    assert [file.name for file in together.files] == [outcome.files[0].name for outcome in alone]
+    assert bytes_of(together.files) == {name: own for outcome in alone for name, own in bytes_of(outcome.files).items()}
+    assert len(tiles) == 1, "several formats take more tiles than one"
+
+
+def test_what_no_format_of_the_mask_holds_is_one_file_beside(tmp_path: Path, picture: Path, predictor: AnyPredictor) -> None:
+    wishes = Wishes(("png", "geojson", "ome-zarr"), probabilities="uint8", uncertainty=True)
+    outcome = run(picture, predictor, tmp_path / "out", wishes)
+    assert sorted(file.name.removeprefix("picture") for file in outcome.files) == sorted(
+        [".png", ".geojson", ".ome.zarr", "_probabilities.tiff", "_probabilities.ome.zarr", "_uncertainty.tiff"]
+    )
+    assert outcome.files[0].suffix == ".png"
+
+
+def test_what_was_broken_off_goes_on_in_every_format(
+    tmp_path: Path, picture: Path, predictor: AnyPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unfinished, "LEAST_S", 0.0)
+    monkeypatch.setattr(unfinished, "SHARE", 1e9)
+
+    def stop(done: int, total: int) -> None:
+        if done >= total / 2:
+            raise KeyboardInterrupt
+
+    whole = run(picture, predictor, tmp_path / "whole", Wishes(FORMATS))
+    with pytest.raises(KeyboardInterrupt):
+        run(picture, predictor, tmp_path / "broken", Wishes(FORMATS), stop)
+    again = run(picture, predictor, tmp_path / "broken", Wishes(FORMATS))
+    assert isinstance(again.result, Segmentation)
+    assert again.result.resumed_row > 0
+    assert bytes_of(again.files) == bytes_of(whole.files)
+
+
+def test_a_format_that_doesnt_suit_is_said_at_once(tmp_path: Path, picture: Path, predictor: AnyPredictor) -> None:
+    outcome = run(picture, predictor, tmp_path / "out", Wishes(("png", "nifti")))
+    assert isinstance(outcome.result, UnsuitableImage)
+    assert outcome.result.code == "format_not_suitable"
+    assert list((tmp_path / "out").iterdir()) == []
