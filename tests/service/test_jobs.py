@@ -109,6 +109,19 @@ def test_several_models_and_formats(client: httpx.Client, picture: bytes) -> Non
     assert {each["name"] for each in answer["results"]} == {"unet.png", "unet.tiff", "window.png", "window.tiff"}
 
 
+def test_a_comparison_in_several_formats_is_of_two_models(client: httpx.Client, picture: bytes) -> None:
+    words = {"models": ["unet", "window"], "options": {"kind": "compare"}}
+    one, two = (
+        finished(client, handed_over(client, uploaded(client, picture), **words, formats=formats)["id"])
+        for formats in (["png"], ["png", "tiff"])
+    )
+    sums = [{each["name"]: each["sha256"] for each in answer["results"]} for answer in (one, two)]
+    assert set(sums[1]) - set(sums[0]) == {"unet.tiff", "window.tiff"}
+    agreement = [client.get(f"/v1/jobs/{answer['id']}/results/comparison.json").json()["agreement"] for answer in (one, two)]
+    assert agreement[0] == agreement[1] < 1
+    assert sums[0]["disagreement.png"] == sums[1]["disagreement.png"]
+
+
 def test_channels_in_several_files(client: httpx.Client, picture: bytes) -> None:
     pixels = np.asarray(Image.open(io.BytesIO(picture)))
     uploads = []
