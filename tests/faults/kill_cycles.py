@@ -71,7 +71,9 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         home = {"BENTOML_HOME": str(folder / "bentoml"), "OVERTILE_STORE": str(folder / "store")}
         limits = {"OVERTILE_STORAGE_RESERVE_BYTES": "1", "OVERTILE_REQUESTS_PER_MINUTE": "1000000"}
-        self.environment = {**os.environ, **home, **limits, "OMP_NUM_THREADS": "1", **settings}
+        (folder / "requests").mkdir(parents=True, exist_ok=True)
+        own = {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder / "requests")}
+        self.environment = {**os.environ, **home, **limits, **own, **settings}
         self.process: subprocess.Popen[bytes] | None = None
         self.tag = "overtile"
 

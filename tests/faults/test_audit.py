@@ -1,8 +1,11 @@
-"""What the server's processes open, connect to and start while all sorts of work come in: nothing but their own."""
+"""All sorts of work come in, and the server's processes open, connect to and start nothing but their own.
+
+What they do is looked at in every test (`tests/conftest.py`); here is the work that would tempt them.
+"""
 
 import os
+import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,39 +13,30 @@ import httpx
 import nibabel as nib
 import numpy as np
 import pytest
-from audited import Audit, audited
-from servers import run_python
+from servers import start, stop, wait_until
 
 from imaging.phantom import draw_slide, draw_volume, write_pyramid_slide
+from tests.audit.server_audit import SERVERS
+from tests.audit.watch import Watch
 from tests.corpus.tiff_files import ROWS
 from tests.service.test_jobs import finished, handed_over, uploaded
 
 VOLUME = nib.Nifti1Image(draw_volume((6, 8, 8), seed=0)[0][0].transpose(), np.eye(4)).to_bytes()
-STARTED = ("-m service.engine.main", "-m imaging.reader_process")
-ASKED = f"file -b {os.path.realpath(sys.executable)}"  # by croniter, which DBOS imports: whether Python is one of 32 bits
-READ_BY_PYTHON = ["/proc", "/sys", "/dev/null", "/dev/urandom", "/etc/localtime", "/etc/mime.types", "/usr/share/zoneinfo"]
 
 
 @pytest.fixture(scope="module")
-def audit(bento: str, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audit]:
-    code = run_python(f"import bentoml\nprint(bentoml.bentos.get({bento!r}).path_of('src'))", environment)
-    with audited(bento, code, environment, tmp_path_factory.mktemp("audited")) as running:
-        yield running
+def client(bento: str, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    folder = tmp_path_factory.mktemp("audited")
+    settings = {"OVERTILE_STORE": str(folder / "store"), "OVERTILE_STORAGE_RESERVE_BYTES": "1"}
+    process, url = start(bento, {**environment, **settings}, folder / "log")
+    with httpx.Client(base_url=url, timeout=60) as opened:
+        yield opened
+    stop(process)
 
 
-@pytest.fixture(scope="module")
-def worked(audit: Audit, picture: bytes, tmp_path_factory: pytest.TempPathFactory) -> Audit:
-    """The same server after work, refusals and hostile files."""
-    with httpx.Client(base_url=audit.url, timeout=60) as client:
-        work(client, picture, tmp_path_factory.mktemp("slides"))
-        refusals(client)
-        indices(client, tmp_path_factory)
-    return audit
-
-
-def work(client: httpx.Client, picture: bytes, folder: Path) -> None:
-    write_pyramid_slide(folder / "slide.tif", draw_slide((260, 300), seed=1)[0], spacing_um=0.25)
-    slide = (folder / "slide.tif").read_bytes()
+def test_x16_work(client: httpx.Client, picture: bytes, tmp_path: Path, watch: Watch) -> None:
+    write_pyramid_slide(tmp_path / "slide.tif", draw_slide((260, 300), seed=1)[0], spacing_um=0.25)
+    slide = (tmp_path / "slide.tif").read_bytes()
     for model, content in (("unet", picture), ("volume", VOLUME), ("fine", slide)):
         client.post(f"/v1/segment?model={model}", content=content).raise_for_status()
         job = finished(client, handed_over(client, uploaded(client, content), models=[model])["id"])
@@ -55,9 +49,11 @@ def work(client: httpx.Client, picture: bytes, folder: Path) -> None:
     handed_over(client, uploaded(client, picture), **every)
     for path in ("/docs", "/openapi.json", "/v1/models", "/metrics", "/docs/assets/swagger-ui.css"):
         client.get(path).raise_for_status()
+    wait_until(lambda: set(watch.roles.values()) == set(SERVERS), timeout_s=5)
+    assert len(watch.roles) > 10  # gateway, engine, reader, and one of its children for each file
 
 
-def refusals(client: httpx.Client) -> None:
+def test_h08_addresses_in_the_place_of_images(client: httpx.Client) -> None:
     for place in ("http://127.0.0.1:9/", "http://192.0.2.1/image", "file:///etc/passwd", "/etc/passwd", "gopher://[::1]/"):
         answers = [
             client.post("/v1/jobs", json={"uploads": [place], "models": ["unet"]}),
@@ -72,8 +68,8 @@ def refusals(client: httpx.Client) -> None:
         assert all(answer.status_code >= 400 for answer in answers[:-1])
 
 
-def indices(client: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Files that are about others: by name, alone, as an upload's data is."""
+def test_s13_files_that_are_about_others(client: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """By name, alone, as an upload's data is."""
     for row in ROWS:
         if row.id.startswith(("S13", "S15", "S03")):
             content = row.build(tmp_path_factory.mktemp("index")).read_bytes()
@@ -82,42 +78,25 @@ def indices(client: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> N
             assert client.post("/v1/jobs", json={"uploads": [upload], "models": ["unet"]}).status_code < 500
 
 
-def test_x16_nobody_is_connected_to(worked: Audit) -> None:
-    assert [each for each in worked.of("connect") if each[0] != "AF_UNIX"] == []
-    assert worked.of("name") == []
-
-
-def test_s13_only_what_is_the_servers_own_is_read(worked: Audit, bento_home: Path) -> None:
-    roots = [*own_roots(worked), str(bento_home), *python_roots(), *READ_BY_PYTHON]
-    read = {path for (path,) in worked.of("read")}
-    assert any(path.startswith(str(worked.store)) for path in read), "the hook saw nothing"
-    assert sorted(outside(read, roots)) == []
-
-
-def test_x16_only_what_is_the_servers_own_is_written(worked: Audit) -> None:
-    written = {path for (path,) in worked.of("write")}
-    assert any(path.startswith(str(worked.store)) for path in written), "the hook saw nothing"
-    assert sorted(outside(written, [*own_roots(worked), "/dev/null"])) == []
-
-
-def test_x16_only_the_engine_and_the_reader_are_started(worked: Audit) -> None:
-    started = [command for (command,) in worked.of("start") if command != ASKED]
-    assert all(any(own in command for own in STARTED) for command in started), started
-    assert {own for own in STARTED if any(own in command for command in started)} == set(STARTED)
-    assert len(worked.processes) > 10  # gateway, engine, reader, and one of its children for each file
-
-
-def own_roots(audit: Audit) -> list[str]:
-    return [str(audit.store), str(audit.folder / "requests"), str(audit.folder / "hook"), str(audit.folder / "pipe")]
-
-
-def python_roots() -> list[str]:
-    known = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()}
-    return sorted({*known, *(os.path.realpath(each) for each in known)})
-
-
-def outside(paths: set[str], roots: list[str]) -> set[str]:
-    def is_in(path: str, root: str) -> bool:
-        return path == root or path.startswith(root.rstrip("/") + "/")
-
-    return {path for path in map(os.path.normpath, paths) if not any(is_in(path, root) for root in roots)}
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import socket; socket.socket().connect_ex(('127.0.0.1', 9))", "connect ('127.0.0.1', 9)"),
+        ("import socket; socket.getaddrinfo('localhost', 80)", "look up ('localhost', 80, 0, 0, 0)"),
+        ("open('/etc/passwd')", "read /etc/passwd"),
+        ("open('/etc/passwd', 'a')", "write /etc/passwd"),
+        ("open('../beside', 'w')", "write {folder}/beside"),
+        ("import sqlite3; sqlite3.connect('../beside')", "write {folder}/beside"),
+        ("import subprocess; subprocess.run(['true'])", "start true"),
+        ("import os; os.system('true')", "start (b'true',)"),
+    ],
+)
+def test_what_a_server_may_not_is_told(tmp_path: Path, watch: Watch, code: str, told: str) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    command = [sys.executable, "-c", code, "service.server"]  # by its name it is one
+    environment = {**os.environ, "OVERTILE_STORE": str(own), "TMPDIR": str(own)}
+    subprocess.run(command, cwd=own, env=environment, check=True, timeout=30)
+    wait_until(lambda: bool(watch.broken), timeout_s=5)
+    (line,) = watch.taken()
+    assert line.endswith(f": {told.format(folder=tmp_path)}")

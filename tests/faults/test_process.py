@@ -109,7 +109,6 @@ def test_p08_one_server_a_store(service: Service) -> None:
 
 def test_p08_a_port_that_is_taken(packaged: Service, service: Service, tmp_path: Path) -> None:
     other = fresh(packaged, tmp_path / "other")
-    other.folder.mkdir()
     other.port = service.port
     command = ["-c", f"from service.serve import serve\nserve({other.tag!r}, port={other.port})"]
     done = subprocess.run(

@@ -14,7 +14,7 @@ SHOWN = {
     "H05": "faults/test_process.py::test_h05_work_that_nobody_waits_for_is_ended",
     "H06": "service/test_jobs.py::test_a_key_of_the_clients_own_is_accepted_once",
     "H07": "service/test_upload_refusals.py",
-    "H08": "service/test_upload_refusals.py faults/test_audit.py::test_x16_nobody_is_connected_to",
+    "H08": "service/test_upload_refusals.py faults/test_audit.py::test_h08_addresses_in_the_place_of_images",
     "H09": "service/test_jobs.py::test_h09_bodies_that_are_refused",
     "H10": "service/test_jobs.py::test_h10_the_body_has_to_be_json",
     "H11": "faults/test_sockets.py::test_odd_bytes",
@@ -54,7 +54,7 @@ SHOWN = {
     "X11": "faults/test_canaries.py::test_x11_not_in_errors faults/test_canaries.py::test_x11_not_on_the_disk_afterwards",
     "X12": "faults/test_canaries.py::test_x12_errors_say_nothing_of_the_inside",
     "X14": "faults/test_process.py::test_x14_nobody_else_reads_the_store",
-    "X16": "faults/test_audit.py::test_x16_nobody_is_connected_to",
+    "X16": "faults/test_audit.py::test_x16_work faults/test_audit.py::test_what_a_server_may_not_is_told",
     "X17": "faults/test_slow_clients.py::test_x17_long_values_are_refused_soon",
 }
 NOT_SHOWN = {

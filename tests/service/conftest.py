@@ -57,11 +57,9 @@ def server(
     bento: str, bundles: dict[str, Path], environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    (folder / "requests").mkdir()
     settings = {
         "OVERTILE_STORE": str(folder / "store"),
         "OVERTILE_STORAGE_RESERVE_BYTES": "1",
-        "TMPDIR": str(folder / "requests"),
         "OVERTILE_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
         "OVERTILE_COMPARE_MAX_PIXELS": str(COMPARE_MAX_PIXELS),
         "OVERTILE_STALL_TIMEOUT_S": str(STALL_TIMEOUT_S),

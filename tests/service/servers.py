@@ -106,12 +106,18 @@ def package_code(*folders: Path) -> str:
 
 
 def start(tag: str, environment: dict[str, str], log: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """A server of the Bento, ready; and its address."""
-    port = free_port()
+    """A server of the Bento, ready; and its address. Its temporary files are in `requests` beside the log."""
+    port, requests = free_port(), log.parent / "requests"
+    requests.mkdir(exist_ok=True)
     code = f"from service.serve import serve\nserve({tag!r}, port={port})"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=CHECKOUT, env=environment, stdout=out, stderr=out, start_new_session=True
+            [sys.executable, "-c", code],
+            cwd=CHECKOUT,
+            env={**environment, "TMPDIR": str(requests)},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"
     wait_until(lambda: process.poll() is not None or is_ready(url), timeout_s=60)
