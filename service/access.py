@@ -82,8 +82,9 @@ class Access:
     """ASGI middleware: says whose a request is, or refuses it.
 
     What it lets in has `owner` (the key's ID, or `local`), `key`, `max_jobs` and `max_stored_bytes` in its state, the last
-    three None where nothing was said. Without any key, everybody who reaches the address is `local` and may do everything. With
-    keys, a route that `RULES` doesn't have is nobody's but an `admin`'s: one that was forgotten there is closed, not open.
+    three None where nothing was said, and `still_admitted`, for answers that last: whether it would be let in now. Without any
+    key, everybody who reaches the address is `local` and may do everything. With keys, a route that `RULES` doesn't have is
+    nobody's but an `admin`'s: one that was forgotten there is closed, not open.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys, settings: AccessSettings) -> None:
@@ -109,6 +110,7 @@ class Access:
         key = self._key_of(scope)
         state = scope.setdefault("state", {})
         state["owner"], state["key"] = key.id if key else LOCAL, key
+        state["still_admitted"] = lambda: self._still_admits(key, scope)
         state["max_jobs"] = key.max_jobs if key else None
         state["max_stored_bytes"] = key.max_stored_bytes if key else None
         self._check_rate(state["owner"], key)
@@ -116,6 +118,12 @@ class Access:
             _check_scope(key, scope)
         else:
             _check_page(scope, self._settings.cors_origins)
+
+    def _still_admits(self, key: Key | None, scope: Scope) -> bool:
+        try:
+            return self._key_of(scope) == key
+        except NoKey:
+            return False
 
     def _key_of(self, scope: Scope) -> Key | None:
         if not self._keys.required:

@@ -1,4 +1,4 @@
-"""Who asks, and how much they may keep; whatever checks keys says it in the request's state."""
+"""Who asks, for how long, and how much they may keep; whatever checks keys says it in the request's state."""
 
 from starlette.requests import Request
 
@@ -8,6 +8,11 @@ LOCAL = "local"
 def owner_of(request: Request) -> str:
     """Whose uploads and jobs the request is about; `local` on a server without keys."""
     return str(getattr(request.state, "owner", LOCAL))
+
+
+def is_still_admitted(request: Request) -> bool:
+    """Whether the request would be let in now, too: its key may have been revoked since, or have expired."""
+    return bool(getattr(request.state, "still_admitted", lambda: True)())
 
 
 def max_stored_bytes_of(request: Request) -> int | None:

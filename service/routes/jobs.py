@@ -15,7 +15,7 @@ from service.errors import BadRequest, OutOfRange
 from service.jobs import Jobs, Wanted
 from service.limits import Limits
 from service.media import MEDIA_TYPES
-from service.owner import max_jobs_of, owner_of
+from service.owner import is_still_admitted, max_jobs_of, owner_of
 from service.parameters import only
 from service.routes.common import errors, files, header, json_of, json_schema
 from service.routes.direct import unavailable
@@ -131,11 +131,10 @@ def _add_follow(api: FastAPI, jobs: Jobs) -> None:
              response_class=StreamingResponse,
              responses=_EVENTS | errors(404))  # fmt: skip
     async def events(request: Request, job_id: str) -> StreamingResponse:
-        """A stream that ends with the job."""
-        owner = owner_of(request)
-        first = await run_in_threadpool(jobs.answer, job_id, owner)
+        """A stream that ends with the job, or with the key."""
+        first = await run_in_threadpool(jobs.answer, job_id, owner_of(request))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(_events(jobs, first, owner), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(_events(jobs, first, request), media_type="text/event-stream", headers=headers)
 
     @api.delete("/v1/jobs/{job_id}", summary="Call a job off, or forget it", status_code=204,
                 dependencies=[Depends(only("keep"))],
@@ -149,7 +148,7 @@ def _add_follow(api: FastAPI, jobs: Jobs) -> None:
         return Response(status_code=202 if jobs.end(job_id, owner_of(request), keep=keep) else 204)
 
 
-async def _events(jobs: Jobs, answer: JobAnswer, owner: str) -> AsyncIterator[str]:
+async def _events(jobs: Jobs, answer: JobAnswer, request: Request) -> AsyncIterator[str]:
     told, silent_s = None, 0.0
     while True:
         text = answer.model_dump_json()
@@ -163,7 +162,9 @@ async def _events(jobs: Jobs, answer: JobAnswer, owner: str) -> AsyncIterator[st
             return
         await asyncio.sleep(EVENT_S)
         silent_s += EVENT_S
-        answer = await run_in_threadpool(jobs.answer, answer.id, owner)
+        if not is_still_admitted(request):
+            return
+        answer = await run_in_threadpool(jobs.answer, answer.id, owner_of(request))
 
 
 def _add_results(api: FastAPI, jobs: Jobs) -> None:

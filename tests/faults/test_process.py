@@ -18,6 +18,8 @@ import pytest
 from kill_cycles import Service, command_of, descendants, finished, is_running, wait_until
 from servers import png
 
+from service.keys import Keys
+
 RANDOM = np.random.default_rng(0)
 SMALL = png(RANDOM.integers(0, 256, (3, 90, 120), np.uint8))
 BIG = png(RANDOM.integers(0, 256, (3, 1800, 1800), np.uint8))
@@ -208,6 +210,26 @@ def test_h05_work_that_nobody_waits_for_is_ended(service: Service) -> None:
         began = time.monotonic()
         assert client.post("/v1/segment?model=unet", content=SMALL).status_code == 200
         assert time.monotonic() - began < 10
+
+
+def test_x01_events_end_with_their_key(service: Service) -> None:
+    keys = Keys(service.folder / "store" / "keys.json")
+    key, token = keys.add("viewer")
+    headers = {"Authorization": f"Bearer {token}"}
+    wait_until(lambda: httpx.get(f"{service.url}/v1/jobs").status_code == 401, timeout_s=5)
+    with client_of(service) as client:
+        client.headers.update(headers)
+        job = hand_over(client, ENDLESS, "window")
+        with client.stream("GET", f"/v1/jobs/{job}/events") as response:
+            lines = response.iter_lines()
+            assert next(lines) == "event: job"
+            assert client.get(f"/v1/jobs/{job}").json()["state"] in ("queued", "running")
+            began = time.monotonic()
+            keys.revoke(key.id)
+            assert not any('"state":"done"' in line for line in lines)  # until it ends
+            assert time.monotonic() - began < 3
+        client.headers["Authorization"] = f"Bearer {keys.add('other', scopes=('jobs',))[1]}"
+        wait_until(lambda: client.get(f"/v1/jobs/{job}").status_code == 404, timeout_s=5)
 
 
 def test_h16_a_full_queue_says_when_to_come_again(packaged: Service, tmp_path: Path) -> None:
