@@ -41,8 +41,8 @@ SHOWN = {
     "P15": "service/test_engine.py::test_models_that_are_broken_dont_keep_the_others_from_it",
     "P17": "faults/test_slow_clients.py::test_p17_many_bad_inputs_in_a_row faults/test_load.py",
     "P18": "faults/test_process.py::test_p18_nobody_reads_the_log",
-    "X01": "service/test_access.py::test_no_route_without_a_good_key faults/test_process.py::test_x01_events_end_with_their_key "
-    "service/test_access.py::test_odd_paths_arent_open",
+    "X01": "service/test_access.py::test_no_route_without_a_good_key faults/test_process.py::test_x01_events_end_with_their_key"
+    " service/test_access.py::test_odd_paths_arent_open",
     "X02": "service/test_keys.py::test_secrets_are_compared_in_constant_time",
     "X03": "service/test_packaging.py",
     "X04": "models/test_bundle.py::test_a_pickle_in_the_weights_place_is_refused_and_never_run",
