@@ -40,15 +40,17 @@ check: setup
 	$(BIN)/lint-imports
 
 # A process a core, each with one thread for linear algebra: threads of several processes would wait for each other.
-test: setup .venv/nginx
+test: setup .venv/debian
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
-# Debian's nginx for the tests of docker/nginx.conf, unpacked and not installed, so that nothing starts. Where none is to be had the
-# tests are skipped, and fail in CI.
-.venv/nginx: | .venv/done
-	@if command -v nginx >/dev/null || ! command -v apt-get >/dev/null; then exit 0; fi; \
-	rm -rf $@.part && mkdir $@.part && cd $@.part && apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root nginx \
-		&& dpkg-deb --extract nginx_*.deb . && mv ../nginx.part ../nginx || echo "no nginx; its tests are skipped"
+# Debian's nginx and libfaketime for tests, unpacked and not installed, so that nothing starts. Where they aren't to be had their tests
+# are skipped, and fail in CI.
+.venv/debian: | .venv/done
+	@if ! command -v apt-get >/dev/null; then exit 0; fi; \
+	rm -rf $@.part && mkdir $@.part && cd $@.part && apt-get update -qq \
+		&& apt-get download -qq -o APT::Sandbox::User=root nginx libfaketime \
+		&& for package in *.deb; do dpkg-deb --extract $$package .; done \
+		&& mv ../debian.part ../debian || echo "no nginx and no libfaketime; their tests are skipped"
 
 # The Dockerfile's own steps in a fresh Debian, and Overtile in what they made.
 container-steps: setup

@@ -131,7 +131,7 @@ class Flow:
     def oldest_waiting_s(self) -> float:
         """How long the one waits that waits longest."""
         known = DBOS.list_workflows(name=WORKFLOW, status="ENQUEUED", limit=1, load_input=False, load_output=False)
-        return time.time() - known[0].created_at / 1000 if known and known[0].created_at else 0.0
+        return max(0.0, time.time() - known[0].created_at / 1000) if known and known[0].created_at else 0.0
 
     def cancel(self, job_id: str) -> None:
         """Calls a job off, wherever it runs."""
@@ -212,7 +212,7 @@ class _ProgressFile:
 
     def __init__(self, path: Any) -> None:
         self._path = path
-        self._began = time.time()
+        self._began = time.monotonic()
         self._first: int | None = None
         self._last = 0
 
@@ -223,7 +223,7 @@ class _ProgressFile:
         self._last = done
         left_s = None
         if done > self._first:
-            left_s = (time.time() - self._began) / (done - self._first) * (total - done)
+            left_s = (time.monotonic() - self._began) / (done - self._first) * (total - done)
         part = self._path.with_suffix(".part")
         with suppress(OSError):
             part.write_text(json.dumps({"done": done, "total": total, "eta_s": left_s}))

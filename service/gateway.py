@@ -17,6 +17,7 @@ from imaging.lock import Held, only_one
 from service import traces
 from service.access import guarded
 from service.api import make_api
+from service.clock import steady_time
 from service.errors import StartError
 from service.flow import Flow
 from service.jobs import Jobs
@@ -135,8 +136,8 @@ class Gateway:
                 self._look_for_room()
                 if time.monotonic() - swept > SWEEP_S:
                     swept = time.monotonic()
-                    self.uploads.sweep(time.time())
-                    self.jobs.sweep(time.time())
+                    self.uploads.sweep(steady_time())
+                    self.jobs.sweep(steady_time())
 
 
 def _inherited(environment: Mapping[str, str]) -> dict[str, str]:

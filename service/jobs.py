@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -284,7 +284,9 @@ class Jobs:
         error = outcome.get("error") or (
             {"code": "internal", "message": "the server failed at this job"} if state == "failed" else None
         )
-        finished_at = known.completed_at or (known.updated_at if state not in _OPEN else None)
+        created_at = datetime.fromtimestamp(record["created_at"], UTC)
+        started_at = _time(known.dequeued_at, created_at)
+        finished_at = _time(known.completed_at or (known.updated_at if state not in _OPEN else None), started_at or created_at)
         return JobAnswer(
             id=record["id"],
             kind=record["options"]["kind"],
@@ -297,10 +299,10 @@ class Jobs:
             warnings=outcome.get("warnings", []),
             error=JobFailure.model_validate(error) if error else None,
             results=[ResultAnswer.model_validate(each) for each in outcome.get("results", [])],
-            created_at=datetime.fromtimestamp(record["created_at"], UTC),
-            started_at=_time(known.dequeued_at),
-            finished_at=_time(finished_at),
-            expires_at=_time(finished_at, self.limits.results_expire_s),
+            created_at=created_at,
+            started_at=started_at,
+            finished_at=finished_at,
+            expires_at=finished_at and finished_at + timedelta(seconds=self.limits.results_expire_s),
         )
 
     def _progress(self, job_id: str) -> dict[str, Any]:
@@ -315,8 +317,9 @@ class Jobs:
         return self._order.index(job_id) + 1 if job_id in self._order else None
 
 
-def _time(milliseconds: int | None, later_s: float = 0.0) -> datetime | None:
-    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000 + later_s, UTC)
+def _time(milliseconds: int | None, least: datetime) -> datetime | None:
+    """Not before what came first, though the clock was set back in between."""
+    return None if milliseconds is None else max(least, datetime.fromtimestamp(milliseconds / 1000, UTC))
 
 
 def _unknown() -> UnknownJob:

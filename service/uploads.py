@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.clock import steady_time
 from service.errors import Conflict, Locked, UnknownUpload
 from service.incoming import Fresh, Resumed
 from service.limits import Limits
@@ -180,7 +180,7 @@ class Uploads:
 
     def _record(self, upload_id: str, owner: str) -> Record:
         record = self._records.find(upload_id) if is_id(upload_id) else None
-        if record is None or record.owner != owner or self._is_over(self._store.upload(upload_id), time.time()):
+        if record is None or record.owner != owner or self._is_over(self._store.upload(upload_id), steady_time()):
             raise _unknown()
         return record
 

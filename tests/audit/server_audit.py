@@ -14,9 +14,13 @@ from urllib.parse import urlsplit
 
 SERVERS = ("service.server", "service.engine.main", "imaging.reader_process")
 PIPE = "TEST_AUDIT_PIPE"
+CHECKOUT = str(Path(__file__).parents[2])
 URLS = ("OVERTILE_DATABASE_URL", "OVERTILE_TRACES_URL")
 OF_THE_SYSTEM = ("/proc", "/sys", "/dev/null", "/dev/urandom", "/etc/localtime", "/etc/mime.types", "/usr/share/zoneinfo")
-ASKED = f"file -b {os.path.realpath(sys.executable)}"  # by croniter, which DBOS imports: whether Python is one of 32 bits
+ASKED = (
+    f"file -b {os.path.realpath(sys.executable)}",  # by croniter, which DBOS imports: whether Python is one of 32 bits
+    "uname -p",  # by Python's platform: which processor it is
+)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 STARTS = ("os.exec", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
 NAMES = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
@@ -29,7 +33,7 @@ class Rules:
         temporary = environment.get("TMPDIR", tempfile.gettempdir())
         store = environment.get("OVERTILE_STORE", str(Path.home() / ".overtile"))
         models = environment.get("BENTOML_HOME", str(Path.home() / "bentoml"))
-        code = [sys.prefix, sys.base_prefix, *sys.path, *environment.get("PYTHONPATH", "").split(os.pathsep)]
+        code = [CHECKOUT, sys.prefix, sys.base_prefix, *sys.path, *environment.get("PYTHONPATH", "").split(os.pathsep)]
         given = [argument for argument in sys.orig_argv[1:] if argument.startswith("/")]  # a certificate and its key
         self.pipe = environment[PIPE]
         self.written = _roots([store, temporary, "/dev/null", self.pipe])
@@ -41,7 +45,7 @@ class Rules:
         if event == "open" and not isinstance(args[0], int):
             flags = args[2] if isinstance(args[2], int) else 0
             return self._outside(args[0], "write" if flags & WRITES else "read")
-        if event == "sqlite3.connect":
+        if event == "sqlite3.connect" and args[0] != ":memory:":
             return self._outside(args[0], "write")
         if event in ("socket.connect", "socket.sendto"):
             family, address = args[0].family.name, args[1]
@@ -51,7 +55,7 @@ class Rules:
             return None if args[0] in self.hosts else f"look up {args!r}"
         if event == "subprocess.Popen":
             command = " ".join(map(str, args[1]))
-            return None if command == ASKED or any(f"-m {own} " in f"{command} " for own in SERVERS) else f"start {command}"
+            return None if command in ASKED or any(f"-m {own} " in f"{command} " for own in SERVERS) else f"start {command}"
         return f"start {args!r}" if event in STARTS else None
 
     def _outside(self, path: object, what: str) -> str | None:

@@ -55,7 +55,7 @@ class Front:
 
 def nginx() -> str | None:
     """The system's, or Debian's that `make test` unpacks into the virtual environment."""
-    return shutil.which("nginx") or shutil.which("nginx", path=str(Path(sys.prefix) / "nginx" / "usr" / "sbin"))
+    return shutil.which("nginx") or shutil.which("nginx", path=str(Path(sys.prefix) / "debian" / "usr" / "sbin"))
 
 
 def free_port() -> int:

@@ -36,6 +36,7 @@ SHOWN = {
     "P08": "faults/test_process.py::test_p08_one_server_a_store faults/test_process.py::test_p08_a_store_that_is_a_link",
     "P09": "faults/test_process.py::test_p09_a_database_that_is_damaged",
     "P10": "service/test_jobs.py::test_p10_a_result_that_was_changed_on_the_disk",
+    "P11": "faults/test_clock.py::test_p11_a_clock_that_is_set_while_it_works",
     "P12": "faults/test_process.py::test_p12_a_store_with_much_that_was_left",
     "P14": "faults/test_process.py::test_p14_a_model_that_is_lost_while_it_is_served",
     "P15": "service/test_engine.py::test_models_that_are_broken_dont_keep_the_others_from_it",
@@ -60,8 +61,6 @@ SHOWN = {
 }
 NOT_SHOWN = {
     "P07": "a disk that answers EIO takes a device mapper, which isn't to be had in a container; ENOSPC is shown under P06",
-    "P11": "the clock of one process can't be set apart without a library that is loaded into it; durations are monotonic, "
-    "and no lease goes by the clock: machines hold locks, which end with them",
     "P13": "dropping writes that weren't synced takes a device mapper; every file is synced before it is renamed",
     "P16": "takes a GPU",
     "X13": "its limit is a time, which a shared machine doesn't keep; rates and quotas are shown under X01 and H16",

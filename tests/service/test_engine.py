@@ -22,9 +22,13 @@ NO_OPTIONS: dict[str, Any] = {"kind": "segment"}
 
 
 @pytest.fixture(scope="module")
-def engine(bundles: dict[str, Path], environment: dict[str, str]) -> Iterator[Supervisor]:
+def engine(
+    bundles: dict[str, Path], environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Supervisor]:
     settings = {"at_once": 2, "runtime": None, "memory_bytes": None}
-    started = Supervisor(settings, {**bundles, "broken": Path("/nowhere")}, environment, timeout_s=20)
+    started = Supervisor(
+        settings, {**bundles, "broken": tmp_path_factory.mktemp("models") / "nowhere"}, environment, timeout_s=20
+    )
     started.start(120)
     yield started
     process = started.process_id

@@ -1,0 +1,93 @@
+"""A server whose clock is set while it works, by libfaketime: nothing is made twice, expires early or ends before it began."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from kill_cycles import Service, finished, wait_until
+from servers import png
+from test_process import SMALL, hand_over, packaged, serving
+
+from service.gateway import LOOK_S, SWEEP_S
+
+__all__ = ["packaged"]
+
+LARGER = png(np.random.default_rng(0).integers(0, 256, (3, 800, 800), np.uint8))
+DAY_S = 24 * 3600
+LIBRARY = "libfaketimeMT.so.1"
+
+
+@pytest.fixture(scope="module")
+def library() -> str:
+    """The system's, or Debian's that `make test` unpacks into the virtual environment."""
+    for root in (Path("/"), Path(sys.prefix, "debian")):
+        for found in root.glob(f"usr/lib/*/faketime/{LIBRARY}"):
+            return str(found)
+    if os.environ.get("CI"):
+        pytest.fail("libfaketime isn't here, and CI has to run these tests; `make test` unpacks it where apt-get is")
+    pytest.skip("libfaketime isn't here; `make test` unpacks it where apt-get is, else install it")
+
+
+class Clock:
+    """The server's; `set` puts it that much ahead of the machine's."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.set(0)
+
+    def set(self, ahead_s: int) -> None:
+        part = self.file.with_suffix(".part")
+        part.write_text(f"{ahead_s:+}s\n")
+        part.replace(self.file)
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    return Clock(tmp_path / "clock")
+
+
+@pytest.fixture
+def service(packaged: Service, library: str, clock: Clock, tmp_path: Path) -> Iterator[Service]:
+    faked = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(clock.file), "FAKETIME_CACHE_DURATION": "1"}
+    real = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}  # what a set clock doesn't change, either
+    with serving(packaged, tmp_path, **faked, **real) as running:
+        yield running
+
+
+def server_time(client: httpx.Client) -> float:
+    """As its answers say it."""
+    return parsedate_to_datetime(client.get("/livez").headers["date"]).timestamp()
+
+
+@pytest.mark.parametrize("ahead_s", [365 * DAY_S, -3600, 13 * 365 * DAY_S], ids=["year", "hour back", "2039"])
+def test_p11_a_clock_that_is_set_while_it_works(service: Service, clock: Clock, ahead_s: int) -> None:
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        before = finished(client, hand_over(client, SMALL))
+        waiting = client.put("/v1/uploads", content=SMALL).json()["id"]
+        running = hand_over(client, LARGER, "window")
+        wait_until(lambda: client.get(f"/v1/jobs/{running}").json()["state"] == "running", timeout_s=30)
+        clock.set(ahead_s)
+        wait_until(lambda: abs(server_time(client) - time.time() - ahead_s) < 60, timeout_s=10)
+        if ahead_s == 365 * DAY_S:
+            time.sleep(SWEEP_S + 2 * LOOK_S)  # what is over has gone then
+        after = finished(client, running)
+        check_times(before, after)
+        assert client.get(f"/v1/uploads/{waiting}").json()["complete"]
+        for job in (before, after):
+            (result,) = job["results"]
+            assert client.get(f"/v1/jobs/{job['id']}/results/{result['name']}").status_code == 200
+        made = [path for path in (service.folder / "store" / "jobs" / running / "results").iterdir() if path.suffix == ".json"]
+        assert len(made) == 1
+        assert finished(client, hand_over(client, SMALL))["state"] == "done"
+
+
+def check_times(*jobs: dict[str, str]) -> None:
+    for job in jobs:
+        assert job["state"] == "done", job
+        assert job["created_at"] <= job["started_at"] <= job["finished_at"] < job["expires_at"]
