@@ -43,14 +43,14 @@ check: setup
 test: setup .venv/debian
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
-# Debian's nginx and libfaketime for tests, unpacked and not installed, so that nothing starts. Where they aren't to be had their tests
+# Debian's nginx, libfaketime and strace for tests, unpacked and not installed, so that nothing starts. Where they aren't to be had their tests
 # are skipped, and fail in CI.
 .venv/debian: | .venv/done
 	@if ! command -v apt-get >/dev/null; then exit 0; fi; \
 	rm -rf $@.part && mkdir $@.part && cd $@.part && apt-get update -qq \
-		&& apt-get download -qq -o APT::Sandbox::User=root nginx libfaketime \
+		&& apt-get download -qq -o APT::Sandbox::User=root nginx libfaketime strace \
 		&& for package in *.deb; do dpkg-deb --extract $$package .; done \
-		&& mv ../debian.part ../debian || echo "no nginx and no libfaketime; their tests are skipped"
+		&& mv ../debian.part ../debian || echo "no nginx, libfaketime and strace; their tests are skipped"
 
 # The Dockerfile's own steps in a fresh Debian, and Overtile in what they made.
 container-steps: setup

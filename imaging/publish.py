@@ -19,11 +19,20 @@ def publish(path: Path, make: Callable[[Path], object], workshop: Path | None = 
     try:
         make(part)
         for made in [*part.rglob("*"), part]:
-            _sync(made)
+            sync(made)
         _replace(part, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         _remove(part)
+
+
+def sync(path: Path) -> None:
+    """Returns when a file's bytes, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _replace(part: Path, path: Path) -> None:
@@ -48,11 +57,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
+from imaging.publish import sync
 from service.errors import BadRequest, BodyTooLarge, WrongChecksum
-from service.upload_file import Running, UploadFile, sync_folder
+from service.upload_file import Running, UploadFile
 from service.upload_records import Claim, Record, Records, over_quota
 
 
@@ -81,7 +82,7 @@ class Fresh:
         self._file.sync()
         record = Record(owner=self._claim.owner, bytes=size_bytes, filename=filename, sha256=sha256)
         self._records.write(self.upload_id, record)
-        sync_folder(self._folder.parent)
+        sync(self._folder.parent)
         self._known = True
 
 

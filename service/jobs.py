@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from dbos import WorkflowStatus as Known
 
+from imaging.publish import sync
 from service.answers import JobAnswer, JobFailure, JobRequest, ModelAnswer, ResultAnswer
 from service.errors import BadRequest, Conflict, Gone, TooMany, UnknownJob, UnknownModel, Unsuitable
 from service.flow import PROGRESS, Flow
@@ -112,6 +113,7 @@ class Jobs:
             self._prepare(folder, wanted)
             self._look(folder, wanted.request)
             write_json(folder / "job.json", self._record(job_id, wanted))
+            sync(folder.parent)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -246,6 +248,7 @@ class Jobs:
         (folder / "inputs").mkdir(parents=True)
         for number, file in enumerate(wanted.files):
             os.link(file, folder / "inputs" / str(number))
+        sync(folder / "inputs")
 
     def _look(self, folder: Path, request: JobRequest) -> None:
         """Has the files opened in the engine's readers before the job is accepted."""

@@ -105,12 +105,3 @@ class UploadFile:
     def _state(self) -> tuple[int, int]:
         known = os.fstat(self._file.fileno())
         return known.st_size, known.st_mtime_ns
-
-
-def sync_folder(path: Path) -> None:
-    """Returns when the names in it are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,12 +5,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from imaging.publish import sync
 from service.clock import steady_time
 from service.errors import Conflict, Locked, UnknownUpload
 from service.incoming import Fresh, Resumed
 from service.limits import Limits
 from service.store import Store, is_id
-from service.upload_file import Running, UploadFile, sync_folder
+from service.upload_file import Running, UploadFile
 from service.upload_records import Record, Records
 
 ORPHAN_S = 60  # a folder without a record is younger than this while it is made
@@ -139,7 +140,7 @@ class Uploads:
         self._record(upload_id, owner)
         with self._open(upload_id):
             self._remove(upload_id)
-        sync_folder(self._store.folder / "uploads")
+        sync(self._store.folder / "uploads")
 
     def sweep(self, now: float, most: int = 1000) -> int:
         """How many folders were removed, at most `most`: of uploads that nobody sent more of, and what a kill left.

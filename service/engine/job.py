@@ -15,7 +15,7 @@ from datasets.channels import stacked
 from imaging.errors import DataError, UnsuitableImage
 from imaging.guards import UPLOAD
 from imaging.open import is_image_folder, open_image
-from imaging.publish import publish
+from imaging.publish import publish, sync
 from imaging.source import ImageSource, MaskFormat
 from imaging.writers import open_writer, suffix_of
 from inference.outputs import Wishes
@@ -225,6 +225,7 @@ def _rows(shape: tuple[int, ...]) -> list[slice]:
 def _published(results: Path, work: Path, made: Sequence[Path], known: Message) -> Message:
     """The files in their place, hashed, and what they are, which comes last; then there is nothing to go on from."""
     results.mkdir(exist_ok=True)
+    sync(results.parent)
     files = []
     for path in made:
         place = results / path.name

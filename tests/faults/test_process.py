@@ -1,6 +1,7 @@
 """What happens to the server's processes, its store and its disk: it says so in a line, or goes on."""
 
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -270,6 +271,23 @@ def test_p06_a_full_disk(packaged: Service, tmp_path: Path) -> None:
                 assert finished(client, job.json()["id"])["state"] in ("done", "failed")
     finally:
         subprocess.run(["umount", str(store)], check=True)  # noqa: S607
+
+
+def test_p07_no_descriptor_is_left(service: Service) -> None:
+    with client_of(service) as client:
+        assert finished(client, hand_over(client, SMALL))["state"] == "done"
+        assert service.process is not None
+        gateway = service.process.pid
+        usual = resource.prlimit(gateway, resource.RLIMIT_NOFILE)
+        used = len(os.listdir(f"/proc/{gateway}/fd"))
+        resource.prlimit(gateway, resource.RLIMIT_NOFILE, (used, usual[1]))
+        answers = [client.put("/v1/uploads", content=SMALL) for _ in range(5)]
+        answers.append(client.post("/v1/segment?model=unet", content=SMALL))
+        assert {answer.status_code for answer in answers} <= {201, 200, 503}
+        assert {code_of(answer)[1] for answer in answers if answer.status_code == 503} == {"storage_full"}
+        resource.prlimit(gateway, resource.RLIMIT_NOFILE, usual)
+        assert finished(client, hand_over(client, SMALL))["state"] == "done"
+    assert not service.has_ended
 
 
 def test_x14_nobody_else_reads_the_store(service: Service) -> None:

@@ -33,11 +33,13 @@ SHOWN = {
     "P04": "faults/test_slow_clients.py::test_p04_an_engine_without_memory",
     "P05": "faults/test_process.py::test_p05_a_server_that_is_stopped_goes_on_later",
     "P06": "faults/test_process.py::test_p06_a_full_disk service/test_upload_faults.py::test_P06_room_is_promised_once",
+    "P07": "faults/test_process.py::test_p07_no_descriptor_is_left faults/test_process.py::test_p07_a_disk_that_fails",
     "P08": "faults/test_process.py::test_p08_one_server_a_store faults/test_process.py::test_p08_a_store_that_is_a_link",
     "P09": "faults/test_process.py::test_p09_a_database_that_is_damaged",
     "P10": "service/test_jobs.py::test_p10_a_result_that_was_changed_on_the_disk",
     "P11": "faults/test_clock.py::test_p11_a_clock_that_is_set_while_it_works",
     "P12": "faults/test_process.py::test_p12_a_store_with_much_that_was_left",
+    "P13": "faults/test_power.py",
     "P14": "faults/test_process.py::test_p14_a_model_that_is_lost_while_it_is_served",
     "P15": "service/test_engine.py::test_models_that_are_broken_dont_keep_the_others_from_it",
     "P17": "faults/test_slow_clients.py::test_p17_many_bad_inputs_in_a_row faults/test_load.py",
@@ -60,8 +62,6 @@ SHOWN = {
     "X17": "faults/test_slow_clients.py::test_x17_long_values_are_refused_soon",
 }
 NOT_SHOWN = {
-    "P07": "a disk that answers EIO takes a device mapper, which isn't to be had in a container; ENOSPC is shown under P06",
-    "P13": "dropping writes that weren't synced takes a device mapper; every file is synced before it is renamed",
     "P16": "takes a GPU",
     "X13": "its limit is a time, which a shared machine doesn't keep; rates and quotas are shown under X01 and H16",
     "X15": "asking for known weaknesses takes a network; the lock has a hash for every package, which the set-up demands",
