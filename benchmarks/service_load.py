@@ -1,12 +1,13 @@
 """The service under load: small calls beside a huge job, many clients for minutes, uploads of gigabytes, and its own cost.
 
-    PYTHONPATH=.:tests/service:tests/faults .venv/bin/python benchmarks/service_load.py [latency] [clients] [upload] [overhead]
+    PYTHONPATH=.:tests/service:tests/faults .venv/bin/python benchmarks/service_load.py [NAME ...]
 
 A packaged bundle with random weights, the real server in processes of its own, real sockets on loopback; the clients share the
 machine with it. Each prints a table, and whether its limits hold; the exit code is 1 where one doesn't.
 
 `latency`: pictures of 512 x 512 one after the other, on the idle server (half of them before, half after) and while a job runs
-that is far from done; the job's tiles a second alone and beside them, in turns. `clients`: half of what the server can do, by
+that is far from done; the job's tiles a second alone and beside them, in turns. `flood`: the same calls while another key's
+clients send as many as they can. `clients`: half of what the server can do, by
 clients that keep their connections. `upload`: one file by tus, by PUT, and by tus with its connection cut at random bytes.
 `overhead`: a volume over HTTP beside the same call of `inference.predict`, which is what `overtile predict` runs.
 """
@@ -30,6 +31,7 @@ from load import (
     Drift,
     Generated,
     closed_loop,
+    flooded,
     forget_peak,
     open_loop,
     peak_bytes,
@@ -47,6 +49,7 @@ from service_overhead import overhead
 from tifffile import TiffWriter
 
 from evaluation.measure import machine
+from service.keys import Keys
 
 CONFIG, FEATURES, MODEL = "histology_unet", "model.features=[16,32,64,128,256]", "benchmark"
 EVERY_S = 1.5  # a small call
@@ -67,7 +70,7 @@ def main() -> None:
     versions = ", ".join(f"{name} {version}" for name, version in torch_only.versions.items())
     print(f"{torch_only.processor}, {torch_only.cores} cores, {torch_only.threads} threads, {versions}")
     known: dict[str, Callable[[Options, Path], bool]] = {
-        "latency": latency, "clients": clients, "upload": upload, "overhead": overhead,
+        "latency": latency, "flood": flood, "clients": clients, "upload": upload, "overhead": overhead,
     }  # fmt: skip
     held = []
     for name in options.names or known:
@@ -81,7 +84,9 @@ def main() -> None:
 def arguments() -> Options:
     """What the command line says; the defaults are what the figures are of."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=["latency", "clients", "upload", "overhead", []], help="left out: all")
+    parser.add_argument(
+        "names", nargs="*", choices=["latency", "flood", "clients", "upload", "overhead", []], help="left out: all"
+    )
     parser.add_argument("--calls", type=int, default=40, help="small ones, of latency")
     parser.add_argument("--side", type=int, default=16_000, help="pixels of the huge job's picture")
     parser.add_argument("--clients", type=int, default=32)
@@ -130,8 +135,8 @@ def quantile(calls: Calls, share: float) -> float:
     return float(np.quantile(calls.seconds, share))
 
 
-def _paced(service: Service, pictures: list[bytes], count: int) -> Calls:
-    return open_loop(service.url, pictures, MODEL, clients=1, rate=1 / EVERY_S, seconds=count * EVERY_S)
+def _paced(service: Service, pictures: list[bytes], count: int, key: str | None = None) -> Calls:
+    return open_loop(service.url, pictures, MODEL, clients=1, rate=1 / EVERY_S, seconds=count * EVERY_S, key=key)
 
 
 def _add(calls: Calls, more: Calls) -> None:
@@ -183,6 +188,29 @@ def _end_job(service: Service, job: str, side: int) -> None:
             raise SystemExit(f"the job of {side} x {side} pixels was done before the last call; choose a larger --side")
         client.delete(job)
         wait_until(lambda: client.get(job).json()["state"] == "cancelled", timeout_s=120)
+
+
+def flood(options: Options, folder: Path) -> bool:
+    """One key's small calls while another's clients send as many as they can."""
+    picture = [png(np.random.default_rng(0).integers(0, 256, (3, 512, 512), np.uint8))]
+    with served(folder, random_bundle(folder / "bundle", CONFIG, FEATURES)) as service:
+        keys = Keys(service.folder / "store" / "keys.json")
+        (_, one), (_, other) = keys.add("one"), keys.add("other")
+        wait_until(lambda: httpx.get(f"{service.url}/v1/models").status_code == 401, timeout_s=10)  # the keys are known
+        _paced(service, picture, WARM_UPS, one)
+        idle = _paced(service, picture, options.calls // 2, one)
+        with flooded(service.url, picture, MODEL, clients=options.clients, key=other) as theirs:
+            beside = _paced(service, picture, options.calls, one)
+        _add(idle, _paced(service, picture, options.calls - options.calls // 2, one))
+    slower = [quantile(beside, q) / quantile(idle, q) for q in (0.5, 0.99)]
+    print(f"{options.clients} clients of another key: {len(theirs.seconds)} answered, {len(theirs.errors)} refused\n")
+    print("| | calls | errors | p50, ms | p99, ms |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, calls in (("idle server", idle), ("beside them", beside)):
+        middle, slow = (1e3 * quantile(calls, q) for q in (0.5, 0.99))
+        print(f"| {name} | {len(calls.seconds)} | {len(calls.errors)} | {middle:.0f} | {slow:.0f} |")
+    print(f"| times | | | {slower[0]:.2f} | {slower[1]:.2f} |")
+    return not (idle.errors or beside.errors) and slower[1] <= MOST_SLOWER
 
 
 def clients(options: Options, folder: Path) -> bool:

@@ -129,6 +129,15 @@ class StorageFull(Refused):
         super().__init__("storage_full", "the server's disk is full; try again later, or ask for more space there")
 
 
+class StorageFailed(Refused):
+    """The disk is there, but takes nothing."""
+
+    headers = (("Retry-After", str(STORAGE_RETRY_S)),)
+
+    def __init__(self) -> None:
+        super().__init__("storage_failed", "the server's disk can't be written to; try again later, or tell whoever runs it")
+
+
 class NoDatabase(Refused):
     """The database of jobs doesn't answer, or has no room."""
 
@@ -192,6 +201,7 @@ STATUS: dict[type[Exception], int] = {
     Busy: 503,
     Unavailable: 503,
     StorageFull: 503,
+    StorageFailed: 503,
     NoDatabase: 503,
     DeadlineExceeded: 504,
 }
@@ -241,6 +251,10 @@ class Answer:
         return {"error": {"code": self.code, "message": self.message, **present, "request_id": request_id}}
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FAILED = (errno.EIO, errno.EROFS)
+_NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)  # descriptors, memory, processes
+
 INTERNAL = Answer(500, "internal", "the server failed; try again, and name the request_id when you report it")
 
 
@@ -256,8 +270,18 @@ def answer_to(error: Exception) -> Answer:
         return Answer(400, "body_incomplete", "the body ended before it was complete; send it again")
     if isinstance(error, SQLAlchemyError):
         return _answer_to_ours(NoDatabase())
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if isinstance(error, OSError):
+        return _answer_to_system(error)
+    return INTERNAL
+
+
+def _answer_to_system(error: OSError) -> Answer:
+    if error.errno in _FULL:
         return _answer_to_ours(StorageFull())
+    if error.errno in _FAILED:
+        return _answer_to_ours(StorageFailed())
+    if error.errno in _NONE_LEFT:
+        return _answer_to_ours(Busy("busy", "the server has no files, memory or processes left; try again later"))
     return INTERNAL
 
 

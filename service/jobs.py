@@ -8,24 +8,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dbos import WorkflowStatus as Known
 
 from imaging.publish import sync
-from service.answers import JobAnswer, JobFailure, JobRequest, ModelAnswer, ResultAnswer
+from service.answers import JobAnswer, JobRequest, ModelAnswer, ResultAnswer
 from service.errors import BadRequest, Conflict, Gone, TooMany, UnknownJob, UnknownModel, Unsuitable
 from service.flow import PROGRESS, Flow
+from service.job_answer import OPEN, job_answer, state_of
 from service.limits import Limits
 from service.store import Store, is_id, new_id, read_json, write_json
 from service.supervisor import EngineCrashed, Supervisor
 
-State = Literal["queued", "running", "done", "failed", "cancelled"]
-
-_STATES: dict[str, State] = {"ENQUEUED": "queued", "DELAYED": "queued", "PENDING": "running", "CANCELLED": "cancelled"}
-_OPEN = ("queued", "running")
 _COUNT_S = 1.0  # that the queue's order is kept, so that a thousand who ask for their place cost one look
 
 
@@ -167,7 +163,7 @@ class Jobs:
             Conflict: `job_finished`, where it is to be kept.
         """
         answer = self.answer(job_id, owner)
-        if answer.state in _OPEN:
+        if answer.state in OPEN:
             self.flow.cancel(job_id)
             return True
         if keep:
@@ -189,7 +185,7 @@ class Jobs:
             Gone: `result_expired`.
         """
         answer = self.answer(job_id, owner)
-        if answer.state in _OPEN:
+        if answer.state in OPEN:
             raise Conflict("job_not_finished", "the job isn't finished; GET /v1/jobs/ID says how far it is")
         if answer.state != "done":
             raise Conflict("job_failed", "the job has no results; GET /v1/jobs/ID says why")
@@ -281,32 +277,10 @@ class Jobs:
         return record
 
     def _answer_of(self, record: Mapping[str, Any], known: Known) -> JobAnswer:
-        outcome: Mapping[str, Any] = known.output if isinstance(known.output, dict) else {}
-        state = _STATES.get(known.status) or outcome.get("state", "failed")
+        state = state_of(known)
         progress = self._progress(record["id"]) if state == "running" else {}
-        error = outcome.get("error") or (
-            {"code": "internal", "message": "the server failed at this job"} if state == "failed" else None
-        )
-        created_at = datetime.fromtimestamp(record["created_at"], UTC)
-        started_at = _time(known.dequeued_at, created_at)
-        finished_at = _time(known.completed_at or (known.updated_at if state not in _OPEN else None), started_at or created_at)
-        return JobAnswer(
-            id=record["id"],
-            kind=record["options"]["kind"],
-            state=state,
-            models=record["models"],
-            names=record["names"],
-            progress=1.0 if state == "done" else progress.get("done", 0) / max(1, progress.get("total", 1)),
-            position=self._position(record["id"]) if state == "queued" else None,
-            eta_s=progress.get("eta_s"),
-            warnings=outcome.get("warnings", []),
-            error=JobFailure.model_validate(error) if error else None,
-            results=[ResultAnswer.model_validate(each) for each in outcome.get("results", [])],
-            created_at=created_at,
-            started_at=started_at,
-            finished_at=finished_at,
-            expires_at=finished_at and finished_at + timedelta(seconds=self.limits.results_expire_s),
-        )
+        position = self._position(record["id"]) if state == "queued" else None
+        return job_answer(record, known, progress, position, self.limits.results_expire_s)
 
     def _progress(self, job_id: str) -> dict[str, Any]:
         with suppress(OSError, ValueError):
@@ -318,11 +292,6 @@ class Jobs:
         if time.monotonic() - self._ordered_at > _COUNT_S:
             self._order, self._ordered_at = self.flow.waiting(), time.monotonic()
         return self._order.index(job_id) + 1 if job_id in self._order else None
-
-
-def _time(milliseconds: int | None, least: datetime) -> datetime | None:
-    """Not before what came first, though the clock was set back in between."""
-    return None if milliseconds is None else max(least, datetime.fromtimestamp(milliseconds / 1000, UTC))
 
 
 def _unknown() -> UnknownJob:

@@ -90,9 +90,9 @@ class EngineProcess:
 
     def _do(self, message: Message) -> None:
         number = message["id"]
-        urgent = message["do"] in ("segment", "compare")
+        owner = message.get("owner")  # of a small call
         try:
-            with self.models.turns.urgently() if urgent else nullcontext():
+            with self.models.turns.urgently(owner) if owner is not None else nullcontext():
                 answer = self._does[message["do"]](message, self._progress(number))
             told: Message = {"answer": answer}
         except Exception as error:  # noqa: BLE001  (whatever goes wrong with one image, the others go on)

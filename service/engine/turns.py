@@ -1,6 +1,7 @@
 """Who has the device: passes of networks one at a time, those of small calls first, without starving the large.
 
-A pass of a network is the smallest piece of work; between two of them whoever waits may come in. What a pass gives doesn't
+A pass of a network is the smallest piece of work; between two of them whoever waits may come in. Whoever has many small calls
+waiting gets no more turns than whoever has one. What a pass gives doesn't
 depend on what runs beside it: tiles of several images share one only where a batch always has the same size, filled up with
 tiles of nothing, so that the device goes through the same operations whatever is in it.
 """
@@ -25,11 +26,16 @@ class _Waiting:
 
     run: Pass
     patches: Tensor
-    urgent: bool
+    owner: str | None
     batch_size: int
     done: threading.Event = field(default_factory=threading.Event)
     answer: Tensor | None = None
     error: BaseException | None = None
+
+    @property
+    def urgent(self) -> bool:
+        """Whether it is a small call's, whose owner waits for the answer."""
+        return self.owner is not None
 
     def can_join(self, other: "_Waiting") -> bool:
         """Whether both could go through the network together."""
@@ -50,22 +56,23 @@ class Turns:
         self._busy = False
         self._credit = 0.0  # seconds that small calls had since a large one's last pass
         self._large_s = 0.0  # that a large one's pass takes
+        self._last: dict[str | None, float] = {}  # when each of those who wait had their last turn
         self._local = threading.local()
 
     @contextmanager
-    def urgently(self) -> Iterator[None]:
+    def urgently(self, owner: str) -> Iterator[None]:
         """The passes of this thread are a small call's."""
-        self._local.urgent = True
+        self._local.owner = owner
         try:
             yield
         finally:
-            self._local.urgent = False
+            self._local.owner = None
 
     def gate(self, run: Pass, batch_size: int = 1) -> Pass:
         """The same pass, which waits for its turn."""
 
         def in_turn(patches: Tensor) -> Tensor:
-            return self._passed(_Waiting(run, patches, getattr(self._local, "urgent", False), batch_size))
+            return self._passed(_Waiting(run, patches, getattr(self._local, "owner", None), batch_size))
 
         return in_turn
 
@@ -84,12 +91,12 @@ class Turns:
         return mine.answer
 
     def _next(self) -> _Waiting:
-        """Urgent ones first, in the order that they came; a large one whose turn is overdue before them."""
+        """Urgent ones first, the owner first who had none for longest; a large one whose turn is overdue before them."""
         large = [each for each in self._waiting if not each.urgent]
         urgent = [each for each in self._waiting if each.urgent]
         if not urgent or (large and self._credit > MOST_AHEAD * self._large_s):
             return (large or urgent)[0]
-        return urgent[0]
+        return min(urgent, key=lambda each: self._last.get(each.owner, 0.0))
 
     def _taken(self, mine: _Waiting) -> list[_Waiting]:
         """Those that go through now: mine, and what fits into its batch."""
@@ -99,6 +106,9 @@ class Turns:
                 together.append(other)
                 room -= len(other.patches)
         self._waiting = [each for each in self._waiting if each not in together]
+        owners = {each.owner for each in self._waiting}
+        self._last = {owner: last for owner, last in self._last.items() if owner in owners}
+        self._last |= {each.owner: time.monotonic() for each in together}
         self._busy = True
         return together
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from service.errors import BadRequest, Busy, DeadlineExceeded, Unavailable, Unkn
 from service.limits import Limits
 from service.media import MEDIA_TYPES
 from service.model_store import bundle_of
+from service.owner import owner_of
 from service.parameters import only
 from service.routes.common import errors, files, json_of, json_schema
 from service.supervisor import Call, Cancelled, EngineCrashed, ModelGone, OutOfMemory, Supervisor
@@ -69,21 +71,24 @@ class Direct:
 
     def __init__(self, engine: Supervisor, limits: Limits) -> None:
         self.engine, self._limits = engine, limits
-        self._seats = threading.BoundedSemaphore(limits.max_waiting + 1)
+        self._seats = limits.max_waiting + 1
+        self._taken: Counter[str] = Counter()
 
     @contextmanager
-    def seat(self) -> Iterator[None]:
-        """A place among those who wait.
+    def seat(self, owner: str) -> Iterator[None]:
+        """A place among those who wait; who has half of all leaves a quarter to others.
 
         Raises:
             Busy: there is none.
         """
-        if not self._seats.acquire(blocking=False):
+        free = self._seats - self._taken.total()
+        if free <= (self._seats // 4 if self._taken[owner] >= self._seats // 2 else 0):
             raise Busy("busy", "as many requests are waiting as may wait; send it again after the seconds in Retry-After")
+        self._taken[owner] += 1
         try:
             yield
         finally:
-            self._seats.release()
+            self._taken -= Counter([owner])
 
     async def wait(self) -> None:
         """Until the engine is there, which starts again within seconds.
@@ -199,9 +204,10 @@ def add_segment(api: FastAPI, direct: Direct, limits: Limits) -> None:
         name = check_model(direct.engine.models, model)
         spacing, path = spacing_of(spacing_um), folder / "image"
         await bodies.receive(request, path, limits, setting="max_body_bytes")
-        with direct.seat():
+        with direct.seat(owner := owner_of(request)):
             await direct.wait()
-            call = direct.engine.ask("segment", path=str(path), model=name, format=mask_format, spacing_um=spacing)
+            words: dict[str, Any] = {"format": mask_format, "spacing_um": spacing}
+            call = direct.engine.ask("segment", owner=owner, path=str(path), model=name, **words)
             answer = await direct.answer(call, request)
         made = Path(answer["file"])
         return FileResponse(made, media_type=answer["media_type"], filename=made.name, headers=answer["headers"])
@@ -222,10 +228,11 @@ def add_compare(api: FastAPI, direct: Direct, limits: Limits) -> None:
         pair = check_pair(direct.engine.models, models.split(","))
         spacing, path = spacing_of(spacing_um), folder / "image"
         await bodies.receive(request, path, limits, setting="compare_max_body_bytes")
-        with direct.seat():
+        with direct.seat(owner := owner_of(request)):
             words: dict[str, Any] = {"max_pixels": limits.compare_max_pixels, "spacing_um": spacing}
             await direct.wait()
-            answer = await direct.answer(direct.engine.ask("compare", path=str(path), models=pair, **words), request)
+            call = direct.engine.ask("compare", owner=owner, path=str(path), models=pair, **words)
+            answer = await direct.answer(call, request)
         return CompareAnswer.model_validate(answer)
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -56,8 +56,9 @@ class Calls:
 class Segmenting:
     """One client with a connection that it keeps."""
 
-    def __init__(self, url: str, pictures: Sequence[bytes], model: str, calls: Calls) -> None:
-        self._client = httpx.Client(base_url=url, timeout=120)
+    def __init__(self, url: str, pictures: Sequence[bytes], model: str, calls: Calls, key: str | None = None) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(base_url=url, timeout=120, headers=headers)
         self._pictures, self._model, self._calls, self._number = pictures, model, calls, 0
 
     def call(self) -> None:
@@ -94,12 +95,14 @@ def closed_loop(url: str, pictures: Sequence[bytes], model: str, *, clients: int
     return len(calls.seconds) / (time.monotonic() - began)
 
 
-def open_loop(url: str, pictures: Sequence[bytes], model: str, *, clients: int, rate: float, seconds: float) -> Calls:
+def open_loop(
+    url: str, pictures: Sequence[bytes], model: str, *, clients: int, rate: float, seconds: float, key: str | None = None
+) -> Calls:
     """Calls at `rate` a second, whatever the server does: each client sends at its own moments, evenly spread."""
     calls, began, every_s = Calls(), time.monotonic(), 1 / rate
 
     def work(number: int) -> None:
-        client = Segmenting(url, pictures, model, calls)
+        client = Segmenting(url, pictures, model, calls, key)
         for turn in range(number, round(seconds * rate), clients):
             time.sleep(max(0.0, began + turn * every_s - time.monotonic()))
             client.call()
@@ -107,6 +110,23 @@ def open_loop(url: str, pictures: Sequence[bytes], model: str, *, clients: int, 
 
     _together([lambda number=number: work(number) for number in range(clients)])  # type: ignore[misc]
     return calls
+
+
+@contextmanager
+def flooded(url: str, pictures: Sequence[bytes], model: str, *, clients: int, key: str) -> Iterator[Calls]:
+    """By clients of one key who send the next as soon as the last is answered or refused, as long as the context lasts."""
+    calls, ended = Calls(), threading.Event()
+
+    def work() -> None:
+        client = Segmenting(url, pictures, model, calls, key)
+        while not ended.is_set():
+            client.call()
+        client.close()
+
+    with ExitStack() as stack:
+        for _ in range(clients):
+            stack.enter_context(_beside(work, ended))
+        yield calls
 
 
 def _together(works: Sequence[Callable[[], None]]) -> None:

@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 from kill_cycles import Service, finished, wait_until
 from servers import png
-from test_process import SMALL, hand_over, packaged, serving
+from services import SMALL, hand_over, serving
 
 from service.gateway import LOOK_S, SWEEP_S
-
-__all__ = ["packaged"]
 
 LARGER = png(np.random.default_rng(0).integers(0, 256, (3, 800, 800), np.uint8))
 DAY_S = 24 * 3600

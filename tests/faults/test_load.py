@@ -34,15 +34,6 @@ MOST_READY_S = 2.0  # on a machine where others work, too
 SPARE = 8  # threads and descriptors that come and go; one lost at each call would be 50
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    made = Service(tmp_path_factory.mktemp("service"))
-    made.package()
-    made.start()
-    yield made
-    made.stop()
-
-
 @pytest.fixture
 def client(service: Service) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=60) as made:

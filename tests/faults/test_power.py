@@ -13,9 +13,7 @@ import pytest
 from kill_cycles import Service, command_of, finished
 from power import CALLS, Disk, calls
 from servers import descendants, is_ready, wait_until
-from test_process import SMALL, client_of, fresh, hand_over, packaged
-
-__all__ = ["packaged"]
+from services import SMALL, client_of, fresh, hand_over
 
 JOB = re.compile(r"HTTP/1.1 202 .*?location: /v1/jobs/([0-9a-f]{32})", re.IGNORECASE)
 UPLOAD = re.compile(r"HTTP/1.1 201 .*?location: /v1/uploads/([0-9a-f]{32})", re.IGNORECASE)

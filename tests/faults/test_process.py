@@ -9,68 +9,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from kill_cycles import Service, command_of, descendants, finished, is_running, wait_until
-from servers import png
+from services import BIG, ENDLESS, SMALL, client_of, code_of, fresh, hand_over, serving
 
 from service.keys import Keys
-
-RANDOM = np.random.default_rng(0)
-SMALL = png(RANDOM.integers(0, 256, (3, 90, 120), np.uint8))
-BIG = png(RANDOM.integers(0, 256, (3, 1800, 1800), np.uint8))
-ENDLESS = png(np.zeros((3, 8000, 8000), np.uint8))  # that no machine is done with in a second
-
-
-@pytest.fixture(scope="module")
-def packaged(tmp_path_factory: pytest.TempPathFactory) -> Service:
-    made = Service(tmp_path_factory.mktemp("packaged"))
-    made.package()
-    return made
 
 
 @pytest.fixture
 def service(packaged: Service, tmp_path: Path) -> Iterator[Service]:
     with serving(packaged, tmp_path) as running:
         yield running
-
-
-@contextmanager
-def serving(packaged: Service, folder: Path, **settings: str) -> Iterator[Service]:
-    """The Bento on a store of its own."""
-    running = fresh(packaged, folder, **settings)
-    running.start()
-    try:
-        yield running
-    finally:
-        if not running.has_ended:
-            running.stop()
-
-
-def fresh(packaged: Service, folder: Path, **settings: str) -> Service:
-    made = Service(folder, **{"BENTOML_HOME": packaged.environment["BENTOML_HOME"], **settings})
-    made.tag = packaged.tag
-    return made
-
-
-def client_of(service: Service) -> httpx.Client:
-    return httpx.Client(base_url=service.url, timeout=60)
-
-
-def hand_over(client: httpx.Client, picture: bytes, model: str = "unet") -> str:
-    upload = client.put("/v1/uploads", content=picture).json()["id"]
-    answer = client.post("/v1/jobs", json={"uploads": [upload], "models": [model]})
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["id"])
-
-
-def code_of(response: httpx.Response) -> tuple[int, Any]:
-    return response.status_code, response.json()["error"]["code"]
 
 
 def refusal(service: Service) -> str:
@@ -213,6 +166,26 @@ def test_h05_work_that_nobody_waits_for_is_ended(service: Service) -> None:
         assert time.monotonic() - began < 10
 
 
+def test_x13_one_who_floods_leaves_seats(packaged: Service, tmp_path: Path) -> None:
+    with serving(packaged, tmp_path, OVERTILE_MAX_WAITING="7") as service, ThreadPoolExecutor(8) as pool:
+        keys = Keys(service.folder / "store" / "keys.json")
+        headers = [{"Authorization": f"Bearer {keys.add(name)[1]}"} for name in ("many", "few")]
+        wait_until(lambda: httpx.get(f"{service.url}/v1/jobs").status_code == 401, timeout_s=5)
+
+        def call(content: bytes, own: dict[str, str], timeout_s: float) -> int:
+            try:
+                answer = httpx.post(f"{service.url}/v1/segment?model=window", content=content, headers=own, timeout=timeout_s)
+            except httpx.ReadTimeout:
+                return 0
+            return answer.status_code
+
+        flood = [pool.submit(call, ENDLESS, headers[0], 10) for _ in range(8)]
+        wait_until(lambda: sum(each.done() for each in flood) == 2, timeout_s=10)  # of eight seats two are left to others
+        assert {each.result() for each in flood if each.done()} == {503}
+        assert [call(SMALL, headers[1], 60) for _ in range(3)] == [200] * 3
+        assert {each.result() for each in flood} == {503, 0}
+
+
 def test_x01_events_end_with_their_key(service: Service) -> None:
     keys = Keys(service.folder / "store" / "keys.json")
     key, token = keys.add("viewer")
@@ -279,15 +252,38 @@ def test_p07_no_descriptor_is_left(service: Service) -> None:
         assert service.process is not None
         gateway = service.process.pid
         usual = resource.prlimit(gateway, resource.RLIMIT_NOFILE)
-        used = len(os.listdir(f"/proc/{gateway}/fd"))
+        used = len(list(Path(f"/proc/{gateway}/fd").iterdir()))
         resource.prlimit(gateway, resource.RLIMIT_NOFILE, (used, usual[1]))
         answers = [client.put("/v1/uploads", content=SMALL) for _ in range(5)]
         answers.append(client.post("/v1/segment?model=unet", content=SMALL))
         assert {answer.status_code for answer in answers} <= {201, 200, 503}
-        assert {code_of(answer)[1] for answer in answers if answer.status_code == 503} == {"storage_full"}
+        assert {code_of(answer)[1] for answer in answers if answer.status_code == 503} <= {"busy", "database_unavailable"}
         resource.prlimit(gateway, resource.RLIMIT_NOFILE, usual)
         assert finished(client, hand_over(client, SMALL))["state"] == "done"
     assert not service.has_ended
+
+
+@pytest.mark.parametrize("part", ["uploads", "jobs"])
+def test_p07_a_disk_that_fails(service: Service, part: str) -> None:
+    folder = str(service.folder / "store" / part)
+    with client_of(service) as client:
+        assert finished(client, hand_over(client, SMALL))["state"] == "done"
+        upload = client.put("/v1/uploads", content=SMALL).json()["id"]
+        if subprocess.run(["mount", "--bind", folder, folder], capture_output=True, check=False).returncode:  # noqa: S607
+            pytest.skip("a disk can't be made read-only here: it takes root")
+        try:
+            subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)  # noqa: S607
+            if part == "uploads":
+                assert code_of(client.put("/v1/uploads", content=SMALL)) == (503, "storage_failed")
+                assert code_of(client.delete(f"/v1/uploads/{upload}")) == (503, "storage_failed")
+            else:
+                answer = client.post("/v1/jobs", json={"uploads": [upload], "models": ["unet"]})
+                assert code_of(answer) == (503, "storage_failed")
+            assert client.post("/v1/segment?model=unet", content=SMALL).status_code == 200
+        finally:
+            subprocess.run(["umount", folder], check=True)  # noqa: S607
+        assert client.get(f"/v1/uploads/{upload}").json()["complete"]
+        assert finished(client, hand_over(client, SMALL))["state"] == "done"
 
 
 def test_x14_nobody_else_reads_the_store(service: Service) -> None:

@@ -7,14 +7,14 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 SHOWN = {
-    "H01": "faults/test_sockets.py::test_odd_bytes service/test_upload_refusals.py",
-    "H02": "service/test_upload_refusals.py",
+    "H01": "faults/test_sockets.py::test_odd_bytes service/uploads/test_upload_refusals.py",
+    "H02": "service/uploads/test_upload_refusals.py",
     "H03": "faults/test_sockets.py::test_h03_a_thousand_half_sent_headers faults/test_sockets.py::test_h03_fifty_slow_bodies",
-    "H04": "service/test_upload_faults.py::test_H04_a_cut_request_leaves_nothing",
+    "H04": "service/uploads/test_upload_faults.py::test_H04_a_cut_request_leaves_nothing",
     "H05": "faults/test_process.py::test_h05_work_that_nobody_waits_for_is_ended",
     "H06": "service/test_jobs.py::test_a_key_of_the_clients_own_is_accepted_once",
-    "H07": "service/test_upload_refusals.py",
-    "H08": "service/test_upload_refusals.py faults/test_audit.py::test_h08_addresses_in_the_place_of_images",
+    "H07": "service/uploads/test_upload_refusals.py",
+    "H08": "service/uploads/test_upload_refusals.py faults/test_audit.py::test_h08_addresses_in_the_place_of_images",
     "H09": "service/test_jobs.py::test_h09_bodies_that_are_refused",
     "H10": "service/test_jobs.py::test_h10_the_body_has_to_be_json",
     "H11": "faults/test_sockets.py::test_odd_bytes",
@@ -32,7 +32,7 @@ SHOWN = {
     "P03": "service/test_engine.py::test_a_hanging_engine_is_ended",
     "P04": "faults/test_slow_clients.py::test_p04_an_engine_without_memory",
     "P05": "faults/test_process.py::test_p05_a_server_that_is_stopped_goes_on_later",
-    "P06": "faults/test_process.py::test_p06_a_full_disk service/test_upload_faults.py::test_P06_room_is_promised_once",
+    "P06": "faults/test_process.py::test_p06_a_full_disk service/uploads/test_upload_faults.py::test_P06_room_is_promised_once",
     "P07": "faults/test_process.py::test_p07_no_descriptor_is_left faults/test_process.py::test_p07_a_disk_that_fails",
     "P08": "faults/test_process.py::test_p08_one_server_a_store faults/test_process.py::test_p08_a_store_that_is_a_link",
     "P09": "faults/test_process.py::test_p09_a_database_that_is_damaged",
@@ -52,19 +52,20 @@ SHOWN = {
     "X05": "training/test_checkpoint.py::test_what_is_no_checkpoint_of_this_run",
     "X06": "configs/test_schema.py::test_environment_is_not_interpolated configs/test_schema.py::test_no_yaml_mapping",
     "X07": "datasets/test_layouts.py",
-    "X08": "service/test_upload_refusals.py faults/test_catalogue.py",
+    "X08": "service/uploads/test_upload_refusals.py faults/test_catalogue.py",
     "X09": "evaluation/test_report.py",
     "X10": "faults/test_canaries.py::test_x10_the_log_has_a_line_an_event",
     "X11": "faults/test_canaries.py::test_x11_not_in_errors faults/test_canaries.py::test_x11_not_on_the_disk_afterwards",
     "X12": "faults/test_canaries.py::test_x12_errors_say_nothing_of_the_inside",
+    "X13": "faults/test_process.py::test_x13_one_who_floods_leaves_seats service/test_access_limits.py "
+    "service/test_turns.py::test_one_who_sends_many_doesnt_keep_the_others_waiting",
     "X14": "faults/test_process.py::test_x14_nobody_else_reads_the_store",
+    "X15": "test_lock.py",
     "X16": "faults/test_audit.py::test_x16_work faults/test_audit.py::test_what_a_server_may_not_is_told",
     "X17": "faults/test_slow_clients.py::test_x17_long_values_are_refused_soon",
 }
 NOT_SHOWN = {
     "P16": "takes a GPU",
-    "X13": "its limit is a time, which a shared machine doesn't keep; rates and quotas are shown under X01 and H16",
-    "X15": "asking for known weaknesses takes a network; the lock has a hash for every package, which the set-up demands",
 }
 EXPECTED = [f"{group}{number:02}" for group, count in (("H", 20), ("P", 18), ("X", 17)) for number in range(1, count + 1)]
 

@@ -27,15 +27,6 @@ SMALL = png(RANDOM.integers(0, 256, (3, 90, 120), np.uint8))
 MIB = 2**20
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    made = Service(tmp_path_factory.mktemp("service"))
-    made.package()
-    made.start()
-    yield made
-    made.stop()
-
-
 @pytest.fixture
 def client(service: Service) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=60) as opened:

@@ -40,7 +40,7 @@ def get(api: FastAPI, path: str) -> httpx.Response:
     return asyncio.run(send())
 
 
-@pytest.mark.parametrize("error", [ValueError("geheim"), OSError(errno.EIO, "geheim")])
+@pytest.mark.parametrize("error", [ValueError("geheim"), OSError(errno.EXDEV, "geheim")])
 def test_what_nobody_expected_is_a_500_without_its_text(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         response = get(failing_api(error), "/fails")
@@ -55,6 +55,17 @@ def test_what_nobody_expected_is_a_500_without_its_text(error: Exception, caplog
     assert f"{type(error).__name__} at service/test_boundary.py:" in caplog.text
     assert response.headers["x-request-id"] in caplog.text
     assert "geheim" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.EIO, "storage_failed"), (errno.EROFS, "storage_failed"), (errno.EMFILE, "busy"), (errno.ENOMEM, "busy")],
+)
+def test_what_the_system_has_none_of_is_a_503(number: int, code: str) -> None:
+    response = get(failing_api(OSError(number, "geheim")), "/fails")
+    assert (response.status_code, response.json()["error"]["code"]) == (503, code)
+    assert int(response.headers["retry-after"]) > 0
+    assert "geheim" not in response.text
 
 
 def test_a_full_disk() -> None:

@@ -56,11 +56,41 @@ def test_a_small_call_waits_for_one_pass_alone() -> None:
 
     def small() -> None:
         started.wait(5)
-        with turns.urgently():
+        with turns.urgently("one"):
             gated(torch.tensor([100]))
 
     together(large, large, small)
     assert order.index(100) <= 2
+
+
+def test_one_who_sends_many_doesnt_keep_the_others_waiting() -> None:
+    turns, order, begun = Turns(), [], threading.Event()
+
+    def run(patches: Tensor) -> Tensor:
+        order.append(int(patches))
+        begun.set()
+        time.sleep(0.05)
+        return patches
+
+    gated = turns.gate(run)
+
+    def many() -> None:
+        with turns.urgently("many"):
+            for _ in range(3):
+                gated(torch.tensor([0]))
+
+    def few(number: int) -> None:
+        begun.wait(5)
+        with turns.urgently(f"few {number}"):
+            for _ in range(2):
+                gated(torch.tensor([number]))
+
+    together(*[many] * 8, lambda: few(1), lambda: few(2))
+    assert sorted(order) == [0] * 24 + [1, 1, 2, 2]
+    assert order.index(1) <= 3
+    assert order.index(2) <= 3
+    last = max(place for place, number in enumerate(order) if number)
+    assert last <= 7, "each owner has every third turn, though one has eight calls that wait"
 
 
 def test_large_ones_arent_starved() -> None:
@@ -80,7 +110,7 @@ def test_large_ones_arent_starved() -> None:
 
     def small() -> None:
         nonlocal passes
-        with turns.urgently():
+        with turns.urgently("one"):
             while not large_done.is_set():
                 gated(torch.zeros(1))
                 passes += 1

@@ -30,7 +30,7 @@ from service.routes.uploads import add_uploads
 from service.store import Store
 from service.uploads import Uploads
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 LIMITS = {"max_upload_bytes": 3_000_000, "stall_timeout_s": 1, "min_bytes_per_s": 1000, "storage_reserve_bytes": 1}
 TUS = {"Tus-Resumable": "1.0.0"}
 PIECE = {**TUS, "Content-Type": "application/offset+octet-stream"}

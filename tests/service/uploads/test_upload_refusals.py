@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -14,37 +13,16 @@ from upload_server import (
     UploadServer,
     begin,
     check_error,
-    check_still_serving,
     head,
     left,
     offset_of,
     part,
-    running,
     send,
 )
 
 MOST = 3_000_000
 SHA = "sha256 " + base64.b64encode(hashlib.sha256(b"").digest()).decode()
 NUMBERS = ("-1", "1.5", "1e3", "0x10", "", "9" * 5000, "१")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UploadServer]:
-    with running(tmp_path_factory.mktemp("uploads") / "store") as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def client(server: UploadServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def still_serving(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    if "client" in request.fixturenames:
-        check_still_serving(request.getfixturevalue("server"), request.getfixturevalue("client"))
 
 
 CREATIONS = {  # headers, body, status, code, further keys

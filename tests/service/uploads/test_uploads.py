@@ -6,7 +6,6 @@ import itertools
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from upload_server import (
     begin,
     check_error,
     offset_of,
-    running,
     send,
 )
 
@@ -35,18 +33,6 @@ from service.uploads import Uploads
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UploadServer]:
-    with running(tmp_path_factory.mktemp("uploads") / "store") as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def client(server: UploadServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from upload_server import (
     all_of,
     begin,
     check_error,
-    check_still_serving,
     head,
     is_written,
     left,
@@ -39,25 +38,6 @@ from service.store import Store
 from service.uploads import Uploads
 
 SHA = "sha256 " + base64.b64encode(hashlib.sha256(b"").digest()).decode()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UploadServer]:
-    with running(tmp_path_factory.mktemp("uploads") / "store") as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def client(server: UploadServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def still_serving(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    if "client" in request.fixturenames:
-        check_still_serving(request.getfixturevalue("server"), request.getfixturevalue("client"))
 
 
 @pytest.mark.parametrize("percent", [0, 1, 50, 99])
