@@ -307,12 +307,17 @@ def test_p02_a_poison_job_ends(service: Service) -> None:
         assert finished(client, hand_over(client, SMALL))["state"] == "done"
 
 
-def kill_engine(service: Service, *, quickly: bool = False) -> None:
+def engines_of(service: Service) -> set[int]:
     assert service.process is not None
-    engines = [child for child in descendants(service.process.pid) if "service.engine.main" in command_of(child)]
-    for engine in engines:
+    return {child for child in descendants(service.process.pid) if "service.engine.main" in command_of(child)}
+
+
+def kill_engine(service: Service, *, quickly: bool = False) -> None:
+    """Returns when another one is there; until the gateway has noticed, the old one's answers count."""
+    killed = engines_of(service)
+    for engine in killed:
         os.kill(engine, signal.SIGKILL)
-    wait_until(lambda: not any(map(is_running, engines)), timeout_s=10)
+    wait_until(lambda: bool(engines_of(service) - killed), timeout_s=30)
     with client_of(service) as client:
         wait_until(lambda: is_up(client), timeout_s=60)
     if quickly:
