@@ -20,7 +20,8 @@ class Limits:
         max_json_bytes: most bytes of a body of JSON.
         stall_timeout_s: a body of which nothing came for so long is given up.
         min_bytes_per_s: a body that comes slower, over any `stall_timeout_s` of waiting for it, is given up, too.
-        max_waiting: requests that may wait for the device; each holds one of the server's 40 worker threads.
+        max_waiting: requests that may wait for the device; each holds one of the server's 40 worker threads. Of one key about
+            three in four: the rest is left to others.
         direct_timeout_s: a direct call that takes longer is ended.
         engine_timeout_s: an engine that says nothing for so long is ended and started again.
         jobs_at_once: jobs that an engine works on together.
