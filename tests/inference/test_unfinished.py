@@ -169,7 +169,7 @@ def test_a_kill_while_the_files_are_made_leaves_nothing_behind(tmp_path: Path, p
 import os, sys
 from pathlib import Path
 from imaging import publish
-publish._sync = lambda path: os._exit(9)  # dies when the first file is made and isn't in its place yet
+publish.sync = lambda path: os._exit(9)  # dies when the first file is made and isn't in its place yet
 from overtile import app
 app()
 """
