@@ -1,5 +1,6 @@
 """`overtile client` against a real server: folders, one broken file, kills, exit codes and what is said."""
 
+import functools
 import shutil
 import signal
 import subprocess
@@ -98,7 +99,9 @@ def test_killed_in_the_middle_of_an_upload(server: Server, tmp_path: Path, big_p
     with Proxy(server.url, bytes_per_s=4_000_000) as proxy:
         command = [sys.executable, "-m", "overtile", "client", "submit", path, "-o", tmp_path / "out", "-m", "unet"]
         command += ["--url", proxy.url]
-        with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as running:
+        # whoever runs the tests in a shell's background has its signal ignored, and so would the command
+        heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as running:
             wait_until(lambda: proxy.sent > 2_500_000, timeout_s=30)  # in the second piece
             running.send_signal(sign)
             _, told = running.communicate()
