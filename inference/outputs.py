@@ -86,9 +86,8 @@ def outputs_of(source: ImageSource, predictor: AnyPredictor, wishes: Wishes) -> 
             _map(geometry, chosen, "uncertainty") if wishes.uncertainty else None,
             _map(geometry, chosen, "disagreement") if wishes.disagreement else None,
         ]
-        outputs |= {
-            each.ending: each for each in (main, *beside) if each
-        }  # what two formats can't hold is one file beside both
+        # what neither of two masks' formats holds is one file beside both
+        outputs |= {each.ending: each for each in (main, *beside) if each}
     return tuple(sorted(outputs.values(), key=lambda each: each.kind != "main"))
 
 

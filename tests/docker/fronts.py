@@ -53,11 +53,6 @@ class Front:
             connection.close()
 
 
-def nginx() -> str | None:
-    """The system's, or Debian's that `make test` unpacks into the virtual environment."""
-    return shutil.which("nginx") or shutil.which("nginx", path=str(Path(sys.prefix) / "debian" / "usr" / "sbin"))
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

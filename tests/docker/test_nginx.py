@@ -1,7 +1,6 @@
 """docker/nginx.conf, run by the real nginx before two real servers on loopback."""
 
 import json
-import os
 import socket
 import ssl
 import time
@@ -11,7 +10,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from fronts import HOST, Front, engine, free_port, front, nginx
+from fronts import HOST, Front, engine, free_port, front
+
+from tests.debian import needed
 
 JOB = "0123456789abcdef" * 2
 MIB = 2**20
@@ -19,12 +20,7 @@ MIB = 2**20
 
 @pytest.fixture(scope="module")
 def binary() -> str:
-    found = nginx()
-    if found is None and "CI" in os.environ:
-        pytest.fail("nginx isn't here, and CI has to run these tests; `make test` unpacks it where apt-get is")
-    if found is None:
-        pytest.skip("nginx isn't here; `make test` unpacks it where apt-get is, else install it")
-    return found
+    return needed("nginx", "usr/sbin/nginx")
 
 
 @pytest.fixture(scope="module")

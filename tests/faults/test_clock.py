@@ -1,7 +1,5 @@
 """A server whose clock is set while it works, by libfaketime: nothing is made twice, expires early or ends before it began."""
 
-import os
-import sys
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
@@ -15,6 +13,7 @@ from servers import png
 from services import SMALL, hand_over, serving
 
 from service.gateway import LOOK_S, SWEEP_S
+from tests.debian import needed
 
 LARGER = png(np.random.default_rng(0).integers(0, 256, (3, 800, 800), np.uint8))
 DAY_S = 24 * 3600
@@ -23,13 +22,7 @@ LIBRARY = "libfaketimeMT.so.1"
 
 @pytest.fixture(scope="module")
 def library() -> str:
-    """The system's, or Debian's that `make test` unpacks into the virtual environment."""
-    for root in (Path("/"), Path(sys.prefix, "debian")):
-        for found in root.glob(f"usr/lib/*/faketime/{LIBRARY}"):
-            return str(found)
-    if os.environ.get("CI"):
-        pytest.fail("libfaketime isn't here, and CI has to run these tests; `make test` unpacks it where apt-get is")
-    pytest.skip("libfaketime isn't here; `make test` unpacks it where apt-get is, else install it")
+    return needed("libfaketime", f"usr/lib/*/faketime/{LIBRARY}")
 
 
 class Clock:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,18 +14,15 @@ from power import CALLS, Disk, calls
 from servers import descendants, is_ready, wait_until
 from services import SMALL, client_of, fresh, hand_over
 
+from tests.debian import needed
+
 JOB = re.compile(r"HTTP/1.1 202 .*?location: /v1/jobs/([0-9a-f]{32})", re.IGNORECASE)
 UPLOAD = re.compile(r"HTTP/1.1 201 .*?location: /v1/uploads/([0-9a-f]{32})", re.IGNORECASE)
 
 
 @pytest.fixture(scope="module")
 def strace() -> str:
-    """The system's, or Debian's that `make test` unpacks into the virtual environment."""
-    found = shutil.which("strace") or shutil.which("strace", path=str(Path(sys.prefix, "debian", "usr", "bin")))
-    if found is None and os.environ.get("CI"):
-        pytest.fail("strace isn't here, and CI has to run these tests; `make test` unpacks it where apt-get is")
-    if found is None:
-        pytest.skip("strace isn't here; `make test` unpacks it where apt-get is, else install it")
+    found = needed("strace", "usr/bin/strace")
     if subprocess.run([found, "-o", os.devnull, sys.executable, "-c", ""], capture_output=True, check=False).returncode:
         pytest.skip("nobody may look at another process's system calls here")
     return found
