@@ -20,15 +20,15 @@ from rich.progress import Progress
 
 from configs import schema
 from datasets.cases import open_case_image, read_cases
-from evaluation.compare import compare
-from evaluation.pictures import panel
-from evaluation.report import write_report
+from evaluation.comparison.compare import compare
+from evaluation.rendering import panel
+from evaluation.report.comparison_page import write_report
 from imaging.errors import DataError
 from imaging.open import open_image
-from inference.loading import load_predictor
+from inference.predictors.loading import load_predictor
 from inference.segment import segment_array
 from models.bundle import load
-from service.package import package
+from service.packaging.package import package
 from training.run import train
 
 CONFIGS = Path(__file__).parent / "configs"

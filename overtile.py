@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from service import client_command, keys_command
+from service import keys_command
+from service.client import command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(keys_command.app, name="keys")
-app.add_typer(client_command.app, name="client")
+app.add_typer(command.app, name="client")
 
 CONFIG, DATA, NUMERIC, STORAGE = 2, 3, 5, 6  # exit codes; 0 is done, 143 and 130 stopped by a signal
 
@@ -54,10 +55,10 @@ def inspect(
     """Reads a data set, says what it is and all that is wrong with it; exit code 3 if something would spoil a training."""
     with _exit_codes() as console:
         from configs.schema import load
-        from evaluation.inspection import Wanted
-        from evaluation.inspection import inspect as inspect_data
-        from evaluation.inspection_report import write_inspection
-        from evaluation.inspection_text import tell
+        from evaluation.inspection.data_summary import Wanted
+        from evaluation.inspection.data_summary import inspect as inspect_data
+        from evaluation.inspection.page import write_inspection
+        from evaluation.inspection.terminal_text import tell
 
         wanted = Wanted(load(config) if config else None, classes, folds, seed)
         with _bar(console) as on_progress:
@@ -82,9 +83,9 @@ def plan(
 ) -> None:
     """Writes a config that suits the images and the memory there is, with a word on why each value is what it is."""
     with _exit_codes() as console:
-        from configs.sizes import parse_memory
+        from configs.memory_sizes import parse_memory
         from datasets.fingerprint import read_facts
-        from inference.predictor import best_device
+        from inference.predictors.predictor import best_device
         from training.planning.plan import Wish, cases_to_plan_by, write
         from training.planning.plan import plan as plan_config
 
@@ -111,8 +112,8 @@ def train(
 
         loaded = load(config, overrides or [])
 
-        from training.many.folds import train_folds
         from training.run import train as train_run
+        from training.sweeps.folds import train_folds
 
         (train_folds if loaded.trainer.folds else train_run)(loaded, console)
 
@@ -132,8 +133,8 @@ def tune(
 
         loaded = load(config, overrides or [])
 
-        from training.many.tune import Until
-        from training.many.tune import tune as tune_run
+        from training.sweeps.tune import Until
+        from training.sweeps.tune import tune as tune_run
 
         tune_run(loaded, ranges, Until(trials, minutes), console, storage)
 
@@ -152,8 +153,8 @@ def check(
 
         loaded = load(config, overrides or [])
 
-        from training.recipe.page import write_checks
-        from training.recipe.run import parse_numbers, run_checks
+        from training.sanity_checks.page import write_checks
+        from training.sanity_checks.suite import parse_numbers, run_checks
 
         numbers, outcomes = parse_numbers(only), []
         with _bar(console) as on_progress:
@@ -179,8 +180,8 @@ def find_rate(
 
         loaded = load(config, overrides or [])
 
-        from training.optimizing.find_rate import find_rate as test_rates
-        from training.optimizing.find_rate import plot
+        from training.find_rate import find_rate as test_rates
+        from training.find_rate import plot
 
         with _bar(console) as on_progress:
             test = test_rates(loaded, on_progress)
@@ -202,7 +203,7 @@ def pretrain(
 
         loaded = load(config, overrides or [])
 
-        from training.beginning.pretrain import pretrain as pretrain_encoder
+        from training.pretraining.denoising import pretrain as pretrain_encoder
 
         with _bar(console) as on_progress:
             made = pretrain_encoder(loaded, on_progress)
@@ -260,11 +261,11 @@ def predict(
 ) -> None:
     """Segments files; one that can't be read doesn't keep the others from it."""
     with _exit_codes() as console:
-        from configs.sizes import parse_memory
-        from inference.ensemble import load_ensemble
+        from configs.memory_sizes import parse_memory
         from inference.outputs import Wishes
         from inference.predict import estimates, find_images
         from inference.predict import predict as predict_images
+        from inference.predictors.ensemble import load_ensemble
         from models.bundle import load
 
         wishes = Wishes(
@@ -298,8 +299,8 @@ def compare(
 ) -> None:
     """Runs two bundles over the same held-out cases and writes which is better, by how much, at what cost."""
     with _exit_codes() as console:
-        from evaluation.compare import compare as compare_bundles
-        from evaluation.report import write_report
+        from evaluation.comparison.compare import compare as compare_bundles
+        from evaluation.report.comparison_page import write_report
 
         out.parent.mkdir(parents=True, exist_ok=True)  # a wrong path is told now, not after the work
         with _bar(console) as on_progress:
@@ -320,12 +321,12 @@ def package(
     """Puts bundles into the BentoML model store and builds a Bento that serves them, once it reproduces their samples."""
     with _exit_codes() as console:
         if export is not None:
-            from service.bioimageio import Credits
-            from service.export import export as export_bundles
+            from service.packaging.bioimageio import Credits
+            from service.packaging.export import export as export_bundles
 
             export_bundles(bundles, export, Credits(tuple(author or ()), licence), console.print)
             return
-        from service.package import package as package_bundles
+        from service.packaging.package import package as package_bundles
 
         lines: list[str] = []
         tag = package_bundles(bundles, tell=lines.append)
@@ -345,8 +346,8 @@ def serve(
 ) -> None:
     """Serves a Bento over HTTP, on CUDA where there is one, until it is told to stop."""
     with _exit_codes():
-        from service.serve import serve as serve_bento
-        from service.serve import tls_files
+        from service.launch import serve as serve_bento
+        from service.launch import tls_files
 
         serve_bento(bento, host, port, without_keys=without_keys, tls=tls_files(tls_certificate, tls_key))
 
@@ -393,7 +394,7 @@ def _exit_codes() -> Iterator["Console"]:
     from configs.schema import ConfigError
     from imaging.errors import DataError
     from models.errors import BundleError
-    from service.serve import ServeError
+    from service.launch import ServeError
     from training.errors import NumericError
 
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)

@@ -26,19 +26,19 @@ from configs.schema import Config
 from configs.sections import InferenceSection
 from datasets.cases import Case, about, open_case_image
 from datasets.references import open_reference
-from evaluation.boundaries import membrane_scores
-from evaluation.floor import floor_of
-from evaluation.held_out import check_unseen, group_note, held_out_cases
-from evaluation.instances import match
-from evaluation.measure import machine
-from evaluation.metrics import confusion, mean_of, overlaps_of
-from evaluation.paired import difference_of
-from evaluation.surface import surface_scores
+from evaluation.comparison.held_out import check_unseen, group_note, held_out_cases
+from evaluation.comparison.measurement import machine
+from evaluation.comparison.paired_difference import difference_of
+from evaluation.comparison.threshold_baseline import floor_of
+from evaluation.metrics.instances import match
+from evaluation.metrics.membranes import membrane_scores
+from evaluation.metrics.overlap import confusion, mean_of, overlaps_of
+from evaluation.metrics.surface_distance import surface_scores
 from imaging.errors import DataError
 from imaging.open import open_image, stem_of
 from imaging.source import ImageSource
-from inference.loading import load_predictor
 from inference.objects import objects_of
+from inference.predictors.loading import load_predictor
 from inference.segment import segment_array
 from models import bundle
 from models.bundle import Bundle

@@ -28,7 +28,7 @@ from monai.data import set_track_meta
 from numpy.typing import NDArray
 
 from configs.sections import AugmentSection
-from evaluation.measure import machine
+from evaluation.comparison.measurement import machine
 from transforms.augment import make_augment
 
 SHAPES = ((3, 256, 256), (1, 64, 64, 64))

@@ -28,9 +28,9 @@ from scipy import stats
 from configs import schema
 from datasets.cases import Case, open_case_image, read_cases
 from datasets.references import open_reference
-from evaluation.metrics import overlaps
-from inference.loading import load_predictor
-from inference.predictor import Predictor
+from evaluation.metrics.overlap import overlaps
+from inference.predictors.loading import load_predictor
+from inference.predictors.predictor import Predictor
 from inference.segment import segment_array
 from models import bundle
 from training.run import train

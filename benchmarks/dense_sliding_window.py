@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from configs.networks import SlidingWindowSection
-from evaluation.measure import machine
+from configs.network_sections import SlidingWindowSection
+from evaluation.comparison.measurement import machine
 from models.sliding_window import SlidingWindow
 
 SIDE_PX = 512

@@ -25,10 +25,10 @@ from tifffile import TiffFile, TiffWriter
 
 from benchmarks.inference_memory import FACTS
 from configs import schema
-from configs.sizes import parse_memory
-from evaluation.measure import machine
+from configs.memory_sizes import parse_memory
+from evaluation.comparison.measurement import machine
 from models import bundle
-from models.networks import build
+from models.architectures import build
 
 TILE_PX = 512
 STEPS = (1, 4, 16, 64)  # of the pyramid

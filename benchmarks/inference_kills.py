@@ -21,9 +21,9 @@ import torch
 
 from benchmarks.inference_memory import FACTS
 from configs import schema
-from imaging.phantom import write_pyramid_slide
 from models import bundle
-from models.networks import build
+from models.architectures import build
+from tests.phantom import write_pyramid_slide
 
 KINDS = {
     "side by side": ("model.norm=batch",),

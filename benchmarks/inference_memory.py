@@ -22,14 +22,14 @@ import torch
 from numpy.typing import NDArray
 
 from configs import schema
-from evaluation.measure import machine, resident_bytes
+from evaluation.comparison.measurement import machine, resident_bytes
 from imaging.source import Geometry, ImageSource, Region
-from imaging.writers import open_writer
-from inference.loading import load_predictor
+from imaging.writing.band_writer import open_writer
+from inference.predictors.loading import load_predictor
+from inference.request import Part, Writers
 from inference.segment import segment
-from inference.work import Part, Writers
 from models import bundle
-from models.networks import build
+from models.architectures import build
 
 MIB = 2**20
 FACTS: dict[str, Any] = {

@@ -34,17 +34,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs import schema
-from configs.sizes import parse_memory
-from evaluation.measure import machine
+from configs.memory_sizes import parse_memory
+from evaluation.comparison.measurement import machine
 from imaging.source import Geometry, ImageSource, Region
-from inference.loading import room_of
-from inference.predictor import Predictor, make_predictor
-from inference.room import Room
-from inference.runtime import candidates
+from inference.predictors.counting import multiply_adds_of_tile, shape_only_predictor
+from inference.predictors.loading import room_of
+from inference.predictors.predictor import Predictor, make_predictor
+from inference.predictors.runtime import candidates
 from inference.segment import segment_array
-from inference.shape_only import multiply_adds_of_tile, shape_only_predictor
+from inference.tiling.memory_budget import Room
 from models import bundle
-from models.networks import build
+from models.architectures import build
 from transforms import normalise
 
 TILE_PX = {2: 512, 3: 96}

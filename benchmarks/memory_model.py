@@ -23,15 +23,15 @@ import torch
 
 from configs import schema
 from configs.schema import Config
-from evaluation.measure import machine
+from evaluation.comparison.measurement import machine
 from imaging.source import Geometry, ImageSource
-from inference.memory import BYTES, count_inference, inference_bytes
-from inference.predictor import Predictor, best_device, make_predictor
+from inference.predictors.pass_memory import BYTES, count_inference, inference_bytes
+from inference.predictors.predictor import Predictor, best_device, make_predictor
 from inference.segment import bands
-from models.networks import build, count_parameters
+from models.architectures import build, count_parameters
 from training.objective.losses import make_loss
 from training.objective.targets import empty_targets
-from training.planning.memory import count_training, training_bytes
+from training.planning.step_memory import count_training, training_bytes
 
 STATUS = Path("/proc/self/status")
 Spec = dict[str, Any]

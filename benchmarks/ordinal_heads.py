@@ -28,12 +28,12 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 
 from configs import schema
-from evaluation.kappa import quadratic_weighted_kappa
-from evaluation.metrics import confusion
-from evaluation.paired import difference_of
+from evaluation.comparison.paired_difference import difference_of
+from evaluation.metrics.kappa import quadratic_weighted_kappa
+from evaluation.metrics.overlap import confusion
 from imaging.open import open_image
-from inference.loading import load_predictor
-from inference.predictor import Predictor
+from inference.predictors.loading import load_predictor
+from inference.predictors.predictor import Predictor
 from inference.segment import segment_array
 from models import bundle
 from training.run import train

@@ -20,14 +20,14 @@ from pathlib import Path
 
 from forked import METHODS, STEP, VALIDATION, Moment, overtile, weights_of, words
 
-from evaluation.measure import machine
-from imaging.phantom import write_slide_dataset
+from evaluation.comparison.measurement import machine
+from tests.phantom import write_slide_dataset
 
 Digests = tuple[str, str]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", **os.environ}  # as many threads in the runs that are compared
 
 MOMENTS = {
-    "while the cases are read": Moment("training.examining:read_reports", after=True),
+    "while the cases are read": Moment("training.data.examination:read_reports", after=True),
     "before the first checkpoint": Moment(STEP),
     "after the first step": Moment(STEP, 1, after=True),
     "between two validations": Moment(STEP, 5),

@@ -13,10 +13,10 @@ from servers import CHECKOUT, package_code
 
 from configs import schema
 from configs.schema import Config
-from inference.loading import SAMPLE_SIDE_PX, answered
-from inference.predictor import make_predictor
+from inference.predictors.loading import SAMPLE_SIDE_PX, answered
+from inference.predictors.predictor import make_predictor
 from models import bundle
-from models.networks import build
+from models.architectures import build
 
 PACKAGING_S = 900
 THREADS = "OMP_NUM_THREADS"

@@ -48,7 +48,7 @@ from servers import png, wait_until
 from service_overhead import overhead
 from tifffile import TiffWriter
 
-from evaluation.measure import machine
+from evaluation.comparison.measurement import machine
 from service.keys import Keys
 
 CONFIG, FEATURES, MODEL = "histology_unet", "model.features=[16,32,64,128,256]", "benchmark"

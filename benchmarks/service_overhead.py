@@ -18,13 +18,16 @@ import nibabel as nib
 import numpy as np
 from served import THREADS, random_bundle, served
 
-from inference.loading import load_predictor
 from inference.outputs import Wishes
 from inference.predict import predict
+from inference.predictors.loading import load_predictor
 from models import bundle
 
 CONFIG, MODEL = "mri_unet", "benchmark"
-OVERRIDES = ("model.features=[8,16,32]", "inference.runtime=openvino")  # one runtime: both would try for themselves otherwise
+OVERRIDES = (
+    "model.features=[8,16,32]",
+    "inference.runtime=openvino",
+)  # one runtime: both would try for themselves otherwise
 MOST_MORE = 1.10
 POLL_S = 0.05
 

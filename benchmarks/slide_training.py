@@ -17,7 +17,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from imaging.phantom import draw_slide
+from tests.phantom import draw_slide
 
 SIDES_PX = {"small": 1_024, "large": 20_480}
 RUNS = {"small": ("small", "small"), "large": ("large", "small"), "both": ("large", "large")}  # trains on, validates on
@@ -138,7 +138,7 @@ def heading(drawn_s: float, large_bytes: int) -> str:
     """The machine, the versions, and what was drawn."""
     import torch
 
-    from evaluation.measure import machine
+    from evaluation.comparison.measurement import machine
 
     ran_on = machine(torch.device("cpu"))
     versions = ", ".join(f"{name} {version}" for name, version in ran_on.versions.items())

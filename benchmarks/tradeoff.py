@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from benchmarks.dense_sliding_window import patch_by_patch
 from datasets.cases import Case, open_case_image
 from datasets.references import open_reference
-from evaluation.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel
-from evaluation.held_out import held_out_cases
-from evaluation.measure import machine
-from evaluation.metrics import confusion, overlaps_of
-from evaluation.paired import difference_of
+from evaluation.comparison.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel
+from evaluation.comparison.held_out import held_out_cases
+from evaluation.comparison.measurement import machine
+from evaluation.comparison.paired_difference import difference_of
+from evaluation.metrics.overlap import confusion, overlaps_of
 from imaging.source import ImageSource
-from inference.loading import load_predictor
-from inference.predictor import Predictor, SlidingWindowPredictor
+from inference.predictors.loading import load_predictor
+from inference.predictors.predictor import Predictor, SlidingWindowPredictor
 from inference.segment import bands, segment_array
 from models import bundle
 from transforms import normalise

@@ -26,12 +26,12 @@ from turns import Turns
 from configs import schema
 from configs.schema import Config
 from datasets.cases import Case
-from inference.predictor import layout_of
-from models.networks import build
+from inference.predictors.predictor import layout_of
+from models.architectures import build
 from training import run
-from training.open_cases import open_case
-from training.progress import RunProgress
-from training.splitting import trainable_cases
+from training.data.open_cases import open_case
+from training.data.splitting import trainable_cases
+from training.monitoring.progress_bar import RunProgress
 
 Spec = dict[str, Any]
 Arrays = tuple[np.ndarray, np.ndarray]

@@ -28,8 +28,8 @@ import nnunet
 import torch
 from turns import ONE_BY_ONE, Contender
 
-from evaluation.measure import machine
-from inference.predictor import best_device
+from evaluation.comparison.measurement import machine
+from inference.predictors.predictor import best_device
 
 HERE = Path(__file__).parent
 SETTINGS = {2: {"patch": [256, 256], "batch": 4}, 3: {"patch": [40, 56, 40], "batch": 2}}

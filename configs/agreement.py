@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from configs.networks import SlidingWindowSection, UNetSection
+from configs.compatibility import check_head
+from configs.network_sections import SlidingWindowSection, UNetSection
 from configs.sections import AugmentSection, DataSection, WarmStartSection
-from configs.suiting import check_head
 
 if TYPE_CHECKING:
     from configs.schema import Config

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from yaml import YAMLError
 
 from configs.agreement import check_agreement
-from configs.networks import SlidingWindowSection, UNetSection
+from configs.network_sections import SlidingWindowSection, UNetSection
 from configs.section import Section
 from configs.sections import (
     AugmentSection,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shapely import Polygon, STRtree, box
 
 from imaging.errors import BrokenImage, ImageTooLarge, UnsuitableImage
-from imaging.polygons import rasterise
+from imaging.outlines.polygons import rasterise
 from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
 
 MAX_ANNOTATION_BYTES = 2**29

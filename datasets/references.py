@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from datasets.annotations import AnnotatedSource, is_annotation
 from datasets.cases import Case, open_case_image
 from datasets.channels import AFFINE_TOLERANCE_MM, affine_distance_mm, stacked
-from datasets.reference_views import as_foreground
+from datasets.reference_conversion import as_foreground
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.source import ImageSource, spacing_text

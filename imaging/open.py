@@ -4,22 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from imaging.dicom import open_dicom
-from imaging.dicom_files import is_dicom
+from imaging.dicom.header import is_dicom
+from imaging.dicom.volume import open_dicom
 from imaging.errors import BrokenImage, DataError, UnsupportedFormat
 from imaging.guards import LOCAL, Guards
-from imaging.isolated import IsolatedSource
-from imaging.nifti import head_of, is_nifti
-from imaging.nrrd_header import is_nrrd
-from imaging.nrrd_volumes import NrrdSource
-from imaging.ome_zarr import OmeZarrSource, is_zarr
-from imaging.pictures import PNG_MAGIC, PictureSource
+from imaging.isolation.isolated_source import IsolatedSource
+from imaging.nifti.header import head_of, is_nifti
+from imaging.nifti.volume import VolumeSource
+from imaging.nrrd.header import is_nrrd
+from imaging.nrrd.volume import NrrdSource
+from imaging.ome_zarr.image import OmeZarrSource, is_zarr
+from imaging.png_jpeg import PNG_MAGIC, PictureSource
 from imaging.slides import GENERIC, MIRAX, MIRAX_SUFFIX, SlideSource, vendor_of
 from imaging.source import ImageSource
-from imaging.tiff import TiffSource
-from imaging.tiff_check import check_tiff
-from imaging.tiff_ifds import TIFF_MAGICS
-from imaging.volumes import VolumeSource
+from imaging.tiff.check import check_tiff
+from imaging.tiff.directories import TIFF_MAGICS
+from imaging.tiff.image import TiffSource
 
 FORMATS = "PNG, JPEG, TIFF, slides that OpenSlide reads, NIfTI, NRRD, DICOM, OME-Zarr"
 

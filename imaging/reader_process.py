@@ -1,7 +1,7 @@
 """What runs apart from the program: a process that waits with the readers loaded, and forks one process for each file.
 
-It is started as `python -m imaging.reader_process` by `imaging/nursery.py`; standard input is the connection to it. The
-forked processes put limits on themselves before they open anything. Nothing here is imported by the program.
+It is started as `python -m imaging.reader_process` by `imaging/isolation/forkserver.py`; standard input is the connection.
+The forked processes put limits on themselves before they open anything. Nothing here is imported by the program.
 """
 
 import ctypes
@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from imaging.channel import Channel, ChannelLost, Message
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import Guards
-from imaging.nursery import PROCESS_ID, READY
+from imaging.isolation.channel import Channel, ChannelLost, Message
+from imaging.isolation.forkserver import PROCESS_ID, READY
 from imaging.open import open_image
 from imaging.source import ImageSource
 

@@ -18,10 +18,10 @@ from openslide import (
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import MAX_SLIDE_PIXELS
-from imaging.pixels import over_white
 from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
-from imaging.tiff_check import CheckedTiff
-from imaging.tiff_series import check_pyramid
+from imaging.tiff.check import CheckedTiff
+from imaging.tiff.series import check_pyramid
+from imaging.transparency import over_white
 
 VENDORS = ("aperio", "hamamatsu", "leica", "philips", "ventana")  # each of them one TIFF
 MIRAX, MIRAX_SUFFIX = "mirax", ".mrxs"  # a folder of files beside a JPEG; only its name tells it from a picture

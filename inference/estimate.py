@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.sizes import size_text
+from configs.memory_sizes import size_text
 from imaging.errors import ImageTooLarge
 from imaging.source import ImageSource
-from inference.ensemble import Ensemble, predictors_of
-from inference.grid import Grid
-from inference.predictor import Predictor
-from inference.room import Room, check_holds
+from inference.compatibility import as_trained, check_suitable
+from inference.predictors.ensemble import Ensemble, predictors_of
+from inference.predictors.predictor import Predictor
+from inference.request import WHOLE, Part
 from inference.segment import count_tiles
-from inference.suiting import as_trained, check_suitable
-from inference.work import WHOLE, Part
+from inference.tiling.grid import Grid
+from inference.tiling.memory_budget import Room, check_holds
 
 
 @dataclass(frozen=True)

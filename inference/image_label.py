@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import softmax
 
-from inference.ensemble import Ensemble, predictors_of
-from inference.grid import Tile
-from inference.predictor import Predictor
-from inference.stitch import Band
+from inference.predictors.ensemble import Ensemble, predictors_of
+from inference.predictors.predictor import Predictor
+from inference.tiling.grid import Tile
+from inference.tiling.stitch import Band
 from models.heads import Head
 
 CHUNK_BYTES = 2**24  # of probabilities that are brought to the map at a time

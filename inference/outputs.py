@@ -9,8 +9,7 @@ import numpy as np
 
 from configs.sections import ClassSection
 from imaging.source import Geometry, ImageSource, MaskFormat
-from imaging.spool import Kept
-from imaging.writers import (
+from imaging.writing.band_writer import (
     BandWriter,
     ProbabilityType,
     open_probability_writer,
@@ -20,6 +19,7 @@ from imaging.writers import (
     suffix_of,
     value_formats,
 )
+from imaging.writing.row_buffer import Kept
 from inference.segment import AnyPredictor
 from models.errors import BundleError
 

@@ -10,17 +10,17 @@ from typing import Protocol
 from imaging.errors import DataError
 from imaging.open import is_image_folder, open_image, stem_of
 from imaging.source import ImageSource
-from imaging.writers import BandWriter
-from inference.ensemble import predictors_of
+from imaging.writing.band_writer import BandWriter
+from inference.compatibility import as_trained
 from inference.estimate import Estimate, check_disk, check_memory, estimate, timed
 from inference.image_label import label_classes, label_table
 from inference.outputs import Wishes, check_wishes, outputs_of
-from inference.regions import regions_of
+from inference.predictors.ensemble import predictors_of
+from inference.regions.regions_of_interest import regions_of
+from inference.regions.tissue import find_tissue
+from inference.request import Part, Writers
+from inference.resume import Unfinished, key_of
 from inference.segment import AnyPredictor, Progress, Segmentation, segment
-from inference.suiting import as_trained
-from inference.tissue import find_tissue
-from inference.unfinished import Unfinished, key_of
-from inference.work import Part, Writers
 
 LABELS = "labels.csv"  # beside the masks
 

@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.source import ImageSource
-from inference.ahead import ahead
-from inference.ensemble import Ensemble, mean_bands
-from inference.grid import Grid, Tile, read_mirrored
+from inference.compatibility import as_trained, check_suitable
 from inference.image_label import ImageLabel, LabelReader
-from inference.predictor import Predictor
-from inference.regrid import needed_row, regrid
-from inference.room import check_holds
-from inference.seams import Seams
-from inference.stitch import Band, Stitcher
-from inference.suiting import as_trained, check_suitable
-from inference.work import WHOLE, Gathered, Part, Writers
+from inference.predictors.ensemble import Ensemble, mean_bands
+from inference.predictors.predictor import Predictor
+from inference.request import WHOLE, Gathered, Part, Writers
+from inference.tiling.grid import Grid, Tile, read_mirrored
+from inference.tiling.memory_budget import check_holds
+from inference.tiling.prefetch import ahead
+from inference.tiling.resampling import needed_row, regrid
+from inference.tiling.seams import Seams
+from inference.tiling.stitch import Band, Stitcher
 from transforms import normalise
 
 MOST_SKIPPED = 256  # tiles at a time that are passed over before what is finished leaves

@@ -24,9 +24,9 @@ from torch import Tensor
 from configs import schema
 from configs.schema import Config
 from configs.sections import NAME_PATTERN, ClassSection
+from models.architectures import Network, build, build_classifier
 from models.errors import BundleError
-from models.image_label import MapClassifier
-from models.networks import Network, build, build_classifier
+from models.image_label_heads import MapClassifier
 
 FORMAT_VERSION = 3  # 1 and 2 are read, too: 1 knew no ensembles, neither had a sample
 WEIGHTS, CONFIG, MANIFEST, SAMPLE = "weights.safetensors", "config.yaml", "manifest.json", "sample.safetensors"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from configs.networks import Activation, Norm
+from configs.network_sections import Activation, Norm
 
 Convolution: dict[int, Callable[..., nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 Transposed: dict[int, Callable[..., nn.ConvTranspose2d | nn.ConvTranspose3d]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.networks import SlidingWindowSection
+from configs.network_sections import SlidingWindowSection
 from models.foveation import Foveation
-from models.image_label import LabelHead
+from models.image_label_heads import LabelHead
 from models.layers import Convolution, activation_of, he_initialise, norm_of
 from models.outputs import Outputs
 

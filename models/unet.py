@@ -10,8 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from configs.networks import UNetSection
-from models.image_label import LabelHead
+from configs.network_sections import UNetSection
+from models.image_label_heads import LabelHead
 from models.layers import INITIALISE, AveragePool, Convolution, MaxPool, Transposed, activation_of, norm_of
 from models.outputs import Outputs
 

@@ -20,13 +20,13 @@ from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from imaging.errors import DataError
-from service.answers import JobRequest, LoadRequest
-from service.boundary import Boundary, answer_error
 from service.errors import Refused
-from service.metrics import Now, exposition, resident_bytes
-from service.routes.direct import Direct, add_compare, add_models, add_segment
-from service.routes.jobs import add_jobs
-from service.routes.uploads import add_uploads
+from service.http.request_log import Boundary, answer_error
+from service.http.routes.jobs import add_jobs
+from service.http.routes.segmentation import Direct, add_compare, add_models, add_segment
+from service.http.routes.uploads import add_uploads
+from service.prometheus import Now, exposition, resident_bytes
+from service.schemas import JobRequest, LoadRequest
 
 if TYPE_CHECKING:
     from service.gateway import Gateway

@@ -13,8 +13,8 @@ from typing import Any
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import logs
-from service.model_store import bundle_folders
+from service import event_log
+from service.packaging.model_store import bundle_folders
 
 _DAY_S = 24 * 3600
 EXIT_START = 3
@@ -58,7 +58,7 @@ class Overtile:
         except (StartError, KeysDamaged, OSError, ValueError) as error:
             print(f"the server can't start: {error}", file=sys.stderr)  # noqa: T201
             os._exit(EXIT_START)
-        logs.configure()
+        event_log.configure()
         gc.collect()
         gc.freeze()  # modules and routes stay for good: looking through them again held up every answer for 150 ms
 

@@ -13,20 +13,20 @@ from dbos import error as dbos_errors
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp
 
-from imaging.lock import Held, only_one
-from service import traces
-from service.access import guarded
+from disk.lock import Held, only_one
+from service import tracing
 from service.api import make_api
-from service.clock import steady_time
+from service.engine.supervisor import Supervisor
 from service.errors import StartError
-from service.flow import Flow
-from service.jobs import Jobs
+from service.http.access import guarded
+from service.jobs.leases import Leases
+from service.jobs.queue import Flow
+from service.jobs.registry import Jobs
 from service.keys import Keys
-from service.leases import Leases
 from service.limits import AccessSettings, Limits
+from service.steady_clock import steady_time
 from service.store import Store, store_folder
-from service.supervisor import Supervisor
-from service.uploads import Uploads
+from service.uploads.registry import Uploads
 
 DATABASE_URL = "OVERTILE_DATABASE_URL"
 EXECUTOR = "OVERTILE_EXECUTOR"  # this machine's name among those that share a database; left out: the host's
@@ -55,7 +55,7 @@ class Gateway:
     def __init__(self, environment: Mapping[str, str], bundles: Mapping[str, Path]) -> None:
         self._held = ExitStack()
         self._stopping = threading.Event()
-        traces.configure(environment)
+        tracing.configure(environment)
         self.limits = Limits.from_environment(environment)
         self.store = Store(store_folder(environment))
         url = environment.get(DATABASE_URL, f"sqlite:///{self.store.folder}/jobs.sqlite")

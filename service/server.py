@@ -22,7 +22,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service import logs
+from service import event_log
 from service.app import EXIT_START
 
 HEADERS_S = 5.0  # from a request's first byte, or the connection's, to the end of its headers
@@ -117,7 +117,7 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn's own take their place, and raise the signal again at the end
     listening = bound(host, int(port))
-    logs.configure()
+    event_log.configure()
     app = loaded(tag)
     certificate, key = tls or (None, None)
     config = uvicorn.Config(
@@ -135,7 +135,7 @@ def main() -> NoReturn:
     )
     server = uvicorn.Server(config)
     server.run(sockets=[listening])
-    logs.finish()
+    event_log.finish()
     os._exit(0 if server.started else EXIT_START)  # threads that wait for an engine that is gone don't keep the process
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from imaging.publish import publish
+from disk.publish import publish
 
 FOLDERS = ("uploads", "jobs")
 KEYS = "keys.json"

@@ -12,7 +12,7 @@ from PIL import Image
 
 import demo
 from datasets.cases import read_cases
-from imaging.phantom import draw_slide
+from tests.phantom import draw_slide
 
 CHECKOUT = Path(__file__).parents[1]
 

@@ -15,11 +15,16 @@ import pytest
 from PIL import Image
 
 from imaging.open import open_image
-from imaging.phantom import draw_slide, write_pyramid_slide, write_slide_dataset
+from tests.phantom import draw_slide, write_pyramid_slide, write_slide_dataset
 
 CHECKOUT = Path(__file__).parents[1]
 # The fastest way to run a network may be another one when it is asked for again, and its masks other bytes.
-SMALL = ("trainer.max_steps=80", "trainer.validate_every_steps=40", "augment.probability=0.2", "inference.runtime=torch")
+SMALL = (
+    "trainer.max_steps=80",
+    "trainer.validate_every_steps=40",
+    "augment.probability=0.2",
+    "inference.runtime=torch",
+)
 METHODS = {
     "unet": ("model.features=[8,16]", "sampling.patch_size=[64,64]"),
     "sliding_window": ("model.window=21", "model.convolutions=[{features: 12, kernel: 4}]", "trainer.batch_size=64"),

@@ -20,13 +20,13 @@ from scipy.special import entr
 from tifffile import TiffFile, imwrite
 
 from configs.sections import ClassSection
+from imaging.nifti.volume import to_file
 from imaging.open import open_image
-from imaging.phantom import draw_slide, draw_volume, write_pyramid_slide
 from imaging.source import Geometry
-from imaging.volumes import to_file
-from imaging.writers import open_writer, suffix_of
+from imaging.writing.band_writer import open_writer, suffix_of
 from tests.imaging.affines import affine_of, rotation
 from tests.imaging.dicom_objects import write_enhanced, write_series, write_slide_level
+from tests.phantom import draw_slide, draw_volume, write_pyramid_slide
 from tests.service.servers import UNET, write_bundle
 
 SHAPE = (260, 300)

@@ -9,15 +9,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from configs.schema import Config
-from inference.predictor import Predictor
+from inference.predictors.predictor import Predictor
 from inference.segment import bands
-from inference.stitch import Band
-from training.image_labels import label_loss
+from inference.tiling.stitch import Band
+from training.data.open_cases import LabelledImage
+from training.data.training_patch import TrainingPatch
+from training.image_label_training import label_loss
 from training.objective.losses import IGNORED, fit_reference, make_loss
 from training.objective.scoring import make_score
-from training.open_cases import LabelledImage
-from training.optimizing.optimizers import make_optimizer
-from training.patches import TrainingPatch
+from training.optimization.optimizers import make_optimizer
 
 PATCH_DICE = ("softmax", "sigmoid")  # heads whose outputs say at a glance what is foreground
 
@@ -66,7 +66,7 @@ class SegmentationModule(lightning.LightningModule):
             self.log(self.score, value if counts else 0.0, batch_size=weight, prog_bar=True, sync_dist=size > 1)
 
     def configure_optimizers(self) -> Optimizer:
-        """Its rates are `training.optimizing.schedule`'s."""
+        """Its rates are `training.optimization.schedule`'s."""
         return make_optimizer(self.network, self.config)
 
     def _step(self, batch: TrainingPatch) -> tuple[Tensor, Tensor | None]:

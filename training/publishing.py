@@ -7,16 +7,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from configs.schema import Config
-from inference.loading import sample_of
-from inference.predictor import Predictor, make_predictor
-from inference.suiting import as_trained
+from inference.compatibility import as_trained
+from inference.predictors.loading import sample_of
+from inference.predictors.predictor import Predictor, make_predictor
 from models import bundle
+from models.architectures import build
 from models.bundle import Sample
-from models.networks import build
-from training.image_labels import finish_labels
-from training.open_cases import open_labelled
+from training.data.open_cases import open_labelled
+from training.data.splitting import Splits
+from training.image_label_training import finish_labels
 from training.resuming.lineage import commit, versions
-from training.splitting import Splits
 
 BEST = "best.safetensors"  # in the run's checkpoints
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis or treatment."

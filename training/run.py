@@ -13,36 +13,36 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from configs.schema import Config
-from inference.predictor import Predictor, best_device, make_predictor
-from models.networks import build, count_parameters
-from training.beginning.warm_start import warm_start
-from training.data import PatchDataset, ValidationDataset
+from inference.predictors.predictor import Predictor, best_device, make_predictor
+from models.architectures import build, count_parameters
+from training.clock import Clock
+from training.data.examination import Examined, examine, make_sampler
+from training.data.hard_negatives import HardNegatives
+from training.data.open_cases import Statistics
+from training.data.patch_dataset import PatchDataset, ValidationDataset
+from training.data.sampling import PatchSampler
+from training.data.stream import PatchStream
+from training.distributed import SameNetwork, Team, check_shares, team_of
 from training.errors import NumericError, Stopped
-from training.examining import Examined, examine, make_sampler
-from training.hard_negatives import HardNegatives
-from training.many.distributed import SameNetwork, Team, check_shares, team_of
 from training.module import SegmentationModule
+from training.monitoring.layer_table import lines
+from training.monitoring.monitor import Watch
+from training.monitoring.page import describe_run
+from training.monitoring.progress_bar import RunProgress
+from training.monitoring.tensorboard_log import RunLogger
 from training.objective.scoring import make_score
-from training.open_cases import Statistics
-from training.optimizing.averaging import Averaging
-from training.optimizing.precision import precision_of
-from training.optimizing.schedule import RateSchedule
-from training.progress import RunProgress
+from training.optimization.averaging import Averaging
+from training.optimization.precision import precision_of
+from training.optimization.schedule import RateSchedule
+from training.pretraining.warm_start import warm_start
 from training.publishing import BEST, publish_best
 from training.resuming.checkpoint import OURS, Checkpoints, State
-from training.resuming.clock import Clock
 from training.resuming.lineage import claim, identity, keep_to, record_sitting
-from training.resuming.lock import only_one
 from training.resuming.recovery import FiniteGuard, NonFinite, Recovery
+from training.resuming.run_lock import only_one
 from training.resuming.saving import Best, Pace, Reseed
 from training.resuming.stopping import Signals
-from training.sampling import PatchSampler
-from training.stream import PatchStream
-from training.surroundings import check_compiler, deterministic, lightning_quiet
-from training.watching.logs import RunLogger
-from training.watching.report import describe_run
-from training.watching.summary import lines
-from training.watching.watch import Watch
+from training.torch_settings import check_compiler, deterministic, lightning_quiet
 
 SPLITS = "splits.csv"  # in the run's folder
 

@@ -19,14 +19,14 @@ from typing import Any, NoReturn
 import torch
 
 from imaging.errors import DataError, ImageTooLarge
-from imaging.nursery import nursery
-from service import logs
-from service.answers import JobOptions
-from service.boundary import place_of
-from service.engine.direct import compare_small, segment_small
-from service.engine.job import carry_out, check
-from service.engine.models import Model, Models
-from service.engine.wire import Message, Wire
+from imaging.isolation.forkserver import nursery
+from service import event_log
+from service.engine.direct_calls import compare_small, segment_small
+from service.engine.job_runner import carry_out, check
+from service.engine.loaded_models import Model, Models
+from service.engine.protocol import Message, Wire
+from service.http.request_log import place_of
+from service.schemas import JobOptions
 
 ALIVE_S = 1.0
 PROGRESS_S = 0.2
@@ -177,7 +177,7 @@ def _is_torchs_want_of_memory(error: Exception) -> bool:
 
 def end() -> NoReturn:
     """At once: nobody listens any more, and what is half done is gone on with by another."""
-    logs.finish()
+    event_log.finish()
     os._exit(1)
 
 
@@ -195,7 +195,7 @@ def main() -> None:
     end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the gateway, which lets us finish
     os.umask(0o077)
-    logs.configure()
+    event_log.configure()
     wire = Wire(socket.socket(fileno=descriptor))
     settings = next(wire.messages(), None)
     if settings is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from configs import schema
-from configs.networks import SlidingWindowSection, UNetSection
+from configs.network_sections import SlidingWindowSection, UNetSection
 from configs.schema import ConfigError
 
 SHIPPED = sorted(Path("configs").glob("*.yaml"))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from datasets.cases import Case, open_case_image
 from imaging.errors import DataError, UnsuitableImage
-from imaging.phantom import write_volume
+from tests.phantom import write_volume
 
 MILLIMETRE = (1000.0, 1000.0, 1000.0)
 

@@ -14,7 +14,7 @@ from datasets.fingerprint import read_facts
 from datasets.references import check_aligned, check_counts, check_labels, count_labels, open_reference
 from imaging.errors import DataError
 from imaging.open import open_image
-from imaging.phantom import write_volume
+from tests.phantom import write_volume
 
 
 def picture(folder: Path, pixels: np.ndarray, labels: np.ndarray) -> Case:

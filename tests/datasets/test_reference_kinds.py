@@ -11,15 +11,15 @@ from PIL import Image
 
 from configs import schema
 from configs.sections import DataSection
+from datasets.case_checks import conclude, read_reports
 from datasets.cases import Case, read_cases
-from datasets.doctor import conclude, read_reports
 from datasets.fingerprint import read_facts
-from datasets.reference_views import as_foreground, as_unit
+from datasets.reference_conversion import as_foreground, as_unit
 from datasets.references import check_labels, class_masks, count_classes, foreground_of, open_reference
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.source import ImageSource
-from training.sampling import Census, take_census
+from training.data.sampling import Census, take_census
 
 FIRST = np.array([[0, 7, 7, 9], [0, 0, 7, 0]], np.uint8)
 SECOND = np.array([[0, 0, 1, 1], [0, 0, 0, 9]], np.uint8)

@@ -12,7 +12,7 @@ from run_steps import DOCKERFILE, Stage, as_container, build, exec_form
 
 from configs.schema import parse
 from models import bundle
-from models.networks import build as build_network
+from models.architectures import build as build_network
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]  # the first test waits for Debian and all packages
 UID = 10001
@@ -67,8 +67,8 @@ def test_no_program_makes_its_user_another(image: Stage, data: Path) -> None:
 IMPORT = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
 PACKAGES = """torch cv2 openslide bentoml dbos monai albumentations pytorch_lightning openvino onnxruntime wsidicom highdicom
     zarr skimage optuna tensorboard matplotlib"""
-MODULES = """configs.schema datasets.doctor imaging.open transforms.spatial models.unet inference.segment evaluation.compare
-    training.run service.api overtile demo"""
+MODULES = """configs.schema datasets.case_checks imaging.open transforms.spatial models.unet inference.segment
+    evaluation.comparison.compare training.run service.api overtile demo"""
 
 
 def test_every_part_can_be_imported_without_a_network(image: Stage, data: Path) -> None:

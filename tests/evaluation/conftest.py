@@ -8,9 +8,9 @@ import pytest
 import torch
 from evaluation_samples import UNET, WINDOW, MakeBundle, make_config
 
-from inference.predictor import make_predictor
+from inference.predictors.predictor import make_predictor
 from models import bundle
-from models.networks import build
+from models.architectures import build
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,12 @@ from typing import Any
 from configs import schema
 from configs.schema import Config
 from configs.sections import ClassSection
-from evaluation.comparison import CaseResult, Comparison, MethodResult
-from evaluation.floor import Floor
-from evaluation.measure import Machine, Measured
-from evaluation.metrics import Overlaps
-from evaluation.paired import difference_of
-from evaluation.verdict import Verdict
+from evaluation.comparison.measurement import Machine, Measured
+from evaluation.comparison.paired_difference import difference_of
+from evaluation.comparison.result import CaseResult, Comparison, MethodResult
+from evaluation.comparison.threshold_baseline import Floor
+from evaluation.comparison.verdict import Verdict
+from evaluation.metrics.overlap import Overlaps
 
 UNET = {"name": "unet", "features": [4, 8]}
 WINDOW = {

@@ -86,7 +86,7 @@ class Service:
         self.tag = run_python(package_code(*bundles), self.environment)
 
     def start(self) -> None:
-        code = f"from service.serve import serve\nserve({self.tag!r}, port={self.port})"
+        code = f"from service.launch import serve\nserve({self.tag!r}, port={self.port})"
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code], cwd=CHECKOUT, env=self.environment, stdout=log, stderr=log, start_new_session=True
@@ -215,7 +215,7 @@ def cycle_on(folder: Path, cycles: int, seed: int) -> Counts:
     drawn = np.random.default_rng(seed)
     pictures = [png(drawn.integers(0, 256, (3, side, side), np.uint8)) for side in (200, 500, 900)]
     service = Service(folder)
-    service.package()
+    service.packaging.package()
     service.start()
     references = references_of(service, pictures)
     load, seen = Load(service, pictures, seed), dict[str, int]()

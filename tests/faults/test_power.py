@@ -33,7 +33,7 @@ def traced(packaged: Service, strace: str, tmp_path_factory: pytest.TempPathFact
     """The store, and the system calls of a server that took uploads and did jobs."""
     folder = tmp_path_factory.mktemp("traced")
     service, trace = fresh(packaged, folder), folder / "trace"
-    code = f"from service.serve import serve\nserve({service.tag!r}, port={service.port})"
+    code = f"from service.launch import serve\nserve({service.tag!r}, port={service.port})"
     command = [strace, "-f", "--seccomp-bpf", "-y", "-s", "400", "-e", f"trace={CALLS}", "-o", str(trace)]
     with (folder / "log").open("wb") as log:
         service.process = subprocess.Popen(

@@ -66,7 +66,7 @@ def test_p08_one_server_a_store(service: Service) -> None:
 def test_p08_a_port_that_is_taken(packaged: Service, service: Service, tmp_path: Path) -> None:
     other = fresh(packaged, tmp_path / "other")
     other.port = service.port
-    command = ["-c", f"from service.serve import serve\nserve({other.tag!r}, port={other.port})"]
+    command = ["-c", f"from service.launch import serve\nserve({other.tag!r}, port={other.port})"]
     done = subprocess.run(
         [sys.executable, *command], env=other.environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -124,7 +124,7 @@ def test_p14_a_model_that_is_lost_while_it_is_served(packaged: Service, tmp_path
 
 def test_p18_nobody_reads_the_log(packaged: Service, tmp_path: Path) -> None:
     service = fresh(packaged, tmp_path)
-    command = ["-c", f"from service.serve import serve\nserve({service.tag!r}, port={service.port})"]
+    command = ["-c", f"from service.launch import serve\nserve({service.tag!r}, port={service.port})"]
     service.process = subprocess.Popen(
         [sys.executable, *command], env=service.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

@@ -13,14 +13,14 @@ import torch
 from kill_cycles import Service, command_of, descendants, finished
 from servers import png
 
-from service.access import rules_of
-from service.answers import JobRequest, LoadRequest
 from service.engine.main import told_of
-from service.filenames import cleaned
-from service.flow import failure_of
+from service.engine.supervisor import OutOfMemory, error_of
+from service.http.access import rules_of
+from service.http.filenames import cleaned
+from service.jobs.queue import failure_of
 from service.keys import Keys
+from service.schemas import JobRequest, LoadRequest
 from service.store import is_id
-from service.supervisor import OutOfMemory, error_of
 
 RANDOM = np.random.default_rng(0)
 SMALL = png(RANDOM.integers(0, 256, (3, 90, 120), np.uint8))

@@ -5,12 +5,12 @@ import tifffile
 from PIL import Image
 
 from imaging.errors import BrokenImage, DataError, UnsupportedFormat
+from imaging.nifti.volume import VolumeSource
 from imaging.open import open_image
-from imaging.pictures import PictureSource
+from imaging.png_jpeg import PictureSource
 from imaging.slides import SlideSource
-from imaging.tiff import TiffSource
-from imaging.tiff_check import check_tiff
-from imaging.volumes import VolumeSource
+from imaging.tiff.check import check_tiff
+from imaging.tiff.image import TiffSource
 
 
 def write_png(path):

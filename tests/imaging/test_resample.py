@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from imaging.open import open_image
-from imaging.phantom import draw_slide, write_pyramid_slide
 from imaging.resample import ResampledSource, shape_at, spacing_of
 from imaging.source import Geometry, ImageSource, Level, Region
+from tests.phantom import draw_slide, write_pyramid_slide
 
 SIZES = st.integers(1, 40)
 WIDER = st.integers(2, 40)  # torch 2.13 repeats the first row of an image that is one pixel wide

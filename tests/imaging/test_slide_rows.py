@@ -12,7 +12,7 @@ import pytest
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import LOCAL, UPLOAD
 from imaging.open import open_image
-from imaging.tiff_check import check_tiff
+from imaging.tiff.check import check_tiff
 from tests.corpus.tiff_bytes import PIXELS, SIDE, pyramid
 from tests.corpus.tiff_files import ROWS, SECRETS
 

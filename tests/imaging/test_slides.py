@@ -13,11 +13,11 @@ from PIL import Image
 from imaging.errors import BrokenImage, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import UPLOAD, Guards
 from imaging.open import open_image
-from imaging.phantom import draw_slide, write_pyramid_slide
 from imaging.slides import SlideSource
-from imaging.tiff import TiffSource
-from imaging.tiff_check import check_tiff
+from imaging.tiff.check import check_tiff
+from imaging.tiff.image import TiffSource
 from tests.corpus.tiff_bytes import JPEG, PIXELS, YCBCR, Page, page, tiff
+from tests.phantom import draw_slide, write_pyramid_slide
 
 STORED = np.moveaxis(PIXELS, -1, 0)  # (3, 64, 64)
 PHILIPS = """<?xml version="1.0"?><DataObject ObjectType="DPUfsImport"><Attribute Name="PIM_DP_SCANNED_IMAGES"><Array>

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from imaging.errors import ImageTooLarge
 from inference import estimate as estimating
-from inference.ensemble import load_ensemble
 from inference.estimate import Estimate, check_disk, check_memory, estimate, timed
-from inference.loading import load_predictor
+from inference.predictors.ensemble import load_ensemble
+from inference.predictors.loading import load_predictor
 from overtile import app
 
 CPU = torch.device("cpu")

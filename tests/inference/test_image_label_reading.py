@@ -14,18 +14,18 @@ from scipy.special import softmax
 from test_ensemble import CPU, FACTS, UNET, WINDOW, Picture
 
 from configs import schema
-from inference.ensemble import load_ensemble
 from inference.image_label import ImageLabel, LabelReader, MapReader, area_shares, label_classes, label_table
-from inference.loading import load_predictor
-from inference.predictor import Predictor
-from inference.seams import Seams
+from inference.predictors.ensemble import load_ensemble
+from inference.predictors.loading import load_predictor
+from inference.predictors.predictor import Predictor
+from inference.request import Gathered
 from inference.segment import bands
-from inference.stitch import Band
-from inference.work import Gathered
+from inference.tiling.seams import Seams
+from inference.tiling.stitch import Band
 from models import bundle
+from models.architectures import build, build_classifier
 from models.errors import BundleError
 from models.heads import HEADS
-from models.networks import build, build_classifier
 
 LABELS = "image_label.classes=[nevus, melanoma]"
 Floats = NDArray[np.float32]

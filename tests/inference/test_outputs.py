@@ -11,10 +11,10 @@ from test_ensemble import make_bundle
 
 from imaging.errors import UnsuitableImage
 from imaging.source import MaskFormat
-from inference import unfinished
-from inference.ensemble import load_ensemble
+from inference import resume
 from inference.outputs import Wishes
 from inference.predict import Outcome, predict
+from inference.predictors.ensemble import load_ensemble
 from inference.segment import AnyPredictor, Segmentation
 
 FORMATS: tuple[MaskFormat, ...] = ("png", "tiff", "geojson", "ome-zarr")
@@ -65,8 +65,8 @@ def test_what_no_format_of_the_mask_holds_is_one_file_beside(tmp_path: Path, pic
 def test_what_was_broken_off_goes_on_in_every_format(
     tmp_path: Path, picture: Path, predictor: AnyPredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unfinished, "LEAST_S", 0.0)
-    monkeypatch.setattr(unfinished, "SHARE", 1e9)
+    monkeypatch.setattr(resume, "LEAST_S", 0.0)
+    monkeypatch.setattr(resume, "SHARE", 1e9)
 
     def stop(done: int, total: int) -> None:
         if done >= total / 2:

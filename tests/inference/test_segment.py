@@ -12,13 +12,13 @@ from configs import schema
 from configs.schema import Config
 from imaging.errors import UnsuitableImage
 from imaging.source import Geometry, ImageSource, Region
-from imaging.writers import open_writer
-from inference.grid import Grid, losing_axis
-from inference.predictor import Predictor, UNetPredictor, make_predictor
+from imaging.writing.band_writer import open_writer
+from inference.compatibility import as_trained, check_suitable
+from inference.predictors.predictor import Predictor, UNetPredictor, make_predictor
+from inference.request import Writers
 from inference.segment import Progress, bands, count_tiles, segment, segment_array
-from inference.suiting import as_trained, check_suitable
-from inference.work import Writers
-from models.networks import build
+from inference.tiling.grid import Grid, losing_axis
+from models.architectures import build
 
 CPU = torch.device("cpu")
 
@@ -99,7 +99,7 @@ def test_valid_network_differs_for_a_step_that_is_no_multiple_of_its_stride(monk
 
 def _stepped(size: int, step: int, predictor: Predictor) -> Any:
     """Tiles of 572 every `step` pixels, with the margins of the original."""
-    from inference.grid import Axis, Span
+    from inference.tiling.grid import Axis, Span
 
     assert isinstance(predictor, UNetPredictor)
     assert predictor.margin == (92, 92)

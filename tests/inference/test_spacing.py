@@ -9,13 +9,13 @@ import torch
 from configs import schema
 from imaging.errors import UnsuitableImage
 from imaging.open import open_image
-from imaging.phantom import draw_slide, write_pyramid_slide, write_volume
-from imaging.writers import open_writer
-from inference.predictor import Predictor, make_predictor
+from imaging.writing.band_writer import open_writer
+from inference.compatibility import check_suitable
+from inference.predictors.predictor import Predictor, make_predictor
+from inference.request import Writers
 from inference.segment import Segmentation, segment
-from inference.suiting import check_suitable
-from inference.work import Writers
-from models.networks import build
+from models.architectures import build
+from tests.phantom import draw_slide, write_pyramid_slide, write_volume
 
 SHAPE = (96, 120)
 

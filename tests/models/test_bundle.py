@@ -14,9 +14,9 @@ from torch import Tensor
 from configs import schema
 from configs.schema import Config
 from models import bundle
+from models.architectures import build
 from models.bundle import Sample
 from models.errors import BundleError
-from models.networks import build
 
 FACTS: dict[str, Any] = {
     "created": "2026-01-01T00:00:00+00:00",

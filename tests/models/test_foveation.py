@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from configs.networks import SlidingWindowSection
+from configs.network_sections import SlidingWindowSection
+from models.architectures import count_parameters
 from models.foveation import Foveation
-from models.networks import count_parameters
 from models.sliding_window import SlidingWindow
 
 

@@ -9,8 +9,8 @@ from test_bundle import FACTS
 from configs import schema
 from configs.schema import Config
 from models import bundle
-from models.image_label import MapClassifier
-from models.networks import ENCODER, build, build_classifier
+from models.architectures import ENCODER, build, build_classifier
+from models.image_label_heads import MapClassifier
 from models.sliding_window import SlidingWindow
 
 LABELS = "image_label.classes=[nevus, melanoma, other]"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from configs.networks import ConvolutionSection, SlidingWindowSection
+from configs.network_sections import ConvolutionSection, SlidingWindowSection
 from models.portable import Dilated, MeanOf
 from models.sliding_window import SlidingWindow
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from configs import schema
-from configs.networks import ConvolutionSection, SlidingWindowSection
+from configs.network_sections import ConvolutionSection, SlidingWindowSection
 from models import sliding_window
-from models.networks import build, count_parameters
+from models.architectures import build, count_parameters
 from models.sliding_window import SlidingWindow, pool_at
 
 

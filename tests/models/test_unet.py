@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.networks import Activation, Norm, UNetSection
-from models.networks import count_parameters
+from configs.network_sections import Activation, Norm, UNetSection
+from models.architectures import count_parameters
 from models.unet import ResidualBlock, UNet, centre_crop
 from tests.models.unet_sections import sections, small
 

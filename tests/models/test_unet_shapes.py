@@ -8,7 +8,7 @@ import torch
 
 from configs import schema
 from configs.schema import Config
-from models.networks import build, count_parameters
+from models.architectures import build, count_parameters
 
 PAGE = Path("docs/networks.md").read_text()
 BLOCK = re.compile(r"^### (?P<title>.+?)$(?P<text>.*?)^```\n(?P<overrides>.*?)^```$", re.M | re.S)

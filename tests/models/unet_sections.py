@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from configs.networks import UNetSection
+from configs.network_sections import UNetSection
 
 
 def small(levels: int = 3, **keys: Any) -> UNetSection:

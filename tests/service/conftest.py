@@ -22,7 +22,7 @@ from servers import (
     write_bundle,
 )
 
-from imaging.phantom import draw_slide
+from tests.phantom import draw_slide
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from service.access import guarded
-from service.boundary import Boundary, answer_error
+from service.http.access import guarded
+from service.http.request_log import Boundary, answer_error
 from service.keys import Keys
 from service.limits import AccessSettings
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from configs.schema import Config, parse
-from inference.loading import answered
-from inference.predictor import make_predictor
+from inference.predictors.loading import answered
+from inference.predictors.predictor import make_predictor
 from models import bundle
+from models.architectures import build
 from models.bundle import Bundle, Sample
-from models.networks import build
 
 CPU = torch.device("cpu")
 UNET: dict[str, Any] = {"name": "unet", "features": [4, 8], "norm": "batch"}

@@ -18,7 +18,7 @@ from PIL import Image
 
 from configs.schema import parse
 from models import bundle
-from models.networks import build
+from models.architectures import build
 
 CHECKOUT = Path(__file__).parents[2]
 MAX_BODY_BYTES = 3_000_000
@@ -102,14 +102,16 @@ def run_python(code: str, environment: dict[str, str]) -> str:
 
 def package_code(*folders: Path) -> str:
     paths = [str(folder) for folder in folders]
-    return f"from pathlib import Path\nfrom service.package import package\nprint(package([Path(p) for p in {paths}]))"
+    return (
+        f"from pathlib import Path\nfrom service.packaging.package import package\nprint(package([Path(p) for p in {paths}]))"
+    )
 
 
 def start(tag: str, environment: dict[str, str], log: Path) -> tuple[subprocess.Popen[bytes], str]:
     """A server of the Bento, ready; and its address. Its temporary files are in `requests` beside the log."""
     port, requests = free_port(), log.parent / "requests"
     requests.mkdir(exist_ok=True)
-    code = f"from service.serve import serve\nserve({tag!r}, port={port})"
+    code = f"from service.launch import serve\nserve({tag!r}, port={port})"
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-c", code],

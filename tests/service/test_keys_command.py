@@ -106,6 +106,6 @@ def test_help_needs_nothing_heavy() -> None:
 
 def test_the_guard_needs_no_torch_and_no_image_library() -> None:
     heavy = {"torch", "numpy", "nibabel", "tifffile", "openslide", "imagecodecs"}
-    code = f"import sys, service.access, service.keys_command; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, service.http.access, service.keys_command; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stderr

@@ -9,7 +9,7 @@ from servers import run_python
 from typer.testing import CliRunner
 
 from overtile import app
-from service.serve import ServeError, serve, tls_files
+from service.launch import ServeError, serve, tls_files
 
 NO_SUCH_BENTO = "no Bento none:1, or without its models; run overtile package BUNDLE first"
 WITHOUT = (
@@ -31,7 +31,7 @@ import json, os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from service.keys import Keys
-from service.serve import ServeError, serve
+from service.launch import ServeError, serve
 
 def said(host, **more):
     try:

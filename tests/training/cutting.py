@@ -1,12 +1,12 @@
 """The patches of a config, by their number in the run, without a run."""
 
 from configs.schema import Config
-from training.data import PatchDataset
-from training.open_cases import open_case
-from training.patches import TrainingPatch
-from training.sampling import PatchSampler, take_census
-from training.splitting import split_cases
-from training.stream import BatchDraws
+from training.data.open_cases import open_case
+from training.data.patch_dataset import PatchDataset
+from training.data.sampling import PatchSampler, take_census
+from training.data.splitting import split_cases
+from training.data.stream import BatchDraws
+from training.data.training_patch import TrainingPatch
 
 
 class Patches:

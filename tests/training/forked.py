@@ -132,7 +132,7 @@ class Poison:
 
     def arm(self) -> None:
         """Puts it into this process."""
-        data = importlib.import_module("training.data")
+        data = importlib.import_module("training.data.patch_dataset")
         cut = data.PatchDataset.__getitem__
         met = 0
 
@@ -202,7 +202,9 @@ def _command(words: list[str], log: Path, traps: Sequence[Trap]) -> None:
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    importlib.import_module("training.watching.watch").write_report = lambda *_, **__: None  # takes longer than all the rest
+    importlib.import_module("training.monitoring.monitor").write_report = lambda *_, **__: (
+        None
+    )  # takes longer than all the rest
     for trap in traps:
         trap.arm()
     importlib.import_module("overtile").app(words)

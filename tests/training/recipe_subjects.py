@@ -6,8 +6,8 @@ from typing import Any
 
 from configs import schema
 from configs.schema import Config
-from training.recipe.run import Outcome, check_all
-from training.recipe.subject import Subject
+from training.sanity_checks.subject import Subject
+from training.sanity_checks.suite import Outcome, check_all
 
 WINDOW = (
     "model.window=19",

@@ -18,16 +18,16 @@ from safetensors.torch import load_file
 from configs import schema
 from configs.schema import ConfigError
 from datasets.cases import Case
-from imaging.phantom import write_slide_dataset
 from models import bundle
-from training.data import Draw
-from training.many.distributed import Team, check_alone, check_shares, team_of
+from tests.phantom import write_slide_dataset
+from training.clock import Clock
+from training.data.patch_dataset import Draw
+from training.data.sampling import PatchSampler
+from training.data.stream import BatchDraws, PatchStream
+from training.distributed import Team, check_alone, check_shares, team_of
 from training.resuming.checkpoint import OURS
-from training.resuming.clock import Clock
 from training.resuming.saving import Pace
 from training.resuming.stopping import Signals
-from training.sampling import PatchSampler
-from training.stream import BatchDraws, PatchStream
 
 CHECKOUT = Path(__file__).parents[2]
 SPLITS = ("train", "train", "val", "val", "val")  # of which the first process validates two and the second one

@@ -12,9 +12,9 @@ from PIL import Image
 
 from configs import schema
 from configs.schema import ConfigError
-from imaging.phantom import write_slide_dataset
+from tests.phantom import write_slide_dataset
 from training.errors import NumericError
-from training.optimizing.find_rate import HIGHEST, LOWEST, STEPS, conclude, find_rate, plot
+from training.find_rate import HIGHEST, LOWEST, STEPS, conclude, find_rate, plot
 
 CHECKOUT = Path(__file__).parents[2]
 RATES = np.geomspace(LOWEST, HIGHEST, STEPS).tolist()

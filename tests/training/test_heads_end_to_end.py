@@ -15,10 +15,10 @@ from typer.testing import CliRunner, Result
 
 import overtile
 from imaging.open import open_image
-from imaging.phantom import draw_slide, draw_volume, write_volume
 from models import bundle
 from models.errors import BundleError
-from service.servable import check_servable
+from service.packaging.servable import check_servable
+from tests.phantom import draw_slide, draw_volume, write_volume
 
 SHAPE = (48, 48)
 ENTRIES = [f"{{name: c{number}, colour: '#00000{number}'}}" for number in range(3)]

@@ -16,13 +16,13 @@ from typer.testing import CliRunner, Result
 
 import overtile
 from configs import schema
+from datasets.case_checks import conclude, read_reports
 from datasets.cases import read_cases
-from datasets.doctor import conclude, read_reports
 from datasets.image_labels import NO_LABEL
-from imaging.phantom import draw_slide
 from models import bundle
-from training.data import Draw, PatchDataset
-from training.image_labels import Maps, fit_classifier, label_loss, mean_scores, moved, scores
+from tests.phantom import draw_slide
+from training.data.patch_dataset import Draw, PatchDataset
+from training.image_label_training import Maps, fit_classifier, label_loss, mean_scores, moved, scores
 from training.run import train
 
 SHAPE = (48, 40)

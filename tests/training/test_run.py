@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from imaging.phantom import write_slide_dataset, write_volume_dataset
-from inference.loading import answered, load_predictor
+from inference.predictors.loading import answered, load_predictor
 from models import bundle
+from tests.phantom import write_slide_dataset, write_volume_dataset
 
 SHIPPED = sorted(Path("configs").glob("*.yaml"))
 CHECKOUT = Path(__file__).parents[2]

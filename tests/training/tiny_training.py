@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from configs import schema
 from configs.schema import Config
-from models.networks import build
-from training.optimizing.optimizers import make_optimizer
+from models.architectures import build
+from training.optimization.optimizers import make_optimizer
 
 STEPS = 8
 

@@ -6,7 +6,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from configs.networks import UNetSection
+from configs.network_sections import UNetSection
 from configs.schema import Config
 from models.unet import centre_crop
 

@@ -7,10 +7,10 @@ import torch
 from monai.losses import DiceLoss, TverskyLoss
 from torch import Tensor
 
+from configs.compatibility import loss_of
 from configs.schema import Config
 from configs.sections import LossSection
-from configs.suiting import loss_of
-from training.objective.boundary import boundary_term
+from training.objective.boundary_distance import boundary_term
 from training.objective.encodings import IGNORED as IGNORED
 from training.objective.encodings import Judged, make_judge
 from training.objective.levels import fit_reference as fit_reference

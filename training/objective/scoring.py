@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Config
-from evaluation.kappa import quadratic_weighted_kappa
-from evaluation.metrics import confusion, mean_of, overlaps_of
+from evaluation.metrics.kappa import quadratic_weighted_kappa
+from evaluation.metrics.overlap import confusion, mean_of, overlaps_of
 from models.heads import Head, make_head
 
 Floats = NDArray[np.float32]

@@ -14,9 +14,9 @@ from configs.schema import ConfigError
 from datasets.cases import Case, read_cases
 from datasets.fingerprint import CaseFacts
 from imaging.errors import DataError
-from training.planning.data import Choice, Choices, Overview, choose_data, look_over
-from training.planning.file import shipped, write_out
-from training.planning.network import Budget, choose_length, choose_objects, choose_tile, choose_unet, choose_window
+from training.planning.config_file import shipped, write_out
+from training.planning.data_choices import Choice, Choices, Overview, choose_data, look_over
+from training.planning.network_choices import Budget, choose_length, choose_objects, choose_tile, choose_unet, choose_window
 
 
 @dataclass(frozen=True)

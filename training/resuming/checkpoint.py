@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.plugins import CheckpointIO
 from rich.console import Console
 
-from imaging.publish import publish
+from disk.publish import publish
 from training.errors import StorageError
 
 FORMAT = 1  # of what this project adds to Lightning's state

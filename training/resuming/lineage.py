@@ -15,8 +15,8 @@ from rich.console import Console
 
 from configs import schema
 from configs.schema import Config, ConfigError
+from disk.publish import publish
 from imaging.errors import DataError
-from imaging.publish import publish
 from models import bundle
 
 DATA, LINEAGE = "data.json", "lineage.json"  # in the run's folder

@@ -13,11 +13,11 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from configs.schema import Config
-from imaging.publish import publish
+from disk.publish import publish
+from training.data.training_patch import TrainingPatch
+from training.distributed import gathered, summed
 from training.errors import NumericError
-from training.many.distributed import gathered, summed
-from training.optimizing.schedule import RateSchedule
-from training.patches import TrainingPatch
+from training.optimization.schedule import RateSchedule
 
 NON_FINITE = "non_finite.json"  # in the run's folder
 LOWERED = 0.1  # times the learning rate, from the first time on

@@ -13,14 +13,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from configs.schema import Config, ConfigError
-from imaging.publish import publish
+from disk.publish import publish
+from training.clock import Clock
+from training.data.stream import PatchStream
+from training.distributed import largest
 from training.errors import Stopped
-from training.many.distributed import largest
 from training.resuming.checkpoint import OURS, Checkpoints, State
-from training.resuming.clock import Clock
 from training.resuming.recovery import NonFinite, is_finite
 from training.resuming.stopping import Signals
-from training.stream import PatchStream
 
 NEVER = 2**62  # batches
 MARGIN_S = 4.0  # to write the page and the bundle, and for the process to start and end;

@@ -35,7 +35,7 @@ from upload_server import (
 from service.errors import OverQuota, StorageFull
 from service.limits import Limits
 from service.store import Store
-from service.uploads import Uploads
+from service.uploads.registry import Uploads
 
 SHA = "sha256 " + base64.b64encode(hashlib.sha256(b"").digest()).decode()
 

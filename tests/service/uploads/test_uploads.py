@@ -26,10 +26,10 @@ from upload_server import (
 )
 
 from service.errors import Conflict, UnknownUpload
-from service.filenames import cleaned
+from service.http.filenames import cleaned
 from service.limits import Limits
 from service.store import Store, new_id
-from service.uploads import Uploads
+from service.uploads.registry import Uploads
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -310,7 +310,7 @@ def test_a_file_longer_than_it_should_be_is_cut(uploads: Uploads) -> None:
 
 def test_the_gateway_imports_no_torch_and_no_image_library() -> None:
     code = (
-        "import sys, service.uploads, service.routes.uploads\n"
+        "import sys, service.uploads.registry, service.http.routes.uploads\n"
         "print({'torch', 'numpy', 'nibabel', 'tifffile', 'openslide', 'imagecodecs'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)

@@ -23,12 +23,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imaging.errors import DataError
-from service.boundary import Boundary, answer_error
 from service.errors import Refused
+from service.http.request_log import Boundary, answer_error
+from service.http.routes.uploads import add_uploads
 from service.limits import Limits
-from service.routes.uploads import add_uploads
 from service.store import Store
-from service.uploads import Uploads
+from service.uploads.registry import Uploads
 
 CHECKOUT = Path(__file__).parents[3]
 LIMITS = {"max_upload_bytes": 3_000_000, "stall_timeout_s": 1, "min_bytes_per_s": 1000, "storage_reserve_bytes": 1}

@@ -1,0 +1,1 @@
+"""Files on disk: atomic publishing, locks between processes, and digests."""

@@ -1,0 +1,1 @@
+"""Comparison of two methods on the same held-out cases."""

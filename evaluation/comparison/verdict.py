@@ -1,0 +1,155 @@
+"""Numbers -> one plain sentence, by fixed rules and without a person's hopes."""
+
+import math
+from dataclasses import dataclass
+
+from evaluation.comparison.paired_difference import FEWEST_CASES, Difference
+
+FEW_CASES = 10  # below, bootstrap intervals are known to be too narrow
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the verdict is made from; pairs are (first method, second method).
+
+    Args:
+        labels: what the methods are called.
+        methods: "unet" or "sliding_window".
+        cases: how many were compared.
+        difference: of the macro Dice.
+        seconds: for all cases.
+        memory_bytes: the working memory, or the GPU's.
+        multiply_adds: by output pixel.
+        means: Dice of each method over its own cases.
+        floor_dice: mean Dice of Otsu's threshold; None where there is no floor.
+    """
+
+    labels: tuple[str, str]
+    methods: tuple[str, str]
+    cases: int
+    difference: Difference
+    seconds: tuple[float, float]
+    memory_bytes: tuple[int, int]
+    multiply_adds: tuple[float, float]
+    means: tuple[float, float]
+    floor_dice: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence, and remarks that a reader must know with it."""
+
+    sentence: str
+    remarks: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join((self.sentence, *self.remarks))
+
+
+def verdict_of(evidence: Evidence) -> Verdict:
+    """Which method is better, by how much, how sure that is, and at what cost.
+
+    A method is called better only where the 95% interval of the paired difference excludes 0.
+    """
+    remarks = (_unet_remark(evidence), _few_remark(evidence.difference), *_floor_remarks(evidence))
+    return Verdict(_sentence(evidence), tuple(remark for remark in remarks if remark))
+
+
+def better_index(difference: Difference) -> int | None:
+    """0 if the first method is better, 1 if the second is; None where the interval is missing or holds 0."""
+    if difference.interval is None or difference.interval[0] <= 0 <= difference.interval[1]:
+        return None
+    return int(difference.mean > 0)
+
+
+def _sentence(evidence: Evidence) -> str:
+    difference, better = evidence.difference, better_index(evidence.difference)
+    if difference.pairs == 0:
+        return f"No verdict: in none of the {evidence.cases} cases do both methods have a Dice."
+    if difference.interval is None:
+        return _sentence_without_interval(evidence)
+    first, second = evidence.labels
+    low, high = difference.interval
+    if better is None:
+        return (
+            f"No difference was shown: mean Dice is {difference.means[0]:.3f} for {first} and {difference.means[1]:.3f} for "
+            f"{second}, and the 95% interval of the paired difference ({_signed(low)} to {_signed(high)}) includes 0, "
+            f"over {_cases(difference.pairs)}; {_cost(evidence, 0)}."
+        )
+    ends = sorted((abs(low), abs(high)))
+    return (
+        f"{_capital(evidence.labels[better])} is better than {evidence.labels[1 - better]}: "
+        f"mean Dice {difference.means[better]:.3f} "
+        f"against {difference.means[1 - better]:.3f}, {abs(difference.mean):.3f} higher (95% interval {ends[0]:.3f} to "
+        f"{ends[1]:.3f}, which excludes 0), over {_cases(difference.pairs)}; {_cost(evidence, better)}."
+    )
+
+
+def _sentence_without_interval(evidence: Evidence) -> str:
+    difference = evidence.difference
+    first, second = evidence.labels
+    means = f"mean Dice is {difference.means[0]:.3f} for {first} and {difference.means[1]:.3f} for {second}"
+    if difference.pairs < FEWEST_CASES:
+        return f"No verdict: only {_cases(difference.pairs)} can be compared, at least {FEWEST_CASES} are needed; {means}."
+    if all(math.isnan(value) or abs(value) < 1e-12 for value in difference.second_minus_first):
+        return f"No difference: {first} and {second} have the same Dice in every case; {_cost(evidence, 0)}."
+    return f"No verdict: {means}, but {difference.omitted}; {_cost(evidence, 0)}."
+
+
+def _unet_remark(evidence: Evidence) -> str | None:
+    if set(evidence.methods) != {"unet", "sliding_window"} or evidence.difference.interval is None:
+        return None
+    better = better_index(evidence.difference)
+    if better is not None and evidence.methods[better] == "unet":
+        return None
+    return f"Here the U-Net is not better than the sliding window{'' if better is None else ': it is worse'}."
+
+
+def _few_remark(difference: Difference) -> str | None:
+    if difference.interval is None or difference.pairs >= FEW_CASES:
+        return None
+    return f"With only {_cases(difference.pairs)} the interval is narrower than it should be: take it as a hint."
+
+
+def _floor_remarks(evidence: Evidence) -> list[str]:
+    floor = evidence.floor_dice
+    if floor is None or math.isnan(floor):
+        return []
+    losers = [pair for pair in zip(evidence.labels, evidence.means, strict=True) if not pair[1] > floor]
+    return [
+        f"{_capital(label)} doesn't beat Otsu's threshold ({mean:.3f} against {floor:.3f}): it isn't worth its cost."
+        for label, mean in losers
+        if not math.isnan(mean)
+    ]
+
+
+def _cost(evidence: Evidence, index: int) -> str:
+    """What method `index` takes of what the other one takes."""
+    shares = [
+        (evidence.seconds, "time"),
+        (evidence.memory_bytes, "working memory"),
+        (evidence.multiply_adds, "multiply-adds"),
+    ]
+    parts = [f"{_ratio(pair[index] / pair[1 - index])} the {what}" for pair, what in shares if min(pair) > 0]
+    if not parts:
+        return "its cost wasn't measured"
+    words = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{evidence.labels[index]} takes {words} of {evidence.labels[1 - index]}"
+
+
+def _ratio(ratio: float) -> str:
+    if ratio < 0.995:
+        return f"{ratio:.0%} of" if ratio >= 0.01 else "less than 1% of"
+    return f"{ratio:.2f} times" if ratio < 10 else f"{ratio:,.0f} times"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,1 @@
+"""Summary of a data set, as printed and shown by `overtile inspect`."""

@@ -1,0 +1,1 @@
+"""Metrics that compare a mask with its reference."""

@@ -1,0 +1,1 @@
+"""DICOM volumes, segmentations and whole slides."""

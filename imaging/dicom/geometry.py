@@ -1,0 +1,241 @@
+"""Where a DICOM file's images lie in the patient, and the one grid that they make: planes -> a stack with an affine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from imaging.dicom.header import Header, dicom_broken, dicom_errors, number_of_frames, numbers
+from imaging.errors import DataError, UnsuitableImage
+
+Vector = NDArray[np.float64]
+
+_COSINE_TOLERANCE = 1e-3  # headers round to three digits and more
+_SPACING_TOLERANCE = 1e-3  # of the spacing
+_STEP_TOLERANCE = 0.05  # of the step: positions rounded to 0.1 mm are common
+_SHEAR_TOLERANCE = 1e-3  # of the stack's height
+_SAME_MM = 1e-3
+_ZOOMS_MM = (1e-6, 100.0)  # from electron microscopy to the thickest slices
+_RAS_OF_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM counts to the left and to the back
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """One image's place in mm, left-posterior-superior (PS3.3, C.7.6.2).
+
+    Args:
+        position: the centre of its first pixel.
+        along_row: unit vector from one column to the next.
+        along_column: unit vector from one row to the next.
+        spacing_mm: between rows, between columns.
+        between_mm: to the next slice, where the header says.
+        thickness_mm: of the slice, where the header says.
+    """
+
+    position: Vector
+    along_row: Vector
+    along_column: Vector
+    spacing_mm: tuple[float, float]
+    between_mm: float | None
+    thickness_mm: float | None
+
+    @property
+    def normal(self) -> Vector:
+        """Unit vector; the right-handed third to the row and the column."""
+        normal = np.cross(self.along_row, self.along_column)
+        return normal / np.linalg.norm(normal)
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """The grid of several planes: `slices` says for each plane which of the `depth` slices it is.
+
+    `affine` turns (column, row, slice) into mm, right-anterior-superior.
+    """
+
+    affine: NDArray[np.float64]
+    spacing_mm: tuple[float, float, float]  # as the affine's columns are long, without their rounding
+    depth: int
+    slices: tuple[int, ...]
+
+
+def group(dataset: Dataset, frame: int, sequence: str) -> Dataset:
+    """Where one image's values stand: in its own functional group, in the shared one, or in the data set itself."""
+    for groups, place in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+        items = dataset.get(groups)
+        if items and items[place].get(sequence):
+            found: Dataset = items[place][sequence].value[0]
+            return found
+    return dataset
+
+
+def planes_of(header: Header) -> list[Plane]:
+    """The place of every image in the file, in the file's order.
+
+    Raises:
+        BrokenImage: `dicom_broken`.
+        UnsuitableImage: `dicom_geometry_missing`, `affine_invalid`.
+    """
+    with dicom_errors():
+        frames = number_of_frames(header.dataset)
+        groups = header.dataset.get("PerFrameFunctionalGroupsSequence") or []
+        if frames > 1 and not groups:
+            raise _geometry_missing()
+        if groups and len(groups) != frames:
+            raise dicom_broken()
+        return [_plane(header.dataset, frame) for frame in range(frames)]
+
+
+def stacked(planes: Sequence[Plane], *, sparse: bool = False) -> Stack:
+    """The one grid that the planes lie on, its slices in the order of their normal.
+
+    Args:
+        planes: in any order.
+        sparse: several planes may be the same slice, and slices may be left out, as in a segmentation.
+
+    Raises:
+        UnsuitableImage: `dicom_series_mixed`, `dicom_series_duplicate`, `dicom_series_uneven`, `dicom_spacing_missing`,
+            `affine_sheared`.
+    """
+    first = planes[0]
+    if not all(_alike(plane, first) for plane in planes):
+        raise series_mixed("orientations or pixel spacings")
+    heights = np.array([plane.position @ first.normal for plane in planes])
+    distinct = _distinct(heights)
+    if not sparse and len(distinct) < len(planes):
+        raise _duplicate(len(planes) - len(distinct))
+    span = distinct[-1] - distinct[0]
+    steps = _steps(first, distinct) if sparse else len(distinct) - 1
+    step = span / steps if steps else _single_step(first)
+    slices = np.rint((heights - distinct[0]) / step).astype(int)
+    _check_even(heights - distinct[0] - slices * step, step, distinct)
+    origin = planes[int(np.argmin(heights))].position
+    _check_upright(planes, origin, max(span * _SHEAR_TOLERANCE, step * _STEP_TOLERANCE))
+    spacing_mm = (first.spacing_mm[1], first.spacing_mm[0], float(step))
+    if not all(_ZOOMS_MM[0] <= size <= _ZOOMS_MM[1] for size in spacing_mm):
+        raise _affine_invalid()
+    return Stack(_affine(first, origin, spacing_mm), spacing_mm, steps + 1, tuple(map(int, slices)))
+
+
+def series_mixed(what: str) -> DataError:
+    """Images that don't make one volume."""
+    return UnsuitableImage(
+        "dicom_series_mixed", f"the DICOM images have different {what}; send the images of one volume alone, without scouts"
+    )
+
+
+def _plane(dataset: Dataset, frame: int) -> Plane:
+    position = numbers(group(dataset, frame, "PlanePositionSequence"), "ImagePositionPatient", 3)
+    directions = numbers(group(dataset, frame, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
+    measures = group(dataset, frame, "PixelMeasuresSequence")
+    spacing = numbers(measures, "PixelSpacing", 2)
+    if position is None or directions is None or spacing is None:
+        raise _geometry_missing()
+    along_row, along_column = np.array(directions[:3]), np.array(directions[3:])
+    lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
+    off = max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(along_row @ along_column))
+    if off > _COSINE_TOLERANCE or min(spacing) <= 0:
+        raise _affine_invalid()
+    return Plane(
+        position=np.array(position),
+        along_row=along_row / lengths[0],
+        along_column=along_column / lengths[1],
+        spacing_mm=(spacing[0], spacing[1]),
+        between_mm=_length(measures, "SpacingBetweenSlices"),
+        thickness_mm=_length(measures, "SliceThickness"),
+    )
+
+
+def _geometry_missing() -> DataError:
+    return UnsuitableImage(
+        "dicom_geometry_missing",
+        "the DICOM file doesn't say where each of its images lies in the patient, or how large their pixels are; "
+        "export it again with position, orientation and pixel spacing",
+    )
+
+
+def _affine_invalid() -> DataError:
+    return UnsuitableImage(
+        "affine_invalid",
+        "the DICOM image's directions aren't two unit vectors at a right angle, or its spacing isn't between "
+        f"{_ZOOMS_MM[0]:g} and {_ZOOMS_MM[1]:g} mm; export it again with its geometry",
+    )
+
+
+def _length(dataset: Dataset, keyword: str) -> float | None:
+    found = numbers(dataset, keyword, 1)
+    return found[0] if found and found[0] > 0 else None
+
+
+def _alike(plane: Plane, other: Plane) -> bool:
+    return (
+        np.allclose(plane.along_row, other.along_row, rtol=0, atol=_COSINE_TOLERANCE)
+        and np.allclose(plane.along_column, other.along_column, rtol=0, atol=_COSINE_TOLERANCE)
+        and np.allclose(plane.spacing_mm, other.spacing_mm, rtol=_SPACING_TOLERANCE, atol=0)
+    )
+
+
+def _distinct(heights: Vector) -> Vector:
+    ordered = np.sort(heights)
+    return ordered[np.diff(ordered, prepend=-np.inf) > _SAME_MM]
+
+
+def _steps(first: Plane, distinct: Vector) -> int:
+    """How many steps lie between the outermost slices, where some may be left out."""
+    if len(distinct) == 1:
+        return 0
+    gaps = np.diff(distinct)
+    nearest = float(gaps[gaps < 1.5 * gaps.min()].mean())
+    times = nearest / (first.between_mm or nearest)  # a header may give the gap between slices, which is no step
+    whole = abs(times - round(times)) < _STEP_TOLERANCE
+    return round(float(distinct[-1] - distinct[0]) / nearest * (max(1, round(times)) if whole else 1))
+
+
+def _single_step(plane: Plane) -> float:
+    step = plane.between_mm or plane.thickness_mm
+    if step is None:
+        raise UnsuitableImage(
+            "dicom_spacing_missing",
+            "the DICOM image is a single slice that doesn't say how thick it is; give the folder of its series",
+        )
+    return step
+
+
+def _duplicate(count: int) -> DataError:
+    return UnsuitableImage(
+        "dicom_series_duplicate",
+        f"{count} of the DICOM images lie where another one does, as of several echoes, times or reconstructions; "
+        "send the images of one volume alone",
+    )
+
+
+def _check_even(off: Vector, step: float, distinct: Vector) -> None:
+    if np.abs(off).max() > _STEP_TOLERANCE * step:
+        gaps = np.diff(distinct)
+        raise UnsuitableImage(
+            "dicom_series_uneven",
+            f"the DICOM slices lie {gaps.min():.3f} to {gaps.max():.3f} mm apart, equal distances are needed; "
+            "look for a slice that is missing, or resample the volume",
+        )
+
+
+def _check_upright(planes: Sequence[Plane], origin: Vector, tolerance_mm: float) -> None:
+    """No slice is shifted within its plane against the first."""
+    normal = planes[0].normal
+    offsets = np.array([plane.position - origin for plane in planes])
+    aside = offsets - np.outer(offsets @ normal, normal)
+    if np.linalg.norm(aside, axis=1).max() > tolerance_mm:
+        raise UnsuitableImage(
+            "affine_sheared",
+            "the DICOM slices are shifted against each other, as a tilted gantry leaves them; "
+            "resample the volume to axes at right angles",
+        )
+
+
+def _affine(plane: Plane, origin: Vector, spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([plane.along_row, plane.along_column, plane.normal], axis=1) * spacing_mm
+    affine[:3, 3] = origin
+    return _RAS_OF_LPS @ affine

@@ -1,0 +1,239 @@
+"""A NIfTI file's header, checked field by field before anything is loaded, and its voxels, piece by piece."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.errors import BrokenImage, DataError, UnsuitableImage, UnsupportedFormat
+from imaging.guards import Guards, check_voxel_bytes, check_voxels
+from imaging.gunzip import GZIP_MAGIC, Gunzip
+from imaging.nifti.affine import checked_affine
+from imaging.nifti.fields import HEADER_BYTES, Fields, NiftiKind, kind_of
+
+_LARGEST_OFFSET = 2**24  # where voxels may begin at the latest: extensions in use take some hundred KiB
+_MOST_EXTENSIONS = 1000
+_CHUNK_BYTES = 2**22
+_SLOPES = (1e-12, 1e12)
+_CIFTI_INTENTS = range(3000, 3100)
+_DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+
+
+@dataclass(frozen=True)
+class NiftiHeader:
+    """What a checked header says; `affine` is in mm, `shape` is the file's own (x, y, z)."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    offset: int
+    slope: float
+    inter: float
+    affine: NDArray[np.float64]
+    affine_codes: tuple[int, int]
+    warnings: tuple[str, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """The whole file's size, uncompressed."""
+        return self.offset + prod(self.shape) * self.dtype.itemsize
+
+
+def head_of(path: Path, size: int = HEADER_BYTES) -> bytes:
+    """The file's first bytes, uncompressed if they are gzip's; by itself enough for a header.
+
+    Raises:
+        BrokenImage: `gzip_corrupt`.
+    """
+    if not _is_gzip(path):
+        with path.open("rb") as file:
+            return file.read(size)
+    with Gunzip(path) as member:
+        return member.read(size)
+
+
+def is_nifti(head: bytes) -> bool:
+    """Whether an uncompressed head is that of a single-file NIfTI-1 or NIfTI-2, or as much of one as there is."""
+    return kind_of(head) is not None
+
+
+def checked_header(path: Path, guards: Guards) -> NiftiHeader:
+    """Everything that reading needs, out of a header that was checked field by field; extensions are walked, never parsed.
+
+    `warnings` may hold `no_orientation` (neither sform nor qform: only the voxels' size is known), `sform_qform_differ` (the
+    sform is taken), `single_frame` (a fourth axis of one is left out, of the mask too) and `name_differs` (the name says
+    compressed and the content doesn't, or the other way).
+
+    Raises:
+        BrokenImage: `gzip_corrupt`, `nifti_truncated_header`, `nifti_bad_dims`, `nifti_header_inconsistent`,
+            `nifti_bad_offset`, `nifti_bad_extension`, `nifti_size_mismatch`.
+        ImageTooLarge: `volume_too_large`.
+        UnsupportedFormat: `unsupported_format`.
+        UnsuitableImage: `dimension_not_supported`, `dtype_not_supported`, `bad_scaling`, `affine_invalid`, `affine_sheared`.
+    """
+    kind, fields = _fields(head_of(path))
+    sizes = _sizes(fields, guards)
+    dtype = _dtype(fields, kind)
+    check_voxel_bytes(prod(sizes) * dtype.itemsize, guards)
+    slope, inter = _scaling(fields)
+    affine, warnings = checked_affine(fields, sizes[:3])
+    if len(sizes) < int(fields["dim"][0]):
+        warnings += ("single_frame",)
+    if path.suffix in (".gz", ".nii") and _is_gzip(path) != (path.suffix == ".gz"):
+        warnings += ("name_differs",)
+    codes = (int(fields["sform_code"]), int(fields["qform_code"]))
+    header = NiftiHeader(sizes, dtype, _offset(fields, kind), slope, inter, affine, codes, warnings)
+    _check_file(path, header, kind)
+    return header
+
+
+def voxels(path: Path, header: NiftiHeader, guards: Guards) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """The voxels as stored, (x, y, n) with the header's dtype, and where they lie on the third axis.
+
+    Raises:
+        BrokenImage: `nifti_size_mismatch` if the file holds less than the header says, or a plain file more; for a gzip
+            `gzip_corrupt`, and `gzip_trailing_data` if it holds more.
+        ImageTooLarge: `decompressed_too_large`.
+    """
+    with Gunzip(path, guards.max_gzip_ratio) if _is_gzip(path) else path.open("rb") as file:
+        come = len(file.read(header.offset))
+        for planes in _chunks(header):
+            shape = (*header.shape[:2], planes.stop - planes.start)
+            content = file.read(prod(shape) * header.dtype.itemsize)
+            come += len(content)
+            if len(content) < prod(shape) * header.dtype.itemsize:
+                raise _size_mismatch(header.size_bytes, come)
+            yield planes, np.frombuffer(content, header.dtype).reshape(shape, order="F")
+        if isinstance(file, Gunzip):
+            file.finish()
+
+
+def _chunks(header: NiftiHeader) -> Iterator[slice]:
+    count = max(1, _CHUNK_BYTES // (prod(header.shape[:2]) * header.dtype.itemsize))
+    for start in range(0, header.shape[2], count):
+        yield slice(start, min(start + count, header.shape[2]))
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+
+
+def _fields(head: bytes) -> tuple[NiftiKind, Fields]:
+    kind = kind_of(head)
+    if kind is None:
+        raise _unsupported_format()
+    if len(head) < kind.size:
+        raise BrokenImage(
+            "nifti_truncated_header",
+            f"the volume ends within its header, after {len(head)} of {kind.size} bytes; send or export the file again",
+        )
+    fields = np.frombuffer(head[: kind.size], kind.layout)[0]
+    if int(fields["intent_code"]) in _CIFTI_INTENTS:
+        raise _unsupported_format()
+    return kind, fields
+
+
+def _unsupported_format() -> DataError:
+    return UnsupportedFormat(
+        "unsupported_format", "not a volume in a single NIfTI file; save the volume as .nii or .nii.gz, without a second file"
+    )
+
+
+def _sizes(fields: Fields, guards: Guards) -> tuple[int, int, int]:
+    dimensions = int(fields["dim"][0])
+    if not 1 <= dimensions <= 7:
+        raise BrokenImage("nifti_bad_dims", "the volume's header doesn't declare 1 to 7 dimensions; export it again")
+    sizes = [int(size) for size in fields["dim"][1 : dimensions + 1]]
+    if min(sizes) < 1:
+        raise BrokenImage("nifti_bad_dims", f"the volume's header declares the size {tuple(sizes)}; each axis needs 1 or more")
+    check_voxels(prod(sizes), max(sizes), guards)
+    while len(sizes) > 3 and sizes[-1] == 1:
+        sizes.pop()
+    if len(sizes) != 3:
+        raise UnsuitableImage(
+            "dimension_not_supported",
+            f"the volume has the size {tuple(sizes)}, three axes are needed; send one volume of a series at a time",
+        )
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _dtype(fields: Fields, kind: NiftiKind) -> np.dtype[Any]:
+    code = int(fields["datatype"])
+    if code not in _DTYPES:
+        raise UnsuitableImage(
+            "dtype_not_supported",
+            "the volume's voxels are neither integers nor real numbers of 8 to 64 bits; convert them, to float32 for example",
+        )
+    dtype = np.dtype(_DTYPES[code]).newbyteorder(kind.byte_order)
+    if int(fields["bitpix"]) != 8 * dtype.itemsize:
+        raise BrokenImage(
+            "nifti_header_inconsistent",
+            f"the volume's header declares {int(fields['bitpix'])} bits a voxel for a type of {8 * dtype.itemsize}; "
+            "export the file again",
+        )
+    return dtype
+
+
+def _scaling(fields: Fields) -> tuple[float, float]:
+    """(1, 0) where the slope is 0: the standard's word for no scaling."""
+    slope, inter = float(fields["scl_slope"]), float(fields["scl_inter"])
+    if not (isfinite(inter) and (slope == 0 or _SLOPES[0] < abs(slope) < _SLOPES[1])):
+        raise UnsuitableImage(
+            "bad_scaling",
+            f"the volume's scaling isn't finite, or its slope not between {_SLOPES[0]:g} and {_SLOPES[1]:g} in size; "
+            "export it again without scaling",
+        )
+    return (slope, inter) if slope else (1.0, 0.0)
+
+
+def _offset(fields: Fields, kind: NiftiKind) -> int:
+    offset = float(fields["vox_offset"])
+    if not offset.is_integer() or not kind.size + 4 <= offset <= _LARGEST_OFFSET:  # inf and nan aren't integers
+        raise _bad_offset()
+    return int(offset)
+
+
+def _bad_offset() -> DataError:
+    return BrokenImage("nifti_bad_offset", "the volume's header says that its voxels begin where they can't; export it again")
+
+
+def _check_file(path: Path, header: NiftiHeader, kind: NiftiKind) -> None:
+    """What can be known of the file without its voxels: the size of a plain one, the extensions of both."""
+    if not _is_gzip(path):
+        size = path.stat().st_size
+        if header.offset > size:
+            raise _bad_offset()
+        if size != header.size_bytes:
+            raise _size_mismatch(header.size_bytes, size)
+    start = head_of(path, header.offset)
+    if len(start) < header.offset:
+        raise _size_mismatch(header.size_bytes, len(start))
+    if start[kind.size]:  # the flag that says whether extensions follow
+        _check_extensions(start[kind.size + 4 :], kind)
+
+
+def _check_extensions(content: bytes, kind: NiftiKind) -> None:
+    """Each begins with its size; together they fill what lies between header and voxels."""
+    position, count = 0, 0
+    while position < len(content):
+        size = struct.unpack_from(f"{kind.byte_order}i", content, position)[0] if position + 4 <= len(content) else 0
+        count += 1
+        position += size
+        if size < 16 or size % 16 or position > len(content) or count > _MOST_EXTENSIONS:
+            raise BrokenImage(
+                "nifti_bad_extension",
+                f"the volume's header is followed by extensions whose sizes can't be, or by more than {_MOST_EXTENSIONS}; "
+                "export it again without them",
+            )
+
+
+def _size_mismatch(declared: int, found: int) -> DataError:
+    return BrokenImage(
+        "nifti_size_mismatch",
+        f"the volume's header declares {declared} bytes, the file holds {found}; send or export the file again",
+    )

@@ -1,0 +1,1 @@
+"""Conversion between masks and outlines of objects."""

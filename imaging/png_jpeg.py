@@ -1,0 +1,147 @@
+"""PNG and JPEG pictures -> (C, H, W), through Pillow, and PNG of 16 bits through libpng; decoded once and held."""
+
+import struct
+import zlib
+from math import prod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from imagecodecs import png_decode
+from numpy.typing import NDArray
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from imaging.errors import BrokenImage, ImageTooLarge, UnsuitableImage
+from imaging.source import Geometry, ImageSource, MaskFormat, Region
+from imaging.transparency import over_white
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+MAX_PICTURE_PIXELS = 2**29
+
+_CHANNELS = {"1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3}
+_DEEP_CHANNELS = {"I;16B": 1, "LA;16B": 1, "RGB;16B": 3, "RGBA;16B": 3}  # of 16 bits, which Pillow would cut to 8
+# Pillow stretches grey of 2 and 4 bits to 0..255; labels are what they were before.
+_STRETCH = {"L;2": 85, "L;4": 17}
+_PILLOW_ERRORS = (  # what its two plugins were seen to raise on broken files
+    OSError, EOFError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError,
+    RuntimeError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+class PictureSource(ImageSource):
+    """A PNG or JPEG as uint8 (1, H, W) or (3, H, W); PNGs of 16 bits as uint16.
+
+    Transparent pixels are laid on white. Neither the density (it is for print) nor EXIF's orientation is applied: a mask
+    lies on the pixels as they are stored.
+
+    Args:
+        path: the file.
+        max_pixels: most pixels to take; None means 2**29.
+        read_labels: a palette PNG gives its palette's indices (1, H, W), and grey of few bits its own values.
+
+    Raises:
+        BrokenImage: `picture_broken` if the header, or at a read the pixels, can't be decoded.
+        ImageTooLarge: `image_too_large` if the header says more than `max_pixels`.
+        UnsuitableImage: `pixel_format_not_supported` if it is neither grey, RGB nor palette (CMYK for example).
+    """
+
+    mask_format: ClassVar[MaskFormat] = "png"
+
+    def __init__(self, path: Path, max_pixels: int | None = None, *, read_labels: bool = False) -> None:
+        self._path = path
+        self._read_labels = read_labels
+        self._pixels: NDArray[Any] | None = None
+        with _header(path) as image:
+            _check_size(image, MAX_PICTURE_PIXELS if max_pixels is None else max_pixels)
+            _check_mode(image)
+            deep = _DEEP_CHANNELS.get(_raw_mode(image))
+            channels = deep or (1 if read_labels and image.mode == "P" else _CHANNELS[image.mode])
+            super().__init__(Geometry((image.height, image.width)), channels, np.dtype(np.uint16 if deep else np.uint8))
+
+    @property
+    def held_bytes(self) -> int:
+        """The decoded picture."""
+        return prod(self.shape) * self.channels * self.dtype.itemsize
+
+    def _read(self, region: Region, level: int) -> NDArray[Any]:
+        if self._pixels is None and self.dtype == np.uint16:
+            self._pixels = _deep_pixels(self._path)
+        if self._pixels is None:
+            with _header(self._path) as image:
+                self._pixels = _decoded(image, self._read_labels)
+        return self._pixels[(slice(None), *region)].copy()
+
+    def close(self) -> None:
+        """Lets go of the pixels."""
+        self._pixels = None
+
+
+def _header(path: Path) -> ImageFile:
+    """The plugin's own class: `Image.open` would guess among formats and refuse by a limit that isn't ours."""
+    with path.open("rb") as file:
+        plugin = PngImageFile if file.read(len(PNG_MAGIC)) == PNG_MAGIC else JpegImageFile
+    try:
+        return plugin(path)
+    except _PILLOW_ERRORS as error:
+        raise BrokenImage("picture_broken", "the picture's header can't be read; export the picture again") from error
+
+
+def _check_size(image: ImageFile, limit: int) -> None:
+    pixels = image.width * image.height
+    if pixels > limit:
+        raise ImageTooLarge(
+            "image_too_large",
+            f"the picture has {pixels} pixels, at most {limit} are allowed; cut it, or save it as a tiled TIFF",
+            limit,
+        )
+
+
+def _check_mode(image: ImageFile) -> None:
+    if image.mode not in _CHANNELS and _raw_mode(image) not in _DEEP_CHANNELS:
+        raise UnsuitableImage(
+            "pixel_format_not_supported",
+            "the picture is neither grey, RGB nor palette; convert it to RGB",
+        )
+
+
+def _raw_mode(image: ImageFile) -> str:
+    args = image.tile[0][3] if image.tile else ""
+    return str(args if isinstance(args, str) or not args else args[0])
+
+
+def _decoded(image: ImageFile, read_labels: bool) -> NDArray[Any]:
+    step = _STRETCH.get(_raw_mode(image), 1) if read_labels else 1
+    try:
+        array = np.array(image if read_labels and image.mode in ("P", "1") else _plain(image))
+    except _PILLOW_ERRORS as error:
+        raise BrokenImage("picture_broken", "the picture's pixels can't be decoded; export the picture again") from error
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8)
+    if array.ndim == 2:
+        return array[None] // step if step > 1 else array[None]  # (1, H, W)
+    return _opaque(array)
+
+
+def _deep_pixels(path: Path) -> NDArray[Any]:
+    try:
+        array = png_decode(path.read_bytes())
+    except _PILLOW_ERRORS as error:
+        raise BrokenImage("picture_broken", "the picture's pixels can't be decoded; export the picture again") from error
+    return array[None] if array.ndim == 2 else _opaque(array)
+
+
+def _opaque(array: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, C with or without alpha) -> (C, H, W)."""
+    array = np.moveaxis(array, -1, 0)  # (C, H, W)
+    return array if array.shape[0] == 3 else over_white(array[:-1], array[-1])
+
+
+def _plain(image: ImageFile) -> Any:
+    """The picture in a mode that numpy sees as grey or colours, transparency as a channel of its own."""
+    if "transparency" in image.info and image.mode in ("P", "RGB"):
+        return image.convert("RGBA")
+    if "transparency" in image.info and image.mode in ("1", "L"):
+        return image.convert("LA")
+    return image.convert({"P": "RGB", "1": "L"}.get(image.mode, image.mode))

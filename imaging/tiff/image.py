@@ -1,0 +1,211 @@
+"""TIFF images and Z stacks, plain or tiled, with or without a pyramid -> (C, *S) region by region, through tifffile."""
+
+import logging
+import struct
+import zlib
+from math import prod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
+
+from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage
+from imaging.guards import MAX_SLIDE_PIXELS
+from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
+from imaging.tiff.check import CheckedTiff
+from imaging.tiff.compressed_sizes import APERIO_YCBCR, JPEG
+from imaging.tiff.levels import MappedLevel, SegmentCache, SegmentedLevel, is_mapped, segment_bytes, segment_shape
+from imaging.tiff.series import broken, channels_of, image_levels, shape_of
+from imaging.tiff.spacing import spacing_um
+from imaging.transparency import over_white
+
+MAX_HELD_PIXELS = 2**29
+TIFF_ERRORS = (  # what tifffile and imagecodecs were seen to raise on broken files
+    OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, MemoryError,
+    RuntimeError, SyntaxError, struct.error, zlib.error,
+)  # fmt: skip
+
+_CACHE_BYTES = 32 * 2**20
+_MAX_CHANNELS = 256
+_READ_AS = {  # what is stored -> what is handed out; nothing is lost
+    "uint8": "uint8", "uint16": "uint16", "int16": "int16", "float32": "float32",
+    "bool": "uint8", "int8": "int16", "float16": "float32",
+}  # fmt: skip
+_LABELS_READ_AS = {**_READ_AS, "uint32": "uint32", "int32": "int32"}
+_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 1, 2
+_OTHER_KINDS = (  # layouts that tifffile knows and that aren't read here: some are in several files
+    "lsm", "mmstack", "ndtiff", "fluoview", "stk", "sis", "scn", "ndpi", "bif", "avs", "eer", "philips", "scanimage", "nih",
+    "mdgel",
+)  # fmt: skip
+
+logging.getLogger("tifffile").disabled = True  # its lines hold paths and the file's own words
+
+
+class TiffSource(ImageSource):
+    """A TIFF's first image: grey, RGB, palette or several channels, or a Z stack of them, with its pyramid's levels.
+
+    Values are uint8, uint16, int16 or float32; bits become 0 and 255, int8 becomes int16, float16 float32. Transparent
+    pixels are laid on white, palettes become the colours that they show, grey in which white is 0 is turned round. A region
+    costs the tiles or strips that it touches; what lies uncompressed in one piece is mapped.
+
+    Args:
+        tiff: the file, checked.
+        max_pixels: most pixels to take; None means 10**11.
+        read_labels: values come as stored, up to 32 bits: a palette's indices, bits as 0 and 1, and no turning round.
+
+    Raises:
+        BrokenImage: `tiff_broken`, `tiff_truncated`; at a read `tile_unreadable`, after which other regions can be read.
+        ImageTooLarge: `slide_too_large`, by the header, before anything is decoded.
+        UnsuitableImage: `pixel_format_not_supported`, `several_files`, `pyramid_not_supported`, or
+            `dimension_not_supported` for time series and several positions; at a read `non_finite_pixels`.
+    """
+
+    mask_format: ClassVar[MaskFormat] = "tiff"
+
+    def __init__(self, tiff: CheckedTiff, max_pixels: int | None = None, *, read_labels: bool = False) -> None:
+        self._tiff = _opened(tiff.path)
+        try:
+            self._prepare(MAX_SLIDE_PIXELS if max_pixels is None else max_pixels, read_labels)
+        except TIFF_ERRORS as error:
+            self._tiff.close()
+            raise broken() from error
+        except DataError:
+            self._tiff.close()
+            raise
+
+    def _prepare(self, max_pixels: int, read_labels: bool) -> None:
+        levels = image_levels(self._tiff)
+        first = levels[0]
+        self._page = first.keyframe
+        self._read_labels = read_labels
+        _check_pixels(first, read_labels)
+        _check_sizes(levels, max_pixels)
+        self._largest_segment_bytes = max(segment_bytes(level.keyframe) for level in levels)
+        self._readers = _readers(levels, SegmentCache(_CACHE_BYTES), 0 if read_labels else _background(self._page))
+        self._alpha = 0 if read_labels else _alpha(self._page)
+        self._palette = None if read_labels else _palette(self._page)
+        shape = shape_of(first)
+        spacings = _levels(levels, spacing_um(self._tiff, "ZYX"[-len(shape) :]))
+        channels = 3 if self._palette is not None else channels_of(first) - (1 if self._alpha else 0)
+        dtype = np.dtype("uint8" if self._palette is not None else _LABELS_READ_AS[first.dtype.name])
+        super().__init__(Geometry(shape, spacings[0].spacing_um), channels, dtype, spacings)
+
+    @property
+    def held_bytes(self) -> int:
+        """The decoded tiles that are held, one at least."""
+        return max(_CACHE_BYTES, self._largest_segment_bytes)
+
+    def _read(self, region: Region, level: int) -> NDArray[Any]:
+        try:
+            stored = self._readers[level].read(region)
+        except TIFF_ERRORS as error:
+            raise BrokenImage("tile_unreadable", "a part of the TIFF can't be decoded; export the image again") from error
+        if self.dtype.kind == "f" and not np.isfinite(stored).all():
+            raise UnsuitableImage(
+                "non_finite_pixels", "the TIFF holds pixels that are NaN or infinite; replace them with numbers"
+            )
+        return self._shown(stored)
+
+    def _shown(self, stored: NDArray[Any]) -> NDArray[Any]:
+        if self._palette is not None:
+            return np.moveaxis(self._palette[stored[0]], -1, 0)  # (3, *S)
+        pixels = np.array(stored, self.dtype)  # a copy, in the machine's byte order
+        if self._read_labels:
+            return pixels
+        if stored.dtype == np.bool_:
+            pixels *= 255
+        if self._alpha:
+            return over_white(pixels[:-1], pixels[-1], premultiplied=self._alpha == _ASSOCIATED_ALPHA)
+        return np.iinfo(self.dtype).max - pixels if self._page.photometric == PHOTOMETRIC.MINISWHITE else pixels
+
+    def close(self) -> None:
+        """Closes the file and lets go of what was decoded."""
+        self._readers = []
+        self._tiff.close()
+
+
+def _opened(path: Path) -> TiffFile:
+    try:
+        other_kinds: dict[str, Any] = {f"is_{kind}": False for kind in _OTHER_KINDS}
+        tiff = TiffFile(path, _multifile=False, **other_kinds)
+    except TIFF_ERRORS as error:
+        raise broken() from error
+    tiff.filehandle.set_lock(True)
+    return tiff
+
+
+def _check_pixels(series: TiffPageSeries, read_labels: bool) -> None:
+    page = series.keyframe
+    allowed = _LABELS_READ_AS if read_labels else _READ_AS
+    dtype = "none" if page.dtype is None else page.dtype.name
+    if not _photometric_fits(page, channels_of(series)) or dtype not in allowed or channels_of(series) > _MAX_CHANNELS:
+        raise UnsuitableImage(
+            "pixel_format_not_supported",
+            f"the TIFF's pixels are {channels_of(series)} x {dtype} of a kind that isn't read; "
+            f"allowed are grey, RGB, palette and at most {_MAX_CHANNELS} channels of {', '.join(allowed)}",
+        )
+
+
+def _photometric_fits(page: TiffPage, channels: int) -> bool:
+    """YCbCr only where the JPEG decoder turns it into RGB, and never JPEG 2000's that nobody marks."""
+    kind, compression = page.photometric, int(page.compression)
+    if kind == PHOTOMETRIC.PALETTE:
+        return channels == 1 and page.dtype in (np.uint8, np.uint16) and page.colormap is not None
+    if kind == PHOTOMETRIC.MINISWHITE:
+        return np.dtype(page.dtype).kind in "ub"
+    if kind == PHOTOMETRIC.YCBCR:
+        return compression == JPEG
+    return kind in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB) and compression != APERIO_YCBCR
+
+
+def _check_sizes(levels: list[TiffPageSeries], max_pixels: int) -> None:
+    _check_size("pixels", prod(shape_of(levels[0])), max_pixels)
+    for level in (level for level in levels if not is_mapped(level)):
+        _check_size("pixels in one strip", prod(segment_shape(level.keyframe)), MAX_HELD_PIXELS)
+
+
+def _check_size(what: str, pixels: int, limit: int) -> None:
+    if pixels > limit:
+        raise ImageTooLarge(
+            "slide_too_large",
+            f"the TIFF has {pixels} {what}, at most {limit} are allowed; cut it, or save it with tiles",
+            limit,
+        )
+
+
+def _background(page: TiffPage) -> float:
+    """What stands where a tile was left out: nothing was scanned there, white in colour and dark in channels."""
+    white = page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) and page.dtype in (np.uint8, np.uint16)
+    return float(np.iinfo(np.dtype(page.dtype)).max if white else page.nodata)
+
+
+def _readers(levels: list[TiffPageSeries], cache: SegmentCache, background: float) -> list[MappedLevel | SegmentedLevel]:
+    return [
+        MappedLevel(level) if is_mapped(level) else SegmentedLevel(level, number, cache, background)
+        for number, level in enumerate(levels)
+    ]
+
+
+def _palette(page: TiffPage) -> NDArray[np.uint8] | None:
+    """The colours of each index, (indices, 3); some programs store them in the lower 8 of the 16 bits."""
+    if page.photometric != PHOTOMETRIC.PALETTE:
+        return None
+    colours = np.asarray(page.colormap).T  # (indices, 3)
+    return (colours if colours.max() < 256 else colours >> 8).astype(np.uint8)
+
+
+def _alpha(page: TiffPage) -> int:
+    """The kind of alpha that the last sample is; 0 for none."""
+    kinds = (_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA)
+    kind = int(page.extrasamples[-1]) if page.extrasamples and page.samplesperpixel in (2, 4) else 0
+    return kind if kind in kinds and page.dtype in (np.uint8, np.uint16) else 0
+
+
+def _levels(series: list[TiffPageSeries], spacing: tuple[float, ...] | None) -> tuple[Level, ...]:
+    whole = shape_of(series[0])
+    shapes = [shape_of(level) for level in series]
+    steps = [[size / small for size, small in zip(whole, shape, strict=True)] for shape in shapes]
+    spacings = [spacing and tuple(value * factor for value, factor in zip(spacing, step, strict=True)) for step in steps]
+    return tuple(Level(shape, value) for shape, value in zip(shapes, spacings, strict=True))

@@ -1,0 +1,162 @@
+"""One resolution of a TIFF, read region by region as it is stored."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import prod
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import TiffPage, TiffPageSeries
+
+from imaging.source import Region
+from imaging.tiff.compressed_sizes import JPEG, check_stream
+from imaging.tiff.series import CHANNEL_AXES, axes_of, shape_of
+
+_Key = tuple[int, int, int]
+
+
+class SegmentCache:
+    """The tiles and strips decoded last, of all levels together, because the tiles of inference overlap.
+
+    Threads may share it; two that ask for the same segment at once both decode it.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._held_bytes = 0
+        self._segments: OrderedDict[_Key, NDArray[Any]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: _Key, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """What is held, else what `decode` returns; one segment is held even if it is larger than the limit."""
+        with self._lock:
+            if key in self._segments:
+                self._segments.move_to_end(key)
+                return self._segments[key]
+        segment = decode()
+        with self._lock:
+            self._hold(key, segment)
+        return segment
+
+    def _hold(self, key: _Key, segment: NDArray[Any]) -> None:
+        if key in self._segments:
+            return
+        while self._segments and self._held_bytes + segment.nbytes > self._limit_bytes:
+            self._held_bytes -= self._segments.popitem(last=False)[1].nbytes
+        self._segments[key] = segment
+        self._held_bytes += segment.nbytes
+
+
+class MappedLevel:
+    """A level that lies in one piece, uncompressed: the system reads what is touched."""
+
+    def __init__(self, series: TiffPageSeries) -> None:
+        pairs = axes_of(series)
+        axes = "".join(axis for axis, _ in pairs)
+        channel = next((axis for axis in axes if axis in CHANNEL_AXES), "")
+        tiff = series.keyframe.parent
+        dtype = np.dtype(series.dtype).newbyteorder(tiff.byteorder)
+        sizes = tuple(size for _, size in pairs)
+        pixels = np.memmap(tiff.filehandle.path, dtype, "r", series.dataoffset or 0, sizes)
+        order = channel + "".join(axis for axis in "ZYX" if axis in axes)
+        turned = pixels.transpose([axes.index(axis) for axis in order])
+        self._pixels: NDArray[Any] = turned if channel else turned[None]  # (C, *S)
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """(C, *S) in the file's byte order, a view."""
+        return self._pixels[(slice(None), *region)]
+
+
+class SegmentedLevel:
+    """A level in tiles or strips, decoded one by one; `background` stands where the file leaves them out."""
+
+    def __init__(self, series: TiffPageSeries, number: int, cache: SegmentCache, background: float) -> None:
+        self._background = background
+        self._number = number
+        self._cache = cache
+        self._pages = [page for page in series.pages if page is not None]
+        self._keyframe = series.keyframe
+        self._dtype = np.dtype(series.dtype).newbyteorder("=")
+        self._slices = _page_numbers(series)  # (D, pages of a slice)
+
+    def read(self, region: Region) -> NDArray[Any]:
+        """(C, *S)."""
+        *depth, rows, columns = region
+        slices = self._slices[depth[0]] if depth else self._slices
+        planes = [np.concatenate([self._read_page(int(page), rows, columns) for page in pages]) for pages in slices]
+        return np.stack(planes, axis=1) if depth else planes[0]  # (C, D, H, W) or (C, H, W)
+
+    def _read_page(self, number: int, rows: slice, columns: slice) -> NDArray[Any]:
+        page = self._keyframe
+        planes, _, _, _, samples = page.shaped
+        shape = (planes, rows.stop - rows.start, columns.stop - columns.start, samples)
+        out = np.full(shape, self._background, self._dtype)
+        for plane, top, left, index in _segments_in(page, rows, columns):
+            if self._pages[number].databytecounts[index]:  # else it was left out
+                segment = self._cache.get((self._number, number, index), partial(self._decoded, number, index))
+                _paste(segment, (top - rows.start, left - columns.start), out[plane])
+        return np.moveaxis(out, -1, 1).reshape(-1, *shape[1:3])  # (C, H, W)
+
+    def _decoded(self, number: int, index: int) -> NDArray[Any]:
+        """One tile or strip, (H, W, samples)."""
+        page, keyframe = self._pages[number], self._keyframe
+        file = keyframe.parent.filehandle
+        with file.lock:
+            file.seek(page.dataoffsets[index])
+            data = file.read(page.databytecounts[index])
+        check_stream(data, int(keyframe.compression), segment_shape(keyframe), keyframe.samplesperpixel)
+        tables = {"jpegtables": page.jpegtables} if keyframe.compression == JPEG else {}
+        segment, _, _ = keyframe.decode(data, index, _fullsize=True, **tables)
+        decoded: NDArray[Any] = np.asarray(segment)[0]  # (H, W, samples)
+        return decoded
+
+
+def is_mapped(series: TiffPageSeries) -> bool:
+    """Whether all of it lies in one piece, uncompressed."""
+    page = series.keyframe
+    plain = page.fillorder == 1 and page.predictor == 1 and page.bitspersample >= 8
+    return series.dataoffset is not None and plain
+
+
+def segment_shape(page: TiffPage) -> tuple[int, int]:
+    """The size (H, W) of a tile or a whole strip."""
+    if page.is_tiled:
+        return int(page.tilelength), int(page.tilewidth)
+    return min(int(page.rowsperstrip), int(page.imagelength)), int(page.imagewidth)
+
+
+def segment_bytes(page: TiffPage) -> int:
+    """How much a tile or a whole strip holds, decoded."""
+    samples = page.samplesperpixel if page.planarconfig == 1 else 1
+    return prod(segment_shape(page)) * int(samples) * np.dtype(page.dtype).itemsize
+
+
+def _page_numbers(series: TiffPageSeries) -> NDArray[np.intp]:
+    """Which pages make up which slice, (D, pages of a slice) in the order of the channels."""
+    pages = len(series.pages)
+    lead = [(axis, size) for axis, size in axes_of(series) if axis not in "YXS"]
+    if prod(size for _, size in lead) != pages:  # the channels lie within the pages
+        lead = [(axis, size) for axis, size in lead if axis not in CHANNEL_AXES]
+    numbers = np.arange(pages).reshape([size for _, size in lead])
+    depth = [axis for axis, _ in lead].index("Z") if len(shape_of(series)) == 3 else None
+    return numbers.reshape(1, -1) if depth is None else np.moveaxis(numbers, depth, 0).reshape(numbers.shape[depth], -1)
+
+
+def _segments_in(page: TiffPage, rows: slice, columns: slice) -> Iterator[tuple[int, int, int, int]]:
+    """Plane, top, left and number of the tiles or strips that a region touches."""
+    height, width = segment_shape(page)
+    down, across = -(-page.imagelength // height), -(-page.imagewidth // width)
+    for plane in range(page.shaped[0]):
+        for row in range(rows.start // height, -(-rows.stop // height)):
+            for column in range(columns.start // width, -(-columns.stop // width)):
+                yield plane, row * height, column * width, (plane * down + row) * across + column
+
+
+def _paste(segment: NDArray[Any], place: tuple[int, int], out: NDArray[Any]) -> None:
+    """Lays (H, W, samples) on `out` at a place that may begin before it or reach beyond it."""
+    (top, left), (height, width) = place, out.shape[:2]
+    inside = segment[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
+    out[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside

@@ -1,0 +1,155 @@
+"""Which of a TIFF's pages are the image: its first image, checked, with its pyramid's levels, finest first."""
+
+import re
+from itertools import pairwise
+from math import prod
+
+from tifffile import TiffFile, TiffPageSeries
+
+from imaging.errors import BrokenImage, DataError, UnsuitableImage
+from imaging.tiff.directories import truncated
+
+CHANNEL_AXES = "SCQ"  # samples, channels, and tifffile's letter for a first axis without a name
+
+_PLANE_AXES = "YX"
+_DEPTH_AXIS = "Z"
+_PLAIN_KINDS = ("generic", "shaped", "uniform")  # pages that no metadata puts in order
+_ROUNDING_PX = 2
+_ROUNDING_SHARE = 0.02
+_SEVERAL_FILES = re.compile("<(?:[A-Za-z]+:)?(?:UUID|BinaryOnly)[ >]")  # OME's elements that name other files
+_SEVERAL = {
+    "T": "a time series; save one time point",
+    "I": "pages of equal size whose axis it doesn't name; save them as OME-TIFF with the axis named, or one page",
+}
+
+
+def image_levels(tiff: TiffFile) -> list[TiffPageSeries]:
+    """The first image's levels, finest first; thumbnails, labels, overviews and further images are left alone.
+
+    Raises:
+        BrokenImage: `tiff_broken`, `tiff_truncated` if a page is missing.
+        UnsuitableImage: `several_files`, `dimension_not_supported`, `pyramid_not_supported`.
+    """
+    if not tiff.series:
+        raise broken()
+    first = tiff.series[0]
+    if tiff.is_ome and first.kind not in ("ome", "imagej"):
+        raise _several_files() if _SEVERAL_FILES.search(tiff.ome_metadata or "") else broken()
+    _check_axes(first)
+    _check_positions(tiff)
+    levels = sorted(_family(tiff.series), key=lambda level: prod(plane_of(level)), reverse=True)
+    check_pyramid([plane_of(level) for level in levels])
+    for level in levels:
+        _check_complete(level, tiff.filehandle.size)
+    return levels
+
+
+def plane_of(series: TiffPageSeries) -> tuple[int, int]:
+    """The size (H, W)."""
+    sizes = dict(axes_of(series))
+    return sizes["Y"], sizes["X"]
+
+
+def shape_of(series: TiffPageSeries) -> tuple[int, ...]:
+    """The size S: (D, H, W) for Z stacks, else (H, W)."""
+    sizes = dict(axes_of(series))
+    return (sizes[_DEPTH_AXIS], *plane_of(series)) if _DEPTH_AXIS in sizes else plane_of(series)
+
+
+def channels_of(series: TiffPageSeries) -> int:
+    """How many values a pixel has."""
+    return prod(size for axis, size in axes_of(series) if axis in CHANNEL_AXES)
+
+
+def axes_of(series: TiffPageSeries) -> list[tuple[str, int]]:
+    """Axes and sizes as the file orders them, without those of size 1 other than Y and X."""
+    pairs = zip(series.axes, series.shape, strict=True)
+    return [(axis, int(size)) for axis, size in pairs if size != 1 or axis in _PLANE_AXES]
+
+
+def check_pyramid(shapes: list[tuple[int, int]]) -> None:
+    """Each level is smaller than the one before, and level 0 divided by one number for both axes, within rounding.
+
+    Raises:
+        UnsuitableImage: `pyramid_not_supported`.
+    """
+    smaller = all(prod(after) < prod(before) for before, after in pairwise(shapes))
+    if not smaller or not all(_same_aspect(shape, shapes[0]) for shape in shapes):
+        raise UnsuitableImage(
+            "pyramid_not_supported",
+            f"the pyramid's levels are {shapes}; each must be the first one, made smaller by one factor for both sides: "
+            "save the image with a new pyramid",
+        )
+
+
+def broken() -> DataError:
+    """What tifffile can't make sense of."""
+    return BrokenImage("tiff_broken", "the TIFF's structure can't be read; export the image again")
+
+
+def _several_files() -> DataError:
+    return UnsuitableImage("several_files", "the TIFF is one of several that belong together; save the image as one file")
+
+
+def _check_axes(series: TiffPageSeries) -> None:
+    axes = [axis for axis, _ in axes_of(series)]
+    others = [axis for axis in axes if axis not in _PLANE_AXES + _DEPTH_AXIS]
+    whole = len(set(axes)) == len(axes) and set(_PLANE_AXES) <= set(axes)
+    if not whole or len(others) > 1 or not set(others) <= set(CHANNEL_AXES):
+        what = next((_SEVERAL[axis] for axis in others if axis in _SEVERAL), "more axes than one image; save one position")
+        raise UnsuitableImage(
+            "dimension_not_supported",
+            f"the TIFF has the size {tuple(series.shape)}, {what}: 2D images and Z stacks are read, with channels",
+        )
+
+
+def _check_positions(tiff: TiffFile) -> None:
+    """OME's further images are labels and overviews, unless they are of the first one's size."""
+    first, *rest = tiff.series
+    if first.kind == "ome" and any(axes_of(other) == axes_of(first) for other in rest):
+        raise UnsuitableImage(
+            "dimension_not_supported", f"the TIFF has {1 + len(rest)} images, several positions; save one of them as a file"
+        )
+
+
+def _family(series: list[TiffPageSeries]) -> list[TiffPageSeries]:
+    """The first image and what is it at other sizes; tifffile itself takes pages in order and of one factor only."""
+    first = series[0]
+    if first.kind not in _PLAIN_KINDS:
+        return list(first.levels)
+    others = [level for one in series for level in one.levels if level is not first and _is_like(level, first)]
+    alike = [level for level in others if _same_aspect(plane_of(level), plane_of(first))]
+    flagged = [level for level in others if level not in alike and (level.keyframe.is_reduced or level.keyframe.is_subifd)]
+    return [first, *alike, *flagged]
+
+
+def _is_like(series: TiffPageSeries, first: TiffPageSeries) -> bool:
+    """Whether it has tiles and pixels of the first one's kind, as levels have."""
+    page, model = series.keyframe, first.keyframe
+    rest = [pair for pair in axes_of(series) if pair[0] not in _PLANE_AXES]
+    tiled = page.is_tiled or page.is_subifd
+    same = (page.dtype, page.photometric) == (model.dtype, model.photometric)
+    return tiled and same and rest == [pair for pair in axes_of(first) if pair[0] not in _PLANE_AXES]
+
+
+def _same_aspect(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one is the other, made smaller by one factor for both sides, within rounding."""
+    small, large = sorted((one, other), key=prod)
+    height = large[0] * small[1] / large[1]
+    return abs(small[0] - height) <= max(_ROUNDING_PX, _ROUNDING_SHARE * small[0]) and small[0] <= large[0]
+
+
+def _check_complete(series: TiffPageSeries, size: int) -> None:
+    if series.dataoffset is not None:
+        if series.dataoffset + series.nbytes > size:
+            raise truncated()
+        return
+    pages = [page for page in series.pages if page is not None]
+    if len(pages) < len(series.pages):
+        raise truncated()
+    segments = len(series.keyframe.dataoffsets)
+    if any(len(page.dataoffsets) != segments or len(page.databytecounts) != segments for page in pages):
+        raise broken()
+    in_pages = prod(size for axis, size in axes_of(series) if axis not in _PLANE_AXES)
+    if in_pages != len(pages) * series.keyframe.samplesperpixel:
+        raise broken()

@@ -1,0 +1,1 @@
+"""Writers of masks, probabilities and values, band by band."""

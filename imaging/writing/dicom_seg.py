@@ -1,0 +1,134 @@
+"""Masks -> DICOM segmentations that refer to the series they lie on; the inverse of reading one as labels."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageColor
+from pydicom import Dataset, dcmread
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import format_number_as_ds
+
+from configs.sections import ClassSection
+from imaging.dicom.header import dicom_errors, read_header
+from imaging.dicom.volume import DicomSource
+from imaging.errors import DataError, UnsuitableImage
+from imaging.nifti.volume import to_file
+from imaging.source import Geometry
+
+Labels = NDArray[np.uint8]
+
+_MAY_BE_EMPTY = (  # a segmentation must have them, with or without a value; files without names often lack them
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex",
+    "StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName",
+)  # fmt: skip
+_MAKER = "Overtile"
+_LONGEST_LABEL = 64  # of DICOM's type LO
+_SERIES_NUMBER = 900  # most viewers list series by it; scanners stay below
+
+
+def write_dicom_seg(path: Path, labels: Labels, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
+    """A binary segmentation: a segment a class but for the first, which is the background; its number is the label.
+
+    It belongs to the patient and the study of the series, refers to each of its images, and holds a frame for every slice
+    and segment, empty ones too: else nobody could tell where the volume ends. What a class is isn't known to a code, so
+    that category and type are SNOMED's "Tissue" (85756007). In memory: the labels once more, a bit a voxel and segment, and
+    about 30 KiB a frame.
+
+    Args:
+        path: the file to make.
+        labels: (D, H, W).
+        geometry: as `DicomSource` gives it; the headers of its `files` are read again.
+        classes: the labels' names and colours. Names beyond 64 characters are cut there; a backslash becomes a slash.
+
+    Raises:
+        DataError: as `DicomSource`, if the series' files are no more what they were.
+        UnsuitableImage: `dicom_series_changed`, `dicom_source_incomplete`.
+    """
+    series = DicomSource([read_header(file) for file in geometry.files])
+    if series.shape != geometry.shape:
+        raise UnsuitableImage(
+            "dicom_series_changed", "the DICOM series isn't the one that was read; leave it in place until its mask is written"
+        )
+    frames = to_file(labels, series.stack.affine).transpose(2, 1, 0)  # (slice, row, column)
+    with dicom_errors(_source_incomplete, passing=(OSError,)):
+        sources = _sources(series)
+        segmentation = _segmentation(sources, frames[list(series.stack.slices)], classes)
+        segmentation.save_as(path)
+
+
+def _sources(series: DicomSource) -> list[Dataset]:
+    """The images' headers, without pixels, made alike in what highdicom takes from them for all frames."""
+    step = format_number_as_ds(series.stack.spacing_mm[2])
+    sources: list[Dataset] = [dcmread(file, stop_before_pixels=True) for file in series.geometry.files]
+    for source in sources:
+        for keyword in _MAY_BE_EMPTY:
+            if keyword not in source:
+                setattr(source, keyword, "")
+        if "SharedFunctionalGroupsSequence" in source:
+            measures = _shared(source, "PixelMeasuresSequence")
+            _shared(source, "PlaneOrientationSequence")
+        else:
+            measures = source
+            source.ImageOrientationPatient = sources[0].ImageOrientationPatient  # they differ by rounding alone
+        measures.SpacingBetweenSlices = step  # some scanners give the gap between slices here
+        measures.SliceThickness = measures.get("SliceThickness") or step
+    return sources
+
+
+def _shared(source: Dataset, sequence: str) -> Dataset:
+    """The functional group that all images share; the first image's, where each has its own."""
+    shared = source.SharedFunctionalGroupsSequence[0]
+    if sequence not in shared:
+        shared[sequence] = source.PerFrameFunctionalGroupsSequence[0][sequence]
+    found: Dataset = shared[sequence].value[0]
+    return found
+
+
+def _segmentation(sources: list[Dataset], frames: Labels, classes: Sequence[ClassSection]) -> hd.seg.Segmentation:
+    return hd.seg.Segmentation(
+        source_images=sources,
+        pixel_array=frames,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_described(label, section) for label, section in enumerate(classes[1:], 1)],
+        series_instance_uid=hd.UID(),
+        series_number=_SERIES_NUMBER,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer=_MAKER,
+        manufacturer_model_name=_MAKER,
+        software_versions=version("overtile"),
+        device_serial_number="0",
+        series_description="Segmentation, for research",
+        content_label="SEGMENTATION",
+        omit_empty_frames=False,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        specific_character_set="ISO_IR 192",  # UTF-8: classes are named in any language
+    )
+
+
+def _described(label: int, section: ClassSection) -> hd.seg.SegmentDescription:
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=_MAKER, version=version("overtile"), family=codes.cid7162.ArtificialIntelligence
+    )
+    return hd.seg.SegmentDescription(
+        segment_number=label,
+        segment_label=section.name.replace("\\", "/")[:_LONGEST_LABEL],
+        segmented_property_category=codes.SCT.Tissue,
+        segmented_property_type=codes.SCT.Tissue,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        display_color=hd.color.CIELabColor.from_rgb(*ImageColor.getrgb(section.colour)),
+    )
+
+
+def _source_incomplete() -> DataError:
+    return UnsuitableImage(
+        "dicom_source_incomplete",
+        "the DICOM series lacks what a segmentation must take from it (study, frame of reference, sound values for the "
+        "patient and the study); write the mask as nifti",
+    )

@@ -1,0 +1,82 @@
+"""A mask or probabilities in 3D -> NIfTI, lying as the image's file lies, slab by slab."""
+
+import gzip
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from math import prod
+from pathlib import Path
+from typing import IO, Any, cast
+
+import nibabel as nib
+import numpy as np
+from nibabel import orientations
+from numpy.typing import NDArray
+
+from configs.sections import ClassSection
+from imaging.nifti.volume import to_file
+from imaging.source import Geometry
+from imaging.writing.row_buffer import Spool
+
+_LONGEST_AXIS_1 = 32767  # of NIfTI-1
+_HEADER_BYTES = {1: 352, 2: 544}  # with the four bytes that say that no extension follows
+_ALIGNED_CODE = 2  # NIfTI's "aligned to something else": an affine without a code would be ignored
+_SLAB_BYTES = 32 * 2**20
+_GZIP_LEVEL = 3  # 6 takes five times as long for a few bytes less
+
+
+def write_nifti(path: Path, voxels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
+    """Writes labels (D, H, W) or probabilities (K, D, H, W) in bytes, turned back as the image's file was.
+
+    Nothing of the image's header but where it lies comes along. Probabilities are the fourth axis; the header's slope makes
+    them 0 to 1 again.
+    """
+    affine = _affine(geometry)
+    header = _header(voxels, affine, geometry.affine_codes)
+    with ExitStack() as stack:
+        file = cast("IO[bytes]", stack.enter_context(path.open("wb")))
+        if path.suffix == ".gz":  # no name and no time inside: equal masks, equal files
+            file = cast("IO[bytes]", stack.enter_context(gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0)))
+        header.write_to(file)
+        for slab in _slabs(voxels, affine):
+            file.write(slab.tobytes(order="F"))
+
+
+def _header(voxels: Spool, affine: NDArray[np.float64], codes: tuple[int, int]) -> Any:
+    x, y, z = to_file(np.broadcast_to(np.uint8(0), voxels.shape[-3:]), affine).shape
+    version = 1 if max(voxels.shape) <= _LONGEST_AXIS_1 else 2
+    header = {1: nib.Nifti1Header, 2: nib.Nifti2Header}[version]()
+    header.set_data_dtype(voxels.dtype)
+    header.set_data_shape((x, y, z, *voxels.shape[:-3]))
+    header["vox_offset"] = _HEADER_BYTES[version]
+    header.set_slope_inter(1 / 255 if len(voxels.shape) == 4 else 1, 0)  # nibabel's None is nan, which isn't the standard's
+    header.set_xyzt_units("mm")
+    header.set_qform(affine, codes[1])
+    header.set_sform(affine, codes[0])
+    if not any(codes) and not np.allclose(header.get_base_affine(), affine):
+        header.set_sform(affine, _ALIGNED_CODE)
+    return header
+
+
+def _slabs(voxels: Spool, affine: NDArray[np.float64]) -> Iterator[NDArray[Any]]:
+    """The voxels (x, y, some z) in the file's order."""
+    world, direction = orientations.io_orientation(affine)[2].astype(int)  # of the file's last axis
+    axis = len(voxels.shape) - 1 - world  # inside, S = (superior, anterior, right) comes last
+    size = voxels.shape[axis]
+    thickness = max(1, _SLAB_BYTES * size // prod(voxels.shape[-3:]))
+    for number in range(prod(voxels.shape[:-3])):
+        for start in range(0, size, thickness):
+            first, last = start, min(start + thickness, size)
+            if direction < 0:
+                first, last = size - last, size - first
+            region = [slice(number, number + 1)] * (len(voxels.shape) - 3) + [slice(None)] * 3
+            region[axis] = slice(first, last)
+            slab = voxels.read(tuple(region))
+            yield to_file(slab.reshape(slab.shape[-3:]), affine)
+
+
+def _affine(geometry: Geometry) -> NDArray[np.float64]:
+    """The geometry's own; without one, axes along the patient's with the spacing."""
+    if geometry.affine is not None:
+        return geometry.affine
+    spacing_um = geometry.spacing_um or (1000.0, 1000.0, 1000.0)
+    return np.diag([*(value / 1000 for value in reversed(spacing_um)), 1.0])

@@ -1,0 +1,107 @@
+"""A mask or probabilities, 2D or 3D -> a tiled, pyramidal OME-TIFF, tile by tile."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from itertools import product
+from os import SEEK_END
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import TiffFile, TiffFormat, TiffWriter
+
+from configs.sections import ClassSection
+from imaging.source import Geometry
+from imaging.writing.row_buffer import Spool
+
+_TILE = 512
+_BIG_TIFF_BYTES = 2**31
+_BUFFER_BYTES = 16 * 2**20
+_NO_UUID = "urn:uuid:00000000-0000-0000-0000-000000000000"  # equal masks, equal files; the default tells time and machine
+
+
+def write_ome_tiff(path: Path, pixels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
+    """Writes (H, W), (D, H, W), (K, H, W) or (K, D, H, W) with levels of nearest pixels; the stack's own axis stays whole.
+
+    The levels are the first page's SubIFDs, as OME-TIFF wants them: Bio-Formats, with it QuPath, and tifffile see them.
+    Where there is one page, they follow it in the chain of pages, too, where OpenSlide looks for them.
+
+    Source: OME-TIFF specification 6.3, "Sub-resolutions".
+    """
+    steps = pixels.pyramid_steps
+    with TiffWriter(path, bigtiff=pixels.size_bytes > _BIG_TIFF_BYTES, ome=True) as tiff:
+        for step in steps:
+            tiff.write(
+                _tiles(pixels, step),
+                shape=(*pixels.shape[:-2], *(-(-size // step) for size in pixels.shape[-2:])),
+                dtype=pixels.dtype,
+                tile=(_TILE, _TILE),
+                photometric="minisblack",
+                compression="zlib",
+                subfiletype=0 if step == 1 else 1,
+                subifds=len(steps) - 1 if step == 1 else None,
+                metadata=_ome(pixels, geometry, classes) if step == 1 else None,
+                software=False,
+                buffersize=_BUFFER_BYTES,
+                **_resolution(geometry, step),
+            )
+    if len(pixels.shape) == 2:
+        _chain_levels(path)
+
+
+def _tiles(pixels: Spool, step: int) -> Iterator[NDArray[Any]]:
+    for plane in product(*(range(size) for size in pixels.shape[:-2])):
+        page = tuple(slice(index, index + 1) for index in plane)
+        for top in range(0, pixels.shape[-2], _TILE * step):
+            band = pixels.read((*page, slice(top, top + _TILE * step, step), slice(None, None, step)))
+            band = band.reshape(-1, band.shape[-1])  # (rows, W)
+            for left in range(0, band.shape[1], _TILE):
+                part = band[:, left : left + _TILE]
+                tile = np.zeros((_TILE, _TILE), pixels.dtype)
+                tile[: part.shape[0], : part.shape[1]] = part
+                yield tile
+
+
+def _ome(pixels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> dict[str, Any]:
+    """What tifffile makes OME-XML of."""
+    space = "ZYX"[-len(geometry.shape) :]
+    has_classes = len(pixels.shape) > len(space)
+    metadata: dict[str, Any] = {"UUID": _NO_UUID, "axes": "C" + space if has_classes else space}
+    if has_classes:
+        metadata["Channel"] = {"Name": [section.name for section in classes]}
+    for axis, value in zip(space, geometry.spacing_um or (), strict=False):
+        metadata |= {f"PhysicalSize{axis}": value, f"PhysicalSize{axis}Unit": "µm"}
+    return metadata
+
+
+def _resolution(geometry: Geometry, step: int) -> dict[str, Any]:
+    """TIFF's own (x, y) in pixels per centimetre, for OpenSlide."""
+    if geometry.spacing_um is None:
+        return {}
+    y, x = (1e4 / (spacing * step) for spacing in geometry.spacing_um[-2:])
+    return {"resolution": (x, y), "resolutionunit": "CENTIMETER"}
+
+
+def _chain_levels(path: Path) -> None:
+    """Appends a copy of each level's directory, but not of its tiles, and has each directory name the next one's place."""
+    with TiffFile(path) as tiff:
+        page, layout = tiff.pages.first, tiff.tiff
+        levels = [level.offset for level in page.pages or ()]
+    with path.open("r+b") as file:
+        link = page.offset + len(_directory(file, page.offset, layout))  # where the first one names the next one's place
+        for level in levels:
+            directory = _directory(file, level, layout)
+            end = file.seek(0, SEEK_END)
+            place = end + end % 2  # the format wants it even
+            file.write(bytes(place - end) + directory + bytes(layout.offsetsize))
+            file.seek(link)
+            file.write(struct.pack(layout.offsetformat, place))
+            link = place + len(directory)
+
+
+def _directory(file: BinaryIO, place: int, layout: TiffFormat) -> bytes:
+    """A page's tags as they stand in the file."""
+    file.seek(place)
+    count = file.read(layout.tagnosize)
+    return count + file.read(struct.unpack(layout.tagnoformat, count)[0] * layout.tagsize)

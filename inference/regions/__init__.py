@@ -1,0 +1,1 @@
+"""Regions of an image that are segmented: regions of interest and tissue."""

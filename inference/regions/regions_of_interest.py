@@ -1,0 +1,66 @@
+"""Regions of interest: only tiles that touch one are looked at, and what lies outside of all is background."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.errors import UnsuitableImage
+from imaging.source import Region
+from inference.tiling.stitch import Band
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Boxes of an image.
+
+    Args:
+        boxes: at least one, in pixels of the image's own grid, inside the image.
+        shape: the image's own, (*S).
+    """
+
+    boxes: tuple[Region, ...]
+    shape: tuple[int, ...]
+
+    def misses(self, region: Region, shape: tuple[int, ...]) -> bool:
+        """Whether a region of the image, seen as one of that shape, touches no box."""
+        scales = [seen / own for seen, own in zip(shape, self.shape, strict=True)]
+        return not any(
+            all(
+                part.start < side.stop * scale and side.start * scale < part.stop
+                for part, side, scale in zip(region, box, scales, strict=True)
+            )
+            for box in self.boxes
+        )
+
+    def clear(self, band: Band, nothing: NDArray[np.float32]) -> None:
+        """Writes `nothing` (R,) over a band's pixels outside of all boxes; the band is of the image's own grid."""
+        outside = np.ones(band.logits.shape[1:], bool)
+        for box in self.boxes:
+            rows = slice(max(0, box[0].start - band.start), max(0, box[0].stop - band.start))
+            outside[(rows, *box[1:])] = False
+        band.logits[:, outside] = nothing[:, None]
+
+
+def regions_of(numbers: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> Regions:
+    """Boxes given as the first pixel's place and the size, both in S order: top, left, height, width.
+
+    Raises:
+        UnsuitableImage: `region_outside`: too few or too many numbers for the image, or a box that isn't inside it.
+    """
+    boxes = []
+    for each in numbers:
+        starts, sizes = each[: len(shape)], each[len(shape) :]
+        fits = len(each) == 2 * len(shape) and all(
+            start >= 0 and size > 0 and start + size <= whole for start, size, whole in zip(starts, sizes, shape, strict=True)
+        )
+        if not fits:
+            raise UnsuitableImage(
+                "region_outside",
+                f"region {','.join(map(str, each))} doesn't lie in an image of {' x '.join(map(str, shape))}; give the place "
+                f"of its first pixel and its size, {2 * len(shape)} numbers, "
+                f"{'top,left,height,width' if len(shape) == 2 else 'front,top,left,depth,height,width'}",
+            )
+        boxes.append(tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True)))
+    return Regions(tuple(boxes), shape)

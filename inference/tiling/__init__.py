@@ -1,0 +1,1 @@
+"""Tile grids, stitching, and the memory that tiles take."""

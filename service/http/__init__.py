@@ -1,0 +1,1 @@
+"""HTTP layer: access control, request bodies, headers and logging."""

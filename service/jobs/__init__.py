@@ -1,0 +1,1 @@
+"""Jobs: accepted, queued, executed and kept until they expire."""

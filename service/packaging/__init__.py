@@ -1,0 +1,1 @@
+"""Packaging of bundles as Bentos and for other programs."""

@@ -1,0 +1,148 @@
+"""A bundle and its ONNX file -> a package that the programs around bioimage.io read: model description 0.5, one zip."""
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import nn
+
+from models.bundle import Bundle, Manifest, Sample
+from models.heads import make_head
+from service.packaging.bioimageio_tensors import (
+    Fields,
+    Floats,
+    input_fields,
+    normalised,
+    output_fields,
+    own_values,
+    postprocessed,
+)
+from service.packaging.cover import cover
+from service.packaging.model_card import METHODS, model_card
+
+FORMAT_VERSION = "0.5.14"
+DESCRIPTION, WEIGHTS, DOCUMENTATION, COVER = "bioimageio.yaml", "model.onnx", "documentation.md", "cover.png"
+TEST_INPUT, TEST_OUTPUT = "test_input.npy", "test_output.npy"
+CITATIONS = {  # of the methods
+    "unet": ("Ronneberger, Fischer and Brox 2015, U-Net", "10.48550/arXiv.1505.04597"),
+    "sliding_window": ("Giusti et al. 2013, Fast image scanning with deep max-pooling networks", "10.48550/arXiv.1302.1700"),
+}
+
+
+@dataclass(frozen=True)
+class Credits:
+    """What a bundle doesn't know and a package has to say.
+
+    Args:
+        authors: names of those who made the model.
+        licence: an SPDX identifier; None: the package says nothing of it.
+    """
+
+    authors: tuple[str, ...]
+    licence: str | None = None
+
+
+def write_package(path: Path, bundle: Bundle, module: nn.Module, model: bytes, credits: Credits) -> None:
+    """Writes the zip.
+
+    Args:
+        path: where.
+        bundle: with a sample.
+        module: what was exported.
+        model: the ONNX file.
+        credits: the authors and the licence.
+    """
+    if bundle.sample is None:
+        raise ValueError("the bundle has no sample")
+    files = {WEIGHTS: model, DOCUMENTATION: _documentation(bundle).encode(), **_examples(bundle, bundle.sample, module)}
+    described = yaml.safe_dump(_description(bundle, files, credits), sort_keys=False, allow_unicode=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as package:
+        for name, content in {DESCRIPTION: described.encode(), **files}.items():
+            package.writestr(name, content)
+
+
+def _examples(bundle: Bundle, sample: Sample, module: nn.Module) -> dict[str, bytes]:
+    """An input in the image's own values, what comes of it, and both as a picture."""
+    config = bundle.config
+    image = own_values(config, sample.patches.numpy())
+    patches = normalised(config, image)
+    with torch.inference_mode():
+        logits: Floats = module(torch.from_numpy(patches)).numpy()
+    logits = logits[:, : make_head(config).outputs]
+    return {
+        TEST_INPUT: _npy(image),
+        TEST_OUTPUT: _npy(postprocessed(config, logits)),
+        COVER: cover(config, patches[0], logits[0]),
+    }
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _description(bundle: Bundle, files: dict[str, bytes], credits: Credits) -> Fields:
+    manifest, config = bundle.manifest, bundle.config
+    sources = {name: {"source": name, "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()}
+    text, doi = CITATIONS[manifest.method]
+    fields = {
+        "format_version": FORMAT_VERSION,
+        "type": "model",
+        "name": _name(manifest),
+        "description": _summary(manifest)[:512],
+        "authors": [{"name": name} for name in credits.authors],
+        "cite": [{"text": text, "doi": doi}],
+        "license": credits.licence,
+        "documentation": sources[DOCUMENTATION],
+        "covers": [sources[COVER]],
+        "tags": ["overtile", "segmentation", manifest.method.replace("_", "-"), f"{manifest.dimensions}d"],
+        "timestamp": manifest.created,
+        "inputs": [input_fields(config, sources[TEST_INPUT])],
+        "outputs": [output_fields(config, sources[TEST_OUTPUT])],
+        "weights": {"onnx": {**sources[WEIGHTS], "opset_version": _opset(files[WEIGHTS])}},
+        "config": {"overtile": {"classes": [section.model_dump() for section in manifest.classes]}},
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _opset(model: bytes) -> int:
+    """Of ONNX's own operations."""
+    return next(int(each.version) for each in onnx.load_from_string(model).opset_import if each.domain in ("", "ai.onnx"))
+
+
+def _name(manifest: Manifest) -> str:
+    """In the letters that the format takes."""
+    return f"{manifest.name.replace('.', '_')} ({METHODS[manifest.method]} {manifest.dimensions}D)"
+
+
+def _summary(manifest: Manifest) -> str:
+    names = ", ".join(section.name for section in manifest.classes)
+    return f"{METHODS[manifest.method]} for images in {manifest.dimensions}D: {names}. {manifest.intended_use}"
+
+
+def _documentation(bundle: Bundle) -> str:
+    """The model card, and what the description can't say."""
+    config = bundle.config
+    lines = [
+        f"- The weights take what `preprocessing` gives, and give logits; `{TEST_INPUT}` holds an image's own values.",
+        "- Weights and description say nothing of the image's pixel size but the axes' `scale`: bring images to it.",
+    ]
+    if config.normalise.method == "zscore":
+        lines.append(
+            "- Mean and deviation are those of the whole image, not of a tile; the test input counts as a whole image."
+        )
+    if config.inference.average != "none":
+        lines.append(f"- Overtile averages over {config.inference.average}; the weights are one pass without that.")
+    if config.image_label.classes:
+        lines.append("- The label of a whole image isn't in the weights.")
+    if config.data.spacing_um is None:
+        lines.pop(1)
+    return "\n".join([model_card(bundle.manifest, config), "## In this package\n", *lines, ""])

@@ -1,0 +1,175 @@
+"""A bundle's manifest and config -> its model card, in Markdown: what the model is for, what is known of it and what isn't.
+
+What the bundle doesn't say stays out of the card.
+"""
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from configs.network_sections import UNetSection
+from configs.schema import Config
+from configs.sections import NormaliseSection
+
+if TYPE_CHECKING:
+    from inference.predictors.runtime_parity import Trial
+    from models.bundle import Manifest
+
+METHODS = {"unet": "U-Net", "sliding_window": "sliding-window pixel classifier"}
+HEADS = {
+    "softmax": "Each pixel gets exactly one class.",
+    "sigmoid": "Each pixel gets one of two classes.",
+    "multi_label": "Classes may overlap; in a mask a pixel has the likeliest one.",
+    "ordinal": "Each pixel gets one class; the classes are in order.",
+    "regression": "Each pixel gets a value, no class.",
+    "unit_regression": "Each pixel gets a value from 0 to 1, no class.",
+}
+METRICS = {
+    "dice": "Dice, 0 to 1: twice the overlap of mask and reference over the sum of both, mean over the foreground classes",
+    "quadratic_kappa": "quadratically weighted kappa of the pixels' grades: agreement beyond chance, 1 is full agreement",
+    "r2": "R², the share of the values' variance that is explained; 0 is what their mean would get",
+    "label_accuracy": "share of whole images whose label is right",
+    "label_f1": "F1 of the labels of whole images, each weighted by how often it is true",
+}
+SPECIAL = re.compile(r"([\\`*_\[\]<>#|])")
+
+
+def model_card(manifest: "Manifest", config: Config, trial: "Trial | None" = None) -> str:
+    """The card, with headings from the first level on.
+
+    Args:
+        manifest: the bundle's.
+        config: the bundle's.
+        trial: how the model did on the bundle's sample when it was packaged; None where that wasn't asked.
+    """
+    sections = {
+        "Intended use": [_text(manifest.intended_use)],
+        "Method": _method(manifest, config),
+        "Classes": _classes(manifest, config),
+        "Input": _input(manifest, config),
+        "Training data": _training(manifest),
+        "Validation": _validation(manifest),
+        "Runtime": _runtime(trial),
+        "Limits": _limits(manifest),
+        "Versions": _versions(manifest),
+        "Calling it": _calling(manifest, config),
+    }
+    parts = [f"# {_text(manifest.name)}\n"]
+    parts += ["\n".join([f"## {title}\n", *lines, ""]) for title, lines in sections.items() if lines]
+    return "\n".join(parts)
+
+
+def fingerprint(manifest: "Manifest") -> str:
+    """SHA-256 over the sorted SHA-256 of the training's images: equal for two models that saw the same files."""
+    return hashlib.sha256("\n".join(sorted(manifest.training_images)).encode()).hexdigest()
+
+
+def _method(manifest: "Manifest", config: Config) -> list[str]:
+    section = config.model
+    if isinstance(section, UNetSection):
+        facts = f"features {', '.join(map(str, section.features))}; {section.padding} padding; norm {section.norm}"
+    else:
+        facts = f"window {section.window} px; {len(section.convolutions)} convolutions; norm {section.norm}"
+    networks = len(manifest.member_priors)
+    ensemble = [f"- Ensemble: {networks} networks, whose logits are averaged"] if networks else []
+    average = [f"- Averaged over: {config.inference.average}"] if config.inference.average != "none" else []
+    return [f"- {METHODS[manifest.method]} in {manifest.dimensions}D: {facts}", *ensemble, *average]
+
+
+def _classes(manifest: "Manifest", config: Config) -> list[str]:
+    rows = [
+        f"| {label} | {_text(section.name)} | `{section.colour}` | {share} |"
+        for label, (section, share) in enumerate(zip(manifest.classes, _shares(manifest), strict=True))
+    ]
+    labels = config.image_label.classes
+    whole = ["", f"Whole images get a label, too: {', '.join(map(_text, labels))}."] if labels else []
+    header = ["| label | name | colour | share of the training pixels |", "| --- | --- | --- | --- |"]
+    return [f"{HEADS[config.head.kind]}\n", *header, *rows, *whole]
+
+
+def _shares(manifest: "Manifest") -> list[str]:
+    """Of values there is none."""
+    if len(manifest.class_prior) != len(manifest.classes) or len(manifest.classes) == 1:
+        return [""] * len(manifest.classes)
+    return [f"{share:.2%}" for share in manifest.class_prior]
+
+
+def _input(manifest: "Manifest", config: Config) -> list[str]:
+    lines = [
+        f"- Images in {manifest.dimensions}D",
+        f"- Channels: {', '.join(map(_text, manifest.channels))}",
+        f"- Normalised by: {_normalised(config.normalise)}",
+        f"- Pixels at the border that the network needs beside its output: {manifest.margin_px[0]} before, "
+        f"{manifest.margin_px[1]} after",
+    ]
+    if manifest.spacing_um:
+        spacing = " x ".join(f"{step:g}" for step in manifest.spacing_um)
+        lines.insert(2, f"- Spacing: {spacing} µm ({'z, ' if manifest.dimensions == 3 else ''}y, x); others are resampled")
+    return lines
+
+
+def _normalised(section: NormaliseSection) -> str:
+    if section.method == "range":
+        return f"{section.lower:g} .. {section.upper:g} becomes -1 .. 1"
+    if section.method == "ct":
+        return f"clipped to {section.lower:g} .. {section.upper:g}, less {section.mean:g}, divided by {section.deviation:g}"
+    return "each channel of each image by its own mean and standard deviation"
+
+
+def _training(manifest: "Manifest") -> list[str]:
+    lines = [f"- Steps: {manifest.training_steps}, in {manifest.training_seconds:.0f} s"]
+    if manifest.training_images:
+        lines = [
+            f"- Images that training saw, validation included: {len(manifest.training_images)}",
+            f"- Fingerprint of their files: `{fingerprint(manifest)}`",
+            *lines,
+        ]
+    return lines
+
+
+def _validation(manifest: "Manifest") -> list[str]:
+    lines = [f"- {_text(name)}: {value:.4g}{_meaning(name)}" for name, value in manifest.validation.items()]
+    return [*lines, "", "Means over the validation cases, by which the network was chosen, too."] if lines else []
+
+
+def _meaning(name: str) -> str:
+    return f" ({METRICS[name]})" if name in METRICS else ""
+
+
+def _runtime(trial: "Trial | None") -> list[str]:
+    if trial is None:
+        return []
+    return [f"On the bundle's sample, compared with torch in float32 as training stored it: {_text(trial.text)}."]
+
+
+def _limits(manifest: "Manifest") -> list[str]:
+    seen = f"{len(manifest.training_images)} images" if manifest.training_images else "images"
+    return [
+        f"- Trained and validated on {seen} of one data set. Of other scanners, stains, sequences, sites and populations "
+        "than those in it, nothing is known.",
+        "- An image of something else gets a mask, too.",
+    ]
+
+
+def _versions(manifest: "Manifest") -> list[str]:
+    lines = [f"- {_text(package)} {_text(version)}" for package, version in manifest.versions.items()]
+    commit = [f"- Commit `{manifest.commit}`"] if manifest.commit else []
+    return [f"- Bundle of format {manifest.format_version}, made {_text(manifest.created)}", *lines, *commit]
+
+
+def _calling(manifest: "Manifest", config: Config) -> list[str]:
+    if config.head.kind in ("regression", "unit_regression"):
+        return ["    overtile predict IMAGE -b BUNDLE -o FOLDER"]
+    image, mask_format = ("image.png", "png") if manifest.dimensions == 2 else ("image.nii.gz", "nifti")
+    address = f"http://127.0.0.1:3000/v1/segment?model={manifest.name}&format={mask_format}"
+    return [
+        "    overtile serve",
+        f'    curl --data-binary @{image} -o mask "{address}"',
+        "",
+        'Where the server has keys, add `-H "Authorization: Bearer KEY"`. The other routes are at `/docs`.',
+    ]
+
+
+def _text(words: str) -> str:
+    """In one line, and nothing but text to whoever shows the card."""
+    return SPECIAL.sub(r"\\\1", " ".join(words.split()))

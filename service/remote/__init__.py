@@ -1,1 +1,0 @@
-"""The other end of the HTTP interface: what the client is made of."""

@@ -1,0 +1,141 @@
+"""The headers of tus 1.0.0 (https://tus.io/protocols/resumable-upload) <-> what they mean."""
+
+import base64
+import binascii
+import re
+from email.utils import formatdate
+
+from fastapi import Request
+
+from service.errors import BadRequest, UnknownVersion, UnsupportedBody
+from service.http.filenames import cleaned
+from service.limits import Limits
+from service.uploads.registry import Upload
+
+VERSION = "1.0.0"
+EXTENSIONS = "creation,creation-with-upload,termination,checksum,expiration"
+PATCH_TYPE = "application/offset+octet-stream"
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_METADATA_KEY = re.compile(r"[!-+\--~]+")  # visible ASCII but the comma
+
+
+def capabilities(limits: Limits) -> dict[str, str]:
+    """The headers that answer OPTIONS."""
+    return {
+        "Tus-Version": VERSION,
+        "Tus-Extension": EXTENSIONS,
+        "Tus-Max-Size": str(limits.max_upload_bytes),
+        "Tus-Checksum-Algorithm": "sha256,sha1",
+    }
+
+
+def state_of(upload: Upload) -> dict[str, str]:
+    """The headers that say how far it has come."""
+    return {
+        "Upload-Offset": str(upload.received_bytes),
+        "Upload-Length": str(upload.size_bytes),
+        "Upload-Expires": formatdate(upload.expires_at, usegmt=True),
+        "Cache-Control": "no-store",
+    }
+
+
+def check_version(request: Request) -> None:
+    """A dependency that passes those who speak this version and say so.
+
+    Raises:
+        UnknownVersion: another, or none.
+    """
+    if request.headers.get("tus-resumable") != VERSION:
+        message = "the header Tus-Resumable isn't 1.0.0; send it, or send the whole file at once by PUT or as a form"
+        raise UnknownVersion("tus_version", message, field="Tus-Resumable")
+
+
+def check_version_if_any(request: Request) -> None:
+    """A dependency that passes those who say nothing of tus, too.
+
+    Raises:
+        UnknownVersion: another.
+    """
+    if "tus-resumable" in request.headers:
+        check_version(request)
+
+
+def length_of(request: Request) -> int:
+    """Of the file that is to come.
+
+    Raises:
+        BadRequest: it isn't known yet, isn't a number, or is 0.
+    """
+    if "upload-defer-length" in request.headers or "upload-length" not in request.headers:
+        message = "Upload-Length has to say how many bytes the file has; it can't be said later"
+        raise BadRequest("upload_length_required", message, field="Upload-Length")
+    length = _number(request, "Upload-Length", "upload_length_invalid")
+    if not length:
+        raise BadRequest("body_empty", "the file is empty; send the image file's bytes", field="Upload-Length")
+    return length
+
+
+def offset_of(request: Request) -> int:
+    """Where the body's bytes belong.
+
+    Raises:
+        BadRequest: it is missing or isn't a number.
+    """
+    return _number(request, "Upload-Offset", "upload_offset_invalid")
+
+
+def check_type(request: Request) -> None:
+    """Passes a body that is a piece of a file.
+
+    Raises:
+        UnsupportedBody: it is something else, or doesn't say.
+    """
+    if request.headers.get("content-type", "").strip().lower() != PATCH_TYPE:
+        message = f"the body's Content-Type has to be {PATCH_TYPE}; to send a whole file at once use PUT /v1/uploads"
+        raise UnsupportedBody("content_type_not_supported", message)
+
+
+def filename_of(request: Request) -> str | None:
+    """What Upload-Metadata calls the file; what else it says is read, and left.
+
+    Raises:
+        BadRequest: it can't be read.
+    """
+    header = request.headers.get("upload-metadata", "").strip()
+    pairs = [_pair(item) for item in header.split(",")] if header else []
+    known = dict(pairs)
+    if len(known) < len(pairs):
+        raise _wrong_metadata()
+    try:
+        return cleaned(known.get("filename", b"").decode())
+    except UnicodeDecodeError as error:
+        raise _wrong_metadata() from error
+
+
+def metadata_of(upload: Upload) -> dict[str, str]:
+    """The header that says what the file is called."""
+    if upload.filename is None:
+        return {}
+    return {"Upload-Metadata": f"filename {base64.b64encode(upload.filename.encode()).decode()}"}
+
+
+def _pair(item: str) -> tuple[str, bytes]:
+    key, _, value = item.strip().partition(" ")
+    if not _METADATA_KEY.fullmatch(key):
+        raise _wrong_metadata()
+    try:
+        return key, base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _wrong_metadata() from error
+
+
+def _number(request: Request, header: str, code: str) -> int:
+    text = request.headers.get(header, "").strip()
+    if not _NUMBER.fullmatch(text):
+        raise BadRequest(code, f"{header} has to be a whole number of bytes, in digits", field=header)
+    return int(text)
+
+
+def _wrong_metadata() -> BadRequest:
+    message = "Upload-Metadata can't be read; send keys, each with a space and its value in base64, and commas between"
+    return BadRequest("upload_metadata_invalid", message, field="Upload-Metadata")

@@ -1,0 +1,142 @@
+"""Pictures against small arrays, and which cases are shown."""
+
+import io
+from math import nan
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_samples import make_comparison
+from PIL import Image
+
+from configs.sections import ClassSection
+from datasets.cases import read_cases
+from evaluation.comparison import panels
+from evaluation.comparison.paired_difference import difference_of
+from evaluation.comparison.panels import case_pictures, chosen
+from evaluation.rendering import NEITHER, ONLY_FIRST, ONLY_SECOND, disagreement, overlay, panel, to_picture, to_png
+from evaluation.report import paired_plots
+from evaluation.report.paired_plots import paired_plot
+from tests.phantom import write_slide_dataset, write_volume_dataset
+
+LABELS = ("U-Net", "sliding window")
+CLASSES = [ClassSection(name="background", colour="#000000"), ClassSection(name="nucleus", colour="#ff0000")]
+
+
+def rgb(colour: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(colour[1:]))
+
+
+def decoded(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def test_colour_of_8_bits_is_shown_as_it_is() -> None:
+    image = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+    assert to_picture(image).tolist() == [[[0, 4, 8], [1, 5, 9]], [[2, 6, 10], [3, 7, 11]]]
+
+
+def test_other_images_are_stretched_grey() -> None:
+    picture = to_picture(np.linspace(-500, 1500, 100, dtype=np.float32).reshape(1, 10, 10))
+    assert picture.shape == (10, 10, 3)
+    assert (picture.min(), picture.max()) == (0, 255)
+    assert (picture[..., 0] == picture[..., 2]).all()
+    assert (to_picture(np.full((1, 2, 2), 7.0)) == 0).all()
+
+
+def test_masks_are_filled_and_outlined() -> None:
+    mask = np.zeros((5, 7), np.uint8)
+    mask[1:4, 1:4] = 1
+    drawn = overlay(np.full((5, 7, 3), 255, np.uint8), mask, ["#000000", "#ff0000"])
+    assert tuple(drawn[0, 0]) == (255, 255, 255)  # background stays clear
+    assert tuple(drawn[1, 1]) == (255, 0, 0)  # outline
+    assert tuple(drawn[2, 2]) == (255, 128, 128)  # fill
+
+
+def test_disagreement_has_a_colour_for_each_kind_of_error() -> None:
+    reference = np.array([[0, 1, 1, 1, 2]])
+    first = np.array([[0, 1, 0, 0, 2]])
+    second = np.array([[0, 0, 1, 2, 2]])
+    drawn = disagreement(np.full((1, 5, 3), 255, np.uint8), reference, first, second)[0].astype(int)
+    expected = [(255, 255, 255), rgb(ONLY_FIRST), rgb(ONLY_SECOND), rgb(NEITHER), (255, 255, 255)]
+    assert np.abs(drawn - np.array(expected)).max() <= 26  # a tenth of the image shines through
+
+
+def test_png_keeps_every_pixel() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+    assert (decoded(to_png(picture)) == picture).all()
+
+
+@pytest.mark.parametrize("aspect", [0.5, 1.0, 2.0])
+def test_a_panel_has_four_pictures_side_by_side(aspect: float) -> None:
+    image, mask = np.zeros((3, 40, 60), np.uint8), np.eye(40, 60, dtype=np.uint8)
+    drawn = decoded(panel(image, mask, [mask, 1 - mask], ["U-Net", "$hostile_{"], ["#000000", "#ff0000"], aspect))
+    height, width = drawn.shape[:2]
+    assert 3 < width * aspect / height < 6.5
+
+
+def test_a_panel_needs_masks_on_the_image() -> None:
+    with pytest.raises(ValueError, match=r"masks .* don't lie on the image \(4, 4\)"):
+        panel(np.zeros((1, 4, 4)), np.zeros((4, 4)), [np.zeros((4, 5))], ["U-Net"], ["#000000"])
+
+
+@pytest.mark.parametrize(
+    ("differences", "shown"),
+    [
+        ([], []),
+        ([0.1], [0]),
+        ([0.3, 0.1], [1, 0]),
+        ([nan, nan], [0, 1]),
+        ([nan] * 9, [0, 1, 2, 3, 4, 5]),
+        ([0.5, 0.1, 0.4, nan, 0.2, 0.3], [1, 4, 5, 2, 0]),
+        ([float(index) for index in range(11)], [0, 1, 4, 5, 9, 10]),
+    ],
+)
+def test_best_middle_and_worst_are_chosen(differences: list[float], shown: list[int]) -> None:
+    assert [index for index, _ in chosen(differences, LABELS)] == shown
+
+
+def test_the_reason_names_the_better_method() -> None:
+    assert [why for _, why in chosen([-0.2, 0.0, 0.125], LABELS)] == [
+        "1 of 3 by difference; U-Net is better by 0.200",
+        "2 of 3 by difference; both have the same Dice",
+        "3 of 3 by difference; sliding window is better by 0.125",
+    ]
+
+
+def masks_for(folder: Path, shape: tuple[int, ...], count: int) -> tuple[list[Path], list[Path]]:
+    paths = [[folder / f"{method}_{index}.npy" for index in range(count)] for method in "ab"]
+    for path in (*paths[0], *paths[1]):
+        np.save(path, np.zeros(shape, np.uint8))
+    return paths[0], paths[1]
+
+
+def test_large_pictures_are_cut_where_the_foreground_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panels, "WINDOW_PX", 32)
+    write_slide_dataset(tmp_path, cases=1, shape=(40, 70), splits=["test"])
+    (case,) = read_cases(tmp_path)
+    reference = np.zeros((40, 70), np.uint8)
+    reference[35:, 50:] = 1
+    assert case.reference is not None
+    Image.fromarray(reference).save(case.reference)
+    masks = masks_for(tmp_path, (40, 70), 1)
+    (picture,) = case_pictures([case], masks, difference_of([0.5], [0.6]), CLASSES, LABELS)
+    assert picture.where == "rows 8 to 39 and columns 32 to 63 of 40 x 70, the part with the most foreground"
+    assert decoded(picture.tiles[1].png).shape == (256, 256, 3)
+
+
+def test_volumes_show_the_slice_with_the_most_foreground_in_true_proportions(tmp_path: Path) -> None:
+    write_volume_dataset(tmp_path, cases=1, shape=(8, 16, 16), spacing_um=(3000.0, 2000.0, 1000.0), splits=["test"])
+    (case,) = read_cases(tmp_path)
+    masks = masks_for(tmp_path, (8, 16, 16), 1)
+    (picture,) = case_pictures([case], masks, difference_of([nan], [nan]), [*CLASSES, CLASSES[1]], LABELS)
+    assert picture.where.endswith("of 8, the one with the most foreground")
+    height, width = decoded(picture.tiles[0].png).shape[:2]
+    assert height == 2 * width
+
+
+@pytest.mark.parametrize("values", [[], [0.5], [nan, nan], [0.5, 0.5, 0.5], [0.1, 0.9, nan, 0.4]])
+def test_plots_of_any_number_of_cases(values: list[float]) -> None:
+    comparison = make_comparison(values, list(reversed(values)))
+    assert paired_plots.DARK != paired_plots.LIGHT
+    assert decoded(paired_plot(comparison, paired_plots.LIGHT)).shape[2] == 4

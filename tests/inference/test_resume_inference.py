@@ -1,0 +1,252 @@
+"""Work that is broken off goes on where it was, and what comes of it is the same to the last byte."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_ensemble import make_bundle
+
+from imaging.errors import DataError
+from imaging.open import open_image
+from inference import resume
+from inference.outputs import Wishes
+from inference.predict import Outcome, predict
+from inference.predictors.ensemble import load_ensemble
+from inference.predictors.loading import load_predictor
+from inference.resume import JOURNAL, Journal
+from inference.segment import AnyPredictor, Segmentation
+from models import bundle
+from tests.phantom import write_pyramid_slide
+
+CPU = torch.device("cpu")
+EXACT = ("model.norm=batch", "inference.tile_size=[48,48]")
+Spoil = Callable[[int, int], None]
+ALL = Wishes(probabilities="uint8", uncertainty=True)
+
+
+@pytest.fixture(autouse=True)
+def note_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once a second."""
+    monkeypatch.setattr(resume, "LEAST_S", 0.0)
+    monkeypatch.setattr(resume, "SHARE", 1e9)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A slide of 0.25 micrometres."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 403, 90), np.uint8)
+    write_pyramid_slide(tmp_path / "slide.svs", pixels, spacing_um=0.25)
+    return tmp_path / "slide.svs"
+
+
+def run(
+    image: Path, predictor: AnyPredictor, out: Path, wishes: Wishes = ALL, spoil: Spoil = lambda done, total: None
+) -> Outcome:
+    """`spoil` is called with the tiles that are done and those in all."""
+    return next(predict([image], predictor, out, wishes, lambda path, done, total: spoil(done, total)))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def stop_at(share: float, error: type[BaseException] = KeyboardInterrupt) -> Spoil:
+    """When that share of the tiles is done."""
+
+    def spoil(done: int, total: int) -> None:
+        if done >= share * total:
+            raise error("spoilt")
+
+    return spoil
+
+
+def predictors(folder: Path) -> dict[str, Callable[[], AnyPredictor]]:
+    """What goes over the slide: side by side, blended, at half its spacing, and two that differ in all of it."""
+    kinds: dict[str, tuple[str, ...]] = {
+        "exact": EXACT,
+        "blended": (),
+        "coarse": (*EXACT, "data.spacing_um=[0.5,0.5]"),
+        "fine": ("data.spacing_um=[0.15,0.2]",),
+    }
+    made = {name: make_bundle(folder / name, 0, "unet", *overrides) for name, overrides in kinds.items()}
+    window = make_bundle(folder / "window", 1, "sliding_window")
+    load: dict[str, Callable[[], AnyPredictor]] = {
+        name: lambda loaded=loaded: load_ensemble([loaded], CPU) for name, loaded in made.items()
+    }
+    return {**load, "several": lambda: load_ensemble([made["exact"], made["blended"], window], CPU)}
+
+
+@pytest.mark.parametrize("kind", ["exact", "blended", "coarse", "fine", "several"])
+def test_what_was_broken_off_goes_on_and_ends_the_same(tmp_path: Path, picture: Path, kind: str) -> None:
+    load = predictors(tmp_path / "bundles")[kind]
+    whole = run(picture, load(), tmp_path / "whole")
+    assert isinstance(whole.result, Segmentation)
+    rows = set()
+    for share in (0.01, 0.3, 0.45, 0.6, 0.75, 0.95):
+        out = tmp_path / f"broken {share}"
+        with pytest.raises(KeyboardInterrupt):
+            run(picture, load(), out, spoil=stop_at(share))
+        assert [path.name for path in out.iterdir()] == [".slide.unfinished"]
+        again = run(picture, load(), out)
+        assert isinstance(again.result, Segmentation)
+        rows.add(again.result.resumed_row)
+        assert files_of(out) == files_of(tmp_path / "whole")
+    assert max(rows) > 200
+    assert len(rows) > 3
+
+
+def test_it_says_where_it_goes_on(tmp_path: Path, picture: Path) -> None:
+    load = predictors(tmp_path / "bundles")["exact"]
+    with pytest.raises(KeyboardInterrupt):
+        run(picture, load(), tmp_path / "out", spoil=stop_at(0.5))
+    again = run(picture, load(), tmp_path / "out")
+    assert isinstance(again.result, Segmentation)
+    assert f"from row {again.result.resumed_row} on, where it was broken off" in again.result.text
+
+
+def test_tiles_stay_as_they_were_whatever_memory_there_is_now(tmp_path: Path) -> None:
+    loaded = make_bundle(tmp_path / "bundle", 0, "unet", "model.norm=batch", "inference.tile_size=null")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 700, 3), np.uint8)).save(tmp_path / "picture.png")
+    tight, roomy = (load_predictor(loaded, CPU) for _ in range(2))
+    tight.tile_size = (200, 200)  # as less memory would have it
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "picture.png", tight, tmp_path / "out", Wishes(), stop_at(0.5))
+    begun = Journal.model_validate_json((tmp_path / "out" / ".picture.unfinished" / JOURNAL).read_bytes())
+    assert begun.rows > 0
+    again = run(tmp_path / "picture.png", roomy, tmp_path / "out", Wishes())
+    assert isinstance(again.result, Segmentation)
+    assert again.result.resumed_row == begun.rows
+    assert again.result.tiles > 1
+    assert roomy.tile_size is None
+
+
+@pytest.mark.parametrize("change", ["image", "bundle", "wishes", "journal"])
+def test_other_work_begins_anew(tmp_path: Path, picture: Path, change: str) -> None:
+    folder, out, wishes = tmp_path / "bundles", tmp_path / "out", ALL
+    load = predictors(folder)["exact"]
+    with pytest.raises(KeyboardInterrupt):
+        run(picture, load(), out, spoil=stop_at(0.5))
+    if change == "image":
+        os.utime(picture, (1, 1))
+    if change == "bundle":
+        load = predictors(tmp_path / "others")["blended"]
+    if change == "wishes":
+        wishes = Wishes(probabilities="uint8")
+    if change == "journal":
+        (out / ".slide.unfinished" / JOURNAL).write_text("{")
+    again = run(picture, load(), out, wishes)
+    assert isinstance(again.result, Segmentation)
+    assert again.result.resumed_row == 0
+    assert not (out / ".slide.unfinished").exists()
+
+
+def test_work_that_was_written_over_begins_anew(tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken off, then other work that is broken off before it counts a row, then the first again."""
+    load, out = predictors(tmp_path / "bundles"), tmp_path / "out"
+    run(picture, load["exact"](), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(picture, load["exact"](), out, spoil=stop_at(0.7))
+    monkeypatch.setattr(resume, "LEAST_S", 1e9)
+    with pytest.raises(KeyboardInterrupt):
+        run(picture, load["blended"](), out, spoil=stop_at(0.7))
+    run(picture, load["exact"](), out)
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
+def test_a_kill_while_the_files_are_made_leaves_nothing_behind(tmp_path: Path, picture: Path) -> None:
+    """What is half made lies in the folder that the next run clears."""
+    load, out = predictors(tmp_path / "bundles")["exact"], tmp_path / "out"
+    run(picture, load(), tmp_path / "whole")
+    half = """
+import os, sys
+from pathlib import Path
+from disk import publish
+publish.sync = lambda path: os._exit(9)  # dies when the first file is made and isn't in its place yet
+from overtile import app
+app()
+"""
+    words = ["predict", str(picture), "-b", str(tmp_path / "bundles" / "exact"), "-o", str(out)]
+    died = subprocess.run([sys.executable, "-c", half, *words, "--probabilities", "uint8", "--uncertainty"], check=False)
+    assert died.returncode == 9
+    assert [path.name for path in out.iterdir()] == [".slide.unfinished"]
+    assert [path for path in (out / ".slide.unfinished").iterdir() if ".part." in path.name]
+    run(picture, load(), out)
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
+def test_an_image_that_cant_be_read_leaves_nothing(tmp_path: Path, picture: Path) -> None:
+    def spoil(done: int, total: int) -> None:
+        raise DataError("broken", "a tile can't be decoded")
+
+    outcome = run(picture, predictors(tmp_path / "bundles")["exact"](), tmp_path / "out", spoil=spoil)
+    assert isinstance(outcome.result, DataError)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_full_disk_leaves_what_is_done(tmp_path: Path, picture: Path) -> None:
+    with pytest.raises(OSError, match="spoilt"):
+        run(picture, predictors(tmp_path / "bundles")["exact"](), tmp_path / "out", spoil=stop_at(0.5, OSError))
+    assert (tmp_path / "out" / ".slide.unfinished" / JOURNAL).exists()
+
+
+def test_the_whole_images_label_needs_all_of_it(tmp_path: Path, picture: Path) -> None:
+    overrides = (*EXACT, "image_label.classes=[a,b]", "image_label.by=joint")
+    loaded = make_bundle(tmp_path / "bundle", 0, "unet", *overrides)
+    with pytest.raises(KeyboardInterrupt):
+        run(picture, load_ensemble([loaded], CPU), tmp_path / "out", spoil=stop_at(0.5))
+    assert not (tmp_path / "out" / ".slide.unfinished").exists()
+
+
+def test_two_processes_dont_work_on_one_image(tmp_path: Path, picture: Path) -> None:
+    load = predictors(tmp_path / "bundles")["exact"]
+    (tmp_path / "out" / ".slide.unfinished").mkdir(parents=True)
+    lock = tmp_path / "out" / ".slide.unfinished" / resume.LOCK
+    hold = """
+import sys
+from pathlib import Path
+from disk.lock import only_one
+with only_one(Path(sys.argv[1])):
+    print(flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        refused = run(picture, load(), tmp_path / "out")
+        other.communicate()
+    assert isinstance(refused.result, DataError)
+    assert refused.result.code == "at_work"
+    assert f"(process {other.pid})" in refused.result.message
+    assert lock.exists()
+    assert isinstance(run(picture, load(), tmp_path / "out").result, Segmentation)
+
+
+def test_killed_through_the_command_line_it_goes_on(tmp_path: Path) -> None:
+    """kill -9 once some rows are on the disk, then the same command."""
+    loaded = make_bundle(tmp_path / "bundle", 0, "unet", *EXACT, "inference.tile_size=[200,1000]", "model.features=[16,32,64]")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (3000, 1000, 3), np.uint8)).save(tmp_path / "picture.png")
+    command = [sys.executable, "-m", "overtile", "predict", str(tmp_path / "picture.png"), "-b", str(loaded.folder), "-o"]
+
+    subprocess.run([*command, str(tmp_path / "whole")], check=True)
+    killed = subprocess.Popen([*command, str(tmp_path / "killed")])
+    journal = tmp_path / "killed" / ".picture.unfinished" / JOURNAL
+    while killed.poll() is None and not journal.exists():
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL, "done before anything was on the disk: the picture is too small"
+    done = subprocess.run([*command, str(tmp_path / "killed")], capture_output=True, text=True, check=True)
+    assert "where it was broken off" in done.stderr
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+    with open_image(tmp_path / "killed" / "picture.png", labels=True) as mask:
+        assert mask.shape == (3000, 1000)
+    assert bundle.load(loaded.folder).manifest == loaded.manifest

@@ -1,0 +1,1 @@
+"""Cases, patches and batches that a run trains on."""

@@ -1,0 +1,131 @@
+"""How fast the weights change, step by step: the rate's way down over the run, and the encoder that waits."""
+
+import math
+from typing import Any, cast
+
+import pytorch_lightning as lightning
+from torch import nn
+from torch.optim import Optimizer
+
+from configs.schema import Config
+from configs.sections import OptimizerSection
+from models.architectures import ENCODER
+from training.clock import Clock
+from training.objective.scoring import make_score
+
+RISE, LOWEST_START, LOWEST_END = 0.3, 1 / 25, 1 / (25 * 1e4)  # of one_cycle: torch's defaults
+PLATEAU_SHARE = 0.2  # of the rate that is left
+PLATEAU_VALIDATIONS = 3  # without a better score, then the rate falls
+
+
+def rate_factor(section: OptimizerSection, progress: float, step: int) -> float:
+    """What the learning rate is multiplied by.
+
+    poly: (1 - p)^0.9, as in nnU-Net (Chen et al. 2017, arXiv:1606.00915); cosine: half a wave (Loshchilov and Hutter 2017,
+    arXiv:1608.03983); one_cycle: up and down in half waves (Smith and Topin 2018, arXiv:1708.07120). The warm-up is a
+    straight line before any of them, and its first step isn't lost: it has 1 / warmup_steps.
+
+    Args:
+        section: which schedule.
+        progress: the share of the run that is over, p, 0 .. 1.
+        step: optimizer steps that are done.
+    """
+    warm = min(1.0, (step + 1) / section.warmup_steps) if section.warmup_steps else 1.0
+    if section.schedule == "poly":
+        return warm * math.pow(1 - progress, 0.9)
+    if section.schedule == "cosine":
+        return warm * _half_wave(1, 0, progress)
+    if section.schedule == "one_cycle":
+        if progress < RISE:
+            return warm * _half_wave(LOWEST_START, 1, progress / RISE)
+        return warm * _half_wave(1, LOWEST_END, (progress - RISE) / (1 - RISE))
+    return warm  # plateau is the validations' to lower
+
+
+def _half_wave(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+class RateSchedule(lightning.Callback):
+    """Sets the rate of every group before each step, and keeps the encoder as it is for `warm_start.frozen_steps`.
+
+    It stands before what writes checkpoints, so that they hold what the last validation said.
+
+    Attributes:
+        scale: what all rates are multiplied by besides; a run that goes on after a loss that is no number lowers it.
+    """
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self.section = config.optimizer
+        self.frozen_steps = config.warm_start.frozen_steps
+        self.score = make_score(config).name
+        self.clock = clock
+        self.scale = 1.0
+        self.plateau = Plateau()
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
+        """Rates by the steps that are done; the first process's clock counts for all."""
+        step = trainer.global_step
+        progress = self.clock.progress(step)
+        if self.clock.max_seconds is not None:
+            progress = trainer.strategy.broadcast(progress)
+        rate = self.section.learning_rate * rate_factor(self.section, progress, step) * self.plateau.factor * self.scale
+        for group in trainer.optimizers[0].param_groups:
+            frozen = group["name"] == "encoder" and step < self.frozen_steps
+            group["lr"] = 0.0 if frozen else rate * group["share"]
+        if step <= self.frozen_steps:
+            _freeze(cast(nn.Module, module.network), step < self.frozen_steps, gradients=trainer.world_size > 1)
+
+    def on_before_optimizer_step(self, trainer: lightning.Trainer, _: lightning.LightningModule, optimizer: Optimizer) -> None:
+        """A frozen encoder that got gradients loses them, before they count towards their norm."""
+        if trainer.global_step < self.frozen_steps:
+            for group in optimizer.param_groups:
+                if group["name"] == "encoder":
+                    for weights in group["params"]:
+                        weights.grad = None
+
+    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Lowers the rate when the score stays, if the schedule is plateau."""
+        if self.section.schedule == "plateau" and self.score in trainer.callback_metrics:
+            self.plateau.see(float(trainer.callback_metrics[self.score]))
+
+    def state_dict(self) -> dict[str, float]:
+        """Plain numbers."""
+        return {"scale": self.scale, **vars(self.plateau)}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Goes on from there."""
+        self.scale = state["scale"]
+        self.plateau = Plateau(state["factor"], state["best"], int(state["waited"]))
+
+
+class Plateau:
+    """The share of the rate that is left; PLATEAU_VALIDATIONS without a better score lower it."""
+
+    def __init__(self, factor: float = 1.0, best: float = -math.inf, waited: int = 0) -> None:
+        self.factor = factor
+        self.best = best
+        self.waited = waited
+
+    def see(self, score: float) -> None:
+        """Takes a validation's score, the higher the better."""
+        if score > self.best:
+            self.best, self.waited = score, 0
+            return
+        self.waited += 1
+        if self.waited == PLATEAU_VALIDATIONS:
+            self.factor, self.waited = self.factor * PLATEAU_SHARE, 0
+
+
+def _freeze(network: nn.Module, frozen: bool, *, gradients: bool) -> None:
+    """Keeps the encoder's weights and norms as they are, or lets them go.
+
+    Several processes wait for the gradients of all weights that had any at their beginning: there a frozen encoder goes on
+    having `gradients`, and loses them before the step.
+    """
+    for name, module in network.named_modules():
+        if name.startswith(ENCODER):
+            module.train(network.training and not frozen)
+    for name, weights in network.named_parameters():
+        if name.startswith(ENCODER):
+            weights.requires_grad_(gradients or not frozen)

@@ -1,0 +1,36 @@
+"""How much memory a training step takes, counted on a network that has no numbers yet; plans go by it."""
+
+import torch
+
+from configs.schema import Config
+from inference.predictors.counting import META, shape_only_predictor
+from inference.predictors.pass_memory import Counted, CpuOverhead, LiveBytes
+from training.objective.losses import make_loss
+from training.objective.targets import empty_targets
+
+MOMENTS = {"adamw": 2, "sgd": 1}  # that an optimizer keeps of each weight
+TRAINING = CpuOverhead(14 * 2**20, weights=1, convolutions=1, scattered=1, scattered_by_instance_norm=7)
+
+
+def training_bytes(config: Config, device: torch.device) -> int:
+    """Peak memory of a training step on the device, the network and its optimizer included.
+
+    On CUDA the live tensors as they are in float32; mixed precision takes less. Images and patches in waiting aren't in it.
+    """
+    counted = count_training(config)
+    return TRAINING.total(counted, config) if device.type == "cpu" else counted.peak_bytes
+
+
+def count_training(config: Config) -> Counted:
+    """Over a training step: weights, gradients, the optimizer's moments, what backward needs, and what comes and goes."""
+    memory = LiveBytes()
+    with memory:
+        network = shape_only_predictor(config).network.train()
+        copies = MOMENTS[config.optimizer.name] + (config.optimizer.ema_decay > 0)
+        moments = [torch.empty_like(weights) for weights in network.parameters() for _ in range(copies)]
+        batch_size, channels = config.trainer.batch_size, len(config.data.channels)
+        outputs = network.outputs(torch.empty(batch_size, channels, *config.patch_size, device=META))
+        loss = make_loss(config, (1.0,) * len(config.data.classes))
+        torch.autograd.backward(loss(outputs.logits, *empty_targets(config, META)))
+        del moments, outputs
+    return memory.counted

@@ -1,0 +1,42 @@
+"""How long a training step takes on this machine: a few are done on random patches."""
+
+import time
+
+import torch
+
+from configs.schema import Config
+from inference.predictors.predictor import make_predictor
+from models.architectures import build
+from training.objective.losses import make_loss
+from training.optimization.optimizers import make_optimizer
+from training.optimization.precision import autocast
+
+STEPS = 5  # timed; the first one, which sets things up, isn't among them
+
+
+def seconds_a_step(config: Config, device: torch.device) -> float:
+    """The fastest of a few optimizer steps, since other programs only ever slow one down; patches are neither cut nor moved.
+
+    Leaves torch's generators as they were.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(config.run.seed)
+        prior = (1 / len(config.data.classes),) * len(config.data.classes)
+        network = make_predictor(config, build(config), prior, device).network.train()
+        optimizer, loss = make_optimizer(network, config), make_loss(config, prior)
+        images = torch.randn(config.trainer.batch_size, len(config.data.channels), *config.patch_size, device=device)
+        sizes = config.patch_size if config.model.name == "unet" else ()
+        reference = torch.randint(len(config.data.classes), (len(images), *sizes), device=device)
+        weights = torch.empty(len(images), 0, device=device)
+        seconds = []
+        for _ in range(STEPS + 1):
+            began = time.perf_counter()
+            optimizer.zero_grad()
+            with autocast(config, device):
+                value = loss(network.outputs(images).logits, reference, weights)
+            torch.autograd.backward(value)
+            optimizer.step()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])

@@ -1,0 +1,114 @@
+"""What a check saw -> pictures for its page: curves, bars, and views with outlines or masks over them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from configs.schema import Config
+from evaluation.comparison.panels import enlarged
+from evaluation.rendering import Picture, figure_to_png, overlay, to_png
+from evaluation.report import paired_plots
+from evaluation.report.paired_plots import Scheme, style
+from models.heads import make_head
+from training.monitoring.tensor_pictures import channel_pictures, entering, telling_slice
+from training.sanity_checks.image_parts import View
+from training.sanity_checks.result import Shown
+
+Pixels = NDArray[Any]
+
+WHITE = 255
+SHEET_PX = 1600  # most a side of a sheet
+GAP_PX = 6
+
+
+def curves(words: str, losses: Mapping[str, Sequence[float]], title: str = "Loss by step") -> Shown:
+    """A line each, by step."""
+
+    def draw(axes: Axes, scheme: Scheme) -> None:
+        for (name, values), colour in zip(losses.items(), (scheme.first, scheme.second, scheme.text), strict=False):
+            axes.plot(values, color=colour, linewidth=1.6, label=name)
+        if len(losses) > 1:
+            axes.legend(frameon=False, fontsize=9, labelcolor=scheme.text)
+        axes.set_xlabel("step", color=scheme.text, fontsize=10)
+
+    return _plot(words, title, draw)
+
+
+def bars(words: str, values: Mapping[str, float], title: str) -> Shown:
+    """A bar each, its value beside it; the first is the one that the check is about."""
+
+    def draw(axes: Axes, scheme: Scheme) -> None:
+        colours = [scheme.first, *[scheme.second] * (len(values) - 1)]
+        drawn = axes.barh(list(values), list(values.values()), color=colours, height=0.6)
+        axes.bar_label(drawn, fmt="%.4g", padding=4, color=scheme.text, fontsize=10)
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+
+    return _plot(words, title, draw, height=0.9 + 0.36 * len(values))
+
+
+def _plot(words: str, title: str, draw: Any, height: float = 2.8) -> Shown:
+    pngs = []
+    for scheme in (paired_plots.LIGHT, paired_plots.DARK):
+        figure = Figure(figsize=(7.2, height), layout="constrained")
+        axes = figure.subplots()
+        style(axes, scheme)
+        draw(axes, scheme)
+        axes.set_title(title, loc="left", fontsize=11, color=scheme.text)
+        axes.grid(color=scheme.line, linewidth=0.6)
+        pngs.append(figure_to_png(figure, dpi=110, transparent=True))
+    return Shown(words, *pngs)
+
+
+def outlines(words: str, views: Sequence[View], config: Config) -> tuple[Shown, ...]:
+    """The views side by side with their references' outlines; none where references are values."""
+    if make_head(config).gives_values or not views:
+        return ()
+    colours = [section.colour for section in config.data.classes]
+    pictures = [entering(view.image.pixels, labels_of(view.reference, config), colours) for view in views]
+    return (Shown(words, to_png(sheet(pictures, len(pictures)))),)
+
+
+def strip(words: str, views: Sequence[View], logits: Sequence[Sequence[Pixels]], config: Config) -> tuple[Shown, ...]:
+    """A row a view: image, reference, and the mask of each column of logits; none where the head gives values."""
+    head = make_head(config)
+    if head.gives_values or not views:
+        return ()
+    colours = [section.colour for section in config.data.classes]
+    rows = []
+    for number, view in enumerate(views):
+        labels = labels_of(view.reference, config)
+        place = telling_slice(labels) if labels.ndim == 3 else None
+        picture = channel_pictures(view.image.pixels if place is None else view.image.pixels[:, place])[0]
+        masks = [labels, *(head.mask(column[number]) for column in logits)]
+        planes = [mask if place is None else mask[place] for mask in masks]
+        rows.append([enlarged(each, 1.0) for each in (picture, *(overlay(picture, plane, colours) for plane in planes))])
+    return (Shown(words, to_png(sheet([tile for row in rows for tile in row], len(rows[0])))),)
+
+
+def labels_of(reference: Pixels, config: Config) -> Pixels:
+    """(*S) of a view's reference; of classes that overlap the last one that a pixel has. What is ignored is 0."""
+    ignored = reference == (-1 if config.data.ignore_label is None else config.data.ignore_label)
+    counted = np.where(ignored, 0, reference)
+    if config.head.kind != "multi_label":
+        return np.asarray(counted[0], np.uint8)
+    numbers = np.arange(1, len(counted) + 1).reshape(-1, *(1,) * (counted.ndim - 1))
+    return np.asarray((numbers * (counted > 0)).max(axis=0), np.uint8)
+
+
+def sheet(pictures: Sequence[Picture], columns: int) -> Picture:
+    """Pictures of any sizes in rows, each brought into an equal cell, on white."""
+    cell = min(max(max(picture.shape[:2]) for picture in pictures), SHEET_PX // columns)
+    rows = -(-len(pictures) // columns)
+    page = np.full((rows * (cell + GAP_PX) - GAP_PX, columns * (cell + GAP_PX) - GAP_PX, 3), WHITE, np.uint8)
+    for place, picture in enumerate(pictures):
+        drawn = Image.fromarray(picture)
+        drawn.thumbnail((cell, cell))
+        top, left = place // columns * (cell + GAP_PX), place % columns * (cell + GAP_PX)
+        page[top : top + drawn.height, left : left + drawn.width] = np.asarray(drawn)
+    return page
