@@ -4,7 +4,6 @@ It reads what to do, does each in a thread of its own, and ends when the gateway
 """
 
 import ctypes
-import logging
 import os
 import signal
 import socket
@@ -16,31 +15,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-
-from imaging.errors import DataError, ImageTooLarge
 from imaging.isolation.forkserver import nursery
 from service import event_log
 from service.engine.direct_calls import compare_small, segment_small
+from service.engine.errors import Cancelled, ModelGone, encode_error
 from service.engine.job_runner import carry_out, check
 from service.engine.loaded_models import Model, Models
 from service.engine.protocol import Message, Wire
-from service.http.request_log import place_of
 from service.schemas import JobOptions
 
 ALIVE_S = 1.0
 PROGRESS_S = 0.2
 _PR_SET_PDEATHSIG = 1
-
-_log = logging.getLogger("overtile.engine")
-
-
-class Cancelled(Exception):
-    """Nobody wants it any more."""
-
-
-class ModelGone(Exception):
-    """It was unloaded meanwhile."""
 
 
 class EngineProcess:
@@ -96,7 +82,7 @@ class EngineProcess:
                 answer = self._does[message["do"]](message, self._progress(number))
             told: Message = {"answer": answer}
         except Exception as error:  # noqa: BLE001  (whatever goes wrong with one image, the others go on)
-            told = {"error": told_of(error)}
+            told = {"error": encode_error(error)}
         finally:
             self._cancelled.discard(number)
         try:
@@ -150,29 +136,6 @@ class EngineProcess:
         self.models.unload(message["model"])
         self.tell_models()
         return {}
-
-
-def told_of(error: Exception) -> Message:
-    """An error as the gateway is told of it; of what nobody expected, the class and the place alone."""
-    if isinstance(error, DataError):
-        kind = next(kind for kind in type(error).__mro__ if kind.__module__ == DataError.__module__).__name__
-        limit = {"limit": error.limit} if isinstance(error, ImageTooLarge) else {}
-        return {"kind": kind, "code": error.code, "message": error.message, **limit}
-    if isinstance(error, Cancelled):
-        return {"kind": "Cancelled"}
-    if isinstance(error, ModelGone):
-        return {"kind": "ModelGone"}
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or _is_torchs_want_of_memory(error):
-        return {"kind": "MemoryError"}
-    if isinstance(error, OSError) and error.errno is not None:
-        return {"kind": "OSError", "errno": error.errno}
-    _log.error("work failed: %s", place_of(error))
-    return {"kind": "internal"}
-
-
-def _is_torchs_want_of_memory(error: Exception) -> bool:
-    """Torch says it in words where the memory is the host's."""
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
 
 
 def end() -> NoReturn:

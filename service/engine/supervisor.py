@@ -15,8 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from imaging import errors as imaging_errors
-from imaging.errors import DataError, ImageTooLarge
+from service.engine.errors import EngineCrashed, decode_error
 from service.engine.protocol import Message, Wire
 from service.schemas import BrokenModelAnswer, ModelAnswer
 
@@ -26,26 +25,6 @@ START_S = 30.0  # that work waits for an engine that starts again
 OnProgress = Callable[[int, int], None]
 
 _log = logging.getLogger("overtile.service")
-
-
-class EngineCrashed(Exception):
-    """The process ended while it worked on this."""
-
-
-class EngineFailed(Exception):
-    """It failed at this, in a way that nobody expected."""
-
-
-class Cancelled(Exception):
-    """The work was called off."""
-
-
-class ModelGone(Exception):
-    """The model isn't loaded any more."""
-
-
-class OutOfMemory(Exception):
-    """The work took more memory than there is."""
 
 
 @dataclass(eq=False)
@@ -128,7 +107,7 @@ class Supervisor:
         return self._process.pid if self._process else None
 
     def ask(self, what: str, on_progress: OnProgress | None = None, **words: Any) -> Call:
-        """Hands over work; its future raises what the engine does, or what is above in this file."""
+        """Hands over work; its future raises what the engine does, or EngineCrashed."""
         number = next(self._numbers)
         call = Call({"id": number, "do": what, **words}, on_progress)
         call.cancel = partial(self._send, {"cancel": number})
@@ -219,7 +198,7 @@ class Supervisor:
         elif "answer" in message:
             self._settle(message["id"], message["answer"])
         elif "error" in message:
-            self._settle(message["id"], error_of(message["error"]))
+            self._settle(message["id"], decode_error(message["error"]))
 
     def _settle(self, number: int, outcome: Message | Exception) -> None:
         with self._lock:
@@ -242,19 +221,3 @@ class Supervisor:
     def _kill(self) -> None:
         if self._process:
             self._process.kill()
-
-
-def error_of(told: Message) -> Exception:
-    """What the engine told of, as an exception of this process."""
-    kind = told["kind"]
-    ours = {"Cancelled": Cancelled, "ModelGone": ModelGone, "MemoryError": OutOfMemory}
-    if kind in ours:
-        return ours[kind]()
-    if kind == "OSError":
-        return OSError(told["errno"], "in the engine")
-    if kind == ImageTooLarge.__name__:
-        return ImageTooLarge(told["code"], told["message"], told["limit"])
-    known = getattr(imaging_errors, kind, None)
-    if isinstance(known, type) and issubclass(known, DataError):
-        return known(told["code"], told["message"])
-    return EngineFailed()

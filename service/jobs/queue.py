@@ -16,7 +16,8 @@ from dbos import WorkflowStatus as Known
 
 from imaging.errors import DataError, ImageTooLarge
 from service import event_log, prometheus
-from service.engine.supervisor import Call, Cancelled, EngineCrashed, ModelGone, OutOfMemory, Supervisor
+from service.engine.errors import Cancelled, EngineCrashed, ModelGone, OutOfMemory
+from service.engine.supervisor import Call, Supervisor
 from service.limits import Limits
 from service.store import Store, read_json
 from service.tracing import tracer

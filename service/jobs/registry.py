@@ -14,7 +14,8 @@ from typing import Any
 from dbos import WorkflowStatus as Known
 
 from disk.publish import sync
-from service.engine.supervisor import EngineCrashed, Supervisor
+from service.engine.errors import EngineCrashed
+from service.engine.supervisor import Supervisor
 from service.errors import BadRequest, Conflict, Gone, TooMany, UnknownJob, UnknownModel, Unsuitable
 from service.jobs.queue import PROGRESS, Flow
 from service.jobs.status import OPEN, job_answer, state_of

@@ -13,8 +13,7 @@ import torch
 from kill_cycles import Service, command_of, descendants, finished
 from servers import png
 
-from service.engine.main import told_of
-from service.engine.supervisor import OutOfMemory, error_of
+from service.engine.errors import OutOfMemory, decode_error, encode_error
 from service.http.access import rules_of
 from service.http.filenames import cleaned
 from service.jobs.queue import failure_of
@@ -95,7 +94,7 @@ def test_p04_an_engine_without_memory(take: Callable[[], object]) -> None:
     """What libraries say of it, each in its way, becomes one code."""
     with pytest.raises((MemoryError, RuntimeError)) as raised:
         take()
-    error = error_of(told_of(raised.value))
+    error = decode_error(encode_error(raised.value))
     assert isinstance(error, OutOfMemory)
     assert failure_of(error)["code"] == "out_of_memory"
 

@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from service.engine.supervisor import EngineCrashed, ModelGone, OutOfMemory
+from service.engine.errors import EngineCrashed, ModelGone, OutOfMemory
 from service.errors import BadRequest, OutOfRange
 from service.http.owner import is_still_admitted, max_jobs_of, owner_of
 from service.http.parameters import only

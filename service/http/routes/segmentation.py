@@ -14,7 +14,8 @@ from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from service.engine.supervisor import Call, Cancelled, EngineCrashed, ModelGone, OutOfMemory, Supervisor
+from service.engine.errors import Cancelled, EngineCrashed, ModelGone, OutOfMemory
+from service.engine.supervisor import Call, Supervisor
 from service.errors import BadRequest, Busy, DeadlineExceeded, Unavailable, UnknownModel, Unsuitable
 from service.http import request_body
 from service.http.owner import owner_of

@@ -15,7 +15,8 @@ import pytest
 from servers import is_running, png, wait_until
 
 from imaging.errors import DataError, UnsuitableImage
-from service.engine.supervisor import Call, Cancelled, EngineCrashed, ModelGone, Supervisor
+from service.engine.errors import Cancelled, EngineCrashed, ModelGone
+from service.engine.supervisor import Call, Supervisor
 
 MAPS = (".png", "_uncertainty.tiff", "_probabilities.tiff")
 NO_OPTIONS: dict[str, Any] = {"kind": "segment"}
