@@ -83,7 +83,7 @@ def plan(
 ) -> None:
     """Writes a config that suits the images and the memory there is, with a word on why each value is what it is."""
     with _exit_codes() as console:
-        from configs.memory_sizes import parse_memory
+        from configs.quantities import parse_memory
         from datasets.fingerprint import read_facts
         from inference.predictors.predictor import best_device
         from training.planning.plan import Wish, cases_to_plan_by, write
@@ -261,7 +261,7 @@ def predict(
 ) -> None:
     """Segments files; one that can't be read doesn't keep the others from it."""
     with _exit_codes() as console:
-        from configs.memory_sizes import parse_memory
+        from configs.quantities import parse_memory
         from inference.outputs import Wishes
         from inference.predict import estimates, find_images
         from inference.predict import predict as predict_images

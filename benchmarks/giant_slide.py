@@ -25,7 +25,7 @@ from tifffile import TiffFile, TiffWriter
 
 from benchmarks.inference_memory import FACTS
 from configs import schema
-from configs.memory_sizes import parse_memory
+from configs.quantities import parse_memory
 from evaluation.comparison.measurement import machine
 from models import bundle
 from models.architectures import build

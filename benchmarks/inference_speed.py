@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs import schema
-from configs.memory_sizes import parse_memory
+from configs.quantities import parse_memory
 from evaluation.comparison.measurement import machine
 from imaging.source import Geometry, ImageSource, Region
 from inference.predictors.counting import multiply_adds_of_tile, shape_only_predictor

@@ -1,1 +1,1 @@
-"""What a run is: the schema and the shipped experiments."""
+"""Config of a run: its schema, and the shipped experiments as YAML files."""

@@ -1,160 +1,148 @@
-"""What sections of the config ask of one another; each check is a function, its message names the key."""
+"""Checks between sections of the config. Each takes the sections that it compares; its message names the key."""
 
-from typing import TYPE_CHECKING
+from configs.network_sections import ModelSection, SlidingWindowSection, UNetSection
+from configs.sections import (
+    AugmentSection,
+    DataSection,
+    HeadSection,
+    ImageLabelSection,
+    InferenceSection,
+    SamplingSection,
+    TrainerSection,
+    WarmStartSection,
+)
 
-from configs.compatibility import check_head
-from configs.network_sections import SlidingWindowSection, UNetSection
-from configs.sections import AugmentSection, DataSection, WarmStartSection
 
-if TYPE_CHECKING:
-    from configs.schema import Config
-
-
-def check_agreement(config: "Config") -> None:
-    """Nothing, when every section suits the others.
+def check_patch_key(model: ModelSection, sampling: SamplingSection) -> None:
+    """Refuse a patch size for a sliding window, and a U-Net without one.
 
     Raises:
-        ValueError: with the key, what it says and what it may say.
+        ValueError: with the key, its value and what is allowed; this holds for every check here.
     """
-    _check_patch_is_given(config)
-    _check_axes(config)
-    if isinstance(config.model, UNetSection):
-        _check_kernels(config.model, config.data.dimensions)
-        _check_patch(config.model, config.patch_size)
-    _check_augment(config.augment, config.data, config.patch_size)
-    _check_warm_start(config.warm_start)
-    check_head(config)
-    _check_folds(config)
-    _check_hard_negatives(config)
-    _check_flips(config)
-    _check_turns(config)
-    _check_image_label(config)
-
-
-def _check_patch_is_given(config: "Config") -> None:
-    if isinstance(config.model, SlidingWindowSection) and config.sampling.patch_size is not None:
+    if isinstance(model, SlidingWindowSection) and sampling.patch_size is not None:
         raise ValueError("sampling.patch_size: the sliding window's patch is its window; remove the key and set model.window")
-    if isinstance(config.model, UNetSection) and config.sampling.patch_size is None:
+    if isinstance(model, UNetSection) and sampling.patch_size is None:
         raise ValueError("sampling.patch_size: missing; a U-Net needs one, for example [256, 256]")
 
 
-def _check_axes(config: "Config") -> None:
+def check_axes(data: DataSection, sampling: SamplingSection, inference: InferenceSection) -> None:
+    """Refuse sizes and spacings that don't have one value per axis of the image."""
     for key, value in (
-        ("sampling.patch_size", config.sampling.patch_size),
-        ("inference.tile_size", config.inference.tile_size),
-        ("data.spacing_um", config.data.spacing_um),
+        ("sampling.patch_size", sampling.patch_size),
+        ("inference.tile_size", inference.tile_size),
+        ("data.spacing_um", data.spacing_um),
     ):
-        if value is not None and len(value) != config.data.dimensions:
-            raise ValueError(f"{key}: {len(value)} values for {config.data.dimensions} dimensions; give one an axis")
+        if value is not None and len(value) != data.dimensions:
+            raise ValueError(f"{key}: {len(value)} values for {data.dimensions} dimensions; give one value per axis")
 
 
-def _check_kernels(model: UNetSection, dimensions: int) -> None:
+def check_unet_sizes(model: ModelSection, data: DataSection, patch_size: tuple[int, ...]) -> None:
+    """Refuse kernels and strides of another dimension, and a patch size that the U-Net can't take."""
+    if not isinstance(model, UNetSection):
+        return
     for key, levels in (("kernels", model.kernels), ("strides", model.strides)):
         for values in levels or ():
-            if len(values) != dimensions:
-                raise ValueError(f"model.{key}: {list(values)} for {dimensions} dimensions; give one an axis in each")
-
-
-def _check_patch(model: UNetSection, patch_size: tuple[int, ...]) -> None:
-    legal = [model.axis(number).legal_size(size) for number, size in enumerate(patch_size)]
-    if list(patch_size) != legal:
+            if len(values) != data.dimensions:
+                raise ValueError(
+                    f"model.{key}: {list(values)} for {data.dimensions} dimensions; give one value per axis in each entry"
+                )
+    legal_size = [model.axis(number).legal_size(size) for number, size in enumerate(patch_size)]
+    if list(patch_size) != legal_size:
         raise ValueError(
-            f"sampling.patch_size: a U-Net of {len(model.features)} levels can't take {list(patch_size)}; the next is {legal}"
+            f"sampling.patch_size: a U-Net of {len(model.features)} levels can't take {list(patch_size)}; "
+            f"the next larger size is {legal_size}"
         )
 
 
-def _check_augment(augment: AugmentSection, data: DataSection, patch_size: tuple[int, ...]) -> None:
+def check_augment(augment: AugmentSection, data: DataSection, patch_size: tuple[int, ...]) -> None:
+    """Refuse stain augmentation of images that aren't RGB, and quarter turns of patches that aren't square."""
     if augment.stain > 0 and (data.dimensions, len(data.channels)) != (2, 3):
         raise ValueError(
-            f"augment.stain: takes pictures of 3 channels (red, green, blue), and data has {data.dimensions} dimensions "
+            f"augment.stain: needs 2D images of 3 channels (red, green, blue), and data has {data.dimensions} dimensions "
             f"and {len(data.channels)} channels; set augment.stain to 0"
         )
     if augment.quarter_turns and patch_size[-1] != patch_size[-2]:
         raise ValueError(
-            f"augment.quarter_turns: turns rows into columns, and a patch of {list(patch_size)} has not as many of both; "
-            "choose a patch with equal last sides, or set augment.quarter_turns to false"
+            f"augment.quarter_turns: needs patches with as many rows as columns, and the patch size is {list(patch_size)}; "
+            "make its last two values equal, or set augment.quarter_turns to false"
         )
 
 
-def _check_folds(config: "Config") -> None:
-    if config.trainer.folds == 1:
-        raise ValueError("trainer.folds: 1 fold leaves nothing to train on; set it to 0 to train once, or to 2 or more")
-
-
-def _check_hard_negatives(config: "Config") -> None:
-    if config.sampling.hard_negative_share == 0:
+def check_warm_start(warm_start: WarmStartSection) -> None:
+    """Refuse to freeze or slow down an encoder whose weights are random."""
+    if warm_start.weights is not None:
         return
-    if not isinstance(config.model, SlidingWindowSection):
-        raise ValueError("sampling.hard_negative_share: only the sliding window mines hard negatives; set it to 0 for a U-Net")
-    if len(config.data.classes) < 2:
-        raise ValueError(
-            f"sampling.hard_negative_share: head.kind {config.head.kind} has no background to mine; set the share to 0"
-        )
-
-
-def _check_flips(config: "Config") -> None:
-    seen = config.augment.flips and config.augment.probability > 0
-    if config.inference.average != "none" and not seen:
-        raise ValueError(
-            f"inference.average: {config.inference.average} averages over mirror images, of which training sees none; set "
-            "augment.flips to true and augment.probability above 0, or inference.average to none"
-        )
-
-
-def _check_turns(config: "Config") -> None:
-    if config.inference.average != "flips_and_turns":
-        return
-    rows, columns = config.data.dimensions - 2, config.data.dimensions - 1
-    spacing_um, model = config.data.spacing_um, config.model
-    if isinstance(model, UNetSection) and model.axis(rows) != model.axis(columns):
-        apart = "model.kernels or model.strides"
-    elif spacing_um is not None and spacing_um[rows] != spacing_um[columns]:
-        apart = "data.spacing_um"
-    else:
-        return
-    raise ValueError(
-        f"inference.average: flips_and_turns turns rows into columns, and they differ in {apart}; choose flips or none"
-    )
-
-
-def _check_warm_start(section: WarmStartSection) -> None:
-    if section.weights is not None:
-        return
-    for key, value, plain in (("frozen_steps", section.frozen_steps, 0), ("encoder_rate", section.encoder_rate, 1)):
-        if value != plain:
+    settings = (("frozen_steps", warm_start.frozen_steps, 0), ("encoder_rate", warm_start.encoder_rate, 1))
+    for key, value, default in settings:
+        if value != default:
             raise ValueError(
                 f"warm_start.{key}: {value:g} would hold back an encoder of random weights; name weights in "
-                f"warm_start.weights, or set warm_start.{key} to {plain}"
+                f"warm_start.weights, or set warm_start.{key} to {default}"
             )
 
 
-def _check_image_label(config: "Config") -> None:
-    section = config.image_label
-    names = section.classes
+def check_folds(trainer: TrainerSection) -> None:
+    """Refuse a cross-validation of one fold."""
+    if trainer.folds == 1:
+        raise ValueError("trainer.folds: 1 fold leaves nothing to train on; set it to 0 to train once, or to 2 or more")
+
+
+def check_hard_negatives(sampling: SamplingSection, model: ModelSection, data: DataSection, head: HeadSection) -> None:
+    """Refuse hard negatives for a U-Net, and where no class is the background."""
+    if sampling.hard_negative_share == 0:
+        return
+    if not isinstance(model, SlidingWindowSection):
+        raise ValueError("sampling.hard_negative_share: only the sliding window mines hard negatives; set it to 0 for a U-Net")
+    if len(data.classes) < 2:
+        raise ValueError(f"sampling.hard_negative_share: head.kind {head.kind} has no background to mine; set the share to 0")
+
+
+def check_average(inference: InferenceSection, augment: AugmentSection, model: ModelSection, data: DataSection) -> None:
+    """Refuse to average over flips or turns of the image that the network wasn't trained for or doesn't fit."""
+    if inference.average == "none":
+        return
+    if not augment.flips or augment.probability == 0:
+        raise ValueError(
+            f"inference.average: {inference.average} averages over mirror images, but training has none; set "
+            "augment.flips to true and augment.probability above 0, or inference.average to none"
+        )
+    if inference.average == "flips":
+        return
+    rows, columns = data.dimensions - 2, data.dimensions - 1
+    if isinstance(model, UNetSection) and model.axis(rows) != model.axis(columns):
+        keys = "model.kernels or model.strides"
+    elif data.spacing_um is not None and data.spacing_um[rows] != data.spacing_um[columns]:
+        keys = "data.spacing_um"
+    else:
+        return
+    raise ValueError(
+        f"inference.average: flips_and_turns turns rows into columns, and they differ in {keys}; choose flips or none"
+    )
+
+
+def check_image_label(image_label: ImageLabelSection, data: DataSection, head: HeadSection) -> None:
+    """Refuse image labels that can't be told apart or read from a table, and maps that are too small or don't exist."""
+    names = image_label.classes
     if not names:
         return
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(
-            f"image_label.classes: {list(names)} doesn't tell images apart; give two names or more, none of them twice, or []"
+            f"image_label.classes: {list(names)} doesn't tell images apart; give two or more different names, or []"
         )
-    if unfit := [name for name in names if name != name.strip() or not name.isprintable()]:
+    if unreadable := [name for name in names if name != name.strip() or not name.isprintable()]:
         raise ValueError(
-            f"image_label.classes: {unfit[0]!r} begins or ends with a space, or holds what can't be printed; cells of "
-            "cases.csv are read without; choose another name"
+            f"image_label.classes: {unreadable[0]!r} begins or ends with a space or has unprintable characters, which "
+            "cases.csv can't hold; choose another name"
         )
-    if section.by == "map":
-        _check_map(config)
-
-
-def _check_map(config: "Config") -> None:
-    section = config.image_label
-    least = 2 ** (len(section.map_features) - 1)
-    if section.map_size < least:
+    if image_label.by != "map":
+        return
+    smallest_map = 2 ** (len(image_label.map_features) - 1)
+    if image_label.map_size < smallest_map:
         raise ValueError(
-            f"image_label.map_size: {section.map_size} is halved between {len(section.map_features)} convolutions; give "
-            f"{least} or more, or fewer image_label.map_features"
+            f"image_label.map_size: {image_label.map_size} is halved between {len(image_label.map_features)} convolutions; "
+            f"give {smallest_map} or more, or fewer image_label.map_features"
         )
-    if len(config.data.classes) < 2:
+    if len(data.classes) < 2:
         raise ValueError(
-            f"image_label.by: map reads classes' probabilities, and head.kind {config.head.kind} gives none; set it to joint"
+            f"image_label.by: map needs class probabilities, and head.kind {head.kind} gives none; set it to joint"
         )

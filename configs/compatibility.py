@@ -1,124 +1,115 @@
-"""What suits a head: how many classes, which losses and weights, which method; `check_agreement` asks all of it."""
+"""Compatibility of a head with the data, the method and the loss. Each check takes the sections that it compares."""
 
-from typing import TYPE_CHECKING
+from configs.network_sections import ModelSection, SlidingWindowSection
+from configs.sections import DataSection, HeadSection, LossSection
 
-from configs.network_sections import SlidingWindowSection
-
-if TYPE_CHECKING:
-    from configs.schema import Config
-
-_OF_CLASSES = ("dice_cross_entropy", "cross_entropy", "dice", "focal", "tversky", "boundary")
-_OF_GRADES = ("cross_entropy", "dice_cross_entropy", "dice", "focal", "tversky", "boundary")
+_CLASS_LOSSES = ("dice_cross_entropy", "cross_entropy", "dice", "focal", "tversky", "boundary")
+_GRADE_LOSSES = ("cross_entropy", "dice_cross_entropy", "dice", "focal", "tversky", "boundary")
 _LOSSES: dict[str, tuple[str, ...]] = {  # by head; the first is the default
-    "softmax": _OF_CLASSES,
-    "sigmoid": _OF_CLASSES,
-    "multi_label": _OF_CLASSES,
-    "one_hot": _OF_GRADES,
-    "cumulative": _OF_GRADES,
+    "softmax": _CLASS_LOSSES,
+    "sigmoid": _CLASS_LOSSES,
+    "multi_label": _CLASS_LOSSES,
+    "one_hot": _GRADE_LOSSES,
+    "cumulative": _GRADE_LOSSES,
     "soft_label": ("cross_entropy",),
     "regression": ("squared_error",),
     "unit_regression": ("cross_entropy",),
 }
-_OF_PIXELS = ("cross_entropy", "focal", "squared_error")  # a window has one
-_WEIGHED = ("cross_entropy", "dice_cross_entropy", "focal")  # losses that pixels have a weight in
-_VALUES = ("regression", "unit_regression")
-_CORRECTED = ("softmax", "sigmoid", "one_hot", *_VALUES)  # what equal draws of the classes do to outputs can be undone
+_PIXEL_LOSSES = ("cross_entropy", "focal", "squared_error")  # sums over pixels; a sliding window's output is one pixel
+_WEIGHTED_LOSSES = ("cross_entropy", "dice_cross_entropy", "focal")  # losses that take a weight per pixel
+_VALUE_KINDS = ("regression", "unit_regression")
+_PRIOR_HEADS = ("softmax", "sigmoid", "one_hot", *_VALUE_KINDS)  # heads whose outputs can be corrected to the class prior
 
 
-def losses_of(config: "Config") -> tuple[str, ...]:
-    """The losses that suit method and head; the first is taken where `loss.name` is None."""
-    losses = _LOSSES[config.head.name]
-    if isinstance(config.model, SlidingWindowSection):
-        return tuple(name for name in losses if name in _OF_PIXELS)
+def allowed_losses(model: ModelSection, head: HeadSection) -> tuple[str, ...]:
+    """Return the losses that fit the method and the head. The first is the default."""
+    losses = _LOSSES[head.name]
+    if isinstance(model, SlidingWindowSection):
+        return tuple(name for name in losses if name in _PIXEL_LOSSES)
     return losses
 
 
-def loss_of(config: "Config") -> str:
-    """The loss that is minimised."""
-    return config.loss.name or losses_of(config)[0]
+def effective_loss(model: ModelSection, head: HeadSection, loss: LossSection) -> str:
+    """Return the name of the loss that is minimised: `loss.name`, or the default of the method and the head."""
+    return loss.name or allowed_losses(model, head)[0]
 
 
-def check_head(config: "Config") -> None:
-    """Nothing, when data, method and loss suit the head.
+def check_classes(data: DataSection, head: HeadSection) -> None:
+    """Refuse a number of classes that the head doesn't have.
 
     Raises:
-        ValueError: with the key, what it says and what it may say.
+        ValueError: with the key, its value and what is allowed; this holds for every check here.
     """
-    _check_classes(config)
-    _check_method(config)
-    _check_ignore_label(config)
-    _check_loss(config)
-    _check_class_weights(config)
-    _check_border_weight(config)
-
-
-def _check_classes(config: "Config") -> None:
-    kind, count = config.head.kind, len(config.data.classes)
-    if kind in _VALUES and count != 1:
+    kind, count = head.kind, len(data.classes)
+    if kind in _VALUE_KINDS and count != 1:
         raise ValueError(f"data.classes: {count} entries, head.kind {kind} takes 1, the name of what is measured")
     if kind == "sigmoid" and count != 2:
         raise ValueError(
             f"data.classes: {count} entries, head.kind sigmoid takes 2; set head.kind to softmax for other numbers"
         )
-    if kind not in _VALUES and count < 2:
+    if kind not in _VALUE_KINDS and count < 2:
         raise ValueError(f"data.classes: 1 entry, head.kind {kind} takes 2 or more, the background or the lowest grade first")
-    if config.data.instances and (count != 2 or kind == "ordinal"):
+    if data.instances and (count != 2 or kind == "ordinal"):
         raise ValueError(
-            f"data.instances: numbered objects are one class beside the background, and there are {count} of head.kind {kind}; "
-            "give a background and one class without an order, or set data.instances to false"
+            f"data.instances: numbered objects need a background and one class, and there are {count} classes of head.kind "
+            f"{kind}; give two classes without an order, or set data.instances to false"
         )
 
 
-def _check_method(config: "Config") -> None:
-    if isinstance(config.model, SlidingWindowSection) and config.head.name not in _CORRECTED:
+def check_method(model: ModelSection, head: HeadSection) -> None:
+    """Refuse heads that the sliding window can't train, since it samples all classes equally often."""
+    if isinstance(model, SlidingWindowSection) and head.name not in _PRIOR_HEADS:
         raise ValueError(
-            f"head: {config.head.name} doesn't suit the sliding window, which draws the classes equally often: their true "
-            f"shares can't be put back into its outputs; choose {', '.join(_CORRECTED)}, or train a U-Net"
+            f"head: {head.name} doesn't work with the sliding window, which samples all classes equally often: its outputs "
+            f"can't be corrected to the classes' true shares; choose {', '.join(_PRIOR_HEADS)}, or train a U-Net"
         )
 
 
-def _check_ignore_label(config: "Config") -> None:
-    label, classes = config.data.ignore_label, config.data.classes
-    if label is not None and label < len(classes) and config.head.kind not in _VALUES:
+def check_ignore_label(data: DataSection, head: HeadSection) -> None:
+    """Refuse to ignore the label of a class."""
+    label, classes = data.ignore_label, data.classes
+    if label is not None and label < len(classes) and head.kind not in _VALUE_KINDS:
         raise ValueError(
             f"data.ignore_label: {label} is the label of {classes[label].name}; choose one that no class has, such as 255"
         )
 
 
-def _check_loss(config: "Config") -> None:
-    if config.loss.name is not None and config.loss.name not in losses_of(config):
-        allowed = [name for name in losses_of(config) if name != "squared_error"]
-        suits = f"choose {', '.join(allowed)}, or leave it out" if allowed else "leave it out: the squared error is taken"
-        raise ValueError(
-            f"loss.name: {config.loss.name} doesn't suit head {config.head.name} of model {config.model.name}; {suits}"
-        )
+def check_loss(model: ModelSection, head: HeadSection, loss: LossSection) -> None:
+    """Refuse a loss that the head or the method doesn't have."""
+    losses = allowed_losses(model, head)
+    if loss.name is not None and loss.name not in losses:
+        names = [name for name in losses if name != "squared_error"]
+        advice = f"choose {', '.join(names)}, or leave it out" if names else "leave it out for the squared error"
+        raise ValueError(f"loss.name: {loss.name} doesn't work with head {head.name} of model {model.name}; {advice}")
 
 
-def _check_class_weights(config: "Config") -> None:
-    weights, classes = config.loss.class_weights, len(config.data.classes)
+def check_class_weights(model: ModelSection, data: DataSection, head: HeadSection, loss: LossSection) -> None:
+    """Refuse class weights without classes, of a loss without weights, or of another number of classes."""
+    weights, classes = loss.class_weights, len(data.classes)
     if weights is None:
         return
-    if config.head.kind in _VALUES:
-        raise ValueError(f"loss.class_weights: head.kind {config.head.kind} has no classes; leave it out")
-    if loss_of(config) not in _WEIGHED:
+    if head.kind in _VALUE_KINDS:
+        raise ValueError(f"loss.class_weights: head.kind {head.kind} has no classes; leave it out")
+    if (name := effective_loss(model, head, loss)) not in _WEIGHTED_LOSSES:
         raise ValueError(
-            f"loss.class_weights: {loss_of(config)} doesn't weigh pixels; leave it out, or choose {', '.join(_WEIGHED)}"
+            f"loss.class_weights: {name} has no pixel weights; leave it out, or choose {', '.join(_WEIGHTED_LOSSES)}"
         )
-    if weights == "balanced" and isinstance(config.model, SlidingWindowSection):
-        raise ValueError("loss.class_weights: the sliding window draws the classes equally often already; leave balanced out")
+    if weights == "balanced" and isinstance(model, SlidingWindowSection):
+        raise ValueError("loss.class_weights: the sliding window already samples all classes equally often; leave balanced out")
     if weights != "balanced" and len(weights) != classes:
-        raise ValueError(f"loss.class_weights: {len(weights)} values for {classes} classes; give one a class, or balanced")
+        raise ValueError(f"loss.class_weights: {len(weights)} values for {classes} classes; give one per class, or balanced")
 
 
-def _check_border_weight(config: "Config") -> None:
-    if config.loss.border_weight == 0:
+def check_border_weight(model: ModelSection, head: HeadSection, loss: LossSection) -> None:
+    """Refuse border weights where there is no background, or of a loss without weights."""
+    if loss.border_weight == 0:
         return
-    if config.head.kind in (*_VALUES, "multi_label"):
+    if head.kind in (*_VALUE_KINDS, "multi_label"):
         raise ValueError(
-            f"loss.border_weight: lies between objects on a background, and head.kind {config.head.kind} has none of its own; "
+            f"loss.border_weight: weighs the background between objects, and head.kind {head.kind} has no background class; "
             "set it to 0"
         )
-    if loss_of(config) not in _WEIGHED:
+    if (name := effective_loss(model, head, loss)) not in _WEIGHTED_LOSSES:
         raise ValueError(
-            f"loss.border_weight: {loss_of(config)} doesn't weigh pixels; set it to 0, or choose {', '.join(_WEIGHED)}"
+            f"loss.border_weight: {name} has no pixel weights; set it to 0, or choose {', '.join(_WEIGHTED_LOSSES)}"
         )

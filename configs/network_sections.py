@@ -1,10 +1,10 @@
-"""The networks' sections of the config: what a U-Net and a sliding window are, and which input sizes they take."""
+"""Section `model` of the config: the layers of a U-Net and of a sliding window."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.section import PositiveInt, Section
+from configs.sections import PositiveInt, Section
 from configs.unet_axis import UNetAxis
 
 Norm = Literal["none", "batch", "instance", "group"]
@@ -12,12 +12,12 @@ Activation = Literal["relu", "leaky_relu"]
 
 
 class UNetSection(Section):
-    """A U-Net: one entry of `features` a level, the last is the bottom.
+    """Layers of a U-Net. `features` has one entry per level; the first is the finest, the last the bottom.
 
-    `blocks` is what a level of the encoder is made of: plain convolutions, or residual blocks of two. `depths` counts them
-    a level, `decoder_depths` the decoder's plain convolutions a level, the uppermost first. `kernels` is one size an axis
-    for each level, `strides` one an axis for each step down; None is 3 and 2 everywhere. A residual encoder begins with one
-    convolution more. `valid` takes plain blocks and max-pools only.
+    The encoder's levels consist of `blocks`: plain convolutions, or residual blocks of two convolutions; `depths` is their
+    number per level. `decoder_depths` is the number of the decoder's plain convolutions per level, finest first. `kernels`
+    has one size per axis for each level, `strides` one per axis for each step down; None is 3 and 2 everywhere. A residual
+    encoder begins with one more convolution. `valid` padding allows only plain blocks and max-pools.
     """
 
     name: Literal["unet"]
@@ -37,25 +37,25 @@ class UNetSection(Section):
     deep_supervision: bool = False
 
     def kernel(self, level: int, dimensions: int) -> tuple[int, ...]:
-        """Of a level's convolutions, one size an axis."""
+        """Return the kernel size of a level's convolutions, one number per axis."""
         return self.kernels[level] if self.kernels else (3,) * dimensions
 
     def stride(self, step: int, dimensions: int) -> tuple[int, ...]:
-        """Of a step down, the uppermost is 0; one an axis."""
+        """Return the stride of a step down, one number per axis. Step 0 is the finest."""
         return self.strides[step] if self.strides else (2,) * dimensions
 
     def depth(self, level: int) -> int:
-        """Convolutions or residual blocks of the encoder's level."""
+        """Return the number of convolutions or residual blocks of the encoder's level."""
         if self.depths:
             return self.depths[level]
         return 2 if self.blocks == "plain" else 1
 
     def decoder_depth(self, level: int) -> int:
-        """Convolutions of the decoder's level."""
+        """Return the number of convolutions of the decoder's level."""
         return self.decoder_depths[level] if self.decoder_depths else 2
 
     def axis(self, number: int) -> UNetAxis:
-        """The network along one axis, for the arithmetic of sizes and tiles."""
+        """Return the network along one axis, for the arithmetic of sizes and tiles."""
         levels, residual = range(len(self.features)), self.blocks == "residual"
         convolutions = [2 * self.depth(level) + (level == 0) if residual else self.depth(level) for level in levels]
         return UNetAxis(
@@ -70,47 +70,47 @@ class UNetSection(Section):
         )
 
     @model_validator(mode="after")
-    def _suits_the_levels(self) -> Self:
+    def _one_entry_per_level(self) -> Self:
         levels = len(self.features)
-        wanted = {"depths": levels, "decoder_depths": levels - 1, "kernels": levels, "strides": levels - 1}
-        for key, count in wanted.items():
+        counts = {"depths": levels, "decoder_depths": levels - 1, "kernels": levels, "strides": levels - 1}
+        for key, count in counts.items():
             value = getattr(self, key)
             if value is not None and len(value) != count:
-                what = "one a level" if count == levels else "one a level but the bottom"
-                raise ValueError(f"{key}: {len(value)} values for {levels} features; give {count}, {what}, or null")
+                which = "one per level" if count == levels else "one per level except the bottom"
+                raise ValueError(f"{key}: {len(value)} values for {levels} features; give {count}, {which}, or null")
         return self
 
     @model_validator(mode="after")
     def _kernels_are_odd(self) -> Self:
-        even = [kernel for kernel in self.kernels or () if any(size % 2 == 0 for size in kernel)]
-        if even:
+        even_kernels = [kernel for kernel in self.kernels or () if any(size % 2 == 0 for size in kernel)]
+        if even_kernels:
             raise ValueError(
-                f"kernels: {list(even[0])} has an even size, which has no centre; give odd ones, such as 1, 3 or 5"
+                f"kernels: {list(even_kernels[0])} has an even size, which has no centre; give odd sizes, such as 1, 3 or 5"
             )
         return self
 
     @model_validator(mode="after")
     def _valid_is_plain(self) -> Self:
-        """What goes past a valid block, or a valid convolution with a stride, doesn't lie pixel on pixel with the rest."""
+        # the shortcut of a valid residual block, or of a valid strided convolution, would not align with its output
         for key, allowed in (("blocks", "plain"), ("down", "max_pool")):
             value = getattr(self, key)
             if self.padding == "valid" and value != allowed:
                 raise ValueError(
-                    f"{key}: {value} doesn't go with padding valid, whose levels are cropped; set {key} to {allowed}, "
+                    f"{key}: {value} doesn't work with padding valid, which crops the levels; set {key} to {allowed}, "
                     "or padding to same"
                 )
         return self
 
 
 class ConvolutionSection(Section):
-    """One convolution of the sliding-window network; a max-pool follows each."""
+    """Convolution of the sliding-window network. A max-pool follows each."""
 
     features: PositiveInt
     kernel: PositiveInt
 
 
 class SlidingWindowSection(Section):
-    """A classifier of the pixel at a window's centre; the defaults are the published N4."""
+    """Layers of the sliding window, which classifies a window's centre pixel. The defaults are the published N4."""
 
     name: Literal["sliding_window"]
     window: Annotated[int, Field(ge=3)] = 95
@@ -127,7 +127,7 @@ class SlidingWindowSection(Section):
     foveation_px: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
-    def _window_survives(self) -> Self:
+    def _window_is_large_enough(self) -> Self:
         size = self.window
         for convolution in self.convolutions:
             size = (size - convolution.kernel + 1) // self.pool
@@ -136,3 +136,6 @@ class SlidingWindowSection(Section):
                     f"window {self.window} is used up by the convolutions; choose a larger window or fewer of them"
                 )
         return self
+
+
+ModelSection = UNetSection | SlidingWindowSection

@@ -1,19 +1,27 @@
-"""The sections of the config besides the networks': every key, its meaning, its default."""
+"""Sections of the config other than `model`: every key, its meaning and its default."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from configs.section import PositiveFloat, PositiveInt, Section, Share
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 
 Average = Literal["none", "flips", "flips_and_turns"]
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of runs and bundles: a folder's name on every system, never a path
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of runs and bundles; a valid folder name on every system, never a path
+
+
+class Section(BaseModel):
+    """Base of the config's sections: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RunSection(Section):
-    """Which run this is, and where it lives: `folder/name`."""
+    """Name, folder and seed of the run; its files are in `folder/name`."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     folder: Path = Path("runs")
@@ -21,14 +29,14 @@ class RunSection(Section):
 
 
 class ClassSection(Section):
-    """One class of the references; its label is its place in `data.classes`."""
+    """Name and colour of a class. Its label is its index in `data.classes`."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
 class DataSection(Section):
-    """Which images, what their channels are, and what the labels of their references mean."""
+    """The data set: its folder, the channels of its images, and the classes of its references."""
 
     path: Path
     dimensions: Literal[2, 3]
@@ -40,9 +48,10 @@ class DataSection(Section):
 
 
 class NormaliseSection(Section):
-    """How intensities become network inputs.
+    """Normalisation of intensities.
 
-    `zscore` goes by each image's own mean and deviation, `range` by two fixed values, `ct` by fixed limits, mean and deviation.
+    `zscore` uses each image's own mean and standard deviation, `range` two fixed values, `ct` fixed limits, mean and
+    standard deviation.
     """
 
     method: Literal["zscore", "range", "ct"] = "zscore"
@@ -71,9 +80,10 @@ class NormaliseSection(Section):
 
 
 class AugmentSection(Section):
-    """Random transforms of training; `probability` is each transform's own, 0 turns all of them off.
+    """Random transforms in training.
 
-    Each transform has a strength, and 0 turns it off. Intensities are counted in shares of the image's own range.
+    `probability` applies to each transform separately; 0 turns all of them off. Each transform has a strength, and 0 turns
+    it off. Strengths of intensity transforms are fractions of the image's own range.
     """
 
     probability: Share = 0.3
@@ -112,11 +122,11 @@ class AugmentSection(Section):
 
 
 class HeadSection(Section):
-    """What the network's outputs mean.
+    """Meaning of the network's outputs.
 
-    `softmax`: one class a pixel. `sigmoid`: the same for two classes, with one output. `multi_label`: classes that overlap,
-    a reference file each. `ordinal`: classes in order, such as grades, in one of three encodings. `regression` and
-    `unit_regression`: no class but a value a pixel, any or within 0 .. 1.
+    `softmax`: one class per pixel. `sigmoid`: the same for two classes, with one output. `multi_label`: classes that may
+    overlap, with one reference file each. `ordinal`: ordered classes such as grades, in one of three encodings.
+    `regression` and `unit_regression`: a value per pixel instead of a class, any number or one from 0 to 1.
     """
 
     kind: Literal["softmax", "sigmoid", "multi_label", "ordinal", "regression", "unit_regression"] = "softmax"
@@ -124,15 +134,15 @@ class HeadSection(Section):
 
     @property
     def name(self) -> str:
-        """The kind, or the encoding where classes are in order."""
+        """Name of the head: the kind, or the encoding if the classes are ordered."""
         return self.encoding if self.kind == "ordinal" else self.kind
 
 
 class ImageLabelSection(Section):
-    """A label of the whole image, from column `label` of cases.csv; no `classes`: there is none.
+    """Classification of the whole image, by column `label` of cases.csv; off if `classes` is empty.
 
-    `joint`: a second output of the network, trained together with the mask, its loss counted `weight` times. `map`: a small
-    network of its own, which reads the map of the finished network's output, brought to `map_size` pixels a side.
+    `joint`: a second output of the network, trained together with the mask; its loss is multiplied by `weight`. `map`: a
+    separate small network, which reads the map of the trained network's output, resized to `map_size` pixels per axis.
     """
 
     classes: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
@@ -144,9 +154,10 @@ class ImageLabelSection(Section):
 
 
 class SamplingSection(Section):
-    """How patches are drawn; the sliding window's patch is its window, so `patch_size` is left out there.
+    """Sampling of training patches.
 
-    `hard_negative_share` of the sliding window's background windows lie where the network took background for foreground.
+    The sliding window's patch is its window, so `patch_size` is left out there. `hard_negative_share` is the fraction of
+    its background windows that lie where the network mistook background for foreground.
     """
 
     patch_size: tuple[PositiveInt, ...] | None = None
@@ -155,9 +166,10 @@ class SamplingSection(Section):
 
 
 class LossSection(Section):
-    """What is minimised; `name` None takes Dice + cross-entropy for a U-Net of classes, and what suits the head elsewhere.
+    """Loss that training minimises.
 
-    `border_weight` and `border_sigma_px` are w0 and sigma of the U-Net paper's weights between objects; 0 turns them off.
+    `name` None is Dice plus cross-entropy for a U-Net with classes, and otherwise the default of the head. `border_weight`
+    and `border_sigma_px` are w0 and sigma of the U-Net paper's weights between objects; 0 turns them off.
     """
 
     name: Literal["cross_entropy", "dice", "dice_cross_entropy", "focal", "tversky", "boundary"] | None = None
@@ -169,7 +181,7 @@ class LossSection(Section):
 
 
 class OptimizerSection(Section):
-    """How weights are changed. The rate falls with the share of the run that is over: of its steps or its minutes."""
+    """Optimizer and learning rate. Schedules follow the completed fraction of the run, in steps or in minutes."""
 
     name: Literal["adamw", "sgd"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
@@ -183,9 +195,9 @@ class OptimizerSection(Section):
 
 
 class WarmStartSection(Section):
-    """Weights to begin with: those of a bundle's folder or of a safetensors file; `weights` None begins anew.
+    """Initial weights, from a bundle's folder or a safetensors file; with `weights` None they are random.
 
-    The encoder stays as it is for `frozen_steps` and is then trained at `encoder_rate` of the learning rate.
+    The encoder is frozen for `frozen_steps`, and then trained at `encoder_rate` times the learning rate.
     """
 
     weights: Path | None = None
@@ -195,7 +207,7 @@ class WarmStartSection(Section):
 
 
 class PretrainSection(Section):
-    """How `overtile pretrain` trains the encoder on unlabelled images: as half of a denoising autoencoder."""
+    """Settings of `overtile pretrain`, which trains the encoder on unlabelled images as half of a denoising autoencoder."""
 
     images: Path | None = None
     max_steps: PositiveInt = 1000
@@ -204,10 +216,11 @@ class PretrainSection(Section):
 
 
 class TrainerSection(Section):
-    """How long and on what to train; `patience` counts validations without a better score.
+    """Length of the training, and the hardware it runs on.
 
-    `folds` 0 trains once; 2 or more train as many networks, each validated on another fold, and an ensemble of them.
-    `devices` processes a machine take `batch_size` patches each of every step.
+    `patience` is the number of validations without a better score after which training ends. `folds` 0 trains one network;
+    2 or more train as many, each validated on another fold, and write their ensemble. `devices` is the number of processes
+    per machine; each takes `batch_size` patches per step.
     """
 
     max_steps: PositiveInt = 2000
@@ -225,16 +238,17 @@ class TrainerSection(Section):
 
 
 class InferenceSection(Section):
-    """How an image is tiled: `tile_size` bounds the network's input, `overlap` is the share of a tile that is blended.
+    """Tiling of images and the runtime of the network.
 
-    Left out, `tile_size` is 512 pixels a side in 2D and 96 in 3D while a network trains. Where a bundle is used, and its tiles
-    are exact whatever their size, it is what costs the network the least within `memory_bytes`, which the process may have in
-    all; left out, that is what it has and a quarter of what is free.
+    `tile_size` is the largest input of the network, and `overlap` the fraction of a tile that is blended with the next.
+    Left out, `tile_size` is 512 pixels per axis in 2D and 96 in 3D while a network trains. In inference, if tiles of any
+    size give exactly the same logits, it is the size that costs the network the least within `memory_bytes`. That is the
+    memory of the whole process; left out, it is what the process already uses plus a quarter of the free memory.
 
-    `average` is over the logits of a tile's mirror images, or of its mirror images and quarter turns. `objects` is how a
-    mask becomes objects where references number them: connected pieces, or pieces split where they are narrow. `runtime` is
-    what runs the network: torch in float32; one that is named; or `auto`, the fastest one that answers as torch does (torch
-    where the network is so small that trying takes longer than it saves).
+    `average` is over the logits of a tile's mirror images, or of its mirror images and quarter turns. `objects` splits a
+    mask into objects where references number them: connected components, or components split at narrow places. `runtime`
+    executes the network: torch in float32, a runtime by name, or `auto`, the fastest runtime whose output matches float32
+    torch (torch itself if the network is so small that testing the others takes longer than it saves).
     """
 
     tile_size: tuple[PositiveInt, ...] | None = None

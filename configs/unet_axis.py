@@ -1,4 +1,4 @@
-"""A U-Net along one axis: which inputs it takes, and how far it looks; by this arithmetic tiles are exact."""
+"""Arithmetic of a U-Net along one axis: legal input sizes, stride and context. It makes tiles exact."""
 
 import itertools
 import math
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class UNetAxis:
-    """What a U-Net is made of along one axis. Levels count from the finest, 0, to the bottom.
+    """Layers of a U-Net along one axis. Levels count from the finest, 0, to the bottom.
 
     Args:
-        kernels: one a level, odd.
-        strides: one a step down, and the same up.
-        encoder: convolutions, one number a level.
-        decoder: convolutions, one number a level, without the bottom.
-        valid: convolutions lose their border; else they keep the size.
-        strided: a level's first convolution takes the step down; else a max-pool before it.
-        residual: a mean over the stride goes past the strided convolution.
-        linear: the step up interpolates; else it is a transposed convolution as wide as its stride.
+        kernels: kernel size of each level, odd.
+        strides: stride of each step down, and of the same step up.
+        encoder: number of the encoder's convolutions at each level.
+        decoder: number of the decoder's convolutions at each level except the bottom.
+        valid: whether convolutions crop their border; otherwise they keep the size.
+        strided: whether a level's first convolution takes the step down; otherwise a max-pool does before it.
+        residual: whether a shortcut with an average pool runs beside the strided convolution.
+        linear: whether the step up interpolates; otherwise it is a transposed convolution as wide as its stride.
     """
 
     kernels: tuple[int, ...]
@@ -32,24 +32,24 @@ class UNetAxis:
 
     @property
     def stride(self) -> int:
-        """The network commutes with shifts by this many pixels: the product of its steps."""
+        """Product of all steps: shifting the input by this many pixels shifts the output by as many."""
         return math.prod(self.strides)
 
     @property
     def context_px(self) -> int:
-        """How far a block of `stride` outputs, aligned to the stride, looks to the side where it looks farther.
+        """Pixels that an aligned block of `stride` outputs depends on beyond itself, on the side where they are more.
 
-        For a valid network, what it loses at each side: 92 in the original, where two 3-wide convolutions a level, down and
+        For a valid network it is what each side loses: 92 in the original, where two 3-wide convolutions per level, down and
         up, and two at the bottom lose 1 pixel of their level each. With same padding it is 2 more there, since the pools'
         pairs lie between those of the valid network.
         """
         if self.valid:
             return self._lost_px
-        first, last = self._decoder_sees(0, 0, self.stride - 1)
+        first, last = self._decoder_field(0, 0, self.stride - 1)
         return max(-first, last - (self.stride - 1))
 
     def legal_size(self, at_least: int) -> int:
-        """The smallest input side of at least this many pixels that every step divides and that leaves an output."""
+        """Return the smallest input size of at least so many pixels that every step divides and that leaves an output."""
         if not self.valid:
             return max(-(-at_least // self.stride), 1) * self.stride
         at_least = max(at_least, 2 * self._lost_px + 1)
@@ -57,38 +57,44 @@ class UNetAxis:
 
     @property
     def _scales(self) -> list[int]:
-        """Pixels of the image that lie between two of each level."""
+        """Size of each level's pixels in pixels of the image."""
         return list(itertools.accumulate(self.strides, operator.mul, initial=1))
 
     @property
     def _lost_by_encoder_px(self) -> int:
-        return sum(map(math.prod, zip(self._scales, self.encoder, (kernel // 2 for kernel in self.kernels), strict=True)))
+        """Pixels that the encoder crops from each side."""
+        levels = zip(self._scales, self.encoder, self.kernels, strict=True)
+        return sum(scale * convolutions * (kernel // 2) for scale, convolutions, kernel in levels)
 
     @property
     def _lost_px(self) -> int:
-        """At each side; of what is interpolated, the pixels that lie beyond the outermost centre of the level below."""
+        """Pixels that the whole network crops from each side.
+
+        An interpolated step up loses the pixels beyond the outermost pixel centre of the level below.
+        """
         lost = self._lost_by_encoder_px
         for scale, convolutions, kernel, stride in zip(self._scales, self.decoder, self.kernels, self.strides, strict=False):
             lost += scale * (convolutions * (kernel // 2) + (stride // 2 if self.linear else 0))
         return lost
 
-    def _decoder_sees(self, level: int, first: int, last: int) -> tuple[int, int]:
-        """The first and last pixel of the image that the decoder's `first` .. `last` of a level look at, with same padding."""
+    def _decoder_field(self, level: int, first: int, last: int) -> tuple[int, int]:
+        """Return the first and last image pixel that pixels first .. last of a decoder level depend on, with same padding."""
         if level == len(self.strides):
-            return self._encoder_sees(level, first, last)
+            return self._encoder_field(level, first, last)
         reach = self.decoder[level] * (self.kernels[level] // 2)
         first, last = first - reach, last + reach
-        skip = self._encoder_sees(level, first, last)
-        below = self._decoder_sees(level + 1, *self._up_sees(self.strides[level], first, last))
+        skip = self._encoder_field(level, first, last)
+        stride = self.strides[level]
+        if self.linear:  # mixes the two pixels around the centre of pixel i, which lies at (2i + 1) / (2 * stride) - 1/2 below
+            below_first = (2 * first + 1 - stride) // (2 * stride)
+            below_last = -(-(2 * last + 1 - stride) // (2 * stride))  # rounded up
+        else:
+            below_first, below_last = first // stride, last // stride
+        below = self._decoder_field(level + 1, below_first, below_last)
         return min(skip[0], below[0]), max(skip[1], below[1])
 
-    def _up_sees(self, stride: int, first: int, last: int) -> tuple[int, int]:
-        """In the level below. The centre of pixel i lies at (2i + 1) / (2 * stride) - 1/2 there, which linear mixes from."""
-        if not self.linear:
-            return first // stride, last // stride
-        return (2 * first + 1 - stride) // (2 * stride), -(-(2 * last + 1 - stride) // (2 * stride))
-
-    def _encoder_sees(self, level: int, first: int, last: int) -> tuple[int, int]:
+    def _encoder_field(self, level: int, first: int, last: int) -> tuple[int, int]:
+        """Return the first and last image pixel that pixels first .. last of an encoder level depend on."""
         strided = self.strided and level > 0
         half = self.kernels[level] // 2
         reach = (self.encoder[level] - strided) * half
@@ -96,6 +102,6 @@ class UNetAxis:
         if level == 0:
             return first, last
         stride = self.strides[level - 1]
-        pooled = not strided or (self.residual and half == 0)  # a wider convolution looks farther than the mean past it
+        pooled = not strided or (self.residual and half == 0)  # a wider convolution reaches farther than the shortcut's pool
         before, after = (0, stride - 1) if pooled else (half, half)
-        return self._encoder_sees(level - 1, first * stride - before, last * stride + after)
+        return self._encoder_field(level - 1, first * stride - before, last * stride + after)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.memory_sizes import size_text
+from configs.quantities import size_text
 from imaging.errors import ImageTooLarge
 from imaging.source import ImageSource
 from inference.compatibility import as_trained, check_suitable

@@ -31,7 +31,7 @@ def add(
 ) -> None:
     """Makes a key and prints it alone, this once: KEY=$(overtile keys add NAME)."""
     with _exit_codes():
-        from configs.memory_sizes import parse_memory
+        from configs.quantities import parse_memory
 
         key, token = _keys().add(
             _checked_name(name),

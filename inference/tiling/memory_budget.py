@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from configs.memory_sizes import size_text
+from configs.quantities import size_text
 from imaging.errors import ImageTooLarge
 from inference.tiling.grid import Axis, Grid
 from inference.tiling.stitch import rows_in_group

@@ -21,19 +21,19 @@ def test_hard_negatives_need_a_background() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told_apart_by"),
+    ("overrides", "keys"),
     [
         (["model.strides=[[2,2],[2,2],[2,1]]"], "model.kernels or model.strides"),
         (["model.kernels=[[3,1],[3,3],[3,3],[3,3]]"], "model.kernels or model.strides"),
         (["data.spacing_um=[0.5,0.25]"], "data.spacing_um"),
     ],
 )
-def test_turns_need_rows_and_columns_that_are_alike(overrides: list[str], told_apart_by: str) -> None:
+def test_turns_need_rows_and_columns_that_are_alike(overrides: list[str], keys: str) -> None:
     config = Path("configs/histology_unet.yaml")
     for average in ("none", "flips"):
         load(config, [*overrides, f"inference.average={average}"])
     with pytest.raises(
-        ConfigError, match=f"inference.average: flips_and_turns turns .*, and they differ in {told_apart_by}; choose flips"
+        ConfigError, match=f"inference.average: flips_and_turns turns .*, and they differ in {keys}; choose flips"
     ):
         load(config, [*overrides, "inference.average=flips_and_turns"])
 
@@ -47,9 +47,7 @@ def test_turns_ask_nothing_of_the_first_axis_of_a_volume() -> None:
 def test_nobody_averages_over_what_training_never_saw(off: str) -> None:
     config = Path("configs/histology_unet.yaml")
     load(config, [off])
-    with pytest.raises(
-        ConfigError, match=r"inference\.average: flips averages over mirror images, of which training sees none; set"
-    ):
+    with pytest.raises(ConfigError, match=r"inference\.average: flips averages over mirror images, but training has none; set"):
         load(config, [off, "inference.average=flips"])
 
 
@@ -71,17 +69,23 @@ def test_one_fold_is_refused() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["image_label.classes=[a]"], r"image_label\.classes: \['a'\] doesn't tell images apart; give two names or more"),
-        (["image_label.classes=[a,b,a]"], r"image_label\.classes: .* none of them twice, or \[\]"),
-        (["image_label.classes=[a,' b']"], r"image_label\.classes: ' b' begins or ends with a space, or holds what can't be"),
-        (['image_label.classes=[a,"b\\n"]'], r"image_label\.classes: 'b\\n' begins or ends with a space, or holds what"),
+        (
+            ["image_label.classes=[a]"],
+            r"image_label\.classes: \['a'\] doesn't tell images apart; give two or more different names",
+        ),
+        (["image_label.classes=[a,b,a]"], r"image_label\.classes: .* give two or more different names, or \[\]"),
+        (
+            ["image_label.classes=[a,' b']"],
+            r"image_label\.classes: ' b' begins or ends with a space or has unprintable characters",
+        ),
+        (['image_label.classes=[a,"b\\n"]'], r"image_label\.classes: 'b\\n' begins or ends with a space or has unprintable"),
         (
             ["image_label.classes=[a,b]", "image_label.map_size=3"],
             r"image_label\.map_size: 3 is halved between 3 convolutions; give 4 or more, or fewer image_label\.map_features",
         ),
         (
             ["image_label.classes=[a,b]", "data.classes=[{name: age, colour: '#ffffff'}]", "head.kind=regression"],
-            r"image_label\.by: map reads classes' probabilities, and head\.kind regression gives none; set it to joint",
+            r"image_label\.by: map needs class probabilities, and head\.kind regression gives none; set it to joint",
         ),
     ],
 )

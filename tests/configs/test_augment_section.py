@@ -15,7 +15,7 @@ from configs.sections import AugmentSection
         (
             "mri_unet",
             ["augment.stain=0.1"],
-            "augment.stain: takes pictures of 3 channels (red, green, blue), and data has 3 dimensions and 1 channels; "
+            "augment.stain: needs 2D images of 3 channels (red, green, blue), and data has 3 dimensions and 1 channels; "
             "set augment.stain to 0",
         ),
         (
@@ -26,8 +26,8 @@ from configs.sections import AugmentSection
         (
             "histology_unet",
             ["augment.quarter_turns=true", "sampling.patch_size=[64,128]"],
-            "augment.quarter_turns: turns rows into columns, and a patch of [64, 128] has not as many of both; choose a patch "
-            "with equal last sides, or set augment.quarter_turns to false",
+            "augment.quarter_turns: needs patches with as many rows as columns, and the patch size is [64, 128]; "
+            "make its last two values equal, or set augment.quarter_turns to false",
         ),
         (
             "histology_unet",

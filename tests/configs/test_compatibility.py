@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from configs import schema
-from configs.compatibility import loss_of
 from configs.schema import ConfigError
 
 ENTRIES = [f"{{name: c{number}, colour: '#00000{number}'}}" for number in range(4)]
@@ -28,22 +27,22 @@ def overrides_of(words: str, classes: int) -> list[str]:
         (
             "data.instances=true",
             3,
-            "data.instances: numbered objects are one class beside the background, and there are 3 of head.kind softmax; "
-            "give a background and one class without an order, or set data.instances to false",
+            "data.instances: numbered objects need a background and one class, and there are 3 classes of head.kind softmax; "
+            "give two classes without an order, or set data.instances to false",
         ),
-        ("data.instances=true head.kind=ordinal", 2, "data.instances: numbered objects are one class beside the background"),
+        ("data.instances=true head.kind=ordinal", 2, "data.instances: numbered objects need a background and one class"),
         ("data.ignore_label=1", 2, "data.ignore_label: 1 is the label of c1; choose one that no class has, such as 255"),
         (
             "head.kind=ordinal loss.name=dice",
             4,
-            "loss.name: dice doesn't suit head soft_label of model unet; choose cross_entropy, or leave it out",
+            "loss.name: dice doesn't work with head soft_label of model unet; choose cross_entropy, or leave it out",
         ),
         (
             "head.kind=regression loss.name=dice",
             1,
-            "loss.name: dice doesn't suit head regression of model unet; leave it out: the squared error is taken",
+            "loss.name: dice doesn't work with head regression of model unet; leave it out for the squared error",
         ),
-        ("loss.class_weights=[1,2,3]", 2, "loss.class_weights: 3 values for 2 classes; give one a class, or balanced"),
+        ("loss.class_weights=[1,2,3]", 2, "loss.class_weights: 3 values for 2 classes; give one per class, or balanced"),
         (
             "head.kind=regression loss.class_weights=balanced",
             1,
@@ -52,17 +51,17 @@ def overrides_of(words: str, classes: int) -> list[str]:
         (
             "loss.name=tversky loss.class_weights=[1,2]",
             2,
-            "loss.class_weights: tversky doesn't weigh pixels; leave it out, or choose cross_entropy, dice_cross_entropy",
+            "loss.class_weights: tversky has no pixel weights; leave it out, or choose cross_entropy, dice_cross_entropy",
         ),
         (
             "head.kind=multi_label loss.border_weight=1",
             3,
-            "loss.border_weight: lies between objects on a background, and head.kind",
+            "loss.border_weight: weighs the background between objects, and head.kind multi_label has no background class",
         ),
         (
             "loss.name=dice loss.border_weight=1",
             2,
-            "loss.border_weight: dice doesn't weigh pixels; set it to 0, or choose cross_entropy, dice_cross_entropy, focal",
+            "loss.border_weight: dice has no pixel weights; set it to 0, or choose cross_entropy, dice_cross_entropy, focal",
         ),
     ],
 )
@@ -78,19 +77,19 @@ def test_a_u_net_of(words: str, classes: int, message: str) -> None:
         (
             "head.kind=multi_label",
             3,
-            "head: multi_label doesn't suit the sliding window, which draws the classes equally often: their true shares "
-            "can't be put back into its outputs; choose softmax, sigmoid, one_hot, regression, unit_regression, or train a",
+            "head: multi_label doesn't work with the sliding window, which samples all classes equally often: its outputs "
+            "can't be corrected to the classes' true shares; choose softmax, sigmoid, one_hot, regression, unit_regression, or",
         ),
-        ("head.kind=ordinal", 3, "head: soft_label doesn't suit the sliding window"),
+        ("head.kind=ordinal", 3, "head: soft_label doesn't work with the sliding window"),
         (
             "loss.name=dice",
             2,
-            "loss.name: dice doesn't suit head softmax of model sliding_window; choose cross_entropy, focal, or leave it out",
+            "loss.name: dice doesn't work with head softmax of model sliding_window; choose cross_entropy, focal, or",
         ),
         (
             "loss.class_weights=balanced",
             2,
-            "loss.class_weights: the sliding window draws the classes equally often already; leave balanced out",
+            "loss.class_weights: the sliding window already samples all classes equally often; leave balanced out",
         ),
     ],
 )
@@ -114,5 +113,5 @@ def test_a_sliding_window_of(words: str, classes: int, message: str) -> None:
         ("sliding_window", "head.kind=regression", 1, "squared_error"),
     ],
 )
-def test_the_loss_that_is_taken(method: str, words: str, classes: int, loss: str) -> None:
-    assert loss_of(schema.load(Path(f"configs/histology_{method}.yaml"), overrides_of(words, classes))) == loss
+def test_default_loss(method: str, words: str, classes: int, loss: str) -> None:
+    assert schema.load(Path(f"configs/histology_{method}.yaml"), overrides_of(words, classes)).loss_name == loss

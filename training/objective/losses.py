@@ -7,7 +7,6 @@ import torch
 from monai.losses import DiceLoss, TverskyLoss
 from torch import Tensor
 
-from configs.compatibility import loss_of
 from configs.schema import Config
 from configs.sections import LossSection
 from training.objective.boundary_distance import boundary_term
@@ -34,7 +33,7 @@ def make_loss(config: Config, class_prior: Sequence[float] | None = None) -> Los
     Raises:
         ValueError: `loss.class_weights` is balanced and the shares aren't given.
     """
-    term, judge, fit = LOSSES[loss_of(config)], make_judge(config, class_prior), make_fit(config)
+    term, judge, fit = LOSSES[config.loss_name], make_judge(config, class_prior), make_fit(config)
 
     def loss(logits: Sequence[Tensor], reference: Tensor, weights: Tensor) -> Tensor:
         terms = [

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.special import expit, softmax
 
-from configs.compatibility import loss_of
 from configs.schema import Config
 from training.objective.boundary_distance import REACH_PX
 from training.objective.encodings import IGNORED
@@ -79,7 +78,7 @@ class _Parts:
 
 
 def _combined(config: Config, parts: _Parts) -> float:
-    name = loss_of(config)
+    name = config.loss_name
     if name == "focal":
         wrong = -np.expm1(-parts.surprise)  # 1 - p
         return parts.mean(wrong**config.loss.focal_gamma * parts.surprise)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from configs import schema
-from configs.memory_sizes import parse_memory
 from configs.network_sections import SlidingWindowSection, UNetSection
+from configs.quantities import parse_memory
 from configs.schema import Config, ConfigError
 from datasets.fingerprint import CaseFacts, Intensities
 from imaging.errors import DataError
