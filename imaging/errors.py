@@ -14,6 +14,8 @@ that the service can hand them out. The command line puts the path before them.
 class DataError(Exception):
     """An image or a data set can't be used; `code` is stable and meant for programs."""
 
+    status: int = 422  # of the HTTP answer
+
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)  # what pickle makes it of again in another process
         self.code = code
@@ -26,9 +28,13 @@ class DataError(Exception):
 class BrokenImage(DataError):
     """Bytes that aren't what they claim to be: cut, corrupted, contradictory."""
 
+    status = 400
+
 
 class ImageTooLarge(DataError):
     """More pixels than the limit, or more bytes, or a longer side; `limit` is that limit."""
+
+    status = 413
 
     def __init__(self, code: str, message: str, limit: int) -> None:
         super().__init__(code, message)
@@ -39,6 +45,10 @@ class ImageTooLarge(DataError):
 class UnsupportedFormat(DataError):
     """Not an image, or of a format that isn't read here."""
 
+    status = 415
+
 
 class UnsuitableImage(DataError):
     """A sound image with the wrong channels, dimensions, spacing or labels."""
+
+    status = 422

@@ -1,14 +1,14 @@
-"""The BentoML service: what is mounted at / and what is started with it.
+"""The BentoML service: the app mounted at /, and the gateway that is started with it.
 
-BentoML gives the model store, the Bento and the service's life; requests go to our own ASGI app. Nothing heavy is imported
-here: BentoML imports this file when it builds the Bento, too.
+BentoML provides the model store, the Bento and the service's start and stop; requests go to our own ASGI app. Nothing heavy
+is imported here, as BentoML also imports this file when it builds the Bento.
 """
 
 import gc
 import os
 import sys
-import threading
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,20 +16,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import event_log
 from service.packaging.model_store import bundle_folders
 
+if TYPE_CHECKING:
+    from service.gateway import Gateway
+
 _DAY_S = 24 * 3600
 EXIT_START = 3
 
 
 class Routes:
-    """What is mounted at / when this file is imported; `app` is there once the models are.
+    """ASGI app mounted at / when this file is imported; `app` is set once the models are loaded.
 
-    Not a Starlette app itself: BentoML would look into its routes and put pages of its own where we have none.
+    It isn't a Starlette app: BentoML would look into its routes and add pages of its own.
     """
 
     app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hands the request on."""
+        """Pass the request on."""
         await self.app(scope, receive, send)
 
 
@@ -39,9 +42,9 @@ routes = Routes()
 @bentoml.asgi_app(routes, path="/")
 @bentoml.service(
     name="overtile",
-    workers=1,  # one gateway: jobs, uploads and the engine are its own
-    traffic={"timeout": _DAY_S},  # counts the upload too; our own limits are shorter. No limit of BentoML's on concurrency
-    logging={"access": {"enabled": False}},  # it writes the client's path and content type as they came; Boundary logs
+    workers=1,  # one gateway, which owns jobs, uploads and the engine
+    traffic={"timeout": _DAY_S},  # includes the upload; our own limits are shorter
+    logging={"access": {"enabled": False}},  # it would log the client's path and content type; RequestLog logs
 )
 class Overtile:
     """Segmentation over HTTP."""
@@ -54,45 +57,38 @@ class Overtile:
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
         try:
             self.gateway = Gateway(os.environ, bundle_folders(bento_of(Overtile)))
-            routes.app = _outside_of_the_loop(self.gateway)
+            routes.app = _started_app(self.gateway)
         except (StartError, KeysDamaged, OSError, ValueError) as error:
             print(f"the server can't start: {error}", file=sys.stderr)  # noqa: T201
             os._exit(EXIT_START)
         event_log.configure()
         gc.collect()
-        gc.freeze()  # modules and routes stay for good: looking through them again held up every answer for 150 ms
+        gc.freeze()  # modules and routes live as long as the process: scanning them held up every answer for 150 ms
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator, unused-ignore]
     def stop(self) -> None:
-        """Jobs are gone on with at the next start."""
+        """Stop the gateway; running jobs are resumed at the next start."""
         self.gateway.stop()
 
 
 def bento_of(service: Any) -> Any:
-    """The Bento that a BentoML service came from.
+    """Return the Bento of a BentoML service.
 
     Raises:
-        RuntimeError: none: the service was started from the source files.
+        RuntimeError: the service was started from the source files.
     """
     if service.bento is None:
         raise RuntimeError("no Bento is served; run overtile package BUNDLE, then overtile serve")
     return service.bento
 
 
-def _outside_of_the_loop(gateway: Any) -> ASGIApp:
-    """BentoML makes the service in its event loop, where DBOS can't be launched."""
-    outcome: list[Any] = []
+def _started_app(gateway: "Gateway") -> ASGIApp:
+    """Start the gateway and return its routes.
 
-    def start() -> None:
-        try:
-            outcome.append(gateway.start())
-        except BaseException as error:  # noqa: BLE001  (raised again below, in the thread that can)
-            outcome.append(error)
+    BentoML creates the service in its event loop, where DBOS can't be launched: a thread starts it.
+    """
+    from service.api import create_app
 
-    thread = threading.Thread(target=start)
-    thread.start()
-    thread.join()
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    app: ASGIApp = outcome[0]
-    return app
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(gateway.start).result()
+    return create_app(gateway)

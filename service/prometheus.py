@@ -1,4 +1,4 @@
-"""What /metrics says, for Prometheus: requests, errors by code, the queue, the engine, memory; nothing out of files."""
+"""Prometheus metrics of the service: requests, errors by code, the queue, the engine, memory; nothing from clients' files."""
 
 from collections.abc import Callable, Iterable
 
@@ -20,32 +20,32 @@ JOBS = Counter("overtile_jobs_finished", "Jobs that came to an end, by how.", ["
 JOB_SECONDS = Histogram("overtile_job_seconds", "Of a job.", ["stage"], buckets=SECONDS, registry=REGISTRY)
 
 
-class Now(Collector):
-    """What is asked for when somebody looks.
+class Gauges(Collector):
+    """Gauges that are measured at each scrape.
 
     Args:
-        figures: name -> its help and its value; None where there is none now.
+        gauges: help text and measuring function of each gauge; the function returns None while there is no value.
     """
 
-    def __init__(self, figures: dict[str, tuple[str, Callable[[], float | None]]]) -> None:
-        self._figures = figures
+    def __init__(self, gauges: dict[str, tuple[str, Callable[[], float | None]]]) -> None:
+        self._gauges = gauges
 
     def collect(self) -> Iterable[Metric]:
-        """Each as a gauge."""
-        for name, (text, value) in self._figures.items():
-            if (found := value()) is not None:
-                yield GaugeMetricFamily(name, text, value=found)
+        """Yield each gauge that has a value."""
+        for name, (text, value) in self._gauges.items():
+            if (measurement := value()) is not None:
+                yield GaugeMetricFamily(name, text, value=measurement)
 
 
-def exposition(now: Now) -> bytes:
-    """All of it in Prometheus's text format."""
-    asked = CollectorRegistry()
-    asked.register(now)
-    return generate_latest(REGISTRY) + generate_latest(asked)
+def exposition(gauges: Gauges) -> bytes:
+    """Return all metrics in Prometheus's text format."""
+    registry = CollectorRegistry()
+    registry.register(gauges)
+    return generate_latest(REGISTRY) + generate_latest(registry)
 
 
-def resident_bytes(process_id: int | None) -> float | None:
-    """Memory of a process; None where it is gone, or the system doesn't say."""
+def process_memory_bytes(process_id: int | None) -> float | None:
+    """Return the resident memory of a process; None if it has ended, or the system doesn't report it."""
     try:
         return None if process_id is None else float(psutil.Process(process_id).memory_info().rss)
     except psutil.Error:

@@ -1,8 +1,9 @@
-"""The folder in which the service keeps keys, uploads and jobs; what is written there survives a kill, whole or not at all."""
+"""The service's folder: paths of keys, uploads and jobs, files that survive a kill whole, and the clock of expiry."""
 
 import json
 import os
 import re
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,20 +14,21 @@ from disk.publish import publish
 FOLDERS = ("uploads", "jobs")
 KEYS = "keys.json"
 _ID = re.compile(r"[0-9a-f]{32}")
+_START_S = time.time() - time.monotonic()
 
 
 class Store:
-    """The folder and its parts; nobody but its user can open them.
+    """The folder and its subfolders, which only their user can open.
 
     Args:
-        folder: made where it isn't there.
+        folder: created if it doesn't exist.
 
     Raises:
-        OSError: it can't be made, or is a link.
+        OSError: the folder can't be created, or is a link.
     """
 
     def __init__(self, folder: Path) -> None:
-        os.umask(0o077)  # files of this process are its user's alone
+        os.umask(0o077)  # only the user can read the files of this process
         if folder.is_symlink():
             raise NotADirectoryError(f"{folder}: the store is a link; give the folder itself")
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,38 +39,38 @@ class Store:
 
     @property
     def keys(self) -> Path:
-        """The file of keys."""
+        """Path of the file of keys."""
         return self.folder / KEYS
 
     def upload(self, upload_id: str) -> Path:
-        """The folder of an upload; `upload_id` has to be one."""
-        return self.folder / "uploads" / checked(upload_id)
+        """Return the folder of an upload; raise ValueError if `upload_id` isn't an ID."""
+        return self.folder / "uploads" / check_id(upload_id)
 
     def job(self, job_id: str) -> Path:
-        """The folder of a job; `job_id` has to be one."""
-        return self.folder / "jobs" / checked(job_id)
+        """Return the folder of a job; raise ValueError if `job_id` isn't an ID."""
+        return self.folder / "jobs" / check_id(job_id)
 
 
 def store_folder(environment: Mapping[str, str]) -> Path:
-    """OVERTILE_STORE, or .overtile in the home folder."""
+    """Return the folder in OVERTILE_STORE, or .overtile in the home folder."""
     return Path(environment.get("OVERTILE_STORE") or Path.home() / ".overtile")
 
 
 def new_id() -> str:
-    """That nobody can guess."""
+    """Return a new ID, which nobody can guess."""
     return uuid.uuid4().hex
 
 
 def is_id(text: str) -> bool:
-    """Whether it can name an upload or a job; nothing else becomes part of a path."""
+    """Return whether a text has the form of an ID; nothing else becomes part of a path."""
     return _ID.fullmatch(text) is not None
 
 
-def checked(text: str) -> str:
-    """The same.
+def check_id(text: str) -> str:
+    """Return the text if it has the form of an ID.
 
     Raises:
-        ValueError: it is no ID.
+        ValueError: it hasn't.
     """
     if not is_id(text):
         raise ValueError("not an ID")
@@ -76,21 +78,21 @@ def checked(text: str) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """On the disk when this returns, in one piece whenever the power fails; its user's alone."""
+    """Write a JSON file for this user alone; it is on the disk when this returns, and whole if the power fails before."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
 
-    def make(part: Path) -> None:
+    def write(part: Path) -> None:
         part.touch(mode=0o600)
         part.write_text(text)
 
-    publish(path, make)
+    publish(path, write)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What was written; None where there is nothing.
+    """Return the content of a JSON file; None if there is no file.
 
     Raises:
-        ValueError: the file isn't what was written.
+        ValueError: the file is damaged.
     """
     try:
         text = path.read_text()
@@ -100,3 +102,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise ValueError("no JSON object")
     return content
+
+
+def steady_time() -> float:
+    """Return the seconds since 1970, by which things expire; they never pass faster than the process's monotonic clock.
+
+    When the machine's clock is set forward by a year, nothing expires; what does, expires after the next start.
+    """
+    return min(time.time(), _START_S + time.monotonic())

@@ -1,4 +1,4 @@
-"""Who may do what: every request needs a key that opens its route, unless the route is open or there are no keys at all."""
+"""Access control: every request needs a key with the scope of its route, unless the route is open or there are no keys."""
 
 import ipaddress
 import re
@@ -10,14 +10,14 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import NoKey, NotAllowed, Refused, TooOften
+from service.errors import Forbidden, NoKey, RequestError, TooOften
 from service.http.cors import Cors
-from service.http.request_log import Boundary, refuse
-from service.http.security_headers import SecurityHeaders, SoundFraming
+from service.http.request_log import RequestLog, send_error
+from service.http.security_headers import FramingCheck, SecurityHeaders
 from service.keys import Key, Keys, KeyScope
 from service.limits import AccessSettings
 
-LOCAL = "local"  # the owner of everything where there are no keys
+LOCAL = "local"  # owner of everything on a server without keys
 
 _SCHEME = "Bearer "
 _POLICY_VIOLATION = 1008  # WebSocket's code
@@ -25,9 +25,9 @@ _POLICY_VIOLATION = 1008  # WebSocket's code
 
 @dataclass(frozen=True)
 class Rule:
-    """What one route takes; `needs` is None for a route that is open to everybody.
+    """Methods of a route, and the scope that they need; `needs` is None for a route that is open to everybody.
 
-    `{}` stands for one part of the path, `*` at the end for the rest of it. Whoever may GET may HEAD.
+    In the path, `{}` stands for one segment, and `*` at the end for the rest. HEAD is allowed where GET is.
     """
 
     methods: str
@@ -35,7 +35,7 @@ class Rule:
     needs: KeyScope | None
 
     def covers(self, path: str) -> bool:
-        """Whether a path is this route's."""
+        """Return whether the route has this path."""
         if self.path.endswith("*"):
             rest = path.removeprefix(self.path[:-1])
             return rest != path and not {"", ".", ".."} & set(re.split(r"[/\\]", rest))
@@ -45,9 +45,10 @@ class Rule:
     def _pattern(self) -> re.Pattern[str]:
         return re.compile(re.escape(self.path).replace(r"\{\}", "[^/]+"))
 
-    def takes(self, method: str) -> bool:
-        """Whether the route has the method."""
-        return ("GET" if method == "HEAD" else method) in self.methods.split() or method in self.methods.split()
+    def allows(self, method: str) -> bool:
+        """Return whether the route has this method."""
+        methods = self.methods.split()
+        return method in methods or (method == "HEAD" and "GET" in methods)
 
 
 RULES = (
@@ -73,18 +74,18 @@ RULES = (
 )
 
 
-def guarded(app: ASGIApp, keys: Keys, settings: AccessSettings) -> ASGIApp:
-    """A whole server with everything around it that each request passes, outermost first."""
-    return SecurityHeaders(Boundary(SoundFraming(Cors(Access(app, keys, settings), settings.cors_origins))))
+def protect(app: ASGIApp, keys: Keys, settings: AccessSettings) -> ASGIApp:
+    """Return an app inside all middleware that each request passes, outermost first."""
+    return SecurityHeaders(RequestLog(FramingCheck(Cors(Access(app, keys, settings), settings.cors_origins))))
 
 
 class Access:
-    """ASGI middleware: says whose a request is, or refuses it.
+    """ASGI middleware that identifies the owner of a request, or refuses it.
 
-    What it lets in has `owner` (the key's ID, or `local`), `key`, `max_jobs` and `max_stored_bytes` in its state, the last
-    three None where nothing was said, and `still_admitted`, for answers that last: whether it would be let in now. Without any
-    key, everybody who reaches the address is `local` and may do everything. With keys, a route that `RULES` doesn't have is
-    nobody's but an `admin`'s: one that was forgotten there is closed, not open.
+    It sets `owner` (the key's ID, or `local`), `key`, `max_jobs` and `max_stored_bytes` in the request's state, the last
+    three None without a key or a limit, and `still_admitted`, a function for long answers that returns whether the request
+    would be admitted now. Without keys, everybody who reaches the address is `local` and may do everything. With keys, only
+    `admin` may use a route that is missing in `RULES`, so that a forgotten route is closed.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys, settings: AccessSettings) -> None:
@@ -94,15 +95,15 @@ class Access:
         self._buckets = Buckets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request; there are no WebSockets here."""
+        """Serve one request; WebSockets are closed."""
         if scope["type"] not in ("http", "lifespan"):
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
             return
         try:
             if scope["type"] == "http" and not _is_open(scope):
                 self._admit(scope)
-        except (Refused, HTTPException) as error:
-            await refuse(error, scope, receive, send)
+        except (RequestError, HTTPException) as error:
+            await send_error(error, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -128,45 +129,47 @@ class Access:
     def _key_of(self, scope: Scope) -> Key | None:
         if not self._keys.required:
             return None
-        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
-        if not given:
+        headers = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
+        if not headers:
             raise NoKey("key_required", "the route needs a key; send it as Authorization: Bearer KEY")
-        key = self._keys.find(given[0].removeprefix(_SCHEME)) if given[0].startswith(_SCHEME) else None
-        if key is None or len(given) > 1:
+        key = self._keys.find(headers[0].removeprefix(_SCHEME)) if headers[0].startswith(_SCHEME) else None
+        if key is None or len(headers) > 1:
             raise NoKey("key_invalid", "the key isn't known, or no longer valid; ask whoever runs the server for one")
         return key
 
     def _check_rate(self, owner: str, key: Key | None) -> None:
-        allowed = (key.requests_per_minute if key else None) or self._settings.requests_per_minute
-        wait_s = self._buckets.take(owner, allowed)
+        limit = (key.requests_per_minute if key else None) or self._settings.requests_per_minute
+        wait_s = self._buckets.take(owner, limit)
         if wait_s:
             message = "more requests than the key may send in a minute; go on after the seconds of Retry-After"
-            raise TooOften("rate_limited", message, limit=allowed, retry_s=wait_s)
+            raise TooOften("rate_limited", message, limit=limit, retry_s=wait_s)
 
 
 class Buckets:
-    """Token buckets: each owner has so many requests in store, and gets them back evenly over a minute."""
+    """Token buckets, one an owner: a bucket holds `per_minute` requests and refills evenly over a minute."""
 
     def __init__(self) -> None:
-        self._left: dict[str, tuple[float, float]] = {}  # requests, at what second
+        self._left: dict[str, tuple[float, float]] = {}  # requests left, and the time of the last one in seconds
 
     def take(self, owner: str, per_minute: int) -> float:
-        """Takes one request out; 0, or the seconds until there is one."""
+        """Take one request from the owner's bucket; return 0, or the seconds to wait if the bucket is empty."""
         now_s = time.monotonic()
         left, since_s = self._left.get(owner, (per_minute, now_s))
         left = min(per_minute, left + (now_s - since_s) * per_minute / 60)
-        enough = left >= 1
-        self._left[owner] = (left - enough, now_s)
-        return 0 if enough else (1 - left) * 60 / per_minute
+        if left < 1:
+            self._left[owner] = (left, now_s)
+            return (1 - left) * 60 / per_minute
+        self._left[owner] = (left - 1, now_s)
+        return 0
 
 
 def rules_of(path: str) -> list[Rule]:
-    """The rules of a path; empty for one that isn't known."""
+    """Return the rules of a path; none for an unknown path."""
     return [rule for rule in RULES if rule.covers(path)]
 
 
 def _is_open(scope: Scope) -> bool:
-    return any(rule.needs is None and rule.takes(scope["method"]) for rule in rules_of(scope["path"]))
+    return any(rule.needs is None and rule.allows(scope["method"]) for rule in rules_of(scope["path"]))
 
 
 def _check_scope(key: Key, scope: Scope) -> None:
@@ -175,32 +178,35 @@ def _check_scope(key: Key, scope: Scope) -> None:
         if "admin" not in key.scopes:
             raise HTTPException(404)
         return
-    taken = [rule for rule in rules if rule.takes(scope["method"])]
-    if not taken:
+    matches = [rule for rule in rules if rule.allows(scope["method"])]
+    if not matches:
         raise HTTPException(405, headers={"Allow": ", ".join(sorted(" ".join(rule.methods for rule in rules).split()))})
-    if not any(rule.needs in key.scopes for rule in taken):
-        raise NotAllowed("scope_missing", f"the route needs a key with the scope {taken[0].needs}; ask for one, or use another")
+    if not any(rule.needs in key.scopes for rule in matches):
+        raise Forbidden(
+            "scope_missing", f"the route needs a key with the scope {matches[0].needs}; ask for one, or use another"
+        )
 
 
 def _check_page(scope: Scope, origins: tuple[str, ...]) -> None:
-    """Where no key tells users from others, their browsers mustn't act for the pages of other sites.
+    """Refuse requests that a page of another site makes a user's browser send, where no key distinguishes users.
 
-    Such a page can send what has side effects without reading the answer, which browsers mark with its origin; or have its own
-    name lead to this machine, and then the request says that name.
+    Such a page can send requests with side effects without reading the answer, and browsers then send its origin. Or it
+    resolves its own name to this machine (DNS rebinding), and the Host header then has that name.
     """
     headers = Headers(scope=scope)
     host, origin = headers.get("host", ""), headers.get("origin")
-    ours = {*origins, f"http://{host}", f"https://{host}"}
-    is_foreign = origin is not None and origin not in ours and scope["method"] not in ("GET", "HEAD", "OPTIONS")
-    known = {each.split("://")[1] for each in origins}
-    if is_foreign or (_came_by_loopback(scope) and host not in known and not _is_local(host)):
-        raise NotAllowed(
+    own_origins = {*origins, f"http://{host}", f"https://{host}"}
+    is_foreign = origin is not None and origin not in own_origins and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+    allowed_hosts = {each.split("://")[1] for each in origins}
+    is_rebound = _is_loopback(scope) and host not in allowed_hosts and not _is_local(host)
+    if is_foreign or is_rebound:
+        raise Forbidden(
             "page_not_allowed",
             "without keys, pages of other sites can't use the server; whoever runs it can name them in OVERTILE_CORS_ORIGINS",
         )
 
 
-def _came_by_loopback(scope: Scope) -> bool:
+def _is_loopback(scope: Scope) -> bool:
     try:
         return ipaddress.ip_address((scope.get("server") or ("", 0))[0]).is_loopback
     except ValueError:
@@ -208,6 +214,6 @@ def _came_by_loopback(scope: Scope) -> bool:
 
 
 def _is_local(host: str) -> bool:
-    """Whether a Host header holds an address, a name without dots, or nothing: no name that another site could give out."""
+    """Return whether a Host header is an address, a name without dots, or empty: no name that another site can own."""
     name = re.sub(r":[0-9]*$", "", host)
     return "." not in name or re.fullmatch(r"[0-9.]+|\[[0-9A-Fa-f:.]+\]", name) is not None

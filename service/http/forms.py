@@ -1,6 +1,7 @@
-"""A multipart/form-data body with one file -> the file's bytes, as they come; nothing of it is ever held."""
+"""Forms (multipart/form-data) with one file: passes on the file's bytes as they arrive, and keeps none of them in memory."""
 
 import logging
+import unicodedata
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -8,25 +9,26 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import BadRequest
-from service.http.filenames import cleaned
 
-if TYPE_CHECKING:  # there for type checkers alone
+if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-OVERHEAD_BYTES = 2**16  # what a form with one file has around it, at most
-logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of each broken form
+OVERHEAD_BYTES = 2**16  # most bytes of a form around its file
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns about each broken form
 _PLAIN_ENCODINGS = {"", "7bit", "8bit", "binary"}
+_MAX_FILENAME_LENGTH = 255
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: control characters, text direction, line ends
 
 
-class OneFile:
-    """A form; `filename` is what it calls its file.
+class FormParser:
+    """Parser of a form with one file; `filename` is the name that the form gives it.
 
     Args:
         content_type: the request's header.
-        write: gets the file's bytes, block by block.
+        write: is called with the file's bytes, block by block.
 
     Raises:
-        BadRequest: no form, or one without a boundary.
+        BadRequest: the content type isn't a form's, or has no boundary.
     """
 
     def __init__(self, content_type: str, write: Callable[[memoryview], None]) -> None:
@@ -38,17 +40,17 @@ class OneFile:
         self._write = write
         self._headers: list[tuple[bytearray, bytearray]] = []
         self._parts = 0
-        self._ended = False
+        self._is_complete = False
         try:
             self._parser = MultipartParser(boundary, self._callbacks())
         except FormParserError as error:
             raise _bad_form() from error
 
     def feed(self, block: bytes) -> None:
-        """Passes on what of the block is the file's.
+        """Parse a block of the body, and write the file's bytes in it.
 
         Raises:
-            BadRequest: not a form as it should be, or not one with one file.
+            BadRequest: the form is broken, or has more than one part.
         """
         try:
             self._parser.write(block)
@@ -56,12 +58,12 @@ class OneFile:
             raise _bad_form() from error
 
     def finish(self) -> None:
-        """Passes a form that has all its parts.
+        """Check that the form is complete.
 
         Raises:
             BadRequest: it ended before its last boundary, or has no file.
         """
-        if not self._ended:
+        if not self._is_complete:
             raise _bad_form()
         if not self._parts:
             raise _no_file()
@@ -83,24 +85,35 @@ class OneFile:
             raise _bad_form()
 
     def _on_end(self) -> None:
-        self._ended = True
+        self._is_complete = True
 
     def _on_headers_finished(self) -> None:
         headers = {bytes(name).lower().decode("latin-1"): value.decode("latin-1") for name, value in self._headers}
-        nested = headers.get("content-type", "").strip().lower().startswith("multipart/")
-        encoded = headers.get("content-transfer-encoding", "").strip().lower() not in _PLAIN_ENCODINGS
+        is_nested = headers.get("content-type", "").strip().lower().startswith("multipart/")
+        is_encoded = headers.get("content-transfer-encoding", "").strip().lower() not in _PLAIN_ENCODINGS
+        has_duplicates = len(headers) < len(self._headers)
         kind, options = _options(headers.get("content-disposition", ""))
-        if nested or encoded or len(headers) < len(self._headers) or kind != b"form-data":
+        if is_nested or is_encoded or has_duplicates or kind != b"form-data":
             raise _bad_form()
         if b"filename" not in options:
             raise _no_file()
-        self.filename = cleaned(options[b"filename"].decode("utf-8", "replace"))
+        self.filename = clean_filename(options[b"filename"].decode("utf-8", "replace"))
+
+
+def clean_filename(name: str) -> str | None:
+    """Return a client's file name without invisible characters, and not too long; None if nothing is left.
+
+    The name is only displayed, never part of a path.
+    """
+    start = name[: 4 * _MAX_FILENAME_LENGTH]
+    visible = "".join(character for character in start if unicodedata.category(character) not in _INVISIBLE)
+    return visible.strip()[:_MAX_FILENAME_LENGTH] or None
 
 
 def _options(header: str) -> tuple[bytes, dict[bytes, bytes]]:
     try:
         return parse_options_header(header)
-    except ValueError as error:  # characters that no header has
+    except ValueError as error:  # characters that aren't allowed in headers
         raise _bad_form() from error
 
 

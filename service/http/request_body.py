@@ -1,4 +1,4 @@
-"""A request's body -> blocks, as they come, never more than is allowed and never slower; or a file in a folder of its own."""
+"""Request bodies: read block by block, under limits on size and speed, or written to a file in a private folder."""
 
 import asyncio
 import tempfile
@@ -15,23 +15,23 @@ from service.limits import Limits, setting_of
 
 FOLDER_PREFIX = "overtile-request-"
 BodyLimit = Literal["max_json_bytes", "max_body_bytes", "compare_max_body_bytes", "max_upload_bytes"]
-_BLOCK_BYTES = 2**20  # fewer, larger writes; each is a trip to a worker thread
+_BLOCK_BYTES = 2**20  # few large writes, as each goes to a worker thread
 
 
 def private_folder() -> Iterator[Path]:
-    """A FastAPI dependency: a fresh folder that only this user can open, gone when the answer is out or the client is."""
+    """Yield, as a dependency, a new folder that only this user can open; it is removed after the answer."""
     with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX) as name:
         yield Path(name)
 
 
 async def receive(request: Request, path: Path, limits: Limits, *, setting: BodyLimit) -> None:
-    """Writes the body to `path`; `setting` is the limit's field in `Limits`.
+    """Write the body to `path`; `setting` is the limit's field in `Limits`.
 
     Raises:
-        UnsupportedBody: a form, or a compressed transfer.
-        BodyTooLarge: more than is allowed, known before reading where the client said its length.
-        Stalled: nothing came, or too little.
-        BadRequest: no bytes at all.
+        UnsupportedBody: the body is a form, or compressed.
+        BodyTooLarge: the body is larger than the limit; raised before reading if Content-Length says so.
+        Stalled: the body stopped coming, or comes too slowly.
+        BadRequest: the body is empty.
         ClientDisconnect: the client left.
     """
     refuse_form(request)
@@ -45,93 +45,94 @@ async def receive(request: Request, path: Path, limits: Limits, *, setting: Body
 
 
 async def capped_blocks(request: Request, limits: Limits, *, setting: BodyLimit, more_bytes: int = 0) -> AsyncIterator[bytes]:
-    """The body in blocks of about 1 MiB; `more_bytes` may come beyond the limit, for what is packed around a file.
+    """Yield the body in blocks of about 1 MiB; `more_bytes` are allowed beyond the limit, for the form around a file.
 
     Raises:
-        UnsupportedBody: a compressed transfer.
-        BodyTooLarge: more than is allowed, known before reading where the client said its length.
-        Stalled: nothing came, or too little.
+        UnsupportedBody: the body is compressed.
+        BodyTooLarge: the body is larger than the limit; raised before reading if Content-Length says so.
+        Stalled: the body stopped coming, or comes too slowly.
         ClientDisconnect: the client left.
     """
     check_length(request, limits, setting=setting, more_bytes=more_bytes)
-    most, received = getattr(limits, setting) + more_bytes, 0
+    limit_bytes, received_bytes = getattr(limits, setting) + more_bytes, 0
     async for block in blocks(request, limits):
-        received += len(block)
-        if received > most:
+        received_bytes += len(block)
+        if received_bytes > limit_bytes:
             raise body_too_large(limits, setting)
         yield block
 
 
 async def blocks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
-    """The body in blocks of about 1 MiB; all that came, also before it is known that no more will.
+    """Yield the body in blocks of about 1 MiB; when the client leaves or stalls, first what came before.
 
     Raises:
-        UnsupportedBody: a compressed transfer.
-        Stalled: nothing came, or too little.
+        UnsupportedBody: the body is compressed.
+        Stalled: the body stopped coming, or comes too slowly.
         ClientDisconnect: the client left.
     """
     _refuse_compressed(request)
-    held, pace, stream = bytearray(), _Pace(limits), aiter(request.stream())
+    buffer, pace, stream = bytearray(), _Pace(limits), aiter(request.stream())
     while True:
         try:
             pace.check()
             chunk = await pace.next(stream)
         except (Stalled, ClientDisconnect):
-            if held:
-                yield bytes(held)
+            if buffer:
+                yield bytes(buffer)
             raise
-        held += chunk or b""
-        if held and (chunk is None or len(held) >= _BLOCK_BYTES):
-            yield bytes(held)
-            held.clear()
+        buffer += chunk or b""
+        if buffer and (chunk is None or len(buffer) >= _BLOCK_BYTES):
+            yield bytes(buffer)
+            buffer.clear()
         if chunk is None:
             return
 
 
 class _Pace:
-    """How fast a body comes. Only the time counts in which the server waits for it, not what its own disk takes."""
+    """Speed of a body. Only the time counts that the server waits for the client, not the time that its disk takes."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._waited_s = 0.0
-        self._came_bytes = 0
+        self._received_bytes = 0
 
     async def next(self, stream: AsyncIterator[bytes]) -> bytes | None:
-        """The next chunk; None after the last."""
-        began = time.monotonic()
+        """Return the next chunk; None after the last."""
+        start_s = time.monotonic()
         try:
             async with asyncio.timeout(self._limits.stall_timeout_s):
                 chunk = await anext(stream, None)
         except TimeoutError as error:
             message = f"nothing of the body came for {self._limits.stall_timeout_s} s; send it again without pauses"
             raise Stalled("upload_stalled", message) from error
-        self._waited_s += time.monotonic() - began
-        self._came_bytes += len(chunk or b"")
+        self._waited_s += time.monotonic() - start_s
+        self._received_bytes += len(chunk or b"")
         return chunk
 
     def check(self) -> None:
+        """Raise Stalled if the body came too slowly over the last period of waiting."""
         if self._waited_s < self._limits.stall_timeout_s:
             return
-        if self._came_bytes < self._waited_s * self._limits.min_bytes_per_s:
+        if self._received_bytes < self._waited_s * self._limits.min_bytes_per_s:
             message = (
                 f"the body came at less than {self._limits.min_bytes_per_s} bytes a second; send it over a faster connection"
             )
             raise Stalled("upload_stalled", message)
-        self._waited_s, self._came_bytes = 0.0, 0
+        self._waited_s, self._received_bytes = 0.0, 0
 
 
 def length_of(request: Request) -> int | None:
-    """The body's length as the client said it; None where it comes in chunks."""
+    """Return the Content-Length in bytes; None for a chunked body."""
     text = request.headers.get("content-length")
     return int(text) if text is not None else None
 
 
 def check_length(request: Request, limits: Limits, *, setting: BodyLimit, more_bytes: int = 0) -> None:
-    """Passes a body that can be read as a whole, as far as its headers say.
+    """Check the headers of a body: not compressed, and not larger than the limit.
 
     Raises:
-        UnsupportedBody: a compressed transfer.
-        BodyTooLarge: more than is allowed.
+        UnsupportedBody: the body is compressed.
+        BodyTooLarge: Content-Length is larger than the limit.
     """
     _refuse_compressed(request)
     if (length_of(request) or 0) > getattr(limits, setting) + more_bytes:
@@ -139,25 +140,25 @@ def check_length(request: Request, limits: Limits, *, setting: BodyLimit, more_b
 
 
 def body_empty() -> BadRequest:
-    """What an empty body is refused with."""
+    """Return the error of an empty body."""
     return BadRequest("body_empty", "the body is empty; send the image file's bytes as the body")
 
 
 def body_too_large(limits: Limits, setting: BodyLimit) -> BodyTooLarge:
-    """What a body is refused with that is larger than the limit."""
-    most: int = getattr(limits, setting)
+    """Return the error of a body that is larger than the limit."""
+    limit_bytes: int = getattr(limits, setting)
     message = (
-        f"the body is larger than the {most} bytes that are allowed; "
+        f"the body is larger than the {limit_bytes} bytes that are allowed; "
         f"send a smaller file, or raise {setting_of(setting)} on the server"
     )
-    return BodyTooLarge("body_too_large", message, limit=most)
+    return BodyTooLarge("body_too_large", message, limit=limit_bytes)
 
 
 def refuse_form(request: Request) -> None:
-    """Passes everything but a form.
+    """Refuse a body that is a form.
 
     Raises:
-        UnsupportedBody: a form.
+        UnsupportedBody: the body is a form.
     """
     if is_form(request):
         message = "a form isn't read here; the body must be the file itself, as with curl --data-binary @FILE"
@@ -165,7 +166,7 @@ def refuse_form(request: Request) -> None:
 
 
 def is_form(request: Request) -> bool:
-    """Whether the body is in parts."""
+    """Return whether the body is a form (multipart)."""
     return request.headers.get("content-type", "").strip().lower().startswith("multipart/")
 
 

@@ -1,10 +1,10 @@
-"""Headers that every answer has, whoever made it; and requests whose own headers say two things about their length."""
+"""Security headers of every answer, and refusal of requests with an ambiguous length."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.request_log import refuse
+from service.http.request_log import send_error
 
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
@@ -14,29 +14,29 @@ ALWAYS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-_NOTHING_ELSE = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-_DATA = f"default-src 'none'; {_NOTHING_ELSE}"
-_DOCS = (  # Swagger's page starts its script by a line in the page, and styles itself
+_NO_EMBEDDING = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_DATA = f"default-src 'none'; {_NO_EMBEDDING}"
+_DOCS = (  # Swagger's page has inline scripts and styles
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    f"connect-src 'self'; {_NOTHING_ELSE}"
+    f"connect-src 'self'; {_NO_EMBEDDING}"
 )
 _VIEWER = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; font-src 'self'; "
-    f"connect-src 'self'; worker-src 'self' blob:; {_NOTHING_ELSE}"
+    f"connect-src 'self'; worker-src 'self' blob:; {_NO_EMBEDDING}"
 )
 
 
 class SecurityHeaders:
-    """ASGI middleware, the outermost: a browser takes an answer for what it is said to be, and for nobody else's page.
+    """Outermost ASGI middleware, which adds the security headers to every answer.
 
-    Cache-Control and Content-Security-Policy are set where the route set none.
+    Cache-Control and Content-Security-Policy are added where the route sets none.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Serve one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -55,25 +55,25 @@ class SecurityHeaders:
 
 
 def policy_of(path: str) -> str:
-    """What a page at the path may load."""
+    """Return the Content-Security-Policy of a path."""
     if path == "/docs":
         return _DOCS
     return _VIEWER if path == "/" or path.startswith("/static/") else _DATA
 
 
-class SoundFraming:
-    """ASGI middleware: a request whose length could be read in two ways is refused, and its connection closed.
+class FramingCheck:
+    """ASGI middleware that refuses a request whose length could be read in two ways, and closes its connection.
 
-    A proxy in front that reads it in the other way would take the rest for somebody else's request.
+    A proxy that reads the length in the other way would take the rest for another client's request (request smuggling).
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Serve one request."""
         lengths = [name for name, _ in scope.get("headers", ()) if name in (b"content-length", b"transfer-encoding")]
         if scope["type"] == "http" and len(lengths) > 1:
-            await refuse(HTTPException(400, headers={"Connection": "close"}), scope, receive, send)
+            await send_error(HTTPException(400, headers={"Connection": "close"}), scope, receive, send)
             return
         await self.app(scope, receive, send)

@@ -12,7 +12,7 @@ ALGORITHMS = {"sha256": hashlib.sha256, "sha1": hashlib.sha1}  # sha1: tus deman
 _SHA256_ITEM = re.compile(r"(?:^|,)[ \t]*sha-256=([^,;]*)")
 
 
-class SentChecksum:
+class UploadedChecksum:
     """tus's Upload-Checksum, and what it is compared with.
 
     Args:

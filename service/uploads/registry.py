@@ -8,8 +8,7 @@ from pathlib import Path
 from disk.publish import sync
 from service.errors import Conflict, Locked, UnknownUpload
 from service.limits import Limits
-from service.steady_clock import steady_time
-from service.store import Store, is_id
+from service.store import Store, is_id, steady_time
 from service.uploads.file import Running, UploadFile
 from service.uploads.incoming import Fresh, Resumed
 from service.uploads.records import Record, Records

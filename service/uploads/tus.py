@@ -1,4 +1,4 @@
-"""The headers of tus 1.0.0 (https://tus.io/protocols/resumable-upload) <-> what they mean."""
+"""Headers of tus 1.0.0 (https://tus.io/protocols/resumable-upload): parsed from requests, and written for answers."""
 
 import base64
 import binascii
@@ -8,7 +8,7 @@ from email.utils import formatdate
 from fastapi import Request
 
 from service.errors import BadRequest, UnknownVersion, UnsupportedBody
-from service.http.filenames import cleaned
+from service.http.forms import clean_filename
 from service.limits import Limits
 from service.uploads.registry import Upload
 
@@ -20,7 +20,7 @@ _METADATA_KEY = re.compile(r"[!-+\--~]+")  # visible ASCII but the comma
 
 
 def capabilities(limits: Limits) -> dict[str, str]:
-    """The headers that answer OPTIONS."""
+    """Return the headers of the answer to OPTIONS."""
     return {
         "Tus-Version": VERSION,
         "Tus-Extension": EXTENSIONS,
@@ -30,7 +30,7 @@ def capabilities(limits: Limits) -> dict[str, str]:
 
 
 def state_of(upload: Upload) -> dict[str, str]:
-    """The headers that say how far it has come."""
+    """Return the headers with an upload's length, offset and expiry."""
     return {
         "Upload-Offset": str(upload.received_bytes),
         "Upload-Length": str(upload.size_bytes),
@@ -39,32 +39,32 @@ def state_of(upload: Upload) -> dict[str, str]:
     }
 
 
-def check_version(request: Request) -> None:
-    """A dependency that passes those who speak this version and say so.
+async def check_version(request: Request) -> None:
+    """Check, as a dependency, that the request has a Tus-Resumable header with this version.
 
     Raises:
-        UnknownVersion: another, or none.
+        UnknownVersion: the header has another version, or is missing.
     """
     if request.headers.get("tus-resumable") != VERSION:
         message = "the header Tus-Resumable isn't 1.0.0; send it, or send the whole file at once by PUT or as a form"
         raise UnknownVersion("tus_version", message, field="Tus-Resumable")
 
 
-def check_version_if_any(request: Request) -> None:
-    """A dependency that passes those who say nothing of tus, too.
+async def check_version_if_any(request: Request) -> None:
+    """Check, as a dependency, the version of tus of a request that names one.
 
     Raises:
-        UnknownVersion: another.
+        UnknownVersion: the header has another version.
     """
     if "tus-resumable" in request.headers:
-        check_version(request)
+        await check_version(request)
 
 
 def length_of(request: Request) -> int:
-    """Of the file that is to come.
+    """Return the length of the file in bytes, from Upload-Length.
 
     Raises:
-        BadRequest: it isn't known yet, isn't a number, or is 0.
+        BadRequest: the header is missing or deferred, isn't a number, or is 0.
     """
     if "upload-defer-length" in request.headers or "upload-length" not in request.headers:
         message = "Upload-Length has to say how many bytes the file has; it can't be said later"
@@ -76,19 +76,19 @@ def length_of(request: Request) -> int:
 
 
 def offset_of(request: Request) -> int:
-    """Where the body's bytes belong.
+    """Return the position of the body in the file in bytes, from Upload-Offset.
 
     Raises:
-        BadRequest: it is missing or isn't a number.
+        BadRequest: the header is missing or isn't a number.
     """
     return _number(request, "Upload-Offset", "upload_offset_invalid")
 
 
 def check_type(request: Request) -> None:
-    """Passes a body that is a piece of a file.
+    """Check the content type of a body that is a part of a file.
 
     Raises:
-        UnsupportedBody: it is something else, or doesn't say.
+        UnsupportedBody: the content type is another, or missing.
     """
     if request.headers.get("content-type", "").strip().lower() != PATCH_TYPE:
         message = f"the body's Content-Type has to be {PATCH_TYPE}; to send a whole file at once use PUT /v1/uploads"
@@ -96,24 +96,24 @@ def check_type(request: Request) -> None:
 
 
 def filename_of(request: Request) -> str | None:
-    """What Upload-Metadata calls the file; what else it says is read, and left.
+    """Return the file's name from Upload-Metadata, whose other keys are ignored; None if there is none.
 
     Raises:
-        BadRequest: it can't be read.
+        BadRequest: the header can't be parsed.
     """
     header = request.headers.get("upload-metadata", "").strip()
     pairs = [_pair(item) for item in header.split(",")] if header else []
-    known = dict(pairs)
-    if len(known) < len(pairs):
-        raise _wrong_metadata()
+    metadata = dict(pairs)
+    if len(metadata) < len(pairs):
+        raise _invalid_metadata()
     try:
-        return cleaned(known.get("filename", b"").decode())
+        return clean_filename(metadata.get("filename", b"").decode())
     except UnicodeDecodeError as error:
-        raise _wrong_metadata() from error
+        raise _invalid_metadata() from error
 
 
 def metadata_of(upload: Upload) -> dict[str, str]:
-    """The header that says what the file is called."""
+    """Return the Upload-Metadata header with the file's name; no header if it has none."""
     if upload.filename is None:
         return {}
     return {"Upload-Metadata": f"filename {base64.b64encode(upload.filename.encode()).decode()}"}
@@ -122,11 +122,11 @@ def metadata_of(upload: Upload) -> dict[str, str]:
 def _pair(item: str) -> tuple[str, bytes]:
     key, _, value = item.strip().partition(" ")
     if not _METADATA_KEY.fullmatch(key):
-        raise _wrong_metadata()
+        raise _invalid_metadata()
     try:
         return key, base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise _wrong_metadata() from error
+        raise _invalid_metadata() from error
 
 
 def _number(request: Request, header: str, code: str) -> int:
@@ -136,6 +136,6 @@ def _number(request: Request, header: str, code: str) -> int:
     return int(text)
 
 
-def _wrong_metadata() -> BadRequest:
+def _invalid_metadata() -> BadRequest:
     message = "Upload-Metadata can't be read; send keys, each with a space and its value in base64, and commas between"
     return BadRequest("upload_metadata_invalid", message, field="Upload-Metadata")

@@ -11,7 +11,6 @@ from tests.imaging.test_dicom_slides import FAULTS, slide
 from tests.imaging.test_nifti_rows import KINDS as KINDS_OF_VOLUMES
 
 from imaging.errors import BrokenImage, ImageTooLarge, UnsuitableImage
-from service.errors import STATUS
 from tests.corpus.nifti_bytes import nifti
 from tests.corpus.nifti_files import ROWS as VOLUMES
 from tests.corpus.rows import Row
@@ -124,7 +123,7 @@ def check(client: httpx.Client, content: bytes, model: str, code: str | None) ->
 
 def check_answer(response: httpx.Response, code: str | None) -> None:
     if code is not None:
-        assert_code(response, code, STATUS[KINDS.get(code, BrokenImage)])
+        assert_code(response, code, KINDS.get(code, BrokenImage).status)
     elif response.status_code != 200:
         assert response.status_code == 422
         assert response.json()["error"]["code"] in UNSUITABLE

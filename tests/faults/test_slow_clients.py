@@ -15,7 +15,7 @@ from servers import png
 
 from service.engine.errors import OutOfMemory, decode_error, encode_error
 from service.http.access import rules_of
-from service.http.filenames import cleaned
+from service.http.forms import clean_filename
 from service.jobs.queue import failure_of
 from service.keys import Keys
 from service.schemas import JobRequest, LoadRequest
@@ -105,7 +105,7 @@ def test_x17_long_values_are_refused_soon(tmp_path: Path) -> None:
         "id": lambda: is_id(long),
         "path": lambda: rules_of(f"/v1/jobs/{long}"),
         "path with many parts": lambda: rules_of("/" + "a/" * (MIB // 2)),
-        "name": lambda: cleaned(long),
+        "name": lambda: clean_filename(long),
         "token": lambda: Keys(tmp_path / "keys.json").find(f"ovt_{long}"),
         "job": lambda: JobRequest.model_validate_json('{"uploads": ["' + long + '"]}'),
         "tag": lambda: LoadRequest.model_validate({"tag": "a" * 60 + ":" + long}),

@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from service.http.access import guarded
-from service.http.request_log import Boundary, answer_error
+from service.http.access import protect
+from service.http.request_log import RequestLog, handle_error
 from service.keys import Keys
 from service.limits import AccessSettings
 
@@ -39,8 +39,8 @@ ROUTES = [*documented_routes(), *BEYOND_THE_TABLE]
 def mirror() -> FastAPI:
     """Answers each route with what the guard says of the request; `/v1/forgotten` is in no table."""
     api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    api.add_middleware(Boundary)
-    api.add_exception_handler(HTTPException, answer_error)
+    api.add_middleware(RequestLog)
+    api.add_exception_handler(HTTPException, handle_error)
 
     async def answer(request: Request) -> Response:
         if "fail" in request.query_params:
@@ -72,7 +72,7 @@ def client_of(
     path: Path, settings: AccessSettings | None = None, around: Callable[[ASGIApp], ASGIApp] = lambda app: app
 ) -> Iterator[httpx.Client]:
     """A client of the mirror, guarded by a file of keys."""
-    app = around(guarded(mirror(), Keys(path), settings or AccessSettings()))
+    app = around(protect(mirror(), Keys(path), settings or AccessSettings()))
     with serving(app) as url, httpx.Client(base_url=url, timeout=20) as client:
         yield client
 

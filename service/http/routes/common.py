@@ -1,20 +1,24 @@
-"""What the routes share: the errors they document, and bodies of JSON."""
+"""Shared by the routes: access to the server's state, query parameters, JSON bodies, and parts of the OpenAPI document."""
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from fastapi import Depends
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from service.errors import UnsupportedBody
+from service.errors import BadRequest, UnsupportedBody
 from service.http import request_body
+from service.http.engine_calls import EngineCalls
+from service.jobs.registry import Jobs
 from service.limits import Limits
 from service.schemas import ErrorAnswer
+from service.uploads.registry import Uploads
 
 Body = TypeVar("Body", bound=BaseModel)
 
-_MEANINGS = {
+_DESCRIPTIONS = {
     400: "Broken, or a wrong parameter.",
     401: "No key, or one that isn't valid.",
     403: "The key isn't for this.",
@@ -34,16 +38,16 @@ _MEANINGS = {
     503: "Busy or out of space; Retry-After says when to try again.",
     504: "It took longer than a client may wait.",
 }
-_OFTEN = (400, 401, 403, 429, 500)  # what every route may answer
+_EVERYWHERE = (400, 401, 403, 429, 500)  # statuses of every route
 
 
 def header(description: str, kind: str = "string") -> dict[str, Any]:
-    """For OpenAPI: a header that such an answer always has."""
+    """Return the OpenAPI description of a header that the answer always has."""
     return {"required": True, "description": description, "schema": {"type": kind}}
 
 
 def files(media_types: Iterable[str]) -> dict[str, Any]:
-    """For OpenAPI: an answer's body that is a file of one of these kinds."""
+    """Return the OpenAPI description of a body that is a file of one of these media types."""
     binary, json = {"type": "string", "format": "binary"}, {"type": "object"}
     return {kind: {"schema": json if kind.endswith("json") else binary} for kind in sorted(media_types)}
 
@@ -59,25 +63,76 @@ _HEADERS = {
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route may answer beside its success; those that every route may are among them."""
-    return {status: _error(status) for status in sorted({*_OFTEN, *statuses})}
+    """Return the OpenAPI descriptions of a route's errors: these statuses, and those of every route."""
+    request_id = {"X-Request-ID": header("For whoever runs the server.")}
+    return {
+        status: {
+            "model": ErrorAnswer,
+            "description": _DESCRIPTIONS[status],
+            "headers": request_id | _HEADERS.get(status, {}),
+        }
+        for status in sorted({*_EVERYWHERE, *statuses})
+    }
 
 
-def _error(status: int) -> dict[str, Any]:
-    known = {"X-Request-ID": header("For whoever runs the server."), **_HEADERS.get(status, {})}
-    return {"model": ErrorAnswer, "description": _MEANINGS[status], "headers": known}
+# Dependencies are async: FastAPI runs the others in a worker thread each.
 
 
-def json_of(model: type[Body], limits: Limits) -> Callable[[Request], Awaitable[Body]]:
-    """A dependency: the request's body as a model. Nothing is read beyond the limit, however deep or long it is.
+async def limits_of(request: Request) -> Limits:
+    """Return the server's limits."""
+    limits: Limits = request.app.state.limits
+    return limits
+
+
+async def engine_calls_of(request: Request) -> EngineCalls:
+    """Return the access to the engine."""
+    calls: EngineCalls = request.app.state.engine_calls
+    return calls
+
+
+async def uploads_of(request: Request) -> Uploads:
+    """Return the server's uploads."""
+    uploads: Uploads = request.app.state.uploads
+    return uploads
+
+
+async def jobs_of(request: Request) -> Jobs:
+    """Return the server's jobs."""
+    jobs: Jobs = request.app.state.jobs
+    return jobs
+
+
+ServerLimits = Annotated[Limits, Depends(limits_of)]
+ServerEngine = Annotated[EngineCalls, Depends(engine_calls_of)]
+ServerUploads = Annotated[Uploads, Depends(uploads_of)]
+ServerJobs = Annotated[Jobs, Depends(jobs_of)]
+
+
+def only(*allowed: str) -> Callable[[Request], Awaitable[None]]:
+    """Return a dependency that refuses other query parameters than those allowed, and any that is given twice."""
+
+    async def check_query(request: Request) -> None:
+        names = [name for name, _ in request.query_params.multi_items()]
+        if not set(names) <= set(allowed):
+            takes = " and ".join(allowed) or "none"
+            raise BadRequest("parameter_unknown", f"the query has a parameter that this route doesn't know; it takes {takes}")
+        for name in allowed:
+            if names.count(name) > 1:
+                raise BadRequest("parameter_invalid", f"{name} is given more than once; give it once", field=name)
+
+    return check_query
+
+
+def json_body(model: type[Body]) -> Callable[[Request, Limits], Awaitable[Body]]:
+    """Return a dependency that reads the request's body as a model, and never more than `max_json_bytes` of it.
 
     Raises:
-        UnsupportedBody: the body isn't said to be JSON.
+        UnsupportedBody: the content type isn't JSON.
         BodyTooLarge: more than `max_json_bytes`.
-        RequestValidationError: it isn't JSON, or not the model's.
+        RequestValidationError: the body isn't JSON, or doesn't fit the model.
     """
 
-    async def read(request: Request) -> Body:
+    async def read(request: Request, limits: ServerLimits) -> Body:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise UnsupportedBody("content_type_not_supported", "the body must be JSON; send it as application/json")
         blocks = [block async for block in request_body.capped_blocks(request, limits, setting="max_json_bytes")]
@@ -90,6 +145,6 @@ def json_of(model: type[Body], limits: Limits) -> Callable[[Request], Awaitable[
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """For OpenAPI: what `json_of` takes."""
+    """Return the OpenAPI description of a body that `json_body` reads."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from servers import wait_until
 from starlette.routing import Mount
 
-from service.api import make_api
+from service.api import create_api
 from service.gateway import Gateway
 from service.http.access import LOCAL, RULES, rules_of
 from service.keys import SCOPES, Keys
@@ -144,7 +144,7 @@ def test_the_rules_are_those_of_the_documentation() -> None:
 
 
 def test_every_route_of_the_app_has_its_rule(tmp_path: Path) -> None:
-    api = make_api(Gateway({"OVERTILE_STORE": str(tmp_path / "store")}, {}))
+    api = create_api(Gateway({"OVERTILE_STORE": str(tmp_path / "store")}, {}))
     routes = {(method, route.path) for route in api.routes if isinstance(route, APIRoute) for method in route.methods or ()}
     routes |= {("GET", f"{route.path}/any") for route in api.routes if isinstance(route, Mount)}
     assert routes >= {("POST", "/v1/segment"), ("GET", "/docs"), ("GET", "/docs/assets/any")}

@@ -13,16 +13,17 @@ from fastapi import FastAPI
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from service.engine.mask_comparison import MaskComparison
-from service.errors import Busy, Stalled, answer_to
+from service.errors import Busy, Stalled
 from service.event_log import JsonLines
-from service.http.request_log import Boundary, answer_error
+from service.http.error_responses import error_response
+from service.http.request_log import RequestLog, handle_error
 from service.limits import Limits
 
 
 def failing_api(error: Exception) -> FastAPI:
     api = FastAPI()
-    api.add_middleware(Boundary)
-    api.add_exception_handler(OSError, answer_error)
+    api.add_middleware(RequestLog)
+    api.add_exception_handler(OSError, handle_error)
 
     @api.get("/fails")
     def fails() -> None:
@@ -52,7 +53,7 @@ def test_what_nobody_expected_is_a_500_without_its_text(error: Exception, caplog
             "request_id": response.headers["x-request-id"],
         }
     }
-    assert f"{type(error).__name__} at service/test_boundary.py:" in caplog.text
+    assert f"{type(error).__name__} at http/test_request_log.py:" in caplog.text
     assert response.headers["x-request-id"] in caplog.text
     assert "geheim" not in caplog.text
 
@@ -90,7 +91,7 @@ def test_a_full_disk() -> None:
     ],
 )
 def test_status(error: Exception, status: int) -> None:
-    answer = answer_to(error)
+    answer = error_response(error)
     assert (answer.status, answer.code, answer.message) == (status, "code", "text")
     assert answer.limit == (7 if status == 413 else None)
     assert answer.headers == ((("Retry-After", "5"),) if status == 503 else ())
@@ -107,7 +108,7 @@ def test_log_lines_are_one_line_without_the_exceptions_text() -> None:
     assert "\x1b" not in line
     told = json.loads(line)
     assert (told["level"], told["logger"]) == ("ERROR", "overtile.service")
-    assert told["message"].startswith("failed on a\r\nb\n\x1b[31m ValueError at service/test_boundary.py:")
+    assert told["message"].startswith("failed on a\r\nb\n\x1b[31m ValueError at http/test_request_log.py:")
     assert "geheim" not in line
 
 

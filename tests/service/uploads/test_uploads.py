@@ -26,7 +26,7 @@ from upload_server import (
 )
 
 from service.errors import Conflict, UnknownUpload
-from service.http.filenames import cleaned
+from service.http.forms import clean_filename
 from service.limits import Limits
 from service.store import Store, new_id
 from service.uploads.registry import Uploads
@@ -232,7 +232,7 @@ def test_form_of_a_usual_client(client: httpx.Client) -> None:
     ],
 )
 def test_names_are_shown_and_no_more(name: str, kept: str | None) -> None:
-    assert cleaned(name) == kept
+    assert clean_filename(name) == kept
 
 
 def test_files_are_their_users_alone(client: httpx.Client, server: UploadServer) -> None:

@@ -23,9 +23,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imaging.errors import DataError
-from service.errors import Refused
-from service.http.request_log import Boundary, answer_error
-from service.http.routes.uploads import add_uploads
+from service.errors import RequestError
+from service.http.request_log import RequestLog, handle_error
+from service.http.routes import uploads
 from service.limits import Limits
 from service.store import Store
 from service.uploads.registry import Uploads
@@ -54,14 +54,16 @@ class Owners:
         await self.app(scope, receive, send)
 
 
-def make_api(store: Path, settings: dict[str, int]) -> FastAPI:
+def create_api(store: Path, settings: dict[str, int]) -> FastAPI:
     limits = Limits(**{**LIMITS, **settings})
     api = FastAPI(redirect_slashes=False)
     api.add_middleware(Owners)
-    api.add_middleware(Boundary)
-    for expected in (DataError, Refused, RequestValidationError, HTTPException, OSError, ClientDisconnect):
-        api.add_exception_handler(expected, answer_error)
-    add_uploads(api, Uploads(Store(store), limits), limits)
+    api.add_middleware(RequestLog)
+    for expected in (DataError, RequestError, RequestValidationError, HTTPException, OSError, ClientDisconnect):
+        api.add_exception_handler(expected, handle_error)
+    api.state.limits, api.state.uploads = limits, Uploads(Store(store), limits)
+    api.include_router(uploads.router)
+    api.router.routes.extend(uploads.other_methods())
     return api
 
 
@@ -199,7 +201,7 @@ def all_of(connection: socket.socket) -> bytes:
 def main(store: str, descriptor: str, settings: str, fsize: str) -> None:
     if int(fsize):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(fsize), int(fsize)))
-    uvicorn.run(make_api(Path(store), json.loads(settings)), fd=int(descriptor), log_level="warning")
+    uvicorn.run(create_api(Path(store), json.loads(settings)), fd=int(descriptor), log_level="warning")
 
 
 if __name__ == "__main__":
