@@ -262,29 +262,29 @@ def predict(
     """Segments files; one that can't be read doesn't keep the others from it."""
     with _exit_codes() as console:
         from configs.quantities import parse_memory
-        from inference.outputs import Wishes
         from inference.predict import estimates, find_images
         from inference.predict import predict as predict_images
         from inference.predictors.ensemble import load_ensemble
+        from inference.request import OutputRequest
         from models.bundle import load
 
-        wishes = Wishes(
-            _formats(mask_format or []),
-            probabilities,
-            uncertainty,
-            disagreement,
-            _spacing(spacing_um),
-            tissue,
-            _regions(region or []),
+        request = OutputRequest(
+            mask_formats=_formats(mask_format or []),
+            probabilities=probabilities,
+            uncertainty=uncertainty,
+            disagreement=disagreement,
+            spacing_um=_spacing(spacing_um),
+            tissue=tissue,
+            regions=_regions(region or []),
         )
         images = find_images(inputs)
         memory_bytes = parse_memory(memory) if memory else None
         bundles = [load(folder) for folder in bundle]
         predictor = load_ensemble(
-            bundles, None, runtime, memory_bytes, says_disagreement=disagreement, dropout_passes=dropout_passes
+            bundles, None, runtime, memory_bytes, disagreement=disagreement, dropout_passes=dropout_passes
         )
         with _bar(console) as on_progress:
-            wanted = (images, predictor, out, wishes)
+            wanted = (images, predictor, out, request)
             done = estimates(*wanted) if dry_run else predict_images(*wanted, on_progress)
             failed = _tell(done, console)
     raise typer.Exit(DATA if failed else 0)

@@ -25,8 +25,9 @@ from configs import schema
 from evaluation.comparison.measurement import machine, resident_bytes
 from imaging.source import Geometry, ImageSource, Region
 from imaging.writing.band_writer import open_writer
+from inference.plan import plan_image
 from inference.predictors.loading import load_predictor
-from inference.request import Part, Writers
+from inference.request import Writers
 from inference.segment import segment
 from models import bundle
 from models.architectures import build
@@ -154,11 +155,11 @@ def apart(name: str, size: str, runtime: str, memory: str, *overrides: str) -> N
             network_s += time.perf_counter() - began
             return answer
 
-        predictor.run = timed
+        predictor = predictor.with_passes(lambda _: timed)
         spacing_um = (500.0,) * 3 if config.data.spacing_um == (1000.0,) * 3 else None
         source = Noise(shape, len(config.data.channels), spacing_um)
         with open_writer(Path(folder) / "mask.tiff", source.geometry, format="tiff", classes=config.data.classes) as writer:
-            result = segment(source, predictor, Writers([writer]), part=Part(scratch=Path(folder)))
+            result = segment(plan_image(source, predictor, scratch_folder=Path(folder)), Writers([writer]))
         print(resident_bytes()[1], result.seconds, network_s)
 
 

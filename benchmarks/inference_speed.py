@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,11 @@ from configs.quantities import parse_memory
 from evaluation.comparison.measurement import machine
 from imaging.source import Geometry, ImageSource, Region
 from inference.predictors.counting import multiply_adds_of_tile, shape_only_predictor
-from inference.predictors.loading import room_of
+from inference.predictors.loading import MemoryLimits
 from inference.predictors.predictor import Predictor, make_predictor
 from inference.predictors.runtime import candidates
 from inference.segment import segment_array
-from inference.tiling.memory_budget import Room
+from inference.tiling.memory_budget import MemoryBudget
 from models import bundle
 from models.architectures import build
 from transforms import normalise
@@ -226,15 +226,14 @@ def ways_of(predictor: Predictor, picture: Picture, arguments: argparse.Namespac
     by_torch = predictor.run
     for runtime in candidates(CPU, is_fixed=predictor.is_fixed):
         run = runtime.load(by_torch)
-        room = room_of(predictor, runtime.name, arguments.memory)
+        budget = MemoryLimits.of_process(arguments.memory).budget(predictor, runtime.name)
 
-        def by_overtile(way: Way, run: Callable[[Tensor], Tensor] = run, room: Room = room) -> Mask:
+        def by_overtile(way: Way, run: Callable[[Tensor], Tensor] = run, budget: MemoryBudget = budget) -> Mask:
             def timed(patches: Tensor) -> Tensor:
                 with way.network():
                     return run(patches)
 
-            predictor.run, predictor.room = timed, room
-            return segment_array(picture, predictor)
+            return segment_array(picture, replace(predictor, run=timed, memory_budget=budget))
 
         yield Way(f"Overtile, {runtime.name}", by_overtile, "bfloat16" if "bfloat16" in runtime.name else "float32")
 

@@ -25,6 +25,7 @@ from configs import schema
 from configs.schema import Config
 from evaluation.comparison.measurement import machine
 from imaging.source import Geometry, ImageSource
+from inference.plan import plan_image
 from inference.predictors.pass_memory import BYTES, count_inference, inference_bytes
 from inference.predictors.predictor import Predictor, best_device, make_predictor
 from inference.segment import bands
@@ -196,7 +197,7 @@ def _train(config: Config, device: torch.device) -> None:
 
 def _segment(config: Config, device: torch.device) -> None:
     source = Noise(IMAGES[config.data.dimensions], len(config.data.channels))
-    for _ in bands(source, _predictor(config, device)):
+    for _ in bands(plan_image(source, _predictor(config, device))):
         pass
 
 

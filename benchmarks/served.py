@@ -13,7 +13,7 @@ from servers import CHECKOUT, package_code
 
 from configs import schema
 from configs.schema import Config
-from inference.predictors.loading import SAMPLE_SIDE_PX, answered
+from inference.predictors.loading import SAMPLE_SIDE_PX, sample_with_logits
 from inference.predictors.predictor import make_predictor
 from models import bundle
 from models.architectures import build
@@ -28,7 +28,7 @@ def random_bundle(folder: Path, config_name: str, *overrides: str) -> Path:
     torch.manual_seed(0)
     network, prior = build(config).eval(), (1 / len(config.data.classes),) * len(config.data.classes)
     member = make_predictor(config, network, prior, torch.device("cpu"))
-    bundle.write(folder, network, config, class_prior=prior, sample=answered(_patches(config), [member]), **FACTS)
+    bundle.write(folder, network, config, class_prior=prior, sample=sample_with_logits(_patches(config), [member]), **FACTS)
     return folder
 
 

@@ -18,9 +18,9 @@ import nibabel as nib
 import numpy as np
 from served import THREADS, random_bundle, served
 
-from inference.outputs import Wishes
 from inference.predict import predict
 from inference.predictors.loading import load_predictor
+from inference.request import OutputRequest
 from models import bundle
 
 CONFIG, MODEL = "mri_unet", "benchmark"
@@ -113,7 +113,7 @@ def apart(made: str, image: str) -> None:
     predictor = load_predictor(bundle.load(Path(made)))
     for line in sys.stdin:
         began = time.monotonic()
-        (outcome,) = predict([Path(image)], predictor, Path(line.strip()), Wishes(), lambda *_: None)
+        (outcome,) = predict([Path(image)], predictor, Path(line.strip()), OutputRequest(), lambda *_: None)
         if isinstance(outcome.result, Exception):
             raise outcome.result
         print(time.monotonic() - began, outcome.files[0], flush=True)

@@ -27,6 +27,7 @@ from evaluation.comparison.measurement import machine
 from evaluation.comparison.paired_difference import difference_of
 from evaluation.metrics.overlap import confusion, overlaps_of
 from imaging.source import ImageSource
+from inference.plan import plan_image
 from inference.predictors.loading import load_predictor
 from inference.predictors.predictor import Predictor, SlidingWindowPredictor
 from inference.segment import bands, segment_array
@@ -116,7 +117,7 @@ def one_naive(image: ImageSource, predictor: SlidingWindowPredictor) -> tuple[fl
     pixels = normalised(image.read(tuple(slice(0, size) for size in image.shape)))
     padded = torch.from_numpy(np.pad(pixels, ((0, 0), (before, after), (before, after)), mode="reflect"))[None]
     drawn = np.random.default_rng(0).integers(0, image.shape, (SAMPLE_PIXELS, 2)).tolist()
-    dense = np.concatenate([band.logits for band in bands(image, predictor)], axis=1)
+    dense = np.concatenate([band.logits for band in bands(plan_image(image, predictor))], axis=1)
     rows, columns = zip(*drawn, strict=True)
     taken = []
     with torch.inference_mode():

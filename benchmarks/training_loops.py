@@ -26,7 +26,7 @@ from turns import Turns
 from configs import schema
 from configs.schema import Config
 from datasets.cases import Case
-from inference.predictors.predictor import layout_of
+from inference.predictors.predictor import memory_format_of
 from models.architectures import build
 from training import run
 from training.data.open_cases import open_case
@@ -126,7 +126,7 @@ def _train(turns: Turns, spec: Spec, config: Config, batches: Batches, loss: Los
     device, switches = torch.device(spec["device"]), spec["switches"]
     network: Any = build(config).to(device)
     if switches.get("channels_last", True):
-        network = network.to(memory_format=layout_of(config))
+        network = network.to(memory_format=memory_format_of(config))
     optimizer = _optimizer(network, config, switches.get("fused", False))
     step = torch.compile(network) if switches.get("compile", False) else network
     half = switches.get("bfloat16", device.type == "cuda")

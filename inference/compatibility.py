@@ -1,4 +1,4 @@
-"""Whether a network can be asked about an image, and the image on the grid that it was trained at."""
+"""Compatibility of images and networks: dimensions, channels and spacing, and the image at the trained spacing."""
 
 from configs.schema import Config
 from configs.sections import DataSection
@@ -6,22 +6,25 @@ from imaging.errors import UnsuitableImage
 from imaging.resample import ResampledSource, shape_at
 from imaging.source import ImageSource, spacing_text
 
-SAME_SPACING = 0.1  # of the trained spacing; an image that near is taken as it is
-FARTHEST_SPACING = 16.0  # times the trained spacing, or a share of it; beyond it the numbers are in another unit
+SPACING_TOLERANCE = 0.1  # of the trained spacing; an image within it is not resampled
+MOST_SPACING_RATIO = 16.0  # of two spacings; beyond it the numbers are in different units
 
 
 def as_trained(source: ImageSource, data: DataSection) -> ImageSource:
-    """The source at the spacing of `data`; itself where that isn't given or is near enough."""
-    if data.spacing_um is None or source.spacing_um is None or _is_same(source.spacing_um, data.spacing_um):
+    """Return the source at the spacing of `data`; itself where that is None or within the tolerance."""
+    if data.spacing_um is None or source.spacing_um is None:
+        return source
+    ratios = [own / trained for own, trained in zip(source.spacing_um, data.spacing_um, strict=True)]
+    if all(abs(ratio - 1) <= SPACING_TOLERANCE for ratio in ratios):
         return source
     return ResampledSource(source, shape_at(source, data.spacing_um))
 
 
 def check_suitable(source: ImageSource, config: Config) -> None:
-    """Nothing, when the network can be asked about the image.
+    """Check that a network of this config can segment the image.
 
     Raises:
-        UnsuitableImage: another number of dimensions or channels, no spacing where one is needed, or one that can't be meant.
+        UnsuitableImage: the number of dimensions or channels differs, or the spacing is missing or implausible.
     """
     data = config.data
     if len(source.shape) != data.dimensions:
@@ -40,21 +43,17 @@ def check_suitable(source: ImageSource, config: Config) -> None:
         _check_spacing(source.spacing_um, data.spacing_um)
 
 
-def _check_spacing(have: tuple[float, ...] | None, trained: tuple[float, ...]) -> None:
-    if have is None:
+def _check_spacing(spacing_um: tuple[float, ...] | None, trained_um: tuple[float, ...]) -> None:
+    if spacing_um is None:
         raise UnsuitableImage(
             "resolution_unknown",
-            f"the file doesn't say how far apart its pixels are, and the model was trained at {spacing_text(trained)} um; "
+            f"the file doesn't say how far apart its pixels are, but the model was trained at {spacing_text(trained_um)} um; "
             "give it in micrometres: spacing_um in the request or in cases.csv, --spacing-um on the command line",
         )
-    ratios = [value / wanted for value, wanted in zip(have, trained, strict=True)]
-    if not all(1 / FARTHEST_SPACING <= ratio <= FARTHEST_SPACING for ratio in ratios):
+    ratios = [own / trained for own, trained in zip(spacing_um, trained_um, strict=True)]
+    if not all(1 / MOST_SPACING_RATIO <= ratio <= MOST_SPACING_RATIO for ratio in ratios):
         raise UnsuitableImage(
             "spacing_mismatch",
-            f"image spacing {spacing_text(have)} um, the model was trained at {spacing_text(trained)} um: "
-            f"more than {FARTHEST_SPACING:g} times apart; check the unit, or use a model of that spacing",
+            f"image spacing {spacing_text(spacing_um)} um, the model was trained at {spacing_text(trained_um)} um: "
+            f"more than {MOST_SPACING_RATIO:g} times apart; check the unit, or use a model of that spacing",
         )
-
-
-def _is_same(have: tuple[float, ...], trained: tuple[float, ...]) -> bool:
-    return all(abs(value / wanted - 1) <= SAME_SPACING for value, wanted in zip(have, trained, strict=True))

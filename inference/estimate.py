@@ -1,4 +1,4 @@
-"""What an image will take: memory, disk and time, said before anything runs."""
+"""Estimates: the memory, disk and time that an image takes, before anything runs."""
 
 import math
 import shutil
@@ -10,28 +10,22 @@ import numpy as np
 
 from configs.quantities import size_text
 from imaging.errors import ImageTooLarge
-from imaging.source import ImageSource
-from inference.compatibility import as_trained, check_suitable
-from inference.predictors.ensemble import Ensemble, predictors_of
+from inference.plan import ImagePlan
 from inference.predictors.predictor import Predictor
-from inference.request import WHOLE, Part
-from inference.segment import count_tiles
-from inference.tiling.grid import Grid
-from inference.tiling.memory_budget import Room, check_holds
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an image takes.
+    """Memory, disk and time that an image takes.
 
     Args:
-        shape: the image's.
-        tiles: of each bundle how many are looked at, and their size.
-        host_bytes: of memory, the process in all.
-        memory_bytes: that it may have.
-        device_bytes: of a GPU.
-        disk_bytes: while it works and afterwards.
-        seconds: of the networks; None where they weren't timed.
+        shape: (*S) of the image.
+        tiles: number of segmented tiles and their size, for each bundle.
+        host_bytes: memory of the whole process.
+        memory_bytes: limit of that memory.
+        device_bytes: memory of a GPU.
+        disk_bytes: disk space during the work and afterwards.
+        seconds: time of the networks; None where they weren't timed.
     """
 
     shape: tuple[int, ...]
@@ -44,7 +38,7 @@ class Estimate:
 
     @property
     def text(self) -> str:
-        """In a line."""
+        """The estimate in one line."""
         tiles = " and ".join(f"{count:,} tile{'s' if count > 1 else ''} of {_by(size)}" for count, size in self.tiles)
         on_gpu = f", {size_text(self.device_bytes)} of the GPU's" if self.device_bytes else ""
         takes = "" if self.seconds is None else f", about {_duration(self.seconds)}"
@@ -54,78 +48,62 @@ class Estimate:
         )
 
 
-def estimate(source: ImageSource, predictor: Predictor | Ensemble, pixel_bytes: int, part: Part = WHOLE) -> Estimate:
-    """What the image takes with the tiles that it will be worked on with.
+def estimate(plan: ImagePlan, pixel_bytes: int) -> Estimate:
+    """Return the memory and disk space that the plan takes; its predictors have a memory budget.
 
     Args:
-        source: an open image.
-        predictor: of a bundle, or of several, from where bundles are loaded.
-        pixel_bytes: that the outputs hold for each pixel.
-        part: of the image.
+        plan: plan of the image, whose predictors come from loaded bundles.
+        pixel_bytes: bytes that the outputs hold for each pixel.
 
     Raises:
-        UnsuitableImage: the image's dimensions, channels or spacing aren't what the network was trained for.
+        ValueError: a predictor has no memory budget.
     """
-    check_suitable(source, predictor.config)
-    members = predictors_of(predictor)
-    tiled = [_tiled(source, each) for each in members]
-    needs = [room.need(grid) for room, grid in tiled]
-    first = tiled[0][0]
+    uses, budgets = [], []
+    for member in plan.members:
+        if member.predictor.memory_budget is None:
+            raise ValueError("the predictor has no memory budget; load it with load_predictor")
+        budgets.append(member.predictor.memory_budget)
+        uses.append(budgets[-1].use(member.grid))
+    process_bytes = budgets[0].process_bytes
     return Estimate(
-        shape=source.shape,
-        tiles=tuple((count_tiles(source, each, part), grid.tile_size) for each, (_, grid) in zip(members, tiled, strict=True)),
-        host_bytes=first.process_bytes + sum(need.host_bytes - first.process_bytes for need in needs),
-        memory_bytes=first.memory_bytes,
-        device_bytes=sum(need.device_bytes for need in needs),
-        disk_bytes=2 * pixel_bytes * math.prod(source.shape) + sum(need.scratch_bytes for need in needs),
+        shape=plan.source.shape,
+        tiles=tuple((member.tile_count, member.grid.tile_size) for member in plan.members),
+        host_bytes=process_bytes + sum(use.host_bytes - process_bytes for use in uses),
+        memory_bytes=budgets[0].memory_bytes,
+        device_bytes=sum(use.device_bytes for use in uses),
+        disk_bytes=2 * pixel_bytes * math.prod(plan.source.shape) + sum(use.scratch_bytes for use in uses),
     )
 
 
-def timed(taken: Estimate, predictor: Predictor | Ensemble) -> Estimate:
-    """The same with seconds: a tile goes through each network, twice, since the first one sets things up."""
-    members = zip(predictors_of(predictor), taken.tiles, strict=True)
-    return replace(taken, seconds=sum(count * _tile_s(member, size) for member, (count, size) in members))
+def timed(untimed: Estimate, plan: ImagePlan) -> Estimate:
+    """Return the estimate with seconds: a tile goes through each network twice, since the first pass sets things up."""
+    members = zip(plan.members, untimed.tiles, strict=True)
+    return replace(untimed, seconds=sum(count * _tile_s(member.predictor, size) for member, (count, size) in members))
 
 
-def check_memory(source: ImageSource, predictor: Predictor | Ensemble) -> None:
-    """Nothing, when the image fits.
-
-    Raises:
-        ImageTooLarge: `memory_too_small`: it doesn't, however small the tiles.
-    """
-    for each in predictors_of(predictor):
-        check_holds(*_tiled(source, each))
-
-
-def _tiled(source: ImageSource, predictor: Predictor) -> tuple[Room, Grid]:
-    if predictor.room is None:
-        raise ValueError("a predictor without a room; take it from where bundles are loaded")
-    return predictor.room, predictor.grid(as_trained(source, predictor.config.data).shape)
-
-
-def check_disk(wanted: Estimate, folder: Path) -> None:
-    """Nothing, when the outputs fit onto the folder's disk.
+def check_disk(required: Estimate, folder: Path) -> None:
+    """Check that the outputs fit onto the folder's disk.
 
     Raises:
-        ImageTooLarge: `disk_too_small`: they don't.
+        ImageTooLarge: `disk_too_small`: they don't fit.
     """
     free = shutil.disk_usage(folder).free
-    if wanted.disk_bytes > free:
+    if required.disk_bytes > free:
         raise ImageTooLarge(
             "disk_too_small",
-            f"an image of {_by(wanted.shape)} takes {size_text(wanted.disk_bytes)} of the disk while it is worked on, "
+            f"an image of {_by(required.shape)} takes {size_text(required.disk_bytes)} of the disk while it is segmented, but "
             f"{size_text(free)} are free; free some, or choose a folder on another disk",
             free,
         )
 
 
 def _tile_s(predictor: Predictor, tile_size: tuple[int, ...]) -> float:
-    """Of one tile, once what is set up at the first one is there."""
+    """Return the seconds of one tile, without what the first pass sets up."""
     patches = np.zeros((1, len(predictor.config.data.channels), *tile_size), np.float32)
     predictor(patches)
-    began = time.perf_counter()
+    start_s = time.perf_counter()
     predictor(patches)
-    return time.perf_counter() - began
+    return time.perf_counter() - start_s
 
 
 def _by(size: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The label of a whole image, gathered while its tiles and bands go by, so that it takes no second pass and no memory."""
+"""Label of a whole image, collected from its tiles and bands, so that it takes no second pass and little memory."""
 
 import csv
 from collections import defaultdict
@@ -20,49 +20,51 @@ from inference.tiling.grid import Tile
 from inference.tiling.stitch import Band
 from models.heads import Head
 
-CHUNK_BYTES = 2**24  # of probabilities that are brought to the map at a time
-FORMULA = ("=", "+", "-", "@", "'", "\t", "\r", "\n")  # what a cell begins with that a spreadsheet wouldn't take for text
+CHUNK_BYTES = 2**24  # of probabilities that are added to the map at a time
+FORMULA_PREFIXES = ("=", "+", "-", "@", "'", "\t", "\r", "\n")  # cells that begin so aren't text to a spreadsheet
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class ImageLabel:
-    """What a whole image is, one name of `classes`; `probabilities` are in their order."""
+    """Label of a whole image: the `probabilities` of `classes`, in the same order."""
 
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
 
     @property
     def number(self) -> int:
-        """The likeliest one's place; the first of equals."""
+        """Number of the likeliest class; the first of equals."""
         return int(np.argmax(self.probabilities))
 
     @property
     def name(self) -> str:
-        """The likeliest one."""
+        """Name of the likeliest class."""
         return self.classes[self.number]
 
 
 def label_classes(predictor: Predictor | Ensemble) -> tuple[str, ...]:
-    """The names that an image's label may have; none where the predictor says no label."""
-    saying = [member for member in predictors_of(predictor) if member.says_labels]
-    return saying[0].config.image_label.classes if saying else ()
+    """Return the classes of an image's label; none where the predictor predicts no label."""
+    for member in predictors_of(predictor):
+        if member.predicts_image_label:
+            return member.config.image_label.classes
+    return ()
 
 
 class LabelReader:
-    """Gathers the label of one image: from tiles where networks have an output for it, from bands where maps are read.
+    """Reader of one image's label: from tiles where networks have an output for it, from bands where a classifier reads a map.
 
-    Of several that say a label, the mean of their probabilities counts; networks of one bundle average logits before.
+    Several predictions are averaged as probabilities; the networks of one bundle average their logits before.
 
     Args:
-        predictor: of a bundle, or of several.
-        shape: the image's own, (*S).
+        predictor: predictor of a bundle, or of several.
+        shape: (*S) of the image.
     """
 
     def __init__(self, predictor: Predictor | Ensemble, shape: tuple[int, ...]) -> None:
         self.classes = label_classes(predictor)
-        self._tallies: dict[Predictor, _Tally] = defaultdict(_Tally)
+        self._means: dict[Predictor, _RunningMean] = defaultdict(_RunningMean)
         self._classifiers = [
             (member.config.image_label.map_size, classifier)
             for member in predictors_of(predictor)
@@ -71,56 +73,56 @@ class LabelReader:
         self._maps = {size: MapReader(predictor.head, shape, size) for size, _ in self._classifiers}
 
     def add_tile(self, predictor: Predictor, tile: Tile, logits: Floats) -> None:
-        """Takes the label's logits (L, *S') at a tile's pixels; those that are kept of it count."""
+        """Add the label's logits (L, *S') at a tile's pixels; the kept ones count."""
         if len(logits):
-            self._tallies[predictor].add(logits[(slice(None), *tile.kept)])
+            self._means[predictor].add(logits[(slice(None), *tile.kept)])
 
     def add_band(self, band: Band) -> None:
-        """Takes finished rows of the image on its own grid."""
+        """Add finished rows of the image on its own grid."""
         for reader in self._maps.values():
             reader.add(band)
 
     @property
     def label(self) -> ImageLabel | None:
-        """Of all that came; None where nothing says one."""
-        said = [tally.logits for tally in self._tallies.values()]
+        """Label from all tiles and bands that were added; None where nothing predicts one."""
+        logits = [mean.logits for mean in self._means.values()]
         with torch.inference_mode():
             for size, classifier in self._classifiers:
-                said.append(classifier(torch.from_numpy(self._maps[size].map)[None])[0].numpy())
-        if not said:
+                logits.append(classifier(torch.from_numpy(self._maps[size].map)[None])[0].numpy())
+        if not logits:
             return None
-        probabilities = softmax(np.stack(said).astype(np.float64), axis=1).mean(axis=0)  # (L,)
+        probabilities = softmax(np.stack(logits).astype(np.float64), axis=1).mean(axis=0)  # (L,)
         return ImageLabel(self.classes, tuple(probabilities.tolist()))
 
 
-class _Tally:
-    """The mean of logits over pixels."""
+class _RunningMean:
+    """Mean of logits over pixels."""
 
     def __init__(self) -> None:
         self._sum: NDArray[np.float64] | float = 0.0
         self._pixels = 0
 
     def add(self, logits: Floats) -> None:
-        """Takes logits (L, *S)."""
+        """Add logits (L, *S)."""
         self._sum = self._sum + logits.reshape(len(logits), -1).sum(axis=1, dtype=np.float64)
         self._pixels += prod(logits.shape[1:])
 
     @property
     def logits(self) -> NDArray[np.float64]:
-        """(L,)."""
+        """Mean logits (L,)."""
         return np.asarray(self._sum / self._pixels)
 
 
 class MapReader:
-    """Brings an image's class probabilities to a map of `size` pixels a side, each the mean over the area that it covers.
+    """Map of an image's class probabilities with `size` pixels a side, each the mean over the area that it covers.
 
-    The image's longest side takes the whole map and its proportions are kept, so that structures keep their form; it lies in
-    the middle, and around it every class is 0.
+    The image's longest side fills the map and its proportions are kept, so that structures keep their form; it lies in the
+    middle, and around it every class is 0.
 
     Args:
-        head: what logits mean.
-        shape: the image's, (*S).
-        size: pixels a side of the map.
+        head: meaning of the logits.
+        shape: (*S) of the image.
+        size: pixels of each side of the map.
     """
 
     def __init__(self, head: Head, shape: tuple[int, ...], size: int) -> None:
@@ -131,21 +133,21 @@ class MapReader:
         self.map: Floats = np.zeros((head.classes, *(size for _ in shape)), np.float32)  # (K, *map)
 
     def add(self, band: Band) -> None:
-        """Takes finished rows, some at a time."""
+        """Add finished rows, some at a time."""
         row_bytes = 4 * self.head.classes * prod(band.logits.shape[2:])
         step = max(1, CHUNK_BYTES // row_bytes)
         place = tuple(slice(first, first + side) for first, side in zip(self._before, self._sides, strict=True))
         for first in range(0, band.logits.shape[1], step):
             averaged = self.head.probabilities(band.logits[:, first : first + step])  # (K, rows, *rest)
             rows = slice(band.start + first, band.start + first + averaged.shape[1])
-            for axis in range(len(self._shares), 0, -1):  # the rows last: there are fewest of them
+            for axis in range(len(self._shares), 0, -1):  # rows last, of which there are fewest
                 shares = self._shares[axis - 1]
-                averaged = _contracted(averaged, axis, shares[:, rows] if axis == 1 else shares)
+                averaged = _apply_shares(averaged, axis, shares[:, rows] if axis == 1 else shares)
             self.map[(slice(None), *place)] += averaged
 
 
 def area_shares(pixels: int, cells: int) -> sparse.csc_array:
-    """(cells, pixels): what share of each of `cells` equal parts of a side lies in each of its pixels; rows sum to 1."""
+    """Return (cells, pixels): the share of each of `cells` equal parts of a side in each of its pixels; rows sum to 1."""
     edges = np.union1d(np.arange(pixels + 1.0), np.arange(cells + 1) * (pixels / cells))
     middles, widths = (edges[1:] + edges[:-1]) / 2, np.diff(edges) * (cells / pixels)
     rows = np.minimum((middles * (cells / pixels)).astype(np.int64), cells - 1)
@@ -153,8 +155,8 @@ def area_shares(pixels: int, cells: int) -> sparse.csc_array:
     return sparse.csc_array((widths.astype(np.float32), (rows, columns)), shape=(cells, pixels))
 
 
-def _contracted(values: Floats, axis: int, shares: sparse.csc_array) -> Floats:
-    """The values with `shares` (new, old) applied along one axis."""
+def _apply_shares(values: Floats, axis: int, shares: sparse.csc_array) -> Floats:
+    """Apply `shares` (new, old) to the values along one axis."""
     first = np.moveaxis(values, axis, 0)  # (old, rest)
     mixed = shares @ first.reshape(len(first), -1)
     return np.moveaxis(mixed.reshape(-1, *first.shape[1:]), 0, axis)
@@ -162,9 +164,9 @@ def _contracted(values: Floats, axis: int, shares: sparse.csc_array) -> Floats:
 
 @contextmanager
 def label_table(path: Path, classes: Sequence[str]) -> Iterator[Callable[[str, ImageLabel], None]]:
-    """A CSV with a line an image, written as soon as the image is done: its name, its label, and each class's probability.
+    """Open a CSV that gets a line for each image as soon as it is done: name, label, and each class's probability.
 
-    Without classes no file is made. An apostrophe stands before what a spreadsheet would take for a formula.
+    Without classes no file is made. An apostrophe is put before cells that a spreadsheet would take for a formula.
     """
     if not classes:
         yield lambda image, label: None
@@ -173,13 +175,13 @@ def label_table(path: Path, classes: Sequence[str]) -> Iterator[Callable[[str, I
         table = csv.writer(file)
         table.writerow(("image", "label", *(f"probability {name}" for name in classes)))
 
-        def note(image: str, label: ImageLabel) -> None:
+        def add(image: str, label: ImageLabel) -> None:
             table.writerow((as_text(image), as_text(label.name), *(f"{each:.6f}" for each in label.probabilities)))
             file.flush()
 
-        yield note
+        yield add
 
 
 def as_text(cell: str) -> str:
-    """With an apostrophe before what a spreadsheet would take for a formula."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
+    """Return the cell with an apostrophe before what a spreadsheet would take for a formula."""
+    return f"'{cell}" if cell.startswith(FORMULA_PREFIXES) else cell

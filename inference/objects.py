@@ -1,4 +1,4 @@
-"""A mask -> numbered objects: connected pieces, or pieces that are split where they are narrow."""
+"""Numbered objects of a mask: connected components, or components that a watershed splits where they are narrow."""
 
 from typing import Any
 
@@ -15,30 +15,32 @@ Numbers = NDArray[np.int32]
 
 
 def objects_of(mask: NDArray[Any], section: InferenceSection) -> Numbers:
-    """The objects of a mask (*S), numbered 1, 2 .. in the order of their first pixels; 0 is no object.
+    """Return the objects of a mask (*S), numbered 1, 2 .. in the order of their first pixels; 0 is no object.
 
-    Pixels of an object share a side (a face in 3D), as those of a polygon do, and a label: classes that touch are apart.
-    Every pixel above 0 is in an object, unless that object has fewer than `smallest_object_px` pixels.
+    Pixels of an object share a side (a face in 3D) and a label, so that touching classes are separate objects. Objects with
+    fewer than `smallest_object_px` pixels are dropped.
 
     Args:
-        mask: labels, 0 is background.
-        section: `objects` is "components" or "watershed", see `split`; `object_sigma_px` is the latter's.
+        mask: labels (*S), 0 is background.
+        section: `objects` is "components" or "watershed", see `split`, which takes `object_sigma_px`.
     """
     pieces = split(mask, section.object_sigma_px) if section.objects == "watershed" else mask
     numbers = number_pieces(pieces, connectivity=1)
     sizes = np.bincount(numbers.reshape(-1))
-    kept = sizes >= section.smallest_object_px
-    kept[0] = False
-    renumbered = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
+    is_large = sizes >= section.smallest_object_px
+    is_large[0] = False
+    renumbered = np.where(is_large, np.cumsum(is_large), 0).astype(np.int32)
     objects: Numbers = renumbered[numbers]
     return objects
 
 
 def split(mask: NDArray[Any], sigma_px: float) -> Numbers:
-    """Pieces of each label (*S), divided between the peaks of the distance to their border (Beucher and Lantuejoul 1979).
+    """Return the components of each label (*S), divided between the peaks of the distance to their border.
 
     The distance is smoothed by a Gaussian of `sigma_px`, so that ragged borders make no peaks: the larger, the fewer pieces.
-    Beyond the image's border lies more of the object, not background. Pieces needn't be numbered without gaps.
+    Objects are assumed to continue beyond the image's border. The numbers of the pieces may have gaps.
+
+    Source: the watershed of Beucher and Lantuejoul 1979.
     """
     pieces = np.zeros(mask.shape, np.int32)
     for label in np.unique(mask[mask > 0]):
@@ -49,11 +51,11 @@ def split(mask: NDArray[Any], sigma_px: float) -> Numbers:
 
 def _split_one(inside: NDArray[np.bool_], sigma_px: float) -> Numbers:
     if inside.all():
-        return np.ones(inside.shape, np.int32)  # one piece, without a border to be distant from
+        return np.ones(inside.shape, np.int32)  # one piece, which has no border
     distance = ndimage.distance_transform_edt(inside).astype(np.float32)
     smooth = ndimage.gaussian_filter(distance, sigma_px, mode="nearest")
     markers = number_pieces(local_maxima(smooth) & inside)
     pieces: Numbers = watershed(-smooth, markers, mask=inside)
-    unmarked = inside & (pieces == 0)  # the pieces too small for a peak beside a large one
+    unmarked = inside & (pieces == 0)  # pieces too small for a peak of their own
     pieces[unmarked] = number_pieces(unmarked, connectivity=1)[unmarked] + pieces.max()
     return pieces

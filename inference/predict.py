@@ -1,8 +1,8 @@
-"""Many files through one bundle or several: each input's mask or values land in one folder, under the input's stem."""
+"""Segmentation of many files: each input's mask, or map of values, is written into one folder under the input's stem."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -11,31 +11,31 @@ from imaging.errors import DataError
 from imaging.open import is_image_folder, open_image, stem_of
 from imaging.source import ImageSource
 from imaging.writing.band_writer import BandWriter
-from inference.compatibility import as_trained
-from inference.estimate import Estimate, check_disk, check_memory, estimate, timed
+from inference.estimate import Estimate, check_disk, estimate, timed
 from inference.image_label import label_classes, label_table
-from inference.outputs import Wishes, check_wishes, outputs_of
+from inference.outputs import check_request, outputs_of
+from inference.plan import AnyPredictor, ImagePlan, plan_image
 from inference.predictors.ensemble import predictors_of
 from inference.regions.regions_of_interest import regions_of
 from inference.regions.tissue import find_tissue
-from inference.request import Part, Writers
-from inference.resume import Unfinished, key_of
-from inference.segment import AnyPredictor, Progress, Segmentation, segment
+from inference.request import ImagePart, OutputRequest, Writers
+from inference.resume import UnfinishedOutputs, work_key
+from inference.segment import Progress, Segmentation, segment
 
 LABELS = "labels.csv"  # beside the masks
 
 
 class Opener(Protocol):
-    """As `open_image`, whose guards are its own."""
+    """A function such as `open_image`, with guards of its own."""
 
     def __call__(self, path: Path, *, spacing_um: tuple[float, ...] | None) -> ImageSource:
-        """The open image; see `open_image` for what it raises."""
+        """Open an image; see `open_image` for the errors that it raises."""
         ...
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input: its files, the mask first, or the error that kept it from them; or what it would take."""
+    """Outcome for one input: its files, the mask first, or the error that prevented them; or an estimate."""
 
     image: Path
     files: tuple[Path, ...]
@@ -43,16 +43,20 @@ class Outcome:
 
 
 def find_images(inputs: Sequence[Path]) -> tuple[Path, ...]:
-    """The inputs themselves, and what lies directly in the folders among them, hidden files left out.
+    """Return the inputs themselves, and what lies directly in the folders among them, except hidden files.
 
-    A folder that is an image itself (a DICOM series, an OME-Zarr) is one.
+    A folder that is an image itself (a DICOM series, an OME-Zarr) is one image.
 
     Raises:
-        DataError: nothing there, or two inputs whose masks would have one name.
+        DataError: there are no images, or two inputs' masks would have the same name.
     """
     images: list[Path] = []
     for path in inputs:
-        images += _images_in(path) if path.is_dir() and not is_image_folder(path) else [path]
+        if not path.is_dir() or is_image_folder(path):
+            images.append(path)
+            continue
+        visible = (child for child in path.iterdir() if child.name[0] != ".")
+        images += sorted(child for child in visible if child.is_file() or is_image_folder(child))
     if not images:
         raise DataError("no_inputs", "the folders given are empty; give images, slides, volumes or folders of them")
     stems: dict[str, Path] = {}
@@ -67,95 +71,90 @@ def predict(
     images: Sequence[Path],
     predictor: AnyPredictor,
     out: Path,
-    wishes: Wishes,
+    request: OutputRequest,
     on_progress: Callable[[Path, int, int], None],
-    opened: Opener = open_image,
+    open_source: Opener = open_image,
 ) -> Iterator[Outcome]:
-    """Segments one image after the other; one that can't be read doesn't keep the others from it.
+    """Segment one image after the other; unreadable images are reported and skipped.
 
-    Where the bundle says labels of whole images, `labels.csv` in `out` gets a line an image. What was killed goes on where it
-    was, when the same is wanted again.
+    Where the bundle predicts labels of whole images, `labels.csv` in `out` gets a line for each image. Work that was killed
+    goes on where it was when it is requested again.
 
     Args:
-        images: files.
-        predictor: of a bundle, or of several.
-        out: a folder, made where it is missing.
-        wishes: what is wanted of each.
-        on_progress: called with the image, its tiles done and its tiles in all.
-        opened: an image's path, and the user's word for its spacing -> its source.
+        images: files, or folders that are images.
+        predictor: predictor of a bundle, or of several.
+        out: folder for the outputs; made where it is missing.
+        request: what is written of each image.
+        on_progress: called with the image, the tiles that are done and all tiles.
+        open_source: opens an image from its path and the user's spacing.
 
     Raises:
-        BundleError: probabilities or uncertainty are wanted of a bundle that gives values.
+        BundleError: probabilities, uncertainty, tissue or regions are requested of a bundle that gives values.
     """
-    check_wishes(predictor, wishes)
+    check_request(predictor, request)
     out.mkdir(parents=True, exist_ok=True)
-    with label_table(out / LABELS, label_classes(predictor)) as note:
+    with label_table(out / LABELS, label_classes(predictor)) as add_label:
         for image in images:
             try:
-                outcome = _one(image, opened, predictor, out, wishes, partial(on_progress, image))
+                with ExitStack() as stack:
+                    source = stack.enter_context(open_source(image, spacing_um=request.spacing_um))
+                    outcome = _segment_one(image, source, predictor, out, request, partial(on_progress, image))
             except DataError as error:
                 outcome = Outcome(image, (), error)
             if isinstance(outcome.result, Segmentation) and outcome.result.label:
-                note(image.name, outcome.result.label)
+                add_label(image.name, outcome.result.label)
             yield outcome
 
 
-def estimates(images: Sequence[Path], predictor: AnyPredictor, out: Path, wishes: Wishes) -> Iterator[Outcome]:
-    """What each image would take, as `predict` would go about it; nothing is written. The arguments are `predict`'s.
+def estimates(images: Sequence[Path], predictor: AnyPredictor, out: Path, request: OutputRequest) -> Iterator[Outcome]:
+    """Yield what each image would take, as `predict` would segment it; nothing is written. The arguments are `predict`'s.
 
     Raises:
-        BundleError: probabilities, uncertainty or tissue are wanted of a bundle that gives values.
+        BundleError: probabilities, uncertainty, tissue or regions are requested of a bundle that gives values.
     """
-    check_wishes(predictor, wishes)
+    check_request(predictor, request)
     for image in images:
         try:
-            with open_image(image, spacing_um=wishes.spacing_um) as source:
-                outputs = outputs_of(source, predictor, wishes)
-                taken = estimate(source, predictor, sum(each.pixel_bytes for each in outputs), _part(source, wishes, out))
-                check_memory(source, predictor)
-                yield Outcome(image, tuple(out / f"{stem_of(image)}{each.ending}" for each in outputs), timed(taken, predictor))
+            with open_image(image, spacing_um=request.spacing_um) as source:
+                outputs = outputs_of(source, predictor, request)
+                plan = _plan(source, predictor, out, request)
+                untimed = estimate(plan, sum(output.pixel_bytes for output in outputs))
+                yield Outcome(
+                    image, tuple(out / f"{stem_of(image)}{output.ending}" for output in outputs), timed(untimed, plan)
+                )
         except DataError as error:
             yield Outcome(image, (), error)
 
 
-def _images_in(folder: Path) -> list[Path]:
-    visible = (path for path in folder.iterdir() if path.name[0] != ".")
-    return sorted(path for path in visible if path.is_file() or is_image_folder(path))
-
-
-def _one(image: Path, opened: Opener, predictor: AnyPredictor, out: Path, wishes: Wishes, on_progress: Progress) -> Outcome:
+def _segment_one(
+    image: Path, source: ImageSource, predictor: AnyPredictor, out: Path, request: OutputRequest, on_progress: Progress
+) -> Outcome:
+    outputs = outputs_of(source, predictor, request)
+    files = [out / f"{stem_of(image)}{output.ending}" for output in outputs]
+    if image.resolve() in [file.resolve() for file in files]:
+        raise DataError("out_is_input", f"the mask would replace the image; choose another folder than {out}")
+    plan = _plan(source, predictor, out, request)
+    check_disk(estimate(plan, sum(output.pixel_bytes for output in outputs)), out)
     with ExitStack() as stack:
-        source = stack.enter_context(opened(image, spacing_um=wishes.spacing_um))
-        outputs = outputs_of(source, predictor, wishes)
-        files = [out / f"{stem_of(image)}{each.ending}" for each in outputs]
-        if image.resolve() in [file.resolve() for file in files]:
-            raise DataError("out_is_input", f"the mask would replace the image; choose another folder than {out}")
-        check_disk(estimate(source, predictor, sum(each.pixel_bytes for each in outputs)), out)
-        part, on_rows = _part(source, wishes, out), None
-        unfinished = _unfinished(image, source, predictor, out, wishes)
-        if unfinished:
-            stack.enter_context(unfinished)
-            part = replace(part, first_row=unfinished.rows)
-        writers: dict[str, list[BandWriter]] = {each.kind: [] for each in outputs}
-        for each, file in zip(reversed(outputs), reversed(files), strict=True):  # the mask's is left first
-            kept = unfinished.kept(each.ending) if unfinished else None
-            writers[each.kind].append(stack.enter_context(each.open(file, kept)))
-        if unfinished:
-            on_rows = partial(unfinished.note, writers=[writer for several in writers.values() for writer in several])
-        result = segment(source, predictor, Writers(**writers, on_rows=on_rows), on_progress, part)
+        unfinished = None
+        if not label_classes(predictor):  # the label of a whole image needs all of it at once
+            key = work_key(image, predictors_of(predictor), request.journal_text)
+            folder = out / f".{stem_of(image)}.unfinished"
+            unfinished = stack.enter_context(UnfinishedOutputs(folder, key, plan.tile_sizes))
+            plan = plan.resumed(unfinished.rows, unfinished.tile_sizes)
+        writers: dict[str, list[BandWriter]] = {output.kind: [] for output in outputs}
+        for output, file in zip(reversed(outputs), reversed(files), strict=True):  # the mask is published last
+            kept = unfinished.kept(output.ending) if unfinished else None
+            writers[output.kind].append(stack.enter_context(output.open(file, kept)))
+        every_writer = [writer for several in writers.values() for writer in several]
+        on_rows = partial(unfinished.record, writers=every_writer) if unfinished else None
+        result = segment(plan, Writers(**writers, on_rows=on_rows), on_progress)
     return Outcome(image, tuple(files), result)
 
 
-def _part(source: ImageSource, wishes: Wishes, out: Path) -> Part:
-    """What is looked at of an image of which nothing is there yet."""
-    tissue = find_tissue(source) if wishes.tissue else None
-    return Part(tissue=tissue, regions=regions_of(wishes.regions, source.shape) if wishes.regions else None, scratch=out)
-
-
-def _unfinished(image: Path, source: ImageSource, predictor: AnyPredictor, out: Path, wishes: Wishes) -> Unfinished | None:
-    """What there is of it; None where a label of the whole image is gathered, which needs all of it at once."""
-    if label_classes(predictor):
-        return None
-    members = predictors_of(predictor)
-    shapes = [as_trained(source, member.config.data).shape for member in members]
-    return Unfinished(out / f".{stem_of(image)}.unfinished", key_of(image, members, wishes), members, shapes)
+def _plan(source: ImageSource, predictor: AnyPredictor, out: Path, request: OutputRequest) -> ImagePlan:
+    part = ImagePart(
+        tissue=find_tissue(source) if request.tissue else None,
+        regions=regions_of(request.regions, source.shape) if request.regions else None,
+    )
+    return plan_image(source, predictor, part, scratch_folder=out)

@@ -1,57 +1,79 @@
-"""What is asked of an image beside the image itself: which part of it, what is written of it, what else comes to light."""
+"""Requests: which part of an image is segmented, and which outputs are written of it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from imaging.source import Region
-from imaging.writing.band_writer import BandWriter
-from inference.image_label import LabelReader
+from imaging.source import MaskFormat, Region
+from imaging.writing.band_writer import BandWriter, ProbabilityType
 from inference.regions.regions_of_interest import Regions
 from inference.regions.tissue import Tissue
-from inference.tiling.seams import Seams
 from inference.tiling.stitch import Band
 from models.heads import Head
 
 
-@dataclass(frozen=True)
-class Part:
-    """Which part of an image is worked on, and where.
+@dataclass(frozen=True, kw_only=True)
+class OutputRequest:
+    """What a user requests of each image.
 
     Args:
-        first_row: of the image's own; what lies above is there from an earlier run.
-        tissue: tiles outside of it are background without being looked at; None: every tile is looked at.
-        regions: what lies outside of them is background; None: the whole image is wanted.
-        scratch: a folder on a disk, for what doesn't fit into memory; None: the system's own for temporary files.
+        mask_formats: formats that each mask, or map of values, is written in; none: each image's natural one.
+        probabilities: type of the classes' probabilities that are written beside the masks; None writes none.
+        uncertainty: writes each pixel's uncertainty beside the masks: 0 certain, 1 all classes equally likely.
+        disagreement: writes the disagreement of an ensemble's networks beside the masks, 0 .. 1.
+        spacing_um: the user's distance between pixels, in S order or one for all axes; None takes that of the files.
+        tissue: skips tiles without tissue; they become background.
+        regions: regions of interest, each the first pixel and the size in S order; outside is background. Empty: the whole
+            image.
     """
 
-    first_row: int = 0
+    mask_formats: tuple[MaskFormat, ...] = ()
+    probabilities: ProbabilityType | None = None
+    uncertainty: bool = False
+    disagreement: bool = False
+    spacing_um: tuple[float, ...] | None = None
+    tissue: bool = False
+    regions: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def journal_text(self) -> str:
+        """The request as journals of unfinished work identify it, under the name that earlier versions gave it."""
+        return repr(self).replace(type(self).__name__, "Wishes", 1)
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """The part of an image that is segmented.
+
+    Args:
+        tissue: tiles outside of it are background and not segmented; None: every tile is segmented.
+        regions: what lies outside of them is background; None: the whole image.
+    """
+
     tissue: Tissue | None = None
     regions: Regions | None = None
-    scratch: Path | None = None
 
     @property
     def is_whole(self) -> bool:
-        """Whether every pixel is looked at."""
+        """Whether every tile is segmented."""
         return self.tissue is None and self.regions is None
 
     def skips(self, region: Region, shape: tuple[int, ...]) -> bool:
-        """Whether nothing is looked for in a region of the image, seen as one of that shape."""
+        """Return whether a region lies outside of the part; its coordinates are those of an image of that shape."""
         return any(each is not None and each.misses(region, shape) for each in (self.tissue, self.regions))
 
 
-WHOLE = Part()
+WHOLE_IMAGE = ImagePart()
 
 
 @dataclass(frozen=True)
 class Writers:
-    """Open writers: what is made of an image, each in any number of formats.
+    """Open writers of one image's outputs, each in any number of formats.
 
     Args:
-        main: the mask, or a map of values where the network's head gives them.
-        probabilities: of what the mask is made.
-        uncertainty: how little is known of each pixel.
-        disagreement: how far an ensemble's networks are apart there.
+        main: writers of the mask, or of a map of values where the network's head gives them.
+        probabilities: writers of the classes' probabilities.
+        uncertainty: writers of each pixel's uncertainty.
+        disagreement: writers of the disagreement of an ensemble's networks.
         on_rows: called with the first row that isn't written yet.
     """
 
@@ -62,13 +84,13 @@ class Writers:
     on_rows: Callable[[int], None] | None = None
 
     def write(self, head: Head, band: Band) -> None:
-        """Finished rows."""
-        wanted = (
+        """Write finished rows."""
+        outputs = (
             (self.main, head.values if head.gives_values else head.mask),
             (self.probabilities, head.probabilities),
             (self.uncertainty, head.uncertainty),
         )
-        for writers, rows_of in wanted:
+        for writers, rows_of in outputs:
             if writers:
                 rows = rows_of(band.logits)
                 for writer in writers:
@@ -78,12 +100,3 @@ class Writers:
                 writer.write(band.start, band.disagreement)
         if self.on_rows is not None:
             self.on_rows(band.start + band.logits.shape[1])
-
-
-@dataclass
-class Gathered:
-    """What comes to light of an image while its bands are made."""
-
-    labels: LabelReader
-    seams: Seams
-    skipped: int = 0

@@ -1,4 +1,4 @@
-"""What is there of an image's outputs when its work breaks off, so that the same command goes on from the last row."""
+"""Resuming of work that broke off: the rows of an image's outputs are kept, so that the same command goes on after them."""
 
 import hashlib
 import json
@@ -21,12 +21,12 @@ from inference.predictors.predictor import Predictor
 
 JOURNAL = "journal.json"
 LOCK = "lock"
-LEAST_S = 1.0  # between two entries
-SHARE = 0.05  # of the time that writing to the disk may take
+LEAST_INTERVAL_S = 1.0  # between two entries of the journal
+SYNC_SHARE = 0.05  # of the time that writing to the disk may take
 
 
 class Journal(BaseModel):
-    """How far the work came: for which work it is, the rows on the disk, and the tiles that it is done with."""
+    """Progress of the work: the key of the work, the rows that are on the disk, and the tile sizes that it began with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,56 +35,58 @@ class Journal(BaseModel):
     tile_sizes: tuple[tuple[int, ...], ...] = ()
 
 
-class Unfinished:
-    """A hidden folder beside the outputs with the rows that are done; a context manager, for one process at a time.
+class UnfinishedOutputs:
+    """Hidden folder beside the outputs that holds the finished rows; a context manager, for one process at a time.
 
-    Left without an error, or when the image can't be used, the folder is removed; when the process is killed, interrupted or
-    finds the disk full, it stays, and the same work goes on there.
+    When it is left without an error, or because the image can't be used, the folder is removed; when the process is killed,
+    interrupted or finds the disk full, the folder stays, and the same work goes on there.
 
     Args:
-        folder: hidden, beside the outputs.
-        key: of the work: all that its outputs depend on.
-        predictors: one a bundle; while it is entered, their tiles are those that they began with, whatever memory there is now.
-        shapes: of the image as each of them sees it.
+        folder: hidden folder beside the outputs.
+        key: key of the work: a digest of all that its outputs depend on.
+        tile_sizes: tile size of each predictor, for work that begins; work that goes on keeps the sizes that it began with.
 
     Raises:
-        DataError: `at_work`: another process is in the folder.
+        DataError: `at_work`: another process uses the folder.
     """
 
-    def __init__(self, folder: Path, key: str, predictors: Sequence[Predictor], shapes: Sequence[tuple[int, ...]]) -> None:
+    def __init__(self, folder: Path, key: str, tile_sizes: tuple[tuple[int, ...], ...]) -> None:
         self.folder = folder
-        self.predictors = predictors
-        sizes = tuple(each.grid(shape).tile_size for each, shape in zip(predictors, shapes, strict=True))
-        self.journal = Journal(key=key, tile_sizes=sizes)  # of work that begins
+        self.journal = Journal(key=key, tile_sizes=tile_sizes)
         self._lock = ExitStack()
-        self._written = time.monotonic()
-        self._took_s = 0.0
+        self._synced_s = time.monotonic()
+        self._sync_s = 0.0
 
     @property
     def rows(self) -> int:
-        """That are done."""
+        """Number of rows that are on the disk."""
         return self.journal.rows
 
+    @property
+    def tile_sizes(self) -> tuple[tuple[int, ...], ...]:
+        """Tile size of each predictor that the work began with."""
+        return self.journal.tile_sizes
+
     def kept(self, name: str) -> Kept:
-        """The file of an output's rows."""
+        """Return the file that holds an output's rows."""
         return Kept(self.folder / f"{name.lstrip('.')}.rows", self.rows)
 
-    def note(self, rows: int, writers: Sequence[BandWriter]) -> None:
-        """Brings to the disk what is done, from time to time.
+    def record(self, rows: int, writers: Sequence[BandWriter]) -> None:
+        """Bring the finished rows to the disk, from time to time.
 
         Args:
-            rows: that the writers have.
-            writers: of all outputs.
+            rows: number of rows that the writers have.
+            writers: writers of all outputs.
         """
-        now = time.monotonic()
-        if now - self._written < max(LEAST_S, self._took_s / SHARE):
+        now_s = time.monotonic()
+        if now_s - self._synced_s < max(LEAST_INTERVAL_S, self._sync_s / SYNC_SHARE):
             return
         for writer in writers:
             writer.sync()
         self.journal = self.journal.model_copy(update={"rows": rows})
         publish(self.folder / JOURNAL, lambda part: part.write_text(self.journal.model_dump_json()))
-        self._written = time.monotonic()
-        self._took_s = self._written - now
+        self._synced_s = time.monotonic()
+        self._sync_s = self._synced_s - now_s
 
     def __enter__(self) -> Self:
         self.folder.mkdir(exist_ok=True)
@@ -93,38 +95,27 @@ class Unfinished:
         except Held as error:
             raise DataError(
                 "at_work",
-                f"another process is at work on this image in that folder (process {error.process}); wait for it, stop it, or "
-                "choose another folder",
+                f"another process (process {error.process}) is segmenting this image into that folder; wait for it, stop it, "
+                "or choose another folder",
             ) from error
-        begun = _read(self.folder, self.journal.key)
-        if begun is None:  # what other work counted there is written over
-            (self.folder / JOURNAL).unlink(missing_ok=True)
-        self.journal = begun or self.journal
-        for predictor, size in zip(self.predictors, self.journal.tile_sizes, strict=True):
-            predictor.tile_size = size
+        with suppress(OSError, ValidationError):  # no journal, or none that can be read
+            journal = Journal.model_validate_json((self.folder / JOURNAL).read_bytes())
+            if journal.key == self.journal.key:
+                self.journal = journal
+                return self
+        (self.folder / JOURNAL).unlink(missing_ok=True)  # the rows of other work are overwritten
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for predictor in self.predictors:
-            predictor.tile_size = None
         if kind is None or issubclass(kind, DataError):
             (self.folder / JOURNAL).unlink(missing_ok=True)  # first: it mustn't count rows that are gone
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
 
-def key_of(image: Path, predictors: Sequence[Predictor], wishes: object) -> str:
-    """What the outputs depend on: the image's files, the bundles and what runs them, and what is wanted."""
+def work_key(image: Path, predictors: Sequence[Predictor], request_text: str) -> str:
+    """Return a digest of what the outputs depend on: the image's files, the bundles with their runtimes, and the request."""
     files = sorted(path for path in image.rglob("*") if path.is_file()) if image.is_dir() else [image]
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    facts = json.dumps([stats, [predictor.identity for predictor in predictors], repr(wishes)])
+    facts = json.dumps([stats, [predictor.identity for predictor in predictors], request_text])
     return hashlib.sha256(facts.encode()).hexdigest()
-
-
-def _read(folder: Path, key: str) -> Journal | None:
-    """Of this work; None where there is none, or of another."""
-    with suppress(OSError, ValidationError):
-        found = Journal.model_validate_json((folder / JOURNAL).read_bytes())
-        if found.key == key:
-            return found
-    return None

@@ -19,10 +19,9 @@ from evaluation.metrics.classification import accuracy, weighted_f1
 from evaluation.metrics.overlap import confusion
 from imaging.source import ImageSource
 from inference.image_label import LabelReader, MapReader
+from inference.plan import plan_image
 from inference.predictors.predictor import Predictor
-from inference.request import Gathered
-from inference.segment import bands
-from inference.tiling.seams import Seams
+from inference.segment import Observers, bands
 from models.architectures import build_classifier
 from models.image_label_heads import MapClassifier
 from training.data.splitting import Splits
@@ -173,15 +172,15 @@ def _labelled(cases: Sequence[Case], classes: Sequence[str]) -> Iterator[tuple[C
 def _map(image: ImageSource, predictor: Predictor, size: int) -> NDArray[np.float32]:
     """(K, *map)."""
     reader = MapReader(predictor.head, image.shape, size)
-    for band in bands(image, predictor):
+    for band in bands(plan_image(image, predictor)):
         reader.add(band)
     return reader.map
 
 
 def _joint_label(case: Case, predictor: Predictor) -> int:
     with about(case), open_case_image(case) as image:
-        gathered = Gathered(LabelReader(predictor, image.shape), Seams())
-        for _ in bands(image, predictor, gathered=gathered):
+        plan, reader = plan_image(image, predictor), LabelReader(predictor, image.shape)
+        for _ in bands(plan, Observers(plan, label=reader)):
             pass
-    label = gathered.labels.label
+    label = reader.label
     return label.number if label else NO_LABEL

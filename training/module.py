@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from configs.schema import Config
+from inference.plan import plan_image
 from inference.predictors.predictor import Predictor
 from inference.segment import bands
 from inference.tiling.stitch import Band
@@ -53,7 +54,7 @@ class SegmentationModule(lightning.LightningModule):
         """The score of a whole image, through the inference path and in its precision."""
         score = make_score(self.config)
         with torch.autocast(self.device.type, enabled=False):
-            for band in bands(case.image, self.predictor):  # so that a slide takes no memory of its size
+            for band in bands(plan_image(case.image, self.predictor)):  # so that a slide takes no memory of its size
                 for listen in self.band_listeners:
                     listen(case.name, band)
                 rows = slice(band.start, band.start + band.logits.shape[1])

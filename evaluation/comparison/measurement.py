@@ -21,10 +21,10 @@ import torch
 from datasets.cases import Case, about, open_case_image
 from imaging.errors import DataError
 from imaging.source import ImageSource
-from inference.compatibility import as_trained
+from inference.plan import plan_image
 from inference.predictors.loading import load_predictor
 from inference.predictors.predictor import Predictor, best_device
-from inference.segment import bands, count_tiles
+from inference.segment import Observers, bands
 from models import bundle
 
 TilesDone = Callable[[int], None]
@@ -157,17 +157,18 @@ def _measured(job: Job, on_tiles: TilesDone) -> Measured:
 def _warm_up(predictor: Predictor, case: Case) -> None:
     """One tile of zeros, untimed: torch chooses algorithms and starts threads at the first."""
     with about(case), open_case_image(case) as source:
-        tile_size = predictor.grid(as_trained(source, predictor.config.data).shape).tile_size
+        (tile_size,) = plan_image(source, predictor).tile_sizes
         predictor(np.zeros((1, source.channels, *tile_size), np.float32))
 
 
 def _segment(source: ImageSource, predictor: Predictor, path: Path, done: int, on_tiles: TilesDone) -> int:
     """Writes the mask (*S) uint8 as .npy, row by row; gives back the tiles done with this image's added."""
+    plan = plan_image(source, predictor)
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": source.shape})
-        for band in bands(source, predictor, lambda tiles, _: on_tiles(done + tiles)):
+        for band in bands(plan, Observers(plan, lambda tiles, _: on_tiles(done + tiles))):
             file.write(predictor.head.mask(band.logits).tobytes())
-    return done + count_tiles(source, predictor)
+    return done + plan.tile_count
 
 
 def machine(device: torch.device | None = None) -> Machine:

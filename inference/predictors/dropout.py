@@ -1,7 +1,7 @@
-"""Passes with dropout: a network as one of the many that its dropout stands for, so that they can disagree."""
+"""Dropout passes: one network with dropout becomes several, whose disagreement can be measured (Gal and Ghahramani 2016)."""
 
 from collections.abc import Sequence
-from copy import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,24 +12,24 @@ from models.errors import BundleError
 
 
 class DropoutPass:
-    """A network's pass in which dropout leaves out what a seed says: the same for every tile of one size.
+    """A network's pass with dropout drawn from a seed: the same features are dropped in every tile of one size.
 
-    Each patch goes through by itself, so that what is left out of it depends on no other one in its batch.
+    Each patch passes by itself, so that what is dropped doesn't depend on the rest of its batch.
 
     Args:
-        run: the pass, by torch.
-        layers: the network's layers of dropout, which do nothing otherwise.
-        seed: of what they leave out.
+        run: pass of the network in torch.
+        layers: dropout layers of the network, which are inactive otherwise.
+        seed: seed of what they drop.
     """
 
     def __init__(self, run: Pass, layers: Sequence[nn.Module], seed: int) -> None:
         self.run, self.layers, self.seed = run, layers, seed
 
     def __call__(self, patches: Tensor) -> Tensor:
-        """(B, R, *S') of (B, C, *S)."""
-        return torch.cat([self._one(patch[None]) for patch in patches])
+        """Return (B, R, *S') of (B, C, *S)."""
+        return torch.cat([self._run_one(patch[None]) for patch in patches])
 
-    def _one(self, patch: Tensor) -> Tensor:
+    def _run_one(self, patch: Tensor) -> Tensor:
         devices = [patch.device] if patch.is_cuda else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(self.seed)
@@ -43,7 +43,11 @@ class DropoutPass:
 
 
 def check_passes(passes: int, runtime: str | None) -> None:
-    """Raises BundleError where so many, or what is to run them, make no sense."""
+    """Check the number of dropout passes and the runtime.
+
+    Raises:
+        BundleError: fewer than two passes, or a runtime without dropout.
+    """
     if passes < 2:
         raise BundleError(
             f"{passes} dropout passes have nothing to compare; choose 2 or more, 8 for example, or leave them out"
@@ -53,27 +57,31 @@ def check_passes(passes: int, runtime: str | None) -> None:
 
 
 def with_dropout(predictor: Predictor, passes: int) -> tuple[Predictor, ...]:
-    """Each of a bundle's networks as many times as there are passes (Gal and Ghahramani 2016), each time another draw.
+    """Return one predictor for each pass of each of a bundle's networks, each with a seed of its own.
 
     Args:
-        predictor: loaded, run by torch.
-        passes: at least two.
+        predictor: loaded predictor, run by torch.
+        passes: number of passes, at least two.
 
     Raises:
-        BundleError: its networks have no dropout.
+        BundleError: the networks have no dropout.
     """
-    drawn: list[Predictor] = []
+    predictors: list[Predictor] = []
     for member in predictor.members:
         layers = [layer for layer in member.network.modules() if isinstance(layer, nn.Dropout)]
         if not layers:
             raise BundleError(
-                "the network was trained without dropout, so that every pass says the same; train it with model.dropout=0.2, "
+                "the network was trained without dropout, so that all passes are equal; train it with model.dropout=0.2, "
                 "give several bundles, or leave --dropout-passes out"
             )
         for seed in range(passes):
-            one = copy(member)
-            one.run = DropoutPass(member.run, layers, seed)
-            one.room, one.identity = predictor.room, f"{predictor.identity} {len(drawn)} of dropout"
-            drawn.append(one)
-    drawn[0].classifiers = predictor.classifiers
-    return tuple(drawn)
+            predictors.append(
+                replace(
+                    member,
+                    run=DropoutPass(member.run, layers, seed),
+                    memory_budget=predictor.memory_budget,
+                    identity=f"{predictor.identity} {len(predictors)} of dropout",
+                )
+            )
+    predictors[0] = replace(predictors[0], classifiers=predictor.classifiers)
+    return tuple(predictors)

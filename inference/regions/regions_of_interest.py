@@ -1,4 +1,4 @@
-"""Regions of interest: only tiles that touch one are looked at, and what lies outside of all is background."""
+"""Regions of interest: only tiles that touch one are segmented, and what lies outside of all is background."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ class Regions:
     """Boxes of an image.
 
     Args:
-        boxes: at least one, in pixels of the image's own grid, inside the image.
-        shape: the image's own, (*S).
+        boxes: at least one box, in pixels of the image's own grid, inside the image.
+        shape: (*S) of the image.
     """
 
     boxes: tuple[Region, ...]
     shape: tuple[int, ...]
 
     def misses(self, region: Region, shape: tuple[int, ...]) -> bool:
-        """Whether a region of the image, seen as one of that shape, touches no box."""
-        scales = [seen / own for seen, own in zip(shape, self.shape, strict=True)]
+        """Return whether a region touches no box; its coordinates are those of an image of that shape."""
+        scales = [other / own for other, own in zip(shape, self.shape, strict=True)]
         return not any(
             all(
                 part.start < side.stop * scale and side.start * scale < part.stop
@@ -34,20 +34,20 @@ class Regions:
             for box in self.boxes
         )
 
-    def clear(self, band: Band, nothing: NDArray[np.float32]) -> None:
-        """Writes `nothing` (R,) over a band's pixels outside of all boxes; the band is of the image's own grid."""
+    def clear(self, band: Band, background: NDArray[np.float32]) -> None:
+        """Write the logits `background` (R,) over a band's pixels outside of all boxes; the band is on the image's own grid."""
         outside = np.ones(band.logits.shape[1:], bool)
         for box in self.boxes:
             rows = slice(max(0, box[0].start - band.start), max(0, box[0].stop - band.start))
             outside[(rows, *box[1:])] = False
-        band.logits[:, outside] = nothing[:, None]
+        band.logits[:, outside] = background[:, None]
 
 
 def regions_of(numbers: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> Regions:
-    """Boxes given as the first pixel's place and the size, both in S order: top, left, height, width.
+    """Return the boxes from the first pixel and the size of each, both in S order: top, left, height, width.
 
     Raises:
-        UnsuitableImage: `region_outside`: too few or too many numbers for the image, or a box that isn't inside it.
+        UnsuitableImage: `region_outside`: the count of numbers doesn't fit the image, or a box isn't inside it.
     """
     boxes = []
     for each in numbers:

@@ -1,4 +1,4 @@
-"""Where a slide holds tissue, found at a low level; the rest needs no network."""
+"""Tissue of a slide, detected at low resolution; tiles without tissue are skipped."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,18 +9,18 @@ from imaging.errors import UnsuitableImage
 from imaging.resample import ResampledSource
 from imaging.source import ImageSource, Region
 
-LONGEST_PX = 2048  # of the picture that tissue is looked for in
-BAND_ROWS = 64  # of it that are read at a time
+LONGEST_SIDE_PX = 2048  # of the thumbnail in which tissue is detected
+BAND_ROWS = 64  # of the thumbnail that are read at a time
 LEAST_COLOUR = 0.04  # of the range from black to white; noise on glass has less
-DARKER = 0.2  # of that range below glass; ink and pigment have no colour
-AROUND_PX = 3  # of that picture, that count as tissue around each piece
+DARKNESS = 0.2  # of that range below glass: ink and pigment have no colour
+DILATION_PX = 3  # of the thumbnail, around each piece of tissue
 
 
 class Tissue:
-    """A picture of the slide, (*S) of at most LONGEST_PX a side, that is true where there is tissue.
+    """Mask of a slide's tissue at low resolution.
 
     Args:
-        mask: the picture.
+        mask: (*S) of at most LONGEST_SIDE_PX a side, true where there is tissue.
     """
 
     def __init__(self, mask: NDArray[np.bool_]) -> None:
@@ -28,11 +28,11 @@ class Tissue:
 
     @property
     def share(self) -> float:
-        """Of the slide."""
+        """Share of the slide that is tissue."""
         return float(self.mask.mean())
 
     def misses(self, region: Region, shape: tuple[int, ...]) -> bool:
-        """Whether no tissue lies in a region of the slide, seen as an image of that shape."""
+        """Return whether a region has no tissue; its coordinates are those of an image of that shape."""
         return not self.mask[
             tuple(
                 slice(part.start * low // high, -(-part.stop * low // high))
@@ -42,24 +42,24 @@ class Tissue:
 
 
 def find_tissue(source: ImageSource) -> Tissue:
-    """What has colour, or is darker than glass, and a little around it: rather too much than too little.
+    """Return the tissue of a slide: what has colour or is darker than glass, with a little around it.
 
-    Colour is the difference between the strongest and the weakest channel; Otsu (1979) says how much of it is much.
+    Colour is the difference between the strongest and the weakest channel, thresholded by the method of Otsu (1979).
 
     Raises:
-        UnsuitableImage: `tissue_not_findable`: not a picture in 8 bit RGB.
+        UnsuitableImage: `tissue_not_findable`: the image isn't a 2D image in 8-bit RGB.
     """
     if len(source.shape) != 2 or source.channels != 3 or source.dtype != np.uint8:
         raise UnsuitableImage(
             "tissue_not_findable",
-            f"tissue is looked for in 2D pictures of 8 bit RGB; this one has {len(source.shape)} dimensions, {source.channels} "
-            f"channels of {source.dtype}; leave --tissue out",
+            f"tissue is detected in 2D images of 8-bit RGB, but this image has {len(source.shape)} dimensions and "
+            f"{source.channels} channels of {source.dtype}; leave --tissue out",
         )
-    shape = tuple(max(1, round(size * min(1, LONGEST_PX / max(source.shape)))) for size in source.shape)
-    small = ResampledSource(source, shape)  # isn't closed: that would close the source
+    shape = tuple(max(1, round(size * min(1, LONGEST_SIDE_PX / max(source.shape)))) for size in source.shape)
+    small = ResampledSource(source, shape)  # not closed: that would close the source
     bands = [slice(first, min(first + BAND_ROWS, shape[0])) for first in range(0, shape[0], BAND_ROWS)]
     pixels = np.concatenate([small.read((rows, slice(0, shape[1]))) for rows in bands], axis=1).astype(np.float32) / 255
     colour, light = np.ptp(pixels, axis=0), pixels.mean(axis=0)
-    much = max(LEAST_COLOUR, float(threshold_otsu(colour))) if np.ptp(colour) > 0 else LEAST_COLOUR
-    found = (colour > much) | (light < np.percentile(light, 95) - DARKER)
-    return Tissue(ndimage.binary_dilation(found, ndimage.generate_binary_structure(2, 2), AROUND_PX))
+    threshold = max(LEAST_COLOUR, float(threshold_otsu(colour))) if np.ptp(colour) > 0 else LEAST_COLOUR
+    tissue = (colour > threshold) | (light < np.percentile(light, 95) - DARKNESS)
+    return Tissue(ndimage.binary_dilation(tissue, ndimage.generate_binary_structure(2, 2), DILATION_PX))

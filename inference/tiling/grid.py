@@ -1,17 +1,17 @@
-"""Where the tiles lie: which part of the image each one reads, and which part of the mask it writes.
+"""Tile grids: which region of the image each tile reads and writes.
 
     mirrored border ┌────────────── tile ──────────────┐
-                    │ margin │      output     │ margin │     input  = tile, reaches over the image's border
-                    └────────┴─────────────────┴────────┘     output = what is kept of it, inside the image
+                    │ margin │      output     │ margin │     input  = tile, may reach over the image's border
+                    └────────┴─────────────────┴────────┘     output = region of the mask that it writes, inside the image
 
 Steps are multiples of the network's stride: a network of depth D commutes only with shifts by 2^D, so only then do the
-stitched tiles equal the pass over the whole image (388, what the original gives, is no multiple of 16; 384 is).
+stitched tiles equal the pass over the whole image (388, the output size of the original U-Net, is no multiple of 16; 384 is).
 """
 
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +21,19 @@ from imaging.source import ImageSource, Region
 
 @dataclass(frozen=True)
 class Tile:
-    """One pass through the network.
+    """One input of the network.
 
     Args:
-        input: what it reads, in the image's coordinates; may reach over the border.
-        output: what it writes, inside the image.
-        kept: where `output` lies in the tile's logits.
+        input: region that the tile reads, in the image's coordinates; may reach over the border.
+        output: region that the tile writes, inside the image.
+        kept: region of the tile's logits that goes into `output`.
+        finished_row: image row above which no later tile writes.
     """
 
     input: Region
     output: Region
     kept: Region
+    finished_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,63 +56,75 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """The tiles of one image, first axis slowest, so that finished rows can leave early."""
+    """The tiles of one image. The first axis varies slowest, so that finished rows can leave early."""
 
     axes: tuple[Axis, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The image's size in S order."""
+        """Size of the image in S order, pixels."""
         return tuple(axis.size for axis in self.axes)
 
     @property
     def tile_size(self) -> tuple[int, ...]:
-        """The size of the network's input in S order."""
+        """Size of the network's input in S order, pixels."""
         return tuple(axis.tile_size for axis in self.axes)
 
     @property
     def row_starts(self) -> tuple[int, ...]:
-        """The first image row that each row of tiles writes."""
+        """First image row that each row of tiles writes."""
         return tuple(span.output.start for span in self.axes[0].spans)
 
     @property
     def most_rows(self) -> int:
-        """The most rows that a tile writes."""
+        """Largest number of image rows that a tile writes."""
         return max(int(span.output.stop - span.output.start) for span in self.axes[0].spans)
 
     def __len__(self) -> int:
         return math.prod(len(axis.spans) for axis in self.axes)
 
     def tiles_above(self, row: int) -> int:
-        """How many tiles write nothing from that image row on."""
+        """Count the tiles that write nothing from that image row on."""
         above = len([span for span in self.axes[0].spans if span.output.stop <= row])
         return above * math.prod(len(axis.spans) for axis in self.axes[1:])
 
-    def tiles(self, first_row: int = 0) -> Iterator[Tile]:
-        """Every tile that writes something from that image row on, in the order of its output's first row."""
+    def tiles(self, first_row: int = 0, is_skipped: Callable[[Region], bool] | None = None) -> Iterator[Tile]:
+        """Yield the tiles that write into the rows from `first_row` on, in the order of their output's first row.
+
+        Args:
+            first_row: row of the image.
+            is_skipped: leaves out the tiles for whose output it is true; None leaves out none.
+        """
         rows = [span for span in self.axes[0].spans if span.output.stop > first_row]
-        for spans in itertools.product(rows, *(axis.spans for axis in self.axes[1:])):
-            yield Tile(
+        tiles = (
+            Tile(
                 input=tuple(span.input for span in spans),
                 output=tuple(span.output for span in spans),
                 kept=tuple(span.kept for span in spans),
             )
+            for spans in itertools.product(rows, *(axis.spans for axis in self.axes[1:]))
+        )
+        selected = (tile for tile in tiles if is_skipped is None or not is_skipped(tile.output))
+        for tile, following in itertools.pairwise(itertools.chain(selected, [None])):
+            if tile is not None:
+                yield replace(tile, finished_row=following.output[0].start if following else self.shape[0])
 
 
 LegalSize = Callable[[int], int]
 
 
 def losing_axis(size: int, tile_size: int, margin: tuple[int, int], stride: int, legal_size: LegalSize) -> Axis:
-    """Overlap-tile for a network that loses `margin` before and after: outputs lie side by side, inputs reach over.
+    """Return the tiles of a network that loses `margin` before and after: outputs side by side, inputs overlapping.
 
-    Source: Ronneberger et al. 2015, figure 2. The tile shrinks where as many smaller ones reach as far.
+    Source: the overlap-tile strategy, Ronneberger et al. 2015, figure 2. The tile shrinks where as many smaller tiles
+    cover the image.
 
     Args:
-        size: the image's, pixels.
-        tile_size: the largest network input wanted, pixels; enlarged where it would be all margin.
-        margin: what the network loses before and after, pixels.
+        size: size of the image, pixels.
+        tile_size: largest input of the network, pixels; enlarged where it would be all margin.
+        margin: pixels that the network loses before and after.
         stride: tile steps are multiples of it.
-        legal_size: the smallest input of at least so many pixels that the network takes.
+        legal_size: returns the smallest legal input size of at least so many pixels.
     """
     lost = sum(margin)
     step = _even_step(size, (tile_size - lost) // stride * stride, stride)
@@ -123,16 +137,16 @@ def losing_axis(size: int, tile_size: int, margin: tuple[int, int], stride: int,
 
 
 def keeping_axis(size: int, tile_size: int, margin: int, stride: int, legal_size: LegalSize) -> Axis:
-    """Overlap-tile for a network of same padding: a tile's outputs near an inner side are wrong and dropped.
+    """Return the tiles of a network with same padding, whose outputs near an inner side of a tile are dropped.
 
-    At the image's own border nothing is dropped: there the network's padding is what the whole-image pass has too.
+    At the image's own border nothing is dropped: the pass over the whole image has the same padding there.
 
     Args:
-        size: the image's, pixels; mirrored at its end up to a size that the network takes.
-        tile_size: the largest network input wanted, pixels; enlarged where it would be all margin.
-        margin: how far an output pixel looks to each side, pixels, a multiple of `stride`.
+        size: size of the image, pixels; it is mirrored at its end up to a legal size.
+        tile_size: largest input of the network, pixels; enlarged where it would be all margin.
+        margin: distance that an output pixel depends on at each side, pixels, a multiple of `stride`.
         stride: tile steps are multiples of it.
-        legal_size: the smallest input of at least so many pixels that the network takes.
+        legal_size: returns the smallest legal input size of at least so many pixels.
     """
     padded = legal_size(size)
     tile_size = max(tile_size, 2 * margin + stride)
@@ -140,18 +154,20 @@ def keeping_axis(size: int, tile_size: int, margin: int, stride: int, legal_size
         return Axis(size, padded, (Span(slice(0, padded), slice(0, size), slice(0, size)),))
     step = _even_step(padded - 2 * margin, (tile_size - 2 * margin) // stride * stride, stride)
     tile_size = min(step + 2 * margin, padded)
-    spans, done = [], 0
+    spans, written_rows = [], 0
     for first in range(0, padded - tile_size + step, step):
         start = min(first, padded - tile_size)
         stop = min(start + tile_size - margin, size) if start + tile_size < padded else size
-        if stop > done:
-            spans.append(Span(slice(start, start + tile_size), slice(done, stop), slice(done - start, stop - start)))
-        done = stop
+        if stop > written_rows:
+            spans.append(
+                Span(slice(start, start + tile_size), slice(written_rows, stop), slice(written_rows - start, stop - start))
+            )
+        written_rows = stop
     return Axis(size, tile_size, tuple(spans))
 
 
 def blended_axis(size: int, tile_size: int, overlap: float, legal_size: LegalSize) -> Axis:
-    """Tiles that overlap by at least that share, evenly spread; one tile, mirrored at its end, where the image is smaller."""
+    """Return evenly spread tiles that overlap by at least that share; one mirrored tile where the image is smaller."""
     tile_size = min(legal_size(tile_size), legal_size(size))
     step = max(1, int(tile_size * (1 - overlap)))
     count = 1 + max(0, math.ceil((size - tile_size) / step))
@@ -163,13 +179,13 @@ def blended_axis(size: int, tile_size: int, overlap: float, legal_size: LegalSiz
 
 
 def _even_step(size: int, step: int, stride: int) -> int:
-    """The smallest multiple of `stride` that needs no more tiles than `step` does, at least one stride."""
+    """Return the smallest multiple of `stride` that needs no more tiles than `step` does, at least one stride."""
     count = math.ceil(size / max(step, stride))
     return max(1, math.ceil(math.ceil(size / count) / stride)) * stride
 
 
 def read_mirrored(source: ImageSource, region: Region) -> NDArray[np.generic]:
-    """Pixels (C, *S) of a region that may reach over the border, where the image is mirrored about its last pixel."""
+    """Return the pixels (C, *S) of a region; beyond the border the image is mirrored about its last pixel."""
     indices = [_mirror(np.arange(axis.start, axis.stop), size) for axis, size in zip(region, source.shape, strict=True)]
     inside = tuple(slice(int(index.min()), int(index.max()) + 1) for index in indices)
     pixels = source.read(inside)
@@ -181,7 +197,7 @@ def read_mirrored(source: ImageSource, region: Region) -> NDArray[np.generic]:
 
 
 def _mirror(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Each index folded back into 0 .. size - 1: -1 -> 1, size -> size - 2, however far outside."""
+    """Fold each index back into 0 .. size - 1: -1 becomes 1 and size becomes size - 2, however far outside."""
     if size == 1:
         return np.zeros_like(index)
     period = 2 * (size - 1)

@@ -1,20 +1,22 @@
-"""What comes next is made in a thread while what is here is worked on: tiles are read while the network runs."""
+"""Prefetching: the next tiles are read in a thread while the network runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-T = TypeVar("T")
+Item = TypeVar("Item")
+Data = TypeVar("Data")
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, each made while the one before it is in use; one more of them is in memory for it.
+def prefetch(read: Callable[[Item], Data], items: Iterable[Item]) -> Iterator[tuple[Item, Data]]:
+    """Yield each item and what `read` returns for it, while a thread reads the next item.
 
-    All are made in one thread, one after the other. What goes wrong there is raised here, in its turn.
+    The data of one more item are in memory for it. Errors of `read` and of the items are raised here, in their turn.
     """
+    pairs = ((item, read(item)) for item in items)
     end = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
-        coming = thread.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = thread.submit(next, items, end)
-            yield item  # type: ignore[misc]  # the end isn't given
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
+        following = thread.submit(next, pairs, end)
+        while (pair := following.result()) is not end:
+            following = thread.submit(next, pairs, end)
+            yield pair  # type: ignore[misc]  # never the end

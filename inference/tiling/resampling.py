@@ -1,4 +1,4 @@
-"""Logits on the grid that a network was trained at -> logits on the image's own grid, band by band."""
+"""Resampling of logits from the grid that a network was trained at to the image's own grid, band by band."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,62 +6,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.resample import Weights, resample
-from inference.tiling.stitch import Band, rows_in_group
+from inference.tiling.stitch import Band, rows_per_group
 
 
-def regrid(bands: Iterable[Band], seen: tuple[int, ...], shape: tuple[int, ...], first_row: int = 0) -> Iterator[Band]:
-    """The bands of an image of the size `seen`, carried to a grid of the size `shape` over the same extent.
+def resample_bands(
+    bands: Iterable[Band], trained_shape: tuple[int, ...], shape: tuple[int, ...], first_row: int = 0
+) -> Iterator[Band]:
+    """Yield the bands of an image on another grid over the same extent.
 
-    Holds one band and the rows that the next one still needs, however long the image; gives back as many rows at a time as
-    are worked on at a time. Equal sizes go through untouched.
+    Holds one band and the rows that the next one still needs, however long the image; the bands that it yields have as many
+    rows as are processed at a time. Equal shapes pass through unchanged.
 
     Args:
-        bands: from row `needed_row(first_row, ...)` on.
-        seen: (*S) of the bands' image.
-        shape: (*S) wanted.
-        first_row: of the grid wanted, that the first band given back begins with.
+        bands: bands from row `first_needed_row(first_row, ...)` on.
+        trained_shape: (*S) of the bands' grid.
+        shape: (*S) of the new grid.
+        first_row: row of the new grid that the first band begins with.
     """
-    if seen == shape:
+    if trained_shape == shape:
         yield from bands
         return
-    rest = [Weights(slice(0, size), size, old) for old, size in zip(seen[1:], shape[1:], strict=True)]
-    held: NDArray[np.float32] | None = None
-    held_from, done = needed_row(first_row, seen, shape), first_row
+    other_axes = [Weights(slice(0, size), size, old) for old, size in zip(trained_shape[1:], shape[1:], strict=True)]
+    buffer: NDArray[np.float32] | None = None
+    buffer_start, next_row = first_needed_row(first_row, trained_shape, shape), first_row
     for band in bands:
-        held = band.logits if held is None else np.concatenate([held, band.logits], axis=1)  # (K, rows, *rest)
-        known = band.start + band.logits.shape[1]
-        for rows in _row_groups(done, _rows_known(known, seen[0], shape[0]), len(held), shape):
-            yield Band(rows.start, _carried(held, held_from, Weights(rows, shape[0], seen[0]), rest))
-            done = rows.stop
-        if done < shape[0]:
-            first_needed = Weights(slice(done, done + 1), shape[0], seen[0]).needed.start
-            held = held[:, first_needed - held_from :]
-            held_from = first_needed
+        buffer = band.logits if buffer is None else np.concatenate([buffer, band.logits], axis=1)  # (K, rows, *rest)
+        stop = _computable_rows(band.start + band.logits.shape[1], trained_shape[0], shape[0])
+        step = rows_per_group((len(buffer), *shape))
+        for first in range(next_row, stop, step):
+            rows = Weights(slice(first, min(first + step, stop)), shape[0], trained_shape[0])
+            needed = slice(rows.needed.start - buffer_start, rows.needed.stop - buffer_start)
+            yield Band(first, resample(buffer[:, needed], [rows, *other_axes]))  # (K, rows, *rest)
+        next_row = max(next_row, stop)
+        if next_row < shape[0]:
+            first_needed = first_needed_row(next_row, trained_shape, shape)
+            buffer = buffer[:, first_needed - buffer_start :]
+            buffer_start = first_needed
 
 
-def needed_row(row: int, seen: tuple[int, ...], shape: tuple[int, ...]) -> int:
-    """The first row of an image of the size `seen` that the rows from `row` on need on a grid of the size `shape`."""
-    return row if seen == shape else Weights(slice(row, row + 1), shape[0], seen[0]).needed.start
+def first_needed_row(row: int, trained_shape: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """Return the first row on the trained grid that the rows from `row` on need on a grid of another shape."""
+    return row if trained_shape == shape else Weights(slice(row, row + 1), shape[0], trained_shape[0]).needed.start
 
 
-def _rows_known(known: int, seen: int, size: int) -> int:
-    """How many rows of the image's own grid need no more than the first `known` rows that the network gave."""
-    if known == seen:
+def _computable_rows(finished: int, trained_size: int, size: int) -> int:
+    """Return how many rows of the image's own grid need no more than the first `finished` rows of the trained grid."""
+    if finished == trained_size:
         return size
-    scale = seen / size
+    scale = trained_size / size
     reach = max(1.0, scale)
-    count = max(0, min(size, int((known - reach + 0.5) / scale + 0.5)))
-    while count and Weights(slice(count - 1, count), size, seen).needed.stop > known:
+    count = max(0, min(size, int((finished - reach + 0.5) / scale + 0.5)))
+    while count and Weights(slice(count - 1, count), size, trained_size).needed.stop > finished:
         count -= 1
     return count
-
-
-def _row_groups(start: int, stop: int, classes: int, shape: tuple[int, ...]) -> Iterator[slice]:
-    step = rows_in_group((classes, *shape))
-    for first in range(start, stop, step):
-        yield slice(first, min(first + step, stop))
-
-
-def _carried(held: NDArray[np.float32], held_from: int, rows: Weights, rest: list[Weights]) -> NDArray[np.float32]:
-    needed = slice(rows.needed.start - held_from, rows.needed.stop - held_from)
-    return resample(held[:, needed], [rows, *rest])  # (K, rows, *rest)

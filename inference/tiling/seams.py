@@ -1,7 +1,7 @@
-"""How visible the borders of tiles are in a result: the jump across them by the jump elsewhere."""
+"""Visibility of tile borders in a result: the jump of the logits across them, relative to the jump elsewhere."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -12,38 +12,41 @@ from inference.tiling.stitch import Band
 
 
 class Seams:
-    """Of an image: a meter for each network that goes over it with tiles of its own."""
+    """Seam meters of an image: one for each network, which has tiles of its own."""
 
     def __init__(self) -> None:
         self.meters: list[SeamMeter] = []
 
-    def meter(self, grid: Grid) -> "SeamMeter":
-        """One more."""
-        self.meters.append(SeamMeter(grid))
-        return self.meters[-1]
+    def measured(self, bands: Iterable[Band], grid: Grid) -> Iterator[Band]:
+        """Yield the bands of a network with this grid, each after its seams were measured."""
+        meter = SeamMeter(grid)
+        self.meters.append(meter)
+        for band in bands:
+            meter.add(band)
+            yield band
 
     @property
     def seam(self) -> float | None:
-        """The most visible ones; None where there are none."""
+        """Ratio of the most visible seams; None where there are none."""
         return max((meter.seam for meter in self.meters if meter.seam is not None), default=None)
 
 
 class SeamMeter:
-    """Compares neighbouring logits on both sides of each border with those in the middle between two borders.
+    """Comparison of the jump of logits across each border with the jump in the middle between two borders.
 
-    As many lines are looked at in the middle as there are borders, so that it costs nothing beside the network.
+    As many lines are compared in the middle as there are borders, so that the cost beside the network is small.
 
     Args:
-        grid: whose tiles they are.
+        grid: tiles of the network.
     """
 
     def __init__(self, grid: Grid) -> None:
         self.lines = [(_borders(axis), _middles(axis)) for axis in grid.axes]
-        self.sums, self.counts = [0.0, 0.0], [0, 0]  # across borders, in the middle
-        self._last_row: NDArray[np.float32] | None = None  # of the band before, (K, 1, *rest)
+        self.sums, self.counts = [0.0, 0.0], [0, 0]  # across borders, in the middle between them
+        self._last_row: NDArray[np.float32] | None = None  # of the previous band, (K, 1, *rest)
 
     def add(self, band: Band) -> None:
-        """Bands come in order."""
+        """Add the next band."""
         for axis, lines in enumerate(self.lines[1:], start=2):
             for kind, places in enumerate(lines):
                 self._add(kind, _at(band.logits, places, axis) - _at(band.logits, [place - 1 for place in places], axis))
@@ -57,7 +60,7 @@ class SeamMeter:
 
     @property
     def seam(self) -> float | None:
-        """About 1 where borders can't be seen, more where they can; None where there are none, or nothing ever changes."""
+        """Ratio of the jumps: about 1 where borders are invisible; None without borders, or where nothing changes."""
         jumps = [total / count if count else 0.0 for total, count in zip(self.sums, self.counts, strict=True)]
         if not self.counts[0] or jumps == [0, 0]:
             return None
@@ -69,13 +72,13 @@ class SeamMeter:
 
 
 def _borders(axis: Axis) -> list[int]:
-    """Where an output begins or ends inside the image."""
+    """Return the pixels at which an output begins or ends inside the image."""
     ends = {end for span in axis.spans for end in (span.output.start, span.output.stop)}
     return sorted(ends - {0, axis.size})
 
 
 def _middles(axis: Axis) -> list[int]:
-    """Between two borders, or a border and the image's; none where they lie next to each other."""
+    """Return the pixels midway between neighbouring borders, the image's own included; none between adjacent ones."""
     ends: Sequence[int] = (0, *_borders(axis), axis.size)
     middles = [(first + second) // 2 for first, second in pairwise(ends) if second - first > 1]
     return middles if len(ends) > 2 else []

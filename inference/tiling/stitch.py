@@ -1,4 +1,4 @@
-"""How tiles are put together: side by side or blended, in bands that leave as soon as no later tile touches them."""
+"""Stitching of tiles: side by side or blended, in bands that leave as soon as no later tile touches them."""
 
 import math
 import os
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from inference.tiling.grid import Grid, Tile
 
-GROUP_BYTES = 4 * 2**20  # of logits that are worked on at a time, or one row of them
+GROUP_BYTES = 4 * 2**20  # of logits that are processed at a time; at least one row
 
 
 @dataclass(frozen=True)
 class Band:
     """Finished rows: logits (K, rows, *rest) that begin at row `start` of the image's first axis.
 
-    `disagreement` (rows, *rest) is how far the networks of an ensemble are apart, where that is asked for.
+    `disagreement` (rows, *rest) is that of an ensemble's networks, where it is requested.
     """
 
     start: int
@@ -29,96 +29,93 @@ class Band:
 
 
 class Stitcher:
-    """Takes the logits of the grid's tiles in the grid's order and gives back finished bands, asked for after each tile.
+    """Streaming stitcher that holds one row of tiles, however long the image.
 
-    Holds one row of tiles, however long the image: row r of the image lies in row r % `rows` of the buffers.
+    It takes the logits of the tiles in the grid's order and gives back finished bands. Its buffers are rings: row r of the
+    image lies in row r % `rows`.
 
     Args:
-        grid: where the tiles lie.
-        nothing: (K,), the logits where no tile is added.
-        weights: of a tile's pixels, (*tile), where tiles are blended; None where they lie side by side.
-        first_row: what lies above isn't wanted; the first tile is the first one that writes below.
-        scratch: a folder for the logits where memory is too small for them; None: they are in memory.
+        grid: the tiles of the image.
+        background: (K,), logits where no tile is added.
+        weights: weight of each pixel of a tile, (*tile), where tiles are blended; None where they lie side by side.
+        first_row: first row that is returned.
+        scratch_folder: folder for the logits where they don't fit into memory; None keeps them in memory.
     """
 
     def __init__(
         self,
         grid: Grid,
-        nothing: NDArray[np.float32],
+        background: NDArray[np.float32],
         weights: NDArray[np.float32] | None,
         *,
         first_row: int = 0,
-        scratch: Path | None = None,
+        scratch_folder: Path | None = None,
     ) -> None:
         self.grid = grid
         self.weights = weights
-        self.tiles_per_row = len(grid) // len(grid.row_starts)
-        self.added = grid.tiles_above(first_row)
-        self.first_row = first_row  # that hasn't left yet
+        self.first_row = first_row  # of the rows that haven't left yet
+        self.finished_row = first_row  # no later tile writes above it
         self.rows = grid.most_rows
-        self.nothing = nothing
-        shape = (len(nothing), self.rows, *grid.shape[1:])
-        self.logits = OnDisk(shape, scratch) if scratch else InMemory(shape)
+        self.background = background
+        shape = (len(background), self.rows, *grid.shape[1:])
+        self.logits = LogitsOnDisk(shape, scratch_folder) if scratch_folder else LogitsInMemory(shape)
         self.weight_sum = np.zeros(shape[1:], np.float32) if weights is not None else None
-        self._empty(slice(0, self.rows))
+        self._clear(slice(0, self.rows))
 
     def add(self, tile: Tile, logits: NDArray[np.float32]) -> None:
-        """Puts one tile's logits (K, *S') where they belong.
+        """Write one tile's logits (K, *S') into the buffers; outputs beyond K, such as an image label's, are ignored.
 
-        Where tiles overlap, the buffer holds their weighted mean so far rather than a sum to be divided in the end: what the
-        tiles agree on stays as it is, however many overlap (West 1979, updating a weighted mean).
+        Where tiles overlap, the buffers hold the weighted mean so far rather than a sum that is divided in the end: equal
+        values stay exactly as they are, however many tiles overlap (West 1979, updating a weighted mean).
         """
         first = max(tile.output[0].start, self.first_row)
-        for rows, held in self._held(first, tile.output[0].stop):
+        for rows, ring_rows in self._ring_pieces(first, tile.output[0].stop):
             kept_from = tile.kept[0].start + rows.start - tile.output[0].start
             kept = (slice(kept_from, kept_from + rows.stop - rows.start), *tile.kept[1:])
-            self._put((held, *tile.output[1:]), kept, logits)
-        self.added += 1
+            self._write((ring_rows, *tile.output[1:]), kept, logits)
+        self.finished_row = tile.finished_row
 
-    def skip(self) -> None:
-        """Passes over the tile that is next: nothing is known of its pixels."""
-        self.added += 1
-
-    def _put(self, place: tuple[slice, ...], kept: tuple[slice, ...], logits: NDArray[np.float32]) -> None:
-        """Class by class: what it takes doesn't grow with them."""
+    def _write(self, place: tuple[slice, ...], kept: tuple[slice, ...], logits: NDArray[np.float32]) -> None:
+        """Write class by class, so that the memory it takes doesn't grow with the classes."""
         share: NDArray[np.float32] | None = None
         if self.weights is not None and self.weight_sum is not None:
             self.weight_sum[place] += self.weights[kept]
             share = self.weights[kept] / self.weight_sum[place]
         rows, columns, *rest = place
-        for number, tile in enumerate(logits):
+        for number in range(len(self.background)):
             block = self.logits.read(number, rows, columns)  # (rows, columns, *rest)
             mean = block[(slice(None), slice(None), *rest)]
             if share is None:
-                mean[...] = tile[kept]
+                mean[...] = logits[number][kept]
             else:
-                mean += (tile[kept] - mean) * share
+                mean += (logits[number][kept] - mean) * share
             self.logits.write(number, rows, columns, block)
 
     def finished(self) -> Iterator[Band]:
-        """The rows that no later tile touches and that haven't been given yet, in bands of about GROUP_BYTES or a row."""
-        starts = self.grid.row_starts
-        rows_done = self.added // self.tiles_per_row
-        end = starts[rows_done] if rows_done < len(starts) else self.grid.shape[0]
-        while self.first_row < end:
-            most = rows_in_group((len(self.nothing), *self.grid.shape))
-            rows, held = next(self._held(self.first_row, min(end, self.first_row + most)))
-            columns = slice(0, self.grid.shape[1])
-            band = np.stack([self.logits.read(number, held, columns) for number in range(len(self.nothing))])
-            self._empty(held)
-            self.first_row = rows.stop
-            yield Band(rows.start, band)
+        """Yield the rows that no later tile touches, in bands of about GROUP_BYTES that end where a row of tiles ends."""
+        if self.first_row >= self.finished_row:
+            return
+        most_rows = rows_per_group((len(self.background), *self.grid.shape))
+        columns = slice(0, self.grid.shape[1])
+        inner_ends = [start for start in self.grid.row_starts if self.first_row < start < self.finished_row]
+        for end in (*inner_ends, self.finished_row):
+            while self.first_row < end:
+                rows, ring_rows = next(self._ring_pieces(self.first_row, min(end, self.first_row + most_rows)))
+                logits = np.stack([self.logits.read(number, ring_rows, columns) for number in range(len(self.background))])
+                self._clear(ring_rows)
+                self.first_row = rows.stop
+                yield Band(rows.start, logits)
 
-    def _empty(self, held: slice) -> None:
-        for number, value in enumerate(self.nothing):
+    def _clear(self, ring_rows: slice) -> None:
+        for number, value in enumerate(self.background):
             line = np.full((1, *self.grid.shape[1:]), value, np.float32)
-            for row in range(held.start, held.stop):
+            for row in range(ring_rows.start, ring_rows.stop):
                 self.logits.write(number, slice(row, row + 1), slice(0, self.grid.shape[1]), line)
         if self.weight_sum is not None:
-            self.weight_sum[held] = 0
+            self.weight_sum[ring_rows] = 0
 
-    def _held(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
-        """Rows of the image and where the buffers hold them; two pieces where they go on at the buffers' beginning."""
+    def _ring_pieces(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
+        """Yield rows of the image beside their rows in the buffers, in pieces that don't wrap around the ring."""
         while start < stop:
             place = start % self.rows
             count = min(stop - start, self.rows - place)
@@ -126,44 +123,44 @@ class Stitcher:
             start += count
 
 
-class InMemory:
-    """Logits (K, rows, columns, *rest)."""
+class LogitsInMemory:
+    """Logits (K, rows, columns, *rest) in memory."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.array = np.empty(shape, np.float32)
 
     def read(self, number: int, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """One class, (rows, columns, *rest)."""
+        """Return one class, (rows, columns, *rest)."""
         return self.array[number, rows, columns]
 
     def write(self, number: int, rows: slice, columns: slice, block: NDArray[np.float32]) -> None:
-        """Puts it there; nothing, where it is what was read."""
+        """Write a block of one class; a view that `read` returned is written already."""
         if block.base is not self.array:
             self.array[number, rows, columns] = block
 
 
-class OnDisk:
-    """The same in a file without a name, read and written row by row.
+class LogitsOnDisk:
+    """Logits (K, rows, columns, *rest) in a file without a name, read and written row by row.
 
-    A mapping would be shorter, but its pages count as the process's memory, and the system maps far more than is touched.
+    A memory mapping would be shorter, but its pages count as the process's memory, and the system maps far more than is used.
     """
 
     def __init__(self, shape: tuple[int, ...], folder: Path) -> None:
         self.shape = shape
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed when nobody stitches any more)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed with this object)
         self._closing = weakref.finalize(self, self._file.close)
         self._column_bytes = 4 * math.prod(shape[3:])
         self._file.truncate(4 * math.prod(shape))
 
     def read(self, number: int, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """One class, (rows, columns, *rest)."""
+        """Return one class, (rows, columns, *rest)."""
         block = np.empty((rows.stop - rows.start, columns.stop - columns.start, *self.shape[3:]), np.float32)
         for row, line in enumerate(block, start=rows.start):
             os.preadv(self._file.fileno(), [line], self._place(number, row, columns.start))
         return block
 
     def write(self, number: int, rows: slice, columns: slice, block: NDArray[np.float32]) -> None:
-        """Puts it there."""
+        """Write a block of one class."""
         for row, line in enumerate(block, start=rows.start):
             os.pwrite(self._file.fileno(), line, self._place(number, row, columns.start))
 
@@ -171,13 +168,13 @@ class OnDisk:
         return ((number * self.shape[1] + row) * self.shape[2] + column) * self._column_bytes
 
 
-def rows_in_group(shape: tuple[int, ...]) -> int:
-    """How many rows of logits (K, *S) are worked on at a time."""
+def rows_per_group(shape: tuple[int, ...]) -> int:
+    """Return how many rows of logits (K, *S) are processed at a time."""
     return max(1, GROUP_BYTES // (4 * shape[0] * math.prod(shape[2:])))
 
 
 def gaussian_weights(tile_size: tuple[int, ...]) -> NDArray[np.float32]:
-    """Weights (*tile) that are 1 in the middle and fall off with a deviation of an eighth of the tile, never below 1e-3.
+    """Return Gaussian weights (*tile): 1 in the middle, with a deviation of an eighth of the tile, never below 1e-3.
 
     Source: Isensee et al. 2021 (nnU-Net), sigma = patch size / 8.
     """

@@ -1,4 +1,7 @@
-"""Mirror images and quarter turns of a tile, whose logits are averaged (Ciresan et al. 2013; nnU-Net's mirroring)."""
+"""Test-time augmentation: logits averaged over mirror images and quarter turns of a tile.
+
+Source: Ciresan et al. 2013; the mirroring of nnU-Net (Isensee et al. 2021).
+"""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -12,7 +15,7 @@ from configs.sections import Average
 
 @dataclass(frozen=True)
 class Symmetry:
-    """First a quarter turn of the last two axes, then mirroring.
+    """A quarter turn of the last two axes, followed by mirroring.
 
     Args:
         turned: whether the last axis becomes the last but one.
@@ -22,28 +25,28 @@ class Symmetry:
     turned: bool = False
     flipped: tuple[int, ...] = ()
 
-    def of(self, tensor: Tensor) -> Tensor:
-        """(B, C, *S) moved; a turn swaps the last two sizes."""
+    def apply(self, tensor: Tensor) -> Tensor:
+        """Return (B, C, *S) transformed; a turn swaps the last two sizes."""
         return (tensor.rot90(1, (-2, -1)) if self.turned else tensor).flip(self.flipped)
 
     def undo(self, tensor: Tensor) -> Tensor:
-        """What `of` moved, back where it was."""
+        """Return the tensor that `apply` transformed."""
         tensor = tensor.flip(self.flipped)
         return tensor.rot90(-1, (-2, -1)) if self.turned else tensor
 
 
 @dataclass(frozen=True)
-class Loss:
-    """What a network loses along one axis, and what of a tile it sees when symmetries are averaged.
+class LostPixels:
+    """Pixels that a network loses along one axis, and the part of a tile that it reads when symmetries are averaged.
 
-    An even window, and the legal sizes of a valid U-Net, lie askew about the outputs; mirrored, the same outputs need other
-    pixels. So tiles are then read alike on both sides, as far as either way of lying asks for, and each pass takes its part.
+    An even window, and the legal sizes of a valid U-Net, lie asymmetrically about the outputs; mirrored, the same outputs
+    need other pixels. Averaged tiles are therefore read with the larger margin on both sides, and each pass takes its part.
 
     Args:
-        before: pixels that lie before the first output.
-        after: pixels that lie after the last one.
-        stride: the outputs of a tile are as many as that, or a multiple.
-        unused: outputs that the smallest legal input has beyond such a multiple.
+        before: pixels before the first output.
+        after: pixels after the last output.
+        stride: the number of a tile's outputs is a multiple of it.
+        unused: outputs of the smallest legal input beyond such a multiple.
     """
 
     before: int
@@ -53,38 +56,38 @@ class Loss:
 
     @classmethod
     def of(cls, margin: tuple[int, int], stride: int, legal_size: Callable[[int], int]) -> Self:
-        """The loss of a network that takes these sizes."""
+        """Return the lost pixels of a network that takes these sizes."""
         needed = stride + sum(margin)
         return cls(*margin, stride, legal_size(needed) - needed)
 
     @property
     def margin(self) -> int:
-        """Pixels that are read at either side of a tile's outputs."""
+        """Pixels that are read at each side of a tile's outputs."""
         return max(self.before, self.after + self.unused)
 
-    def seen(self, side: int) -> slice:
-        """The pixels that go into the network, of a tile of `side` pixels."""
+    def input_part(self, side: int) -> slice:
+        """Return the pixels of a tile of `side` pixels that go into the network."""
         return slice(self.margin - self.before, side - self.margin + self.after + self.unused)
 
-    def kept(self, side: int) -> slice:
-        """The outputs that lie within the margins of that tile."""
+    def output_part(self, side: int) -> slice:
+        """Return the outputs that lie within the margins of that tile."""
         return slice(0, side - 2 * self.margin)
 
 
 def symmetries(average: Average, dimensions: int) -> tuple[Symmetry, ...]:
-    """One for `none`, 2^dimensions for `flips`, twice as many for `flips_and_turns`; the first leaves all as it is."""
+    """Return 1 symmetry for `none`, 2^dimensions for `flips`, twice as many for `flips_and_turns`; the identity is first."""
     axes = range(-dimensions, 0) if average != "none" else ()
     flips = [flipped for count in range(len(axes) + 1) for flipped in itertools.combinations(axes, count)]
     turns = (False, True) if average == "flips_and_turns" else (False,)
     return tuple(Symmetry(turned, flipped) for turned in turns for flipped in flips)
 
 
-def mean_over(chosen: Sequence[Symmetry], function: Callable[[Tensor], Tensor], patches: Tensor) -> Tensor:
-    """The mean of the function's values over the moved patches, each moved back; one is in memory at a time.
+def mean_over(averaged: Sequence[Symmetry], function: Callable[[Tensor], Tensor], patches: Tensor) -> Tensor:
+    """Return the mean of the function over the transformed patches, each transformed back; one is in memory at a time.
 
-    Over a whole group of symmetries it moves along with the patches: that of a mirrored patch is the mean mirrored.
+    Over a whole group of symmetries the mean is equivariant: that of a mirrored patch is the mirrored mean.
     """
-    total = chosen[0].undo(function(chosen[0].of(patches)))
-    for symmetry in chosen[1:]:
-        total = total + symmetry.undo(function(symmetry.of(patches)))
-    return total / len(chosen)
+    total = averaged[0].undo(function(averaged[0].apply(patches)))
+    for symmetry in averaged[1:]:
+        total = total + symmetry.undo(function(symmetry.apply(patches)))
+    return total / len(averaged)

@@ -16,8 +16,9 @@ from imaging.open import open_image
 from imaging.source import Geometry, ImageSource, MaskFormat
 from imaging.writing.band_writer import open_writer, suffix_of
 from inference.compatibility import check_suitable
+from inference.plan import plan_image
 from inference.request import Writers
-from inference.segment import Segmentation, bands, segment
+from inference.segment import Observers, Segmentation, bands, segment
 from service.engine.loaded_models import Model
 from service.engine.mask_comparison import MaskComparison
 from service.engine.protocol import Message
@@ -42,7 +43,7 @@ def segment_small(
         chosen = mask_format or source.mask_format
         out = path.with_name(f"mask{suffix_of(chosen)}")
         with open_writer(out, source.geometry, format=chosen, classes=model.manifest.classes) as writer:
-            known = segment(source, model.predictor, Writers([writer]), on_progress)
+            known = segment(plan_image(source, model.predictor), Writers([writer]), on_progress)
     return {"file": str(out), "media_type": media_type_of(out.name), "headers": _headers(known)}
 
 
@@ -88,7 +89,8 @@ def compare_small(
 def _timed_mask(source: ImageSource, model: Model, on_progress: Progress) -> tuple[NDArray[np.uint8], float]:
     began = time.monotonic()
     predictor = model.predictor
-    mask = np.concatenate([predictor.head.mask(band.logits) for band in bands(source, predictor, on_progress)])
+    plan = plan_image(source, predictor)
+    mask = np.concatenate([predictor.head.mask(band.logits) for band in bands(plan, Observers(plan, on_progress))])
     return mask, time.monotonic() - began
 
 

@@ -19,9 +19,10 @@ from imaging.open import is_image_folder, open_image
 from imaging.source import ImageSource, MaskFormat
 from imaging.writing.band_writer import open_writer, suffix_of
 from inference.compatibility import check_suitable
-from inference.outputs import Wishes
+from inference.plan import AnyPredictor
 from inference.predict import predict
-from inference.segment import AnyPredictor, Segmentation
+from inference.request import OutputRequest
+from inference.segment import Segmentation
 from service.engine.direct_calls import DISAGREEMENT
 from service.engine.loaded_models import Model, Models
 from service.engine.mask_comparison import MaskComparison
@@ -35,8 +36,8 @@ RESULTS = "results.json"  # the last to be written: with it the results are ther
 Progress = Callable[[int, int], None]
 
 
-def _wishes(options: JobOptions, formats: Sequence[MaskFormat]) -> Wishes:
-    return Wishes(
+def _wishes(options: JobOptions, formats: Sequence[MaskFormat]) -> OutputRequest:
+    return OutputRequest(
         mask_formats=tuple(formats),
         probabilities=options.probabilities,
         uncertainty=options.uncertainty,
@@ -109,7 +110,7 @@ class _Made:
 
 
 def _made(
-    inputs: Path, work: Path, runs: Sequence[tuple[str, AnyPredictor]], wishes: Wishes, on_progress: Progress
+    inputs: Path, work: Path, runs: Sequence[tuple[str, AnyPredictor]], wishes: OutputRequest, on_progress: Progress
 ) -> list[_Made]:
     """Every run's files; those that are there from before aren't made again."""
     made = []
@@ -124,7 +125,7 @@ def _made(
     return made
 
 
-def _segmented(image: Path, predictor: AnyPredictor, out: Path, wishes: Wishes, on_progress: Progress) -> Message:
+def _segmented(image: Path, predictor: AnyPredictor, out: Path, wishes: OutputRequest, on_progress: Progress) -> Message:
     """The files of one run."""
     (outcome,) = predict([image], predictor, out, wishes, lambda _, done, total: on_progress(done, total), _opened)
     if isinstance(outcome.result, DataError):

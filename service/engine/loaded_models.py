@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -102,13 +101,15 @@ class Models:
         for member in predictor.members:
             if isinstance(member.run, OpenVino):
                 member.run.sizes = self._at_once  # each image's share of the memory has room for a pass of its own
-            member.run = self.turns.gate(member.run, bundle.config.inference.batch_size)
-        return Model(bundle.manifest, predictor)
+        batch_size = bundle.config.inference.batch_size
+        return Model(bundle.manifest, predictor.with_passes(lambda run: self.turns.gate(run, batch_size)))
 
     def _for_one_image(self, predictor: Predictor, smaller: int) -> Predictor:
         """A copy that shares the networks; its tiles are no larger than a small image, which waits for one at most."""
-        own = copy(predictor)
-        if own.room:
-            most = DEFAULT_TILE_SIZE[own.config.data.dimensions] >> smaller
-            own.room = replace(own.room, process_bytes=resident_bytes(), shares=self._at_once, most_side=most)
-        return own
+        if predictor.memory_budget is None:
+            return predictor
+        most_side_px = DEFAULT_TILE_SIZE[predictor.config.data.dimensions] >> smaller
+        budget = replace(
+            predictor.memory_budget, process_bytes=resident_bytes(), shares=self._at_once, most_side_px=most_side_px
+        )
+        return replace(predictor, memory_budget=budget)

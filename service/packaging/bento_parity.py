@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 from models.errors import BundleError
 
 if TYPE_CHECKING:
-    from inference.predictors.runtime_parity import Trial
+    from inference.predictors.runtime_parity import RuntimeParity
 
 SERVICE = "service.app"  # what a server imports first
 TIMEOUT_S = 1800.0  # a deep network is tried with every runtime that there is
 OURS = ("configs", "datasets", "disk", "evaluation", "imaging", "inference", "models", "service", "training", "transforms")
 
-Trials = dict[str, "Trial | None"]  # model -> how it did; None where its bundle has no sample
+Trials = dict[str, "RuntimeParity | None"]  # model -> how it did; None where its bundle has no sample
 
 
 def check_bento(bento: Any) -> Trials:
@@ -43,7 +43,7 @@ def check_bento(bento: Any) -> Trials:
     return trials
 
 
-def text_of(name: str, trial: "Trial | None") -> str:
+def text_of(name: str, trial: "RuntimeParity | None") -> str:
     """In a line."""
     if trial:
         return f"{name}: reproduces its sample with {trial.text}"
@@ -74,9 +74,9 @@ def _reason(error: subprocess.SubprocessError) -> str:
 
 
 def _read(answers: Mapping[str, Mapping[str, Any] | None]) -> Trials:
-    from inference.predictors.runtime_parity import Trial
+    from inference.predictors.runtime_parity import RuntimeParity
 
-    return {name: Trial(**values) if values else None for name, values in answers.items()}
+    return {name: RuntimeParity(**values) if values else None for name, values in answers.items()}
 
 
 def _answer(tag: str) -> Trials:
@@ -84,7 +84,7 @@ def _answer(tag: str) -> Trials:
     import bentoml
 
     from inference.predictors.loading import load_predictor
-    from inference.predictors.runtime_parity import check
+    from inference.predictors.runtime_parity import measure_predictor
     from models.bundle import load
     from service.packaging.model_store import bundle_folders
 
@@ -93,7 +93,7 @@ def _answer(tag: str) -> Trials:
     for folder in bundle_folders(bentoml.bentos.get(tag)).values():
         bundle = load(folder)
         predictor = load_predictor(bundle)
-        trials[bundle.manifest.name] = check(predictor, bundle.sample) if bundle.sample else None
+        trials[bundle.manifest.name] = measure_predictor(predictor, bundle.sample) if bundle.sample else None
     _check_own_code()
     return trials
 

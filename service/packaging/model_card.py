@@ -12,7 +12,7 @@ from configs.schema import Config
 from configs.sections import NormaliseSection
 
 if TYPE_CHECKING:
-    from inference.predictors.runtime_parity import Trial
+    from inference.predictors.runtime_parity import RuntimeParity
     from models.bundle import Manifest
 
 METHODS = {"unet": "U-Net", "sliding_window": "sliding-window pixel classifier"}
@@ -34,7 +34,7 @@ METRICS = {
 SPECIAL = re.compile(r"([\\`*_\[\]<>#|])")
 
 
-def model_card(manifest: "Manifest", config: Config, trial: "Trial | None" = None) -> str:
+def model_card(manifest: "Manifest", config: Config, trial: "RuntimeParity | None" = None) -> str:
     """The card, with headings from the first level on.
 
     Args:
@@ -136,7 +136,7 @@ def _meaning(name: str) -> str:
     return f" ({METRICS[name]})" if name in METRICS else ""
 
 
-def _runtime(trial: "Trial | None") -> list[str]:
+def _runtime(trial: "RuntimeParity | None") -> list[str]:
     if trial is None:
         return []
     return [f"On the bundle's sample, compared with torch in float32 as training stored it: {_text(trial.text)}."]

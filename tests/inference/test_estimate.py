@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_ensemble import Picture, make_bundle
+from small_bundles import Picture, make_bundle
 from typer.testing import CliRunner
 
 from imaging.errors import ImageTooLarge
 from inference import estimate as estimating
-from inference.estimate import Estimate, check_disk, check_memory, estimate, timed
+from inference.estimate import Estimate, check_disk, estimate, timed
+from inference.plan import plan_image
 from inference.predictors.ensemble import load_ensemble
 from inference.predictors.loading import load_predictor
 from overtile import app
@@ -37,29 +38,30 @@ def test_said_in_a_line() -> None:
 def test_of_one_bundle_and_of_several(tmp_path: Path) -> None:
     bundles = [make_bundle(tmp_path / name, 0, "unet", "inference.tile_size=[48,48]") for name in ("a", "b")]
     alone, together = (load_ensemble(bundles[:count], CPU) for count in (1, 2))
-    one, both = (estimate(Picture(), each, 5) for each in (alone, together))
+    one, both = (estimate(plan_image(Picture(), each), 5) for each in (alone, together))
     assert one.shape == (130, 70)
     assert one.tiles == ((10, (48, 48)),)
     assert both.tiles == one.tiles * 2
     assert one.disk_bytes == 2 * 5 * 130 * 70
     assert both.host_bytes > one.host_bytes > 100 * MB
     assert one.seconds is None
-    seconds = timed(one, alone).seconds
+    seconds = timed(one, plan_image(Picture(), alone)).seconds
     assert seconds is not None
     assert 0 < seconds < 60
 
 
 def test_too_little_memory_and_too_small_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = load_predictor(make_bundle(tmp_path / "bundle", 0), CPU)
-    check_memory(Picture(), predictor)
-    assert predictor.room is not None
-    predictor.room = replace(predictor.room, memory_bytes=predictor.room.process_bytes + 10**6)
+    plan_image(Picture(), predictor)
+    budget = predictor.memory_budget
+    assert budget is not None
+    tight = replace(predictor, memory_budget=replace(budget, memory_bytes=budget.process_bytes + 10**6))
     with pytest.raises(ImageTooLarge, match="allow more with --memory"):
-        check_memory(Picture(), predictor)
+        plan_image(Picture(), tight)
     check_disk(TAKEN, tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: FREE)
     with pytest.raises(
-        ImageTooLarge, match="takes 840 MB of the disk while it is worked on, 5 MB are free; free some, or choose"
+        ImageTooLarge, match="takes 840 MB of the disk while it is segmented, but 5 MB are free; free some, or choose"
     ) as caught:
         check_disk(TAKEN, tmp_path)
     assert caught.value.code == "disk_too_small"
@@ -69,11 +71,11 @@ class FREE:
     free = 5 * MB
 
 
-def test_a_predictor_that_was_not_loaded_has_no_room(tmp_path: Path) -> None:
+def test_a_predictor_that_was_not_loaded_has_no_memory_budget(tmp_path: Path) -> None:
     predictor = load_predictor(make_bundle(tmp_path / "bundle", 0), CPU)
-    predictor.room = None
-    with pytest.raises(ValueError, match="without a room; take it from where bundles are loaded"):
-        estimating.estimate(Picture(), predictor, 1)
+    unlimited = replace(predictor, memory_budget=None)
+    with pytest.raises(ValueError, match="has no memory budget; load it with load_predictor"):
+        estimating.estimate(plan_image(Picture(), unlimited), 1)
 
 
 def run(*words: Any) -> Any:

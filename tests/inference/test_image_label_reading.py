@@ -11,16 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import softmax
-from test_ensemble import CPU, FACTS, UNET, WINDOW, Picture
+from small_bundles import CPU, FACTS, UNET, WINDOW, Picture
 
 from configs import schema
 from inference.image_label import ImageLabel, LabelReader, MapReader, area_shares, label_classes, label_table
+from inference.plan import plan_image
 from inference.predictors.ensemble import load_ensemble
 from inference.predictors.loading import load_predictor
 from inference.predictors.predictor import Predictor
-from inference.request import Gathered
-from inference.segment import bands
-from inference.tiling.seams import Seams
+from inference.segment import Observers, bands
 from inference.tiling.stitch import Band
 from models import bundle
 from models.architectures import build, build_classifier
@@ -42,7 +41,8 @@ def make_bundle(folder: Path, seed: int, method: str, *overrides: str) -> bundle
 
 def said_of(predictor: Any, picture: Picture) -> ImageLabel:
     labels = LabelReader(predictor, picture.shape)
-    for band in bands(picture, predictor, gathered=Gathered(labels, Seams())):
+    plan = plan_image(picture, predictor)
+    for band in bands(plan, Observers(plan, label=labels)):
         labels.add_band(band)
     assert labels.label is not None
     return labels.label

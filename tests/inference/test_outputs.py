@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_ensemble import make_bundle
+from small_bundles import make_bundle
 
 from imaging.errors import UnsuitableImage
 from imaging.source import MaskFormat
 from inference import resume
-from inference.outputs import Wishes
+from inference.plan import AnyPredictor
 from inference.predict import Outcome, predict
 from inference.predictors.ensemble import load_ensemble
-from inference.segment import AnyPredictor, Segmentation
+from inference.request import OutputRequest
+from inference.segment import Segmentation
 
 FORMATS: tuple[MaskFormat, ...] = ("png", "tiff", "geojson", "ome-zarr")
 
@@ -33,7 +34,7 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> AnyPredictor:
 
 
 def run(
-    image: Path, predictor: AnyPredictor, out: Path, wishes: Wishes, told: Callable[[int, int], None] = lambda *_: None
+    image: Path, predictor: AnyPredictor, out: Path, wishes: OutputRequest, told: Callable[[int, int], None] = lambda *_: None
 ) -> Outcome:
     return next(predict([image], predictor, out, wishes, lambda _, done, total: told(done, total)))
 
@@ -46,15 +47,18 @@ def bytes_of(files: tuple[Path, ...]) -> dict[str, bytes]:
 
 def test_each_format_is_as_if_it_were_alone(tmp_path: Path, picture: Path, predictor: AnyPredictor) -> None:
     tiles: set[int] = set()
-    together = run(picture, predictor, tmp_path / "all", Wishes(FORMATS), lambda _, total: tiles.add(total))
-    alone = [run(picture, predictor, tmp_path / each, Wishes((each,)), lambda _, total: tiles.add(total)) for each in FORMATS]
+    together = run(picture, predictor, tmp_path / "all", OutputRequest(mask_formats=FORMATS), lambda _, total: tiles.add(total))
+    alone = [
+        run(picture, predictor, tmp_path / each, OutputRequest(mask_formats=(each,)), lambda _, total: tiles.add(total))
+        for each in FORMATS
+    ]
     assert [file.name for file in together.files] == [outcome.files[0].name for outcome in alone]
     assert bytes_of(together.files) == {name: own for outcome in alone for name, own in bytes_of(outcome.files).items()}
     assert len(tiles) == 1, "several formats take more tiles than one"
 
 
 def test_what_no_format_of_the_mask_holds_is_one_file_beside(tmp_path: Path, picture: Path, predictor: AnyPredictor) -> None:
-    wishes = Wishes(("png", "geojson", "ome-zarr"), probabilities="uint8", uncertainty=True)
+    wishes = OutputRequest(mask_formats=("png", "geojson", "ome-zarr"), probabilities="uint8", uncertainty=True)
     outcome = run(picture, predictor, tmp_path / "out", wishes)
     assert sorted(file.name.removeprefix("picture") for file in outcome.files) == sorted(
         [".png", ".geojson", ".ome.zarr", "_probabilities.tiff", "_probabilities.ome.zarr", "_uncertainty.tiff"]
@@ -65,24 +69,24 @@ def test_what_no_format_of_the_mask_holds_is_one_file_beside(tmp_path: Path, pic
 def test_what_was_broken_off_goes_on_in_every_format(
     tmp_path: Path, picture: Path, predictor: AnyPredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resume, "LEAST_S", 0.0)
-    monkeypatch.setattr(resume, "SHARE", 1e9)
+    monkeypatch.setattr(resume, "LEAST_INTERVAL_S", 0.0)
+    monkeypatch.setattr(resume, "SYNC_SHARE", 1e9)
 
     def stop(done: int, total: int) -> None:
         if done >= total / 2:
             raise KeyboardInterrupt
 
-    whole = run(picture, predictor, tmp_path / "whole", Wishes(FORMATS))
+    whole = run(picture, predictor, tmp_path / "whole", OutputRequest(mask_formats=FORMATS))
     with pytest.raises(KeyboardInterrupt):
-        run(picture, predictor, tmp_path / "broken", Wishes(FORMATS), stop)
-    again = run(picture, predictor, tmp_path / "broken", Wishes(FORMATS))
+        run(picture, predictor, tmp_path / "broken", OutputRequest(mask_formats=FORMATS), stop)
+    again = run(picture, predictor, tmp_path / "broken", OutputRequest(mask_formats=FORMATS))
     assert isinstance(again.result, Segmentation)
     assert again.result.resumed_row > 0
     assert bytes_of(again.files) == bytes_of(whole.files)
 
 
 def test_a_format_that_doesnt_suit_is_said_at_once(tmp_path: Path, picture: Path, predictor: AnyPredictor) -> None:
-    outcome = run(picture, predictor, tmp_path / "out", Wishes(("png", "nifti")))
+    outcome = run(picture, predictor, tmp_path / "out", OutputRequest(mask_formats=("png", "nifti")))
     assert isinstance(outcome.result, UnsuitableImage)
     assert outcome.result.code == "format_not_suitable"
     assert list((tmp_path / "out").iterdir()) == []

@@ -6,37 +6,39 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_ensemble import make_bundle
+from small_bundles import make_bundle
 
 from imaging.errors import DataError
 from imaging.open import open_image
 from inference import resume
-from inference.outputs import Wishes
+from inference.plan import AnyPredictor
 from inference.predict import Outcome, predict
 from inference.predictors.ensemble import load_ensemble
 from inference.predictors.loading import load_predictor
+from inference.request import OutputRequest
 from inference.resume import JOURNAL, Journal
-from inference.segment import AnyPredictor, Segmentation
+from inference.segment import Segmentation
 from models import bundle
 from tests.phantom import write_pyramid_slide
 
 CPU = torch.device("cpu")
 EXACT = ("model.norm=batch", "inference.tile_size=[48,48]")
 Spoil = Callable[[int, int], None]
-ALL = Wishes(probabilities="uint8", uncertainty=True)
+ALL = OutputRequest(probabilities="uint8", uncertainty=True)
 
 
 @pytest.fixture(autouse=True)
 def note_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not once a second."""
-    monkeypatch.setattr(resume, "LEAST_S", 0.0)
-    monkeypatch.setattr(resume, "SHARE", 1e9)
+    monkeypatch.setattr(resume, "LEAST_INTERVAL_S", 0.0)
+    monkeypatch.setattr(resume, "SYNC_SHARE", 1e9)
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def run(
-    image: Path, predictor: AnyPredictor, out: Path, wishes: Wishes = ALL, spoil: Spoil = lambda done, total: None
+    image: Path, predictor: AnyPredictor, out: Path, wishes: OutputRequest = ALL, spoil: Spoil = lambda done, total: None
 ) -> Outcome:
     """`spoil` is called with the tiles that are done and those in all."""
     return next(predict([image], predictor, out, wishes, lambda path, done, total: spoil(done, total)))
@@ -109,23 +111,23 @@ def test_it_says_where_it_goes_on(tmp_path: Path, picture: Path) -> None:
         run(picture, load(), tmp_path / "out", spoil=stop_at(0.5))
     again = run(picture, load(), tmp_path / "out")
     assert isinstance(again.result, Segmentation)
-    assert f"from row {again.result.resumed_row} on, where it was broken off" in again.result.text
+    assert f"resumed from row {again.result.resumed_row}" in again.result.text
 
 
 def test_tiles_stay_as_they_were_whatever_memory_there_is_now(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle", 0, "unet", "model.norm=batch", "inference.tile_size=null")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 700, 3), np.uint8)).save(tmp_path / "picture.png")
     tight, roomy = (load_predictor(loaded, CPU) for _ in range(2))
-    tight.tile_size = (200, 200)  # as less memory would have it
+    small = {"inference": tight.config.inference.model_copy(update={"tile_size": (200, 200)})}  # as with less memory
+    tight = replace(tight, config=tight.config.model_copy(update=small))
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "picture.png", tight, tmp_path / "out", Wishes(), stop_at(0.5))
+        run(tmp_path / "picture.png", tight, tmp_path / "out", OutputRequest(), stop_at(0.5))
     begun = Journal.model_validate_json((tmp_path / "out" / ".picture.unfinished" / JOURNAL).read_bytes())
     assert begun.rows > 0
-    again = run(tmp_path / "picture.png", roomy, tmp_path / "out", Wishes())
+    again = run(tmp_path / "picture.png", roomy, tmp_path / "out", OutputRequest())
     assert isinstance(again.result, Segmentation)
     assert again.result.resumed_row == begun.rows
     assert again.result.tiles > 1
-    assert roomy.tile_size is None
 
 
 @pytest.mark.parametrize("change", ["image", "bundle", "wishes", "journal"])
@@ -139,7 +141,7 @@ def test_other_work_begins_anew(tmp_path: Path, picture: Path, change: str) -> N
     if change == "bundle":
         load = predictors(tmp_path / "others")["blended"]
     if change == "wishes":
-        wishes = Wishes(probabilities="uint8")
+        wishes = OutputRequest(probabilities="uint8")
     if change == "journal":
         (out / ".slide.unfinished" / JOURNAL).write_text("{")
     again = run(picture, load(), out, wishes)
@@ -154,7 +156,7 @@ def test_work_that_was_written_over_begins_anew(tmp_path: Path, picture: Path, m
     run(picture, load["exact"](), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run(picture, load["exact"](), out, spoil=stop_at(0.7))
-    monkeypatch.setattr(resume, "LEAST_S", 1e9)
+    monkeypatch.setattr(resume, "LEAST_INTERVAL_S", 1e9)
     with pytest.raises(KeyboardInterrupt):
         run(picture, load["blended"](), out, spoil=stop_at(0.7))
     run(picture, load["exact"](), out)

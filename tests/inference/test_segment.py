@@ -14,9 +14,10 @@ from imaging.errors import UnsuitableImage
 from imaging.source import Geometry, ImageSource, Region
 from imaging.writing.band_writer import open_writer
 from inference.compatibility import as_trained, check_suitable
+from inference.plan import plan_image
 from inference.predictors.predictor import Predictor, UNetPredictor, make_predictor
 from inference.request import Writers
-from inference.segment import Progress, bands, count_tiles, segment, segment_array
+from inference.segment import Observers, Progress, bands, segment, segment_array
 from inference.tiling.grid import Grid, losing_axis
 from models.architectures import build
 
@@ -50,7 +51,8 @@ def make(name: str, *overrides: str, prior: tuple[float, ...] = ()) -> Predictor
 
 
 def logits_of(source: ImageSource, predictor: Predictor, on_progress: Progress | None = None) -> NDArray[np.float32]:
-    return np.concatenate([band.logits for band in bands(source, predictor, on_progress)], axis=1)
+    plan = plan_image(source, predictor)
+    return np.concatenate([band.logits for band in bands(plan, Observers(plan, on_progress))], axis=1)
 
 
 def picture(*shape: int, seed: int = 0) -> ArraySource:
@@ -93,7 +95,7 @@ def test_valid_network_differs_for_a_step_that_is_no_multiple_of_its_stride(monk
     predictor = make("histology_unet", *VALID)
     for step, equal in ((384, True), (388, False)):
         grid = Grid(tuple(_stepped(size, step, predictor) for size in source.shape))
-        monkeypatch.setattr(predictor, "grid", lambda shape, grid=grid: grid)
+        monkeypatch.setattr(type(predictor), "grid", lambda *_, grid=grid: grid)
         assert np.allclose(logits_of(source, predictor), whole, atol=1e-5) is equal
 
 
@@ -193,7 +195,7 @@ def test_another_spacing_is_segmented_as_trained_and_comes_back_on_the_image_s_o
     expected = enlarged(logits_of(seen, make("histology_unet")), [130, 90])
     assert logits.shape == (2, 130, 90)
     np.testing.assert_allclose(logits, expected, atol=1e-3)
-    assert count_tiles(source, predictor) == len(predictor.grid(tuple(shape)))
+    assert plan_image(source, predictor).tile_count == len(predictor.grid(tuple(shape)))
 
 
 def enlarged(pixels: NDArray[Any], shape: list[int]) -> NDArray[np.float32]:
@@ -215,4 +217,4 @@ def test_s14_a_blank_slide_is_segmented_and_remarked_upon(tmp_path: Path, value:
     for pixels, warnings in ((np.full((3, 90, 70), value, np.uint8), ("constant_image",)), (picture(90, 70).pixels, ())):
         source = ArraySource(pixels)
         with open_writer(tmp_path / "mask.png", source.geometry, format="png", classes=classes) as writer:
-            assert segment(source, predictor, Writers([writer])).warnings == warnings
+            assert segment(plan_image(source, predictor), Writers([writer])).warnings == warnings

@@ -11,6 +11,7 @@ from imaging.errors import UnsuitableImage
 from imaging.open import open_image
 from imaging.writing.band_writer import open_writer
 from inference.compatibility import check_suitable
+from inference.plan import plan_image
 from inference.predictors.predictor import Predictor, make_predictor
 from inference.request import Writers
 from inference.segment import Segmentation, segment
@@ -39,7 +40,7 @@ def segmented(path: Path, predictor: Predictor, folder: Path, spacing_um: tuple[
         open_image(path, spacing_um=spacing_um) as source,
         open_writer(folder / "mask.tiff", source.geometry, format="tiff", classes=classes) as writer,
     ):
-        return segment(source, predictor, Writers([writer]))
+        return segment(plan_image(source, predictor), Writers([writer]))
 
 
 @pytest.mark.parametrize("mpp", ["", "0", "-0.25", "nan", "inf", "wide"])

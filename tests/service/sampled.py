@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from configs.schema import Config, parse
-from inference.predictors.loading import answered
+from inference.predictors.loading import sample_with_logits
 from inference.predictors.predictor import make_predictor
 from models import bundle
 from models.architectures import build
@@ -61,7 +61,7 @@ def write_sampled(
     network = build(config).eval()
     sides = [side] * dimensions if isinstance(side, int) else side
     patches = torch.randn(1, len(config.data.channels), *sides)
-    sample = answered(patches, make_predictor(config, network, prior, CPU).members)
+    sample = sample_with_logits(patches, make_predictor(config, network, prior, CPU).members)
     logits = sample.logits.clone()
     logits[:, 0] += spoilt
     sample = Sample(patches, logits)
@@ -76,6 +76,6 @@ def write_sampled_ensemble(folder: Path, name: str, members: Sequence[Path], pat
     assert given is not None
     config = loaded[0].config.model_copy(update={"run": loaded[0].config.run.model_copy(update={"name": name})})
     predictors = [make_predictor(each.config, each.network, each.manifest.class_prior, CPU) for each in loaded]
-    sample: Sample = answered(given.patches, predictors)
+    sample: Sample = sample_with_logits(given.patches, predictors)
     bundle.write_ensemble(folder, loaded, config, sample=sample, class_prior=loaded[0].manifest.class_prior, **FACTS)
     return folder

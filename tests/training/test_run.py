@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from inference.predictors.loading import answered, load_predictor
+from inference.predictors.loading import load_predictor, sample_with_logits
 from models import bundle
 from tests.phantom import write_slide_dataset, write_volume_dataset
 
@@ -48,7 +48,7 @@ def test_every_shipped_yaml_trains_for_two_steps(path: Path, tmp_path: Path) -> 
     assert len(loaded.manifest.training_images) == 2
     assert sum(loaded.manifest.class_prior) == pytest.approx(1)
     assert loaded.sample is not None
-    again = answered(loaded.sample.patches, load_predictor(loaded, torch.device("cpu"), "torch").members)
+    again = sample_with_logits(loaded.sample.patches, load_predictor(loaded, torch.device("cpu"), "torch").members)
     torch.testing.assert_close(again.logits, loaded.sample.logits, rtol=1e-4, atol=1e-4)
     assert list((tmp_path / path.stem / "logs").glob("events.out.tfevents.*"))
     best, last = sorted(file.name for file in (tmp_path / path.stem / "checkpoints").iterdir())

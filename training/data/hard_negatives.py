@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from configs.schema import Config
 from datasets.cases import Case, about
 from datasets.references import class_masks
+from inference.plan import plan_image
 from inference.predictors.predictor import Predictor
 from inference.segment import bands
 from training.data.open_cases import Statistics, TrainingImage, open_case
@@ -103,7 +104,7 @@ def _pieces(image: TrainingImage, predictor: Predictor) -> Iterator[tuple[int, N
     """Some rows at a time: the first pixel's position, logits (R, rows, *rest), reference (channels, rows, *rest)."""
     rest = image.image.shape[1:]
     at_a_time = max(1, PIECE_PIXELS // math.prod(rest))
-    for band in bands(image.image, predictor):
+    for band in bands(plan_image(image.image, predictor)):
         for row in range(0, band.logits.shape[1], at_a_time):
             logits, first = band.logits[:, row : row + at_a_time], band.start + row
             rows = slice(first, first + logits.shape[1])

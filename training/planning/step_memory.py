@@ -4,7 +4,7 @@ import torch
 
 from configs.schema import Config
 from inference.predictors.counting import META, shape_only_predictor
-from inference.predictors.pass_memory import Counted, CpuOverhead, LiveBytes
+from inference.predictors.pass_memory import CpuOverhead, LiveBytes, TensorMemory
 from training.objective.losses import make_loss
 from training.objective.targets import empty_targets
 
@@ -21,7 +21,7 @@ def training_bytes(config: Config, device: torch.device) -> int:
     return TRAINING.total(counted, config) if device.type == "cpu" else counted.peak_bytes
 
 
-def count_training(config: Config) -> Counted:
+def count_training(config: Config) -> TensorMemory:
     """Over a training step: weights, gradients, the optimizer's moments, what backward needs, and what comes and goes."""
     memory = LiveBytes()
     with memory:
@@ -33,4 +33,4 @@ def count_training(config: Config) -> Counted:
         loss = make_loss(config, (1.0,) * len(config.data.classes))
         torch.autograd.backward(loss(outputs.logits, *empty_targets(config, META)))
         del moments, outputs
-    return memory.counted
+    return memory.memory

@@ -26,7 +26,7 @@ from configs.schema import Config, ConfigError
 from configs.sections import PretrainSection, WarmStartSection
 from disk.publish import publish
 from evaluation.rendering import TEXT, Picture, figure_to_png, to_picture
-from inference.predictors.predictor import best_device, layout_of
+from inference.predictors.predictor import best_device, memory_format_of
 from models.architectures import ENCODER, build
 from models.layers import Convolution, Transposed, activation_of, norm_of
 from models.unet import UNet, centre_crop
@@ -94,7 +94,7 @@ def pretrain(config: Config, on_progress: Callable[[object, int, int], None]) ->
     seed_everything(config.run.seed, verbose=False)
     network, device = cast(UNet, build(config)), best_device()
     autoencoder = Autoencoder(network, config, section)
-    autoencoder.to(device, memory_format=layout_of(config))  # type: ignore[call-overload]  # missing in its types
+    autoencoder.to(device, memory_format=memory_format_of(config))  # type: ignore[call-overload]  # missing in its types
     losses = []
     for loss in _train(autoencoder, config, _batches(patches, section, config.pretrain.max_steps)):
         losses.append(loss)

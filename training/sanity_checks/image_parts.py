@@ -12,6 +12,7 @@ from configs.sections import NormaliseSection
 from datasets.cases import Case, about
 from evaluation.comparison.panels import telling_region
 from imaging.source import Geometry, ImageSource, Region
+from inference.plan import plan_image
 from inference.predictors.predictor import Predictor
 from inference.segment import bands
 from training.data.open_cases import Statistics, TrainingImage, open_case
@@ -52,7 +53,7 @@ class View:
 
     def logits(self, predictor: Predictor) -> Floats:
         """(R, *S), tile by tile as in serving; the predictor has the config that `as_seen` gives."""
-        return np.concatenate([band.logits for band in bands(self.image, predictor)], axis=1)
+        return np.concatenate([band.logits for band in bands(plan_image(self.image, predictor))], axis=1)
 
     def score(self, logits: Floats, config: Config) -> float:
         """The validation's score; NaN where the view says nothing."""

@@ -18,10 +18,10 @@ from datasets.cases import Case
 from datasets.references import open_reference
 from evaluation.rendering import to_png
 from imaging.errors import DataError
-from inference.outputs import Wishes
 from inference.predict import predict
 from inference.predictors.loading import load_predictor
 from inference.predictors.predictor import Predictor, make_predictor
+from inference.request import OutputRequest
 from inference.segment import segment_array
 from models import bundle
 from models.architectures import Network
@@ -182,7 +182,7 @@ def _by_file(subject: Subject, loaded: bundle.Bundle, out: Path) -> tuple[int, s
             return 0, "no file written, for values, of several files, or of large images"
         mask = segment_array(image, validated)
     outcome = next(
-        predict(case.images, load_predictor(loaded, subject.device), out, Wishes(spacing_um=case.spacing_um), _quiet)
+        predict(case.images, load_predictor(loaded, subject.device), out, OutputRequest(spacing_um=case.spacing_um), _quiet)
     )
     if isinstance(outcome.result, DataError):
         raise outcome.result

@@ -18,7 +18,8 @@ from disk.publish import publish
 from evaluation.comparison.paired_difference import difference_of
 from imaging.errors import DataError
 from inference.compatibility import check_suitable
-from inference.predictors.loading import answered
+from inference.plan import plan_image
+from inference.predictors.loading import sample_with_logits
 from inference.predictors.predictor import Predictor, best_device, make_predictor
 from inference.segment import bands
 from models import bundle
@@ -162,7 +163,7 @@ def _score_of(case: Case, predictor: Predictor) -> float:
     score = make_score(predictor.config)
     labelled = open_labelled(case, predictor.config)
     with labelled.image as image, labelled.reference as reference, about(case), torch.inference_mode():
-        for band in bands(image, predictor):
+        for band in bands(plan_image(image, predictor)):
             rows = slice(band.start, band.start + band.logits.shape[1])
             score.add(band.logits, reference.read((rows, *(slice(0, size) for size in image.shape[1:]))))
     return score.value()
@@ -206,7 +207,7 @@ def _publish(folder: Path, config: Config, runs: Sequence[Config], validation: M
         folder / "bundle",
         members,
         config,
-        sample=answered(members[0].sample.patches, predictors) if members[0].sample else None,
+        sample=sample_with_logits(members[0].sample.patches, predictors) if members[0].sample else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         margin_px=manifests[0].margin_px,
         class_prior=tuple(math.fsum(shares) / len(priors) for shares in zip(*priors, strict=True)),

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from test_ensemble import FACTS, Picture
+from numpy.typing import NDArray
+from small_bundles import FACTS, Picture
 from typer.testing import CliRunner
 
 from configs import schema
+from inference.plan import plan_image
 from inference.predictors.ensemble import Ensemble, load_ensemble
+from inference.predictors.predictor import Predictor
 from inference.segment import bands, segment_array
 from models import bundle
 from models.architectures import build
@@ -23,6 +26,10 @@ CPU = torch.device("cpu")
 SMALL = ("model.features=[4,8]", "sampling.patch_size=[16,16]", "inference.tile_size=[48,48]")
 
 
+def logits_of(member: Predictor) -> NDArray[np.float32]:
+    return np.concatenate([band.logits for band in bands(plan_image(Picture(), member))], axis=1)
+
+
 def make_bundle(folder: Path, *overrides: str) -> Bundle:
     config = schema.load(Path("configs/histology_unet.yaml"), (*SMALL, *overrides))
     torch.manual_seed(0)
@@ -31,15 +38,17 @@ def make_bundle(folder: Path, *overrides: str) -> Bundle:
 
 
 def passes_of(loaded: Bundle, passes: int = 4) -> Ensemble:
-    found = load_ensemble([loaded], CPU, says_disagreement=True, dropout_passes=passes)
+    found = load_ensemble([loaded], CPU, disagreement=True, dropout_passes=passes)
     assert isinstance(found, Ensemble)
     return found
 
 
 def test_each_pass_is_another_network_and_the_same_each_time(tmp_path: Path) -> None:
     drawn = passes_of(make_bundle(tmp_path / "bundle", "model.dropout=0.5"))
-    logits = [np.concatenate([band.logits for band in bands(Picture(), member)], axis=1) for member in drawn.members]
-    again = [np.concatenate([band.logits for band in bands(Picture(), member)], axis=1) for member in drawn.members]
+    logits = [
+        np.concatenate([band.logits for band in bands(plan_image(Picture(), member))], axis=1) for member in drawn.members
+    ]
+    again = [logits_of(member) for member in drawn.members]
     for number, (first, second) in enumerate(zip(logits, again, strict=True)):
         np.testing.assert_array_equal(first, second)
         assert all(not np.array_equal(first, other) for other in logits[:number])
@@ -69,7 +78,9 @@ def test_more_dropout_more_disagreement(tmp_path: Path) -> None:
     said = []
     for share in (0.05, 0.5):
         drawn = passes_of(make_bundle(tmp_path / str(share), f"model.dropout={share}"), passes=8)
-        logits = [np.concatenate([band.logits for band in bands(Picture(), member)], axis=1) for member in drawn.members]
+        logits = [
+            np.concatenate([band.logits for band in bands(plan_image(Picture(), member))], axis=1) for member in drawn.members
+        ]
         said.append(float(drawn.disagreement(logits).mean()))
     assert 0 < said[0] < said[1] < 1
 

@@ -7,74 +7,33 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import softmax
+from small_bundles import CPU, FACTS, Picture, logits_of, make_bundle
 from typer.testing import CliRunner
 
-from configs import schema
 from configs.schema import Config
 from evaluation.comparison.compare import compare
 from imaging.open import open_image
-from imaging.source import Geometry, ImageSource, Region
+from inference.plan import plan_image
 from inference.predictors.ensemble import Ensemble, load_ensemble, mean_bands
 from inference.predictors.loading import load_predictor
 from inference.predictors.predictor import MeanPredictor, Predictor
-from inference.segment import bands, count_tiles, segment_array
+from inference.segment import Observers, bands, segment_array
 from inference.tiling.stitch import Band
 from models import bundle
-from models.architectures import build
 from models.errors import BundleError
 from models.heads import HEADS
 from overtile import app
 from tests.phantom import write_slide_dataset
 
-CPU = torch.device("cpu")
-FACTS: dict[str, Any] = {
-    "created": "2026-01-01T00:00:00+00:00",
-    "margin_px": (0, 0),
-    "validation": {"dice": 0.5},
-    "training_steps": 1,
-    "training_seconds": 1.0,
-    "training_images": (),
-    "versions": {},
-    "commit": None,
-    "intended_use": "tests",
-}
-UNET = ("model.features=[4,8]", "sampling.patch_size=[16,16]", "inference.tile_size=[48,48]", "model.norm=instance")
-WINDOW = ("model.window=9", "model.convolutions=[{features: 4, kernel: 3}]", "inference.tile_size=[40,40]")
-
-
-def make_bundle(folder: Path, seed: int, name: str = "unet", *overrides: str) -> bundle.Bundle:
-    small = UNET if name == "unet" else WINDOW
-    config = schema.load(Path(f"configs/histology_{name}.yaml"), (*small, f"run.name={folder.name}", *overrides))
-    torch.manual_seed(seed)
-    prior = (0.7 + seed / 100, 0.3 - seed / 100)
-    bundle.write(folder, build(config), config, class_prior=prior, **FACTS)
-    return bundle.load(folder)
-
 
 def write_ensemble(folder: Path, members: list[bundle.Bundle], config: Config) -> bundle.Bundle:
     bundle.write_ensemble(folder, members, config, class_prior=(0.7, 0.3), **FACTS)
     return bundle.load(folder)
-
-
-class Picture(ImageSource):
-    mask_format = "png"
-
-    def __init__(self, height: int = 130, width: int = 70) -> None:
-        super().__init__(Geometry((height, width), None), 3, np.dtype(np.uint8))
-        self.pixels = np.random.default_rng(0).integers(0, 255, (3, height, width)).astype(np.uint8)
-
-    def _read(self, region: Region, level: int) -> Any:
-        return self.pixels[(slice(None), *region)]
-
-
-def logits_of(predictor: Predictor | Ensemble) -> NDArray[np.float32]:
-    return np.concatenate([band.logits for band in bands(Picture(), predictor)], axis=1)
 
 
 @pytest.mark.parametrize("name", ["unet", "sliding_window"])
@@ -87,7 +46,7 @@ def test_an_ensembles_bundle_gives_the_mean_of_its_members_logits_each_with_its_
     mean = np.mean([logits_of(load_predictor(member, CPU)) for member in members], axis=0)
     np.testing.assert_allclose(logits_of(predictor), mean, atol=1e-5)
     given_apart = load_ensemble(members, CPU)
-    assert count_tiles(Picture(), given_apart) == 3 * count_tiles(Picture(), predictor)
+    assert plan_image(Picture(), given_apart).tile_count == 3 * plan_image(Picture(), predictor).tile_count
     np.testing.assert_allclose(logits_of(given_apart), mean, atol=1e-5)
 
 
@@ -96,12 +55,13 @@ def test_members_of_different_tiles_are_averaged_row_by_row(tmp_path: Path) -> N
     members = [make_bundle(tmp_path / f"tiles{seed}", seed, "unet", f"inference.tile_size={tiles[seed]}") for seed in (0, 1)]
     done: list[tuple[int, int]] = []
     ensemble = load_ensemble(members, CPU)
-    parts = list(bands(Picture(), ensemble, lambda *progress: done.append(progress)))
+    plan = plan_image(Picture(), ensemble)
+    parts = list(bands(plan, Observers(plan, lambda *progress: done.append(progress))))
     assert [part.start for part in parts] == [0, *accumulate(part.logits.shape[1] for part in parts)][:-1]
     assert len(parts) > 2
     mean = np.mean([logits_of(load_predictor(member, CPU)) for member in members], axis=0)
     np.testing.assert_allclose(np.concatenate([part.logits for part in parts], axis=1), mean, atol=1e-6)
-    tiles_in_all = count_tiles(Picture(), ensemble)
+    tiles_in_all = plan_image(Picture(), ensemble).tile_count
     assert done == [(number, tiles_in_all) for number in range(1, tiles_in_all + 1)]
 
 
@@ -198,7 +158,7 @@ def test_predict_takes_several_bundles_and_compare_counts_each_network(tmp_path:
 @given(seed=st.integers(0, 99), members=st.integers(2, 4), name=st.sampled_from(["softmax", "sigmoid", "cumulative"]))
 def test_networks_that_say_the_same_dont_disagree_and_sure_opposites_do(seed: int, members: int, name: str) -> None:
     head = HEADS[name](2)
-    ensemble = Ensemble((cast(Predictor, SimpleNamespace(head=head)),) * members, says_disagreement=True)
+    ensemble = Ensemble((cast(Predictor, SimpleNamespace(head=head)),) * members, gives_disagreement=True)
     logits = np.random.default_rng(seed).normal(size=(head.outputs, 5, 4)).astype(np.float32)
     np.testing.assert_allclose(ensemble.disagreement([logits] * members), 0, atol=1e-5)
     found = ensemble.disagreement(

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_ensemble import FACTS, Picture
+from small_bundles import FACTS, Picture
 from typer.testing import CliRunner
 
 from configs import schema
+from inference.plan import plan_image
 from inference.predictors import loading
 from inference.predictors import runtime as runtimes
-from inference.predictors.loading import Choice, answered, choice_path, load_predictor, sample_of
+from inference.predictors.loading import RuntimeMeasurements, load_predictor, measurements_path, sample_of, sample_with_logits
 from inference.predictors.predictor import Predictor, make_predictor
 from inference.predictors.runtime import find
-from inference.predictors.runtime_parity import Trial, try_out
+from inference.predictors.runtime_parity import RuntimeParity, measure_runtime
 from inference.segment import bands
 from models import bundle
 from models.architectures import build
@@ -59,11 +60,11 @@ def make_bundle(folder: Path, name: str = "histology_unet", *overrides: str, spo
 @pytest.fixture
 def worth_trying(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the network."""
-    monkeypatch.setattr(loading, "WORTH_TRYING", 0)
+    monkeypatch.setattr(loading, "LEAST_MEASURED_WORK", 0)
 
 
 def logits_of(predictor: Predictor) -> Any:
-    return np.concatenate([band.logits for band in bands(Picture(), predictor)], axis=1)
+    return np.concatenate([band.logits for band in bands(plan_image(Picture(), predictor))], axis=1)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +101,8 @@ def test_a_runtime_is_tried_on_the_bundles_sample(tmp_path: Path) -> None:
     assert loaded.sample is not None
     predictor = load_predictor(loaded, CPU)
     by_torch = predictor.run
-    exact = try_out(find("openvino", CPU, is_fixed=True), predictor, loaded.sample)
-    rounded = try_out(find("torch_bfloat16", CPU, is_fixed=True), predictor, loaded.sample)
+    exact = measure_runtime(find("openvino", CPU, is_fixed=True), predictor, loaded.sample)
+    rounded = measure_runtime(find("torch_bfloat16", CPU, is_fixed=True), predictor, loaded.sample)
     assert exact.agreement == 1
     assert exact.difference < 1e-4 < rounded.difference < 0.1
     assert 0 < exact.seconds < 60
@@ -113,7 +114,7 @@ def test_a_runtime_is_tried_on_the_bundles_sample(tmp_path: Path) -> None:
     [(0.9991, 0.5, True), (0.9989, 0.0, False), (None, 0.009, True), (None, 0.011, False), (1.0, float("nan"), False)],
 )
 def test_admitted_are_those_that_answer_alike(agreement: float | None, difference: float, admitted: bool) -> None:
-    assert Trial("openvino", agreement, difference, 1.0).is_admitted is admitted
+    assert RuntimeParity("openvino", agreement, difference, 1.0).is_admitted is admitted
 
 
 @pytest.mark.usefixtures("worth_trying")
@@ -122,8 +123,8 @@ def test_auto_takes_the_fastest_and_remembers_it(tmp_path: Path) -> None:
     expected = logits_of(load_predictor(loaded, CPU, "torch"))
     found = logits_of(load_predictor(loaded, CPU, "auto"))
     assert (found.argmax(0) == expected.argmax(0)).mean() > 0.99
-    path = choice_path(loaded.folder)
-    choice = Choice.model_validate_json(path.read_bytes())
+    path = measurements_path(loaded.folder)
+    choice = RuntimeMeasurements.model_validate_json(path.read_bytes())
     assert [trial.name for trial in choice.trials] == [each.name for each in runtimes.candidates(CPU, is_fixed=True)]
     fastest = min((trial for trial in choice.trials if trial.is_admitted), key=lambda trial: trial.seconds).name
     assert f" {fastest} cpu " in load_predictor(loaded, CPU, "auto").identity
@@ -135,7 +136,7 @@ def test_auto_takes_the_fastest_and_remembers_it(tmp_path: Path) -> None:
     for stale in (remembered.model_copy(update={"made_for": "another machine"}).model_dump_json(), "{}", "no JSON"):
         path.write_text(stale)
         load_predictor(loaded, CPU, "auto")
-        assert Choice.model_validate_json(path.read_bytes()).trials
+        assert RuntimeMeasurements.model_validate_json(path.read_bytes()).trials
 
 
 def test_sizes_that_take_turns_are_compiled_once(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_sizes_that_take_turns_are_compiled_once(tmp_path: Path) -> None:
 def test_auto_stays_with_torch_where_no_other_answers_alike(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle", spoilt=100.0)
     predictor = load_predictor(loaded, CPU, "auto")
-    trials = Choice.model_validate_json(choice_path(loaded.folder).read_bytes()).trials
+    trials = RuntimeMeasurements.model_validate_json(measurements_path(loaded.folder).read_bytes()).trials
     assert not any(trial.is_admitted for trial in trials)
     assert predictor.run is predictor.network
 
@@ -168,8 +169,8 @@ def test_auto_stays_with_torch_where_no_other_answers_alike(tmp_path: Path) -> N
 def test_auto_stays_with_torch_where_memory_is_too_small_for_another(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle")
     load_predictor(loaded, CPU, "auto")
-    path = choice_path(loaded.folder)
-    choice = Choice.model_validate_json(path.read_bytes())
+    path = measurements_path(loaded.folder)
+    choice = RuntimeMeasurements.model_validate_json(path.read_bytes())
     fast = [trial for trial in choice.trials if trial.name in ("torch", "openvino")]
     fast = [replace(trial, seconds=1.0 if trial.name == "torch" else 0.1) for trial in fast]
     path.write_text(choice.model_copy(update={"trials": tuple(fast)}).model_dump_json())
@@ -182,7 +183,7 @@ def test_auto_is_torch_where_there_is_little_to_do(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle")
     assert loaded.config.inference.runtime == "auto"
     assert load_predictor(loaded, CPU).run is loaded.network
-    assert not choice_path(loaded.folder).exists()
+    assert not measurements_path(loaded.folder).exists()
 
 
 def test_a_named_one_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
@@ -198,14 +199,14 @@ def test_without_a_sample_auto_is_torch(tmp_path: Path) -> None:
     bundle.write(tmp_path / "bundle", predictor.network, predictor.config, class_prior=(0.7, 0.3), **FACTS)
     loaded = bundle.load(tmp_path / "bundle")
     assert load_predictor(loaded, CPU, "auto").run is loaded.network
-    assert not choice_path(loaded.folder).exists()
+    assert not measurements_path(loaded.folder).exists()
 
 
 @pytest.mark.usefixtures("worth_trying")
 def test_sliding_windows_are_torchs(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle", "histology_sliding_window")
     assert load_predictor(loaded, CPU, "auto").run is not None
-    tried = Choice.model_validate_json(choice_path(loaded.folder).read_bytes()).trials
+    tried = RuntimeMeasurements.model_validate_json(measurements_path(loaded.folder).read_bytes()).trials
     assert [trial.name for trial in tried] == ["torch", "torch_bfloat16"]
     with pytest.raises(BundleError, match=r"openvino: not for this network on cpu; allowed are auto, torch, torch_bfloat16$"):
         load_predictor(loaded, CPU, "openvino")
@@ -216,7 +217,7 @@ def test_values_are_compared_by_their_range(tmp_path: Path) -> None:
         tmp_path / "bundle", "histology_unet", "head.kind=regression", "data.classes=[{name: v, colour: '#000000'}]"
     )
     assert loaded.sample is not None
-    trial = try_out(find("openvino", CPU, is_fixed=True), load_predictor(loaded, CPU), loaded.sample)
+    trial = measure_runtime(find("openvino", CPU, is_fixed=True), load_predictor(loaded, CPU), loaded.sample)
     assert trial.agreement is None
     assert trial.difference < 1e-4
     assert trial.is_admitted
@@ -226,7 +227,7 @@ def test_every_network_of_an_ensemble_is_run_so(tmp_path: Path) -> None:
     members = [make_bundle(tmp_path / name) for name in ("a", "b")]
     assert members[0].sample is not None
     predictors = [load_predictor(member, CPU) for member in members]
-    sample = answered(members[0].sample.patches, predictors)
+    sample = sample_with_logits(members[0].sample.patches, predictors)
     bundle.write_ensemble(tmp_path / "both", members, members[0].config, sample=sample, class_prior=(0.7, 0.3), **FACTS)
     both = load_predictor(bundle.load(tmp_path / "both"), CPU, "openvino")
     assert [type(member.run) for member in both.members] == [runtimes.OpenVino] * 2
@@ -241,7 +242,7 @@ def test_what_isnt_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path:
         with pytest.raises(BundleError, match=rf"{name}: needs {name}, which isn't there; install it, or choose torch"):
             load_predictor(loaded, CPU, name)
     load_predictor(loaded, CPU, "auto")
-    tried = Choice.model_validate_json(choice_path(loaded.folder).read_bytes()).trials
+    tried = RuntimeMeasurements.model_validate_json(measurements_path(loaded.folder).read_bytes()).trials
     assert [trial.name for trial in tried] == ["torch", "torch_bfloat16"]
     monkeypatch.setenv("CXX", str(tmp_path / "c++"))
     with pytest.raises(BundleError, match=r"compile: needs a C\+\+ compiler \(.*c\+\+\), which isn't there"):
@@ -267,7 +268,7 @@ def test_the_command_line_takes_a_runtime(tmp_path: Path) -> None:
 def test_a_bundle_keeps_its_sample(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle")
     assert loaded.sample is not None
-    again = answered(loaded.sample.patches, load_predictor(loaded, CPU).members)
+    again = sample_with_logits(loaded.sample.patches, load_predictor(loaded, CPU).members)
     torch.testing.assert_close(again.logits, loaded.sample.logits, rtol=0, atol=0)
     assert loaded.sample.patches.shape[1:] == (3, 48, 48) or max(loaded.sample.patches.shape[2:]) <= 256
     manifest = json.loads((loaded.folder / "manifest.json").read_text())

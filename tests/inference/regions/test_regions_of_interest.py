@@ -1,5 +1,6 @@
 """Regions of interest: inside they are what the whole image's mask is, outside there is background."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from test_ensemble import Picture, make_bundle
+from small_bundles import Picture, make_bundle
 from typer.testing import CliRunner
 
 from imaging.errors import UnsuitableImage
 from imaging.open import open_image
+from inference.plan import plan_image
 from inference.predictors.loading import load_predictor
 from inference.regions.regions_of_interest import Regions, regions_of
-from inference.request import Part
+from inference.request import ImagePart
 from inference.segment import bands
 from overtile import app
 
@@ -66,9 +68,9 @@ def test_only_tiles_that_touch_a_region_are_looked_at(tmp_path: Path) -> None:
         asked[0] += len(patches)
         return by_network(patches)
 
-    predictor.run = counted
     regions = regions_of(((0, 0, 10, 10),), (130, 70))
-    assert sum(band.logits.shape[1] for band in bands(Picture(), predictor, part=Part(regions=regions))) == 130
+    plan = plan_image(Picture(), replace(predictor, run=counted), ImagePart(regions=regions))
+    assert sum(band.logits.shape[1] for band in bands(plan)) == 130
     assert asked == [1]
 
 

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from test_ensemble import make_bundle
+from small_bundles import make_bundle
 from typer.testing import CliRunner
 
 from imaging.errors import UnsuitableImage
 from imaging.open import open_image
+from inference.plan import plan_image
 from inference.predictors.loading import load_predictor
 from inference.regions.tissue import Tissue, find_tissue
-from inference.request import Part
-from inference.segment import bands, count_tiles
+from inference.request import ImagePart
+from inference.segment import Observers, bands
 from models.heads import HEADS
 from overtile import app
 from tests.phantom import write_pyramid_slide, write_volume
@@ -60,7 +61,7 @@ def test_other_images_have_no_tissue_to_be_found(tmp_path: Path) -> None:
     write_volume(tmp_path / "volume.nii.gz", np.zeros((8, 8, 8), np.float32), (1000, 1000, 1000))
     with (
         open_image(tmp_path / "volume.nii.gz") as source,
-        pytest.raises(UnsuitableImage, match="has 3 dimensions, 1") as caught,
+        pytest.raises(UnsuitableImage, match="has 3 dimensions and 1 channels") as caught,
     ):
         find_tissue(source)
     assert caught.value.code == "tissue_not_findable"
@@ -71,7 +72,7 @@ def test_tiles_with_tissue_are_as_ever_and_the_rest_is_background(tmp_path: Path
     predictor = load_predictor(make_bundle(tmp_path / "bundle", 0, "unet", *overrides), CPU)
     with open_image(slide(tmp_path)) as source:
         tissue = find_tissue(source)
-        every, some = (joined(list(bands(source, predictor, part=Part(tissue=each)))) for each in (None, tissue))
+        every, some = (joined(list(bands(plan_image(source, predictor, ImagePart(tissue=each))))) for each in (None, tissue))
     head = predictor.head
     bare = head.probabilities(some)[0] > 1 - 1e-6
     assert 0.8 < bare.mean() < 0.99
@@ -127,9 +128,9 @@ def test_progress_counts_what_is_looked_at(tmp_path: Path) -> None:
     predictor = load_predictor(make_bundle(tmp_path / "bundle", 0, "unet", *EXACT), CPU)
     calls: list[tuple[int, int]] = []
     with open_image(slide(tmp_path)) as source:
-        part = Part(tissue=find_tissue(source))
-        for _ in bands(source, predictor, lambda done, total: calls.append((done, total)), part=part):
+        plan = plan_image(source, predictor, ImagePart(tissue=find_tissue(source)))
+        for _ in bands(plan, Observers(plan, lambda done, total: calls.append((done, total)))):
             pass
-        assert calls[-1] == (count_tiles(source, predictor, part),) * 2
-        assert count_tiles(source, predictor, part) < count_tiles(source, predictor) / 4
+        assert calls[-1] == (plan.tile_count,) * 2
+        assert plan.tile_count < plan_image(source, predictor).tile_count / 4
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imaging.resample import Weights, resample
 from inference.tiling import stitch as stitching
-from inference.tiling.resampling import regrid
+from inference.tiling.resampling import resample_bands
 from inference.tiling.stitch import Band
 
 SIZES = st.integers(1, 24)
@@ -34,14 +34,14 @@ def test_bands_are_the_whole(group_bytes: int, seen: tuple[int, ...], shape: tup
     logits = np.random.default_rng(0).normal(size=(2, *seen)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stitching, "GROUP_BYTES", group_bytes)
-        bands = list(regrid(in_bands(logits, ends), seen, shape))
+        bands = list(resample_bands(in_bands(logits, ends), seen, shape))
     assert [band.start for band in bands] == np.cumsum([0, *(band.logits.shape[1] for band in bands)])[:-1].tolist()
     np.testing.assert_array_equal(np.concatenate([band.logits for band in bands], axis=1), whole(logits, shape))
 
 
 def test_an_equal_grid_goes_through_untouched() -> None:
     bands = in_bands(np.zeros((2, 8, 4), np.float32), [3, 5])
-    assert [given is band for given, band in zip(regrid(bands, (8, 4), (8, 4)), bands, strict=True)] == [True] * 3
+    assert [given is band for given, band in zip(resample_bands(bands, (8, 4), (8, 4)), bands, strict=True)] == [True] * 3
 
 
 def test_rows_leave_as_soon_as_they_are_known() -> None:
@@ -53,6 +53,6 @@ def test_rows_leave_as_soon_as_they_are_known() -> None:
             asked.append(band.start)
             yield band
 
-    rows_out = {len(asked): band.start + band.logits.shape[1] for band in regrid(noted(), (40, 8), (120, 24))}
+    rows_out = {len(asked): band.start + band.logits.shape[1] for band in resample_bands(noted(), (40, 8), (120, 24))}
     assert rows_out[2] == 120
     assert 55 <= rows_out[1] <= 60

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_ensemble import Picture, make_bundle
+from small_bundles import Picture, make_bundle
 from typer.testing import CliRunner
 
-from inference.image_label import LabelReader
+from inference.plan import plan_image
 from inference.predictors.loading import load_predictor
-from inference.request import Gathered
-from inference.segment import bands
+from inference.segment import Observers, bands
 from inference.tiling.grid import Grid, blended_axis, losing_axis
-from inference.tiling.prefetch import ahead
+from inference.tiling.prefetch import prefetch
 from inference.tiling.seams import SeamMeter, Seams
 from inference.tiling.stitch import Band
 from overtile import app
@@ -66,9 +64,9 @@ def test_an_image_takes_its_worst() -> None:
     seams = Seams()
     assert seams.seam is None
     slope = np.add.outer(np.arange(30), np.arange(40)).astype(np.float32)[None]
-    seams.meter(grid(30, 40)).add(Band(0, slope))
-    seams.meter(grid(30, 40)).add(Band(0, slope + 4 * np.add.outer(steps(30, 10), steps(40, 10))[None]))
-    seams.meter(grid(9, 9)).add(Band(0, slope[:, :9, :9]))
+    list(seams.measured([Band(0, slope)], grid(30, 40)))
+    list(seams.measured([Band(0, slope + 4 * np.add.outer(steps(30, 10), steps(40, 10))[None])], grid(30, 40)))
+    list(seams.measured([Band(0, slope[:, :9, :9])], grid(9, 9)))
     assert seams.seam == pytest.approx(5)
 
 
@@ -93,7 +91,8 @@ def test_exact_tiles_leave_no_seam_and_cut_ones_do(tmp_path: Path) -> None:
     exact = ("model.norm=batch", "inference.tile_size=[32,32]")
     predictor = load_predictor(make_bundle(tmp_path / "unet", 0, "unet", *exact), torch.device("cpu"))
     found = Seams()
-    for _ in bands(Picture(), predictor, gathered=Gathered(LabelReader(predictor, (130, 70)), found)):
+    plan = plan_image(Picture(), predictor)
+    for _ in bands(plan, Observers(plan, seams=found)):
         pass
     assert found.seam is not None
     assert 0.8 < found.seam < 1.25
@@ -104,19 +103,19 @@ def test_the_command_line_says_it(tmp_path: Path) -> None:
     images = write_slide_dataset(tmp_path / "data", cases=1, shape=(70, 60)).parent / "images"
     done = CliRunner().invoke(app, ["predict", str(images), "-b", str(tmp_path / "unet"), "-o", str(tmp_path / "masks")])
     assert done.exit_code == 0, done.output
-    assert "(1: none to be seen)" in " ".join(done.output.split())
+    assert "(1: invisible)" in " ".join(done.output.split())
 
 
 def test_what_is_next_is_made_meanwhile() -> None:
     made: list[int] = []
 
-    def items() -> Iterator[int]:
-        for number in range(4):
-            made.append(number)
-            yield number
+    def read(number: int) -> int:
+        made.append(number)
+        return 10 * number
 
     seen = []
-    for item in ahead(items()):
+    for item, data in prefetch(read, range(4)):
+        assert data == 10 * item
         deadline = time.monotonic() + 10
         while len(made) < min(item + 2, 4) and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -125,15 +124,16 @@ def test_what_is_next_is_made_meanwhile() -> None:
 
 
 def test_an_error_comes_in_its_turn_and_the_thread_ends() -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        raise ValueError("torn")
+    def read(number: int) -> int:
+        if number == 2:
+            raise ValueError("torn")
+        return number
 
-    coming = ahead(items())
-    assert next(coming) == 1
+    coming = prefetch(read, [1, 2])
+    assert next(coming) == (1, 1)
     with pytest.raises(ValueError, match="torn"):
         next(coming)
-    left = ahead(iter(range(5)))
+    left = prefetch(read, [5, 6, 7])
     next(left)
     left.close()  # type: ignore[attr-defined]  # it is a generator
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from configs import schema
 from evaluation.comparison.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel
 from imaging.source import Geometry, ImageSource, Region
+from inference.plan import plan_image
 from inference.predictors.loading import load_predictor
 from inference.predictors.pass_memory import count_inference
 from inference.predictors.predictor import Predictor, make_predictor
 from inference.segment import bands
-from inference.tiling.test_time_augmentation import Loss, Symmetry, mean_over, symmetries
+from inference.tiling.test_time_augmentation import LostPixels, Symmetry, mean_over, symmetries
 from models import bundle
 from models.architectures import build
 
@@ -59,7 +60,9 @@ def make(method: str, *overrides: str, name: str = "histology", average: bool = 
 
 
 def logits_of(pixels: NDArray[Any], predictor: Predictor) -> NDArray[np.float32]:
-    return np.concatenate([band.logits for band in bands(ArraySource(np.ascontiguousarray(pixels)), predictor)], axis=1)
+    return np.concatenate(
+        [band.logits for band in bands(plan_image(ArraySource(np.ascontiguousarray(pixels)), predictor))], axis=1
+    )
 
 
 def random_pixels(*shape: int) -> NDArray[np.float32]:
@@ -75,17 +78,17 @@ def test_every_symmetry_once_and_undone(average: Any, dimensions: int, count: in
     assert len(chosen) == count
     assert chosen[0] == Symmetry()
     cube = torch.arange(3**dimensions).view(1, 1, *(3,) * dimensions)
-    assert len({tuple(symmetry.of(cube).flatten().tolist()) for symmetry in chosen}) == count
+    assert len({tuple(symmetry.apply(cube).flatten().tolist()) for symmetry in chosen}) == count
     tile = torch.randn(2, 3, *(4, 5, 6)[:dimensions])
     for symmetry in chosen:
-        assert torch.equal(symmetry.undo(symmetry.of(tile)), tile)
+        assert torch.equal(symmetry.undo(symmetry.apply(tile)), tile)
 
 
 def test_moves_typed_out() -> None:
     tile = torch.tensor([[[[1, 2, 3], [4, 5, 6]]]])
-    assert Symmetry(flipped=(-1,)).of(tile)[0, 0].tolist() == [[3, 2, 1], [6, 5, 4]]
-    assert Symmetry(turned=True).of(tile)[0, 0].tolist() == [[3, 6], [2, 5], [1, 4]]
-    assert Symmetry(turned=True, flipped=(-2,)).of(tile)[0, 0].tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert Symmetry(flipped=(-1,)).apply(tile)[0, 0].tolist() == [[3, 2, 1], [6, 5, 4]]
+    assert Symmetry(turned=True).apply(tile)[0, 0].tolist() == [[3, 6], [2, 5], [1, 4]]
+    assert Symmetry(turned=True, flipped=(-2,)).apply(tile)[0, 0].tolist() == [[1, 4], [2, 5], [3, 6]]
 
 
 def test_the_mean_typed_out() -> None:
@@ -107,21 +110,21 @@ def test_the_mean_typed_out() -> None:
 def test_askew_networks_are_read_alike_on_both_sides(kernel: int, unused: int, steps: int, average: Any) -> None:
     """A sum over a window, odd or even, whose smallest legal input has outputs to spare: the mean is that of both windows."""
     stride, before, after = 4, kernel // 2, kernel - 1 - kernel // 2
-    loss = Loss.of((before, after), stride, lambda at_least: at_least + unused)
-    assert loss == Loss(before, after, stride, unused)
-    side = steps * stride + 2 * loss.margin
+    lost = LostPixels.of((before, after), stride, lambda at_least: at_least + unused)
+    assert lost == LostPixels(before, after, stride, unused)
+    side = steps * stride + 2 * lost.margin
     tile = torch.randn(1, 1, side, side, dtype=torch.float64)
     seen_sides = []
 
     def one_pass(moved: torch.Tensor) -> torch.Tensor:
-        seen = moved[..., loss.seen(side), loss.seen(side)]
+        seen = moved[..., lost.input_part(side), lost.input_part(side)]
         seen_sides.append(seen.shape[-1])
         sums = seen.unfold(2, kernel, 1).unfold(3, kernel, 1)[..., -1, -1]  # of each window, the last pixel
-        return sums[..., loss.kept(side), loss.kept(side)]
+        return sums[..., lost.output_part(side), lost.output_part(side)]
 
     mean = mean_over(symmetries(average, 2), one_pass, tile)
     assert set(seen_sides) == {steps * stride + before + after + unused}
-    inner = slice(loss.margin, side - loss.margin)
+    inner = slice(lost.margin, side - lost.margin)
     near, far = after, -after  # the last pixel lies `after` from the window's centre; mirrored, on the other side
     shifted = [torch.roll(tile, (rows, columns), (2, 3)) for rows in (near, far) for columns in (near, far)]
     torch.testing.assert_close(mean, torch.stack(shifted).mean(0)[..., inner, inner])
@@ -151,7 +154,7 @@ def test_the_mean_is_that_of_moved_images(name: str) -> None:
     plain = make(method, *overrides, average=False)
     expected = np.zeros((2, 48, 64))
     for symmetry in symmetries("flips_and_turns", 2):
-        moved = symmetry.of(torch.from_numpy(pixels)[None])[0].numpy()
+        moved = symmetry.apply(torch.from_numpy(pixels)[None])[0].numpy()
         expected += symmetry.undo(torch.from_numpy(logits_of(moved, plain))[None])[0].numpy() / 8
     np.testing.assert_allclose(logits_of(pixels, make(method, *overrides)), expected, atol=1e-5)
 

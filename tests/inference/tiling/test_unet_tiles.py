@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from configs import schema
 from configs.network_sections import UNetSection
 from imaging.source import Geometry, ImageSource, Region
+from inference.plan import plan_image
 from inference.predictors.predictor import Predictor, make_predictor
 from inference.segment import bands
 from models.architectures import build
@@ -57,7 +58,7 @@ def predictor_of(section: UNetSection, dimensions: int, tile_size: tuple[int, ..
 
 
 def logits_of(source: ImageSource, predictor: Predictor) -> NDArray[np.float32]:
-    return np.concatenate([band.logits for band in bands(source, predictor)], axis=1)
+    return np.concatenate([band.logits for band in bands(plan_image(source, predictor))], axis=1)
 
 
 def check_exact(section: UNetSection, shape: tuple[int, ...], tile_size: tuple[int, ...]) -> int:

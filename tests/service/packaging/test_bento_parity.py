@@ -17,7 +17,7 @@ from sampled import UNET, WINDOW, write_sampled, write_sampled_ensemble
 from servers import CHECKOUT, run_python, write_bundle
 from typer.testing import CliRunner, Result
 
-from inference.predictors.runtime_parity import Trial
+from inference.predictors.runtime_parity import RuntimeParity
 from models.bundle import sha256_of
 from overtile import app
 from service.packaging import bento_parity
@@ -134,7 +134,7 @@ except BundleError as error:
 
 
 def test_values_and_labels_in_a_line() -> None:
-    trial = Trial("openvino", 0.99951, 0.0123, 0.0105)
+    trial = RuntimeParity("openvino", 0.99951, 0.0123, 0.0105)
     assert text_of("a", trial) == (
         "a: reproduces its sample with openvino: 99.9510% of pixels alike, off by 0.012 at most, 10.5 ms a pass"
     )

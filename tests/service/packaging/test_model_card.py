@@ -7,7 +7,7 @@ import pytest
 from sampled import CLASSES, FACTS, UNET, WINDOW, config_of
 
 from configs.schema import Config
-from inference.predictors.runtime_parity import Trial
+from inference.predictors.runtime_parity import RuntimeParity
 from models.bundle import Manifest
 from service.packaging.model_card import METRICS, fingerprint, model_card
 from training.objective.scoring import SCORES
@@ -29,7 +29,7 @@ def manifest_of(config: Config, **facts: Any) -> Manifest:
 
 
 def card_of(
-    model: dict[str, Any] = UNET, trial: Trial | None = None, facts: dict[str, Any] | None = None, **sections: Any
+    model: dict[str, Any] = UNET, trial: RuntimeParity | None = None, facts: dict[str, Any] | None = None, **sections: Any
 ) -> str:
     config = config_of("nuclei", model, **sections)
     return model_card(manifest_of(config, **(facts or {})), config, trial)
@@ -40,7 +40,7 @@ def section(card: str, title: str) -> str:
 
 
 def test_what_the_bundle_knows_is_there() -> None:
-    card = card_of(trial=Trial("openvino", 0.9999, 0.01, 0.002), data={"spacing_um": [0.5, 0.25]})
+    card = card_of(trial=RuntimeParity("openvino", 0.9999, 0.01, 0.002), data={"spacing_um": [0.5, 0.25]})
     assert card.startswith("# nuclei\n")
     assert section(card, "Intended use") == "tests only"
     assert section(card, "Method") == "- U-Net in 2D: features 4, 8; same padding; norm batch"

@@ -49,7 +49,7 @@ def test_counts_what_is_alive_and_no_more() -> None:
         del second
         third = first + 1
     assert memory.live_bytes == 800
-    assert memory.counted.peak_bytes == 800
+    assert memory.memory.peak_bytes == 800
     del first, third
     assert memory.live_bytes == 400
     assert view.shape == (50,)

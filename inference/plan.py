@@ -1,0 +1,145 @@
+"""Image plans: all that is chosen for one image before its first tile, resolved once.
+
+The estimate, the resumed work and the segmentation itself take the same plan.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from imaging.source import ImageSource
+from inference.compatibility import as_trained, check_suitable
+from inference.predictors.ensemble import Ensemble, predictors_of
+from inference.predictors.predictor import Predictor
+from inference.request import WHOLE_IMAGE, ImagePart
+from inference.tiling.grid import Grid, Tile
+from inference.tiling.resampling import first_needed_row
+
+AnyPredictor = Predictor | Ensemble
+
+
+@dataclass(frozen=True)
+class MemberPlan:
+    """Plan of one image for one predictor.
+
+    Args:
+        predictor: predictor of a bundle.
+        source: the image on the grid that the networks were trained at.
+        grid: tiles of that image.
+        part: part of the image that is segmented.
+        first_row: first row of that grid that is segmented.
+    """
+
+    predictor: Predictor
+    source: ImageSource
+    grid: Grid
+    part: ImagePart
+    first_row: int = 0
+
+    def tiles(self) -> Iterator[Tile]:
+        """Yield the tiles that are segmented."""
+        return self.grid.tiles(self.first_row, None if self.part.is_whole else self._is_skipped)
+
+    @cached_property
+    def tile_count(self) -> int:
+        """Number of tiles of the whole image, without those that are skipped; an earlier run's are included."""
+        return self._count_tiles(0)
+
+    @cached_property
+    def remaining_tiles(self) -> int:
+        """Number of tiles that `tiles` yields."""
+        return self._count_tiles(self.first_row) if self.first_row else self.tile_count
+
+    @property
+    def skipped_tiles(self) -> int:
+        """Number of tiles from the first row on that are skipped."""
+        return len(self.grid) - self.grid.tiles_above(self.first_row) - self.remaining_tiles
+
+    def _count_tiles(self, first_row: int) -> int:
+        if self.part.is_whole:
+            return len(self.grid) - self.grid.tiles_above(first_row)
+        return sum(1 for _ in self.grid.tiles(first_row, self._is_skipped))
+
+    def _is_skipped(self, region: tuple[slice, ...]) -> bool:
+        return self.part.skips(region, self.grid.shape)
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """Frozen plan of one image.
+
+    Args:
+        source: open image.
+        predictor: predictor of a bundle, or of several.
+        part: part of the image that is segmented.
+        members: plan for each bundle's predictor.
+        first_row: first row of the image that is segmented; those above exist from an earlier run.
+        scratch_folder: folder for logits that don't fit into memory; None: the system's folder for temporary files.
+    """
+
+    source: ImageSource
+    predictor: AnyPredictor
+    part: ImagePart
+    members: tuple[MemberPlan, ...]
+    first_row: int = 0
+    scratch_folder: Path | None = None
+
+    @property
+    def tile_count(self) -> int:
+        """Number of tiles of all members, without those that are skipped; an earlier run's are included."""
+        return sum(member.tile_count for member in self.members)
+
+    @property
+    def tile_sizes(self) -> tuple[tuple[int, ...], ...]:
+        """Tile size of each member."""
+        return tuple(member.grid.tile_size for member in self.members)
+
+    def resumed(self, first_row: int, tile_sizes: tuple[tuple[int, ...], ...]) -> "ImagePlan":
+        """Return the plan of work that goes on from a row of the image with the tiles that it began with.
+
+        Raises:
+            ImageTooLarge: `memory_too_small`: those tiles don't fit into the memory any more.
+        """
+        members = []
+        for member, tile_size in zip(self.members, tile_sizes, strict=True):
+            grid = (
+                member.grid if tile_size == member.grid.tile_size else _checked_grid(member.predictor, member.source, tile_size)
+            )
+            row = first_needed_row(first_row, member.source.shape, self.source.shape)
+            members.append(replace(member, grid=grid, first_row=row))
+        return replace(self, members=tuple(members), first_row=first_row)
+
+
+def plan_image(
+    source: ImageSource,
+    predictor: AnyPredictor,
+    part: ImagePart = WHOLE_IMAGE,
+    *,
+    scratch_folder: Path | None = None,
+) -> ImagePlan:
+    """Return the plan of an image: its grid for each bundle, within the memory budget.
+
+    Args:
+        source: open image.
+        predictor: predictor of a bundle, or of several.
+        part: part of the image that is segmented.
+        scratch_folder: folder for logits that don't fit into memory.
+
+    Raises:
+        UnsuitableImage: the image's dimensions, channels or spacing aren't those that the network was trained for.
+        ImageTooLarge: `memory_too_small`: the image doesn't fit into the memory, however small the tiles.
+    """
+    members = []
+    for member in predictors_of(predictor):
+        check_suitable(source, member.config)
+        trained = as_trained(source, member.config.data)
+        members.append(MemberPlan(member, trained, _checked_grid(member, trained), part))
+    return ImagePlan(source, predictor, part, tuple(members), scratch_folder=scratch_folder)
+
+
+def _checked_grid(predictor: Predictor, source: ImageSource, tile_size: tuple[int, ...] | None = None) -> Grid:
+    grid = predictor.grid(source.shape, tile_size)
+    if predictor.memory_budget:
+        predictor.memory_budget.check(grid)
+    return grid
