@@ -247,7 +247,7 @@ def test_killed_through_the_command_line_it_goes_on(tmp_path: Path) -> None:
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL, "done before anything was on the disk: the picture is too small"
     done = subprocess.run([*command, str(tmp_path / "killed")], capture_output=True, text=True, check=True)
-    assert "where it was broken off" in done.stderr
+    assert "resumed from row" in done.stderr
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
     with open_image(tmp_path / "killed" / "picture.png", labels=True) as mask:
         assert mask.shape == (3000, 1000)

@@ -208,7 +208,7 @@ def test_sliding_windows_are_torchs(tmp_path: Path) -> None:
     assert load_predictor(loaded, CPU, "auto").run is not None
     tried = RuntimeMeasurements.model_validate_json(measurements_path(loaded.folder).read_bytes()).trials
     assert [trial.name for trial in tried] == ["torch", "torch_bfloat16"]
-    with pytest.raises(BundleError, match=r"openvino: not for this network on cpu; allowed are auto, torch, torch_bfloat16$"):
+    with pytest.raises(BundleError, match=r"openvino: isn't available for this network on cpu; choose one of auto, torch, torch_bfloat16$"):
         load_predictor(loaded, CPU, "openvino")
 
 
@@ -239,7 +239,7 @@ def test_what_isnt_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path:
     loaded = make_bundle(tmp_path / "bundle")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for name in ("openvino", "onnxruntime"):
-        with pytest.raises(BundleError, match=rf"{name}: needs {name}, which isn't there; install it, or choose torch"):
+        with pytest.raises(BundleError, match=rf"{name}: needs {name}, which isn't installed; install it, or choose torch"):
             load_predictor(loaded, CPU, name)
     load_predictor(loaded, CPU, "auto")
     tried = RuntimeMeasurements.model_validate_json(measurements_path(loaded.folder).read_bytes()).trials
@@ -279,7 +279,7 @@ def test_a_bundle_keeps_its_sample(tmp_path: Path) -> None:
 
 
 def test_graphs_are_cudas(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"graphs: not for this network on cpu; allowed are auto, torch, .*onnxruntime$"):
+    with pytest.raises(BundleError, match=r"graphs: isn't available for this network on cpu; choose one of auto, torch, .*onnxruntime$"):
         load_predictor(make_bundle(tmp_path / "bundle"), CPU, "graphs")
 
 
