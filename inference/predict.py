@@ -144,8 +144,8 @@ def _segment_one(
             plan = plan.resumed(unfinished.rows, unfinished.tile_sizes)
         writers: dict[str, list[BandWriter]] = {output.kind: [] for output in outputs}
         for output, file in zip(reversed(outputs), reversed(files), strict=True):  # the mask is published last
-            kept = unfinished.kept(output.ending) if unfinished else None
-            writers[output.kind].append(stack.enter_context(output.open(file, kept)))
+            rows_file = unfinished.rows_file(output.ending) if unfinished else None
+            writers[output.kind].append(stack.enter_context(output.open(file, rows_file)))
         every_writer = [writer for several in writers.values() for writer in several]
         on_rows = partial(unfinished.record, writers=every_writer) if unfinished else None
         result = segment(plan, Writers(**writers, on_rows=on_rows), on_progress)

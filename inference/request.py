@@ -13,7 +13,7 @@ from models.heads import Head
 
 @dataclass(frozen=True, kw_only=True)
 class OutputRequest:
-    """What a user requests of each image.
+    """Outputs and options that a user requests for each image.
 
     Args:
         mask_formats: formats that each mask, or map of values, is written in; none: each image's natural one.
@@ -54,7 +54,7 @@ class ImagePart:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every tile is segmented."""
+        """True if every tile is segmented."""
         return self.tissue is None and self.regions is None
 
     def skips(self, region: Region, shape: tuple[int, ...]) -> bool:

@@ -67,7 +67,7 @@ class UnfinishedOutputs:
         """Tile size of each predictor that the work began with."""
         return self.journal.tile_sizes
 
-    def kept(self, name: str) -> Kept:
+    def rows_file(self, name: str) -> Kept:
         """Return the file that holds an output's rows."""
         return Kept(self.folder / f"{name.lstrip('.')}.rows", self.rows)
 

@@ -92,17 +92,17 @@ class Predictor(ABC):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether a pass consists of the same operations for every tile of one size, so that it can be compiled."""
+        """True if a pass consists of the same operations for every tile of one size, so that it can be compiled."""
         return True
 
     @property
     def blends(self) -> bool:
-        """Whether tiles overlap and are averaged, since the network sees each as a whole; otherwise they are exact."""
+        """True if tiles overlap and are averaged, since the network sees each as a whole; otherwise they are exact."""
         return False
 
     @property
     def predicts_image_label(self) -> bool:
-        """Whether the network itself, or a classifier of its map, predicts a label of the whole image."""
+        """True if the network itself, or a classifier of its map, predicts a label of the whole image."""
         return bool(self.classifiers) or self.network.label_head is not None
 
     def averaged(self, patches: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class UNetPredictor(Predictor):
 
     @property
     def blends(self) -> bool:
-        """Whether the norm depends on the tile as a whole."""
+        """True if the norm depends on the tile as a whole."""
         return self.section.padding == "same" and self.section.norm in ("instance", "group")
 
     @cached_property
@@ -235,7 +235,7 @@ class SlidingWindowPredictor(Predictor):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether a pass can be compiled: no, it is made of hundreds of fragments."""
+        """False: a pass is made of hundreds of fragments."""
         return False
 
     @property
@@ -314,12 +314,12 @@ class MeanPredictor(Predictor):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether the members' passes can be compiled."""
+        """True if the members' passes can be compiled."""
         return self.members[0].is_fixed
 
     @property
     def blends(self) -> bool:
-        """Whether the members' tiles are blended."""
+        """True if the members' tiles are blended."""
         return self.members[0].blends
 
     def logits(self, patches: Tensor) -> Tensor:

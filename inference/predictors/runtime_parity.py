@@ -38,7 +38,7 @@ class RuntimeParity:
 
     @property
     def is_admitted(self) -> bool:
-        """Whether the outputs are finite and match those of float32."""
+        """True if the outputs are finite and match those of float32."""
         if not math.isfinite(self.difference):
             return False
         return self.difference <= MOST_DIFFERENCE if self.agreement is None else self.agreement >= LEAST_AGREEMENT

@@ -21,7 +21,7 @@ from imaging.source import ImageSource, Region
 
 @dataclass(frozen=True)
 class Tile:
-    """One input of the network.
+    """Tile: one input of the network.
 
     Args:
         input: region that the tile reads, in the image's coordinates; may reach over the border.
