@@ -1,1 +1,1 @@
-"""Tensors -> logits: one model a file, and the bundle that carries a trained one."""
+"""Networks from tensors to logits, one per file, and the bundle that stores trained ones."""

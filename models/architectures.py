@@ -1,4 +1,4 @@
-"""Which class is which method."""
+"""Construction of the networks that a config describes."""
 
 from torch import nn
 
@@ -11,11 +11,11 @@ from models.unet import UNet
 
 Network = UNet | SlidingWindow
 
-ENCODER = ("encoder.", "convolutions.", "norms.")  # names of weights that find features begin so
+ENCODER = ("encoder.", "convolutions.", "norms.")  # prefixes of the weights that extract features
 
 
 def build(config: Config) -> Network:
-    """The config's network, its weights drawn from torch's generator."""
+    """Return the config's network, with weights drawn from torch's global generator."""
     channels, outputs = len(config.data.channels), make_head(config).outputs
     labels = len(config.image_label.classes) if config.image_label.by == "joint" else 0
     if isinstance(config.model, UNetSection):
@@ -24,11 +24,11 @@ def build(config: Config) -> Network:
 
 
 def build_classifier(config: Config) -> MapClassifier:
-    """What reads an image's label off the map of the config's network, its weights drawn from torch's generator."""
+    """Return the classifier of the output map, with weights drawn from torch's global generator."""
     section = config.image_label
     return MapClassifier(config.data.dimensions, len(config.data.classes), len(section.classes), section.map_features)
 
 
 def count_parameters(network: nn.Module) -> int:
-    """The number of trained weights."""
+    """Return the number of trainable weights."""
     return sum(parameter.numel() for parameter in network.parameters())

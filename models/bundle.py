@@ -1,10 +1,10 @@
-"""The bundle: a folder with weights.safetensors, config.yaml and manifest.json; all that training hands to serving.
+"""Bundles: folders with weights.safetensors, config.yaml and manifest.json, which training writes and serving loads.
 
 An ensemble's bundle has weights-0.safetensors, weights-1.safetensors and so on: networks of one config, whose logits are
-averaged. What reads an image's label off the network's map lies in the same file, its names begin with `map_classifier.`.
+averaged. The weights of a map classifier are in the same file, with names that begin with `map_classifier.`.
 
-sample.safetensors is a piece of a validation image and what the networks made of it on the machine that trained them, by
-which every other way of running them is measured.
+sample.safetensors holds a patch of a validation image and the networks' logits of it, computed on the machine that trained
+them. Every other machine and runtime is tested against it.
 """
 
 import hashlib
@@ -28,24 +28,24 @@ from models.architectures import Network, build, build_classifier
 from models.errors import BundleError
 from models.image_label_heads import MapClassifier
 
-FORMAT_VERSION = 3  # 1 and 2 are read, too: 1 knew no ensembles, neither had a sample
+FORMAT_VERSION = 3  # 1 and 2 are still readable; 1 had no ensembles, and neither had a sample
 WEIGHTS, CONFIG, MANIFEST, SAMPLE = "weights.safetensors", "config.yaml", "manifest.json", "sample.safetensors"
-CLASSIFIER = "map_classifier."  # names of its weights begin so
+CLASSIFIER = "map_classifier."  # prefix of the names of its weights
 
 
 class Manifest(BaseModel):
-    """What is known of a trained network, written by training and checked by everybody who loads it.
+    """Metadata of a trained network, which `load` checks.
 
-    `class_prior` is each class's share of the training pixels, `training_images` the SHA-256 of the images that
-    training saw (validation cases included), `validation` metric -> mean over the validation cases, `files` the
-    SHA-256 of the bundle's other files. `member_priors` is the class prior of each network of an ensemble, whose
-    `class_prior` is their mean; of a single network it is empty.
+    `class_prior` is each class's share of the training pixels, `training_images` the SHA-256 digests of the images used in
+    training (validation cases included), `validation` the mean of each metric over the validation cases, and `files` the
+    SHA-256 digests of the bundle's other files. `member_priors` has the class prior of each network of an ensemble, whose
+    `class_prior` is their mean; it is empty for a single network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: Literal[1, 2, 3]
-    name: Annotated[str, Field(pattern=NAME_PATTERN)]  # becomes a part of paths
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]  # part of paths
     created: str
     method: Literal["unet", "sliding_window"]
     dimensions: Literal[2, 3]
@@ -66,11 +66,11 @@ class Manifest(BaseModel):
 
 
 class Sample(NamedTuple):
-    """A question to the networks, with its answers in float32.
+    """Example input of the networks with their float32 logits.
 
     Args:
         patches: (1, C, *S), normalised.
-        logits: (N, R, *S'), one a network.
+        logits: (N, R, *S'), the logits of each of N networks.
     """
 
     patches: Tensor
@@ -79,10 +79,10 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle in memory; its networks are in evaluation mode on the CPU: one, or those of an ensemble.
+    """Bundle in memory: one network, or those of an ensemble, on the CPU in evaluation mode.
 
-    `classifiers` read an image's label off the map of its probabilities: one a network, or none. `sample` is None where the
-    bundle was written without one.
+    `classifiers` predict an image's label from its probability map: one per network, or none. `sample` is None if the bundle
+    was written without one.
     """
 
     folder: Path
@@ -94,10 +94,10 @@ class Bundle:
 
     @property
     def network(self) -> Network:
-        """The only network.
+        """The network of a bundle that isn't an ensemble.
 
         Raises:
-            BundleError: it is an ensemble.
+            BundleError: the bundle is an ensemble.
         """
         if len(self.networks) > 1:
             raise BundleError(f"{self.folder}: an ensemble of {len(self.networks)} networks; give the bundle of one network")
@@ -105,7 +105,7 @@ class Bundle:
 
     @property
     def class_priors(self) -> tuple[tuple[float, ...], ...]:
-        """Of each network."""
+        """Class prior of each network."""
         return self.manifest.member_priors or (self.manifest.class_prior,)
 
 
@@ -118,55 +118,66 @@ def write(
     sample: Sample | None = None,
     **facts: object,
 ) -> Manifest:
-    """Writes a bundle, whole or not at all: it is made beside `folder` and renamed; `facts` are the manifest's other fields.
+    """Write a bundle atomically: it is written beside `folder` and then renamed.
+
+    Args:
+        folder: path of the new bundle.
+        network: the trained network.
+        config: config of its run.
+        classifier: map classifier of the network.
+        sample: example input and output.
+        facts: the other fields of the manifest.
 
     Raises:
-        FileExistsError: there is something at `folder`.
+        FileExistsError: `folder` exists.
     """
-    return _write(folder, {WEIGHTS: _tensors(network, classifier), **_as_file(sample)}, config, facts)
+    return _write_files(folder, {WEIGHTS: _tensors(network, classifier), **_sample_file(sample)}, config, facts)
 
 
 def write_ensemble(
     folder: Path, members: Sequence[Bundle], config: Config, *, sample: Sample | None = None, **facts: object
 ) -> Manifest:
-    """Writes several bundles' networks as one bundle, as `write` does; all are of one config but for their run's name.
+    """Write the networks of several bundles as one bundle, as `write` does. Their configs differ in the run's name only.
 
     Raises:
-        FileExistsError: there is something at `folder`.
+        FileExistsError: `folder` exists.
     """
     tensors = [_tensors(member.network, *member.classifiers) for member in members]
     weights = dict(zip(_weights_files(len(members)), tensors, strict=True))
     priors = [member.manifest.class_prior for member in members]
-    return _write(folder, {**weights, **_as_file(sample)}, config, {"member_priors": priors, **facts})
+    return _write_files(folder, {**weights, **_sample_file(sample)}, config, {"member_priors": priors, **facts})
 
 
 def _weights_files(members: int) -> list[str]:
-    """Of an ensemble of so many, or of a single network where there are none."""
+    """Return the names of an ensemble's files of weights, or with 0 members that of a single network."""
     return [f"weights-{number}.safetensors" for number in range(members)] or [WEIGHTS]
 
 
 def _tensors(network: Network, classifier: MapClassifier | None = None) -> dict[str, Tensor]:
-    """What a file of weights holds, by name."""
-    of_classifier = classifier.state_dict() if classifier else {}
-    named = network.state_dict() | {f"{CLASSIFIER}{name}": value for name, value in of_classifier.items()}
-    return {name: value.cpu().contiguous() for name, value in named.items()}
+    """Return the tensors of a file of weights by name."""
+    classifier_weights = classifier.state_dict() if classifier else {}
+    weights = network.state_dict() | {f"{CLASSIFIER}{name}": value for name, value in classifier_weights.items()}
+    return {name: value.cpu().contiguous() for name, value in weights.items()}
 
 
-def _as_file(sample: Sample | None) -> dict[str, dict[str, Tensor]]:
+def _sample_file(sample: Sample | None) -> dict[str, dict[str, Tensor]]:
+    """Return the sample's tensors by file name, or no file without a sample."""
     return {SAMPLE: {name: value.contiguous() for name, value in sample._asdict().items()}} if sample else {}
 
 
-def _write(folder: Path, files: Mapping[str, Mapping[str, Tensor]], config: Config, facts: Mapping[str, object]) -> Manifest:
-    """Tensors by their file's name."""
+def _write_files(
+    folder: Path, files: Mapping[str, Mapping[str, Tensor]], config: Config, facts: Mapping[str, object]
+) -> Manifest:
+    """Write a bundle with these tensors by file name, and return its manifest."""
     if folder.exists():
         raise FileExistsError(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as name:
-        made = Path(name) / "bundle"
-        made.mkdir()
+        partial = Path(name) / "bundle"
+        partial.mkdir()
         for file, tensors in files.items():
-            save_file(dict(tensors), made / file)
-        (made / CONFIG).write_text(schema.dump(config))
+            save_file(dict(tensors), partial / file)
+        (partial / CONFIG).write_text(schema.dump(config))
         manifest = Manifest.model_validate(
             {
                 "format_version": FORMAT_VERSION,
@@ -176,43 +187,46 @@ def _write(folder: Path, files: Mapping[str, Mapping[str, Tensor]], config: Conf
                 "channels": config.data.channels,
                 "classes": config.data.classes,
                 "spacing_um": config.data.spacing_um,
-                "files": {file: sha256_of(made / file) for file in (*files, CONFIG)},
+                "files": {file: sha256_of(partial / file) for file in (*files, CONFIG)},
                 **facts,
             }
         )
-        (made / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
-        for path in made.iterdir():
+        (partial / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+        for path in partial.iterdir():
             _fsync(path)
-        made.rename(folder)
+        partial.rename(folder)
         _fsync(folder.parent)
     return manifest
 
 
 def load(folder: Path) -> Bundle:
-    """A bundle whose every byte is the one that was written.
+    """Load a bundle, and check that it consists of the files that training wrote.
 
     Raises:
-        BundleError: something is missing, added, changed, a link, no number, or of another version.
+        BundleError: a file is missing, unexpected, changed or a link, the format's version is unknown, or the weights don't
+            fit the network or are NaN or infinite.
     """
     manifest = _read_manifest(folder)
     _check_files(folder, manifest)
     config = schema.load(folder / CONFIG)
     files = _weights_files(len(manifest.member_priors))
-    members = [_member(folder / file, config) for file in files]
+    members = [_load_member(folder / file, config) for file in files]
     classifiers = tuple(classifier for _, classifier in members if classifier)
-    sample = _sample(folder, config, len(members)) if SAMPLE in manifest.files else None
+    sample = _load_sample(folder, config, len(members)) if SAMPLE in manifest.files else None
     return Bundle(folder, config, manifest, tuple(network for network, _ in members), classifiers, sample)
 
 
-def _member(weights: Path, config: Config) -> tuple[Network, MapClassifier | None]:
-    """The network in a file, and what reads its map, if that is there, too."""
+def _load_member(weights: Path, config: Config) -> tuple[Network, MapClassifier | None]:
+    """Return the network in a file of weights, and its map classifier if the file has one."""
     network, classifier = build(config), None
     try:
         tensors = load_file(weights)
-        of_classifier = {name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)}
-        if of_classifier:
+        classifier_weights = {
+            name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)
+        }
+        if classifier_weights:
             classifier = build_classifier(config).eval()
-            classifier.load_state_dict(of_classifier)
+            classifier.load_state_dict(classifier_weights)
         network.load_state_dict({name: value for name, value in tensors.items() if not name.startswith(CLASSIFIER)})
     except (SafetensorError, RuntimeError) as error:
         raise BundleError(f"{weights.parent}: the weights don't fit the config's network; train again") from error
@@ -220,57 +234,62 @@ def _member(weights: Path, config: Config) -> tuple[Network, MapClassifier | Non
     return network.eval(), classifier
 
 
-def _sample(folder: Path, config: Config, members: int) -> Sample:
+def _load_sample(folder: Path, config: Config, members: int) -> Sample:
+    """Return the sample of a bundle of so many networks."""
     path = folder / SAMPLE
     try:
         sample = Sample(**load_file(path))
     except (SafetensorError, TypeError) as error:
-        raise BundleError(f"{path}: not patches and their logits; train again") from error
+        raise BundleError(f"{path}: doesn't hold patches and their logits; train again") from error
     axes, channels = config.data.dimensions + 2, len(config.data.channels)
     shapes = tuple(sample.patches.shape), tuple(sample.logits.shape)
     if [len(shape) for shape in shapes] != [axes, axes] or shapes[0][:2] != (1, channels) or shapes[1][0] != members:
-        expected = f"one patch of {channels} channels and {members} networks' logits"
-        raise BundleError(f"{path}: {shapes} isn't {expected}; train again")
+        expected = f"one patch of {channels} channels and the logits of {members} networks"
+        raise BundleError(f"{path}: has shapes {shapes}, expected {expected}; train again")
     _check_finite(path, sample._asdict())
     return sample
 
 
 def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Whatever isn't a number makes masks that look like masks."""
+    """Refuse NaN and infinite values, whose masks would look like masks."""
     for name, value in tensors.items():
         if not torch.isfinite(value).all():
-            raise BundleError(f"{path}: {name} holds values that are no numbers; train again")
+            raise BundleError(f"{path}: {name} holds NaN or infinite values; train again")
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
+    """Return the SHA-256 digest of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_manifest(folder: Path) -> Manifest:
+    """Read and validate the manifest."""
     path = folder / MANIFEST
     if folder.is_symlink() or path.is_symlink():
-        raise BundleError(f"{folder}: a link, or its {MANIFEST} is one; give the folder that training wrote, or a copy of it")
+        raise BundleError(
+            f"{folder}: the folder or its {MANIFEST} is a link; give the folder that training wrote, or a copy of it"
+        )
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise BundleError(f"{folder}: no bundle here; give the bundle/ folder of a finished run") from error
     except ValidationError as error:
         raise BundleError(
-            f"{folder}: {MANIFEST} isn't one of format 1 to {FORMAT_VERSION}; train again or use the version that wrote it"
+            f"{folder}: {MANIFEST} isn't of format 1 to {FORMAT_VERSION}; train again, or use the version that wrote it"
         ) from error
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
+    """Refuse files that are missing, unexpected, links, or of another digest than in the manifest."""
     present = {path.name for path in folder.iterdir()}
     expected = {*_weights_files(len(manifest.member_priors)), CONFIG, MANIFEST} | (manifest.files.keys() & {SAMPLE})
     if present != expected or set(manifest.files) != expected - {MANIFEST}:
-        raise BundleError(f"{folder}: holds {sorted(present)}, allowed are exactly {sorted(expected)}; copy the bundle anew")
+        raise BundleError(f"{folder}: holds {sorted(present)}, expected exactly {sorted(expected)}; copy the bundle again")
     for name, digest in manifest.files.items():
         path = folder / name
         if path.is_symlink() or not path.is_file() or sha256_of(path) != digest:
-            raise BundleError(f"{folder}: {name} isn't the file that training wrote; copy the bundle anew")
+            raise BundleError(f"{folder}: {name} isn't the file that training wrote; copy the bundle again")
 
 
 def _fsync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whether two bundles answer the same question: their masks then mean the same, and can be compared or averaged."""
+"""Comparison of bundles: their masks can be compared or averaged if they have the same channels, classes and spacing."""
 
 import math
 
@@ -8,27 +8,27 @@ Axes = tuple[float, ...] | None
 
 
 def differences(first: Manifest, second: Manifest) -> list[str]:
-    """Every difference in dimensions, channels, classes and spacing, in words; none: they can be set beside one another."""
+    """Return the differences in dimensions, channels, classes and spacing as texts."""
     aspects = [
         ("dimensions", first.dimensions, second.dimensions),
         ("channels", ", ".join(first.channels), ", ".join(second.channels)),
         ("classes", _class_names(first), _class_names(second)),
     ]
-    found = [f"{what} {one} and {other}" for what, one, other in aspects if one != other]
-    if not _same_spacing(first.spacing_um, second.spacing_um):
-        found.append(f"spacing {_spacing(first.spacing_um)} and {_spacing(second.spacing_um)}")
-    return found
+    texts = [f"{name} {one} and {other}" for name, one, other in aspects if one != other]
+    if not _is_same_spacing(first.spacing_um, second.spacing_um):
+        texts.append(f"spacing {_spacing_text(first.spacing_um)} and {_spacing_text(second.spacing_um)}")
+    return texts
 
 
 def _class_names(manifest: Manifest) -> str:
     return ", ".join(section.name for section in manifest.classes)
 
 
-def _spacing(spacing_um: Axes) -> str:
+def _spacing_text(spacing_um: Axes) -> str:
     return " x ".join(f"{value:.4g}" for value in spacing_um) + " um" if spacing_um else "not given"
 
 
-def _same_spacing(first: Axes, second: Axes) -> bool:
+def _is_same_spacing(first: Axes, second: Axes) -> bool:
     if first is None or second is None:
         return first is second
     return len(first) == len(second) and all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(first, second, strict=True))

@@ -1,5 +1,5 @@
-"""What can be wrong with a bundle; light, so that the command line can know it without loading torch."""
+"""Error of bundles, in a file of its own so that the command line can import it without torch."""
 
 
 class BundleError(Exception):
-    """A bundle that can't be trusted or can't be read; the message says what to do."""
+    """A bundle that can't be read or trusted. The message says what to do."""

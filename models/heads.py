@@ -1,4 +1,4 @@
-"""What a network's outputs mean: how many there are, and how they become probabilities and a mask, or values."""
+"""Heads: the meaning of a network's outputs, and their conversion to probabilities and a mask, or to values."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from models.errors import BundleError
 
 Floats = NDArray[Any]
 
-SURE = 16.0  # a logit whose probability is 1 to seven digits
+CERTAIN = 16.0  # a logit whose probability is 1 to seven digits
 
 
 class Head(ABC):
-    """The meaning of R outputs a pixel, for K classes.
+    """Meaning of R outputs per pixel, for K classes.
 
     Attributes:
-        gives_values: there are no classes but a value a pixel; then `values` takes the place of `probabilities` and `mask`.
-        outputs: R, what the network's last layer gives for each pixel.
+        gives_values: whether the output is a value per pixel and no class; then `values` replaces `probabilities` and `mask`.
+        outputs: R, number of outputs of the network's last layer.
 
     Args:
-        classes: K.
+        classes: K, number of classes.
     """
 
     gives_values: ClassVar[bool] = False
@@ -36,16 +36,16 @@ class Head(ABC):
 
     @property
     def nothing(self) -> NDArray[np.float32]:
-        """Logits (R,) that say background for sure.
+        """Logits (R,) of certain background.
 
         Raises:
             BundleError: the head gives values.
         """
-        return np.full(self.outputs, -SURE, np.float32)
+        return np.full(self.outputs, -CERTAIN, np.float32)
 
     @abstractmethod
     def probabilities(self, logits: Floats) -> Floats:
-        """(K, *S) of logits (R, *S).
+        """Return the class probabilities (K, *S) of logits (R, *S).
 
         Raises:
             BundleError: the head gives values.
@@ -53,14 +53,14 @@ class Head(ABC):
 
     @abstractmethod
     def mask(self, logits: Floats) -> NDArray[np.uint8]:
-        """The label of each pixel, (*S), of logits (R, *S).
+        """Return the label of each pixel, (*S), of logits (R, *S).
 
         Raises:
             BundleError: the head gives values.
         """
 
     def uncertainty(self, logits: Floats) -> NDArray[np.float32]:
-        """How little is known of each pixel, (*S), of logits (R, *S): the classes' entropy by its largest, 0 .. 1.
+        """Return the uncertainty of each pixel, (*S): the entropy of the classes divided by its maximum, 0 to 1.
 
         Raises:
             BundleError: the head gives values.
@@ -68,7 +68,7 @@ class Head(ABC):
         return np.asarray(entr(self.probabilities(logits)).sum(axis=0) / np.log(self.classes), np.float32)
 
     def values(self, logits: Floats) -> NDArray[np.float32]:
-        """The value of each pixel, (*S), of logits (1, *S).
+        """Return the value of each pixel, (*S), of logits (1, *S).
 
         Raises:
             BundleError: the head gives classes.
@@ -76,112 +76,112 @@ class Head(ABC):
         raise BundleError("the bundle gives classes and no values; write masks or probabilities")
 
     def mean(self, logits: Sequence[Floats]) -> Floats:
-        """The logits (R, *S) whose probabilities, or values, are the mean of those of several networks' logits (R, *S)."""
+        """Return the logits (R, *S) whose probabilities, or values, are the mean over several networks' logits (R, *S)."""
         above, below = (logsumexp([log_expit(sign * each) for each in logits], axis=0) for sign in (1, -1))
         mean: Floats = above - below
         return mean
 
     def shift(self, class_prior: Sequence[float]) -> Floats:
-        """(R,) to add to logits of a network that saw every class equally often, where the classes' shares are (K,)."""
+        """Return the shift (R,) that corrects logits, trained on equally frequent classes, to the class prior (K,)."""
         return np.zeros(self.outputs)
 
 
 class Softmax(Head):
-    """One output a class; exactly one class a pixel."""
+    """Head with one output per class and exactly one class per pixel."""
 
     @property
     def nothing(self) -> NDArray[np.float32]:
-        """All for the first class."""
-        return np.array([SURE, *[0] * (self.classes - 1)], np.float32)
+        """Logits (K,) of the first class alone."""
+        return np.array([CERTAIN, *[0] * (self.classes - 1)], np.float32)
 
     def probabilities(self, logits: Floats) -> Floats:
-        """They sum to 1 over the classes."""
+        """Return the softmax, which sums to 1 over the classes."""
         probabilities: Floats = softmax(logits, axis=0)
         return probabilities
 
     def mask(self, logits: Floats) -> NDArray[np.uint8]:
-        """The likeliest class; the first of equals."""
+        """Return the likeliest class, the first one of equals."""
         mask: NDArray[np.uint8] = logits.argmax(axis=0).astype(np.uint8)
         return mask
 
     def mean(self, logits: Sequence[Floats]) -> Floats:
-        """Logarithms of the mean probabilities."""
+        """Return the logarithms of the mean probabilities."""
         mean: Floats = logsumexp([log_softmax(each, axis=0) for each in logits], axis=0) - np.log(len(logits))
         return mean.astype(logits[0].dtype)
 
     def shift(self, class_prior: Sequence[float]) -> Floats:
-        """log(prior * K); for two classes this is p' = p*pi/.5 / (p*pi/.5 + (1-p)*(1-pi)/.5)."""
-        return np.asarray(np.log(_possible(class_prior) * len(class_prior)))
+        """Return log(prior * K); for two classes this is p' = p*pi/.5 / (p*pi/.5 + (1-p)*(1-pi)/.5)."""
+        return np.asarray(np.log(_positive_prior(class_prior) * len(class_prior)))
 
 
 class Sigmoid(Head):
-    """One output for two classes: the second one's log-odds."""
+    """Head with one output for two classes: the log-odds of the second."""
 
     def __init__(self, classes: int) -> None:
         super().__init__(classes)
         self.outputs = 1
 
     def probabilities(self, logits: Floats) -> Floats:
-        """They sum to 1 over the two classes."""
+        """Return both probabilities, which sum to 1."""
         return np.concatenate([expit(-logits), expit(logits)])
 
     def mask(self, logits: Floats) -> NDArray[np.uint8]:
-        """The likelier class; the first of equals."""
+        """Return the likelier class, the first one of equals."""
         return np.asarray(logits[0] > 0, np.uint8)
 
     def shift(self, class_prior: Sequence[float]) -> Floats:
-        """The log-odds of the second class's share."""
-        first, second = np.log(_possible(class_prior))
+        """Return the log-odds of the second class's share."""
+        first, second = np.log(_positive_prior(class_prior))
         return np.array([second - first])
 
 
 class MultiLabel(Head):
-    """One output a foreground class, each yes or no: classes may overlap, and background is where none is."""
+    """Head with one binary output per foreground class. Classes may overlap; background is where there is none."""
 
     def __init__(self, classes: int) -> None:
         super().__init__(classes)
         self.outputs = classes - 1
 
     def probabilities(self, logits: Floats) -> Floats:
-        """Each class's own; the background's is what the likeliest one leaves."""
+        """Return the sigmoid of each class; the background's is 1 minus the largest."""
         foreground = expit(logits)
         return np.concatenate([1 - foreground.max(axis=0, keepdims=True), foreground])
 
     def mask(self, logits: Floats) -> NDArray[np.uint8]:
-        """The likeliest class above one half, the first of equals; background where none is."""
-        mask: NDArray[np.uint8] = ((logits.argmax(axis=0) + 1) * (logits.max(axis=0) > 0)).astype(np.uint8)
+        """Return the likeliest class above one half, the first one of equals, or background if none is above."""
+        mask: NDArray[np.uint8] = np.where(logits.max(axis=0) > 0, logits.argmax(axis=0) + 1, 0).astype(np.uint8)
         return mask
 
     def uncertainty(self, logits: Floats) -> NDArray[np.float32]:
-        """That of the class of which least is known, whether it is there or not."""
-        there = expit(logits)
-        return np.asarray((entr(there) + entr(1 - there)).max(axis=0) / np.log(2), np.float32)
+        """Return the binary entropy of the most uncertain class."""
+        foreground = expit(logits)
+        return np.asarray((entr(foreground) + entr(1 - foreground)).max(axis=0) / np.log(2), np.float32)
 
 
 class SoftLabel(Head):
-    """One output from 0 to 1 for ordered classes: class c stands at c / (K - 1) (de Vente et al. 2020)."""
+    """Head with one output from 0 to 1 for ordered classes: class c is at c / (K - 1) (de Vente et al. 2020)."""
 
     def __init__(self, classes: int) -> None:
         super().__init__(classes)
         self.outputs = 1
 
     def probabilities(self, logits: Floats) -> Floats:
-        """Shared by the two classes on either side of the output, by how near each is; they sum to 1."""
+        """Return the linear interpolation between the two classes around the output; it sums to 1."""
         places = np.arange(self.classes, dtype=logits.dtype).reshape(-1, *(1,) * (logits.ndim - 1))
         return np.asarray(np.clip(1 - np.abs(expit(logits) * (self.classes - 1) - places), 0, 1))
 
     def mask(self, logits: Floats) -> NDArray[np.uint8]:
-        """The nearest class; the lower one halfway between two."""
+        """Return the nearest class, the lower one halfway between two."""
         mask: NDArray[np.uint8] = np.ceil(expit(logits[0]) * (self.classes - 1) - 0.5).astype(np.uint8)
         return mask
 
 
 class Cumulative(Head):
-    """K - 1 outputs for ordered classes: whether the class is at least 1, at least 2 and so on.
+    """Head with K - 1 outputs for ordered classes: the probability of at least class 1, at least class 2 and so on.
 
-    Nothing keeps a network from saying that class 3 or more is likelier than class 2 or more. Such outputs are put in falling
-    order, which brings them nearer to the truth (Chernozhukov, Fernandez-Val and Galichon 2010, "Quantile and probability
-    curves without crossing").
+    The network may give class 3 or more a higher probability than class 2 or more. Such outputs are sorted in decreasing
+    order, which reduces their error (Chernozhukov, Fernandez-Val and Galichon 2010, "Quantile and probability curves
+    without crossing").
     """
 
     def __init__(self, classes: int) -> None:
@@ -189,25 +189,25 @@ class Cumulative(Head):
         self.outputs = classes - 1
 
     def probabilities(self, logits: Floats) -> Floats:
-        """The falls between one output and the next, once they are in order; they sum to 1."""
-        at_least = expit(-np.sort(-logits, axis=0))  # (K - 1, *S), falling
-        ends = np.ones_like(at_least[:1])
-        return np.asarray(-np.diff(np.concatenate([ends, at_least, 0 * ends]), axis=0))
+        """Return the differences between successive sorted outputs; they sum to 1."""
+        at_least = expit(-np.sort(-logits, axis=0))  # (K - 1, *S), decreasing
+        first, last = np.ones_like(at_least[:1]), np.zeros_like(at_least[:1])
+        return np.asarray(-np.diff(np.concatenate([first, at_least, last]), axis=0))  # (K, *S)
 
     def mask(self, logits: Floats) -> NDArray[np.uint8]:
-        """How many outputs are above one half, in whatever order: the median class, the lower one of two."""
+        """Return the number of outputs above one half, which is the median class, the lower one of two."""
         mask: NDArray[np.uint8] = (logits > 0).sum(axis=0, dtype=np.uint8)
         return mask
 
 
 class Regression(Head):
-    """One output: a value of any size."""
+    """Head with one output: a value without limits."""
 
     gives_values = True
 
     @property
     def nothing(self) -> NDArray[np.float32]:
-        """None.
+        """Unavailable: no value is the background.
 
         Raises:
             BundleError: always.
@@ -215,7 +215,7 @@ class Regression(Head):
         raise BundleError("the bundle gives values, of which none is background; leave --tissue out")
 
     def probabilities(self, logits: Floats) -> Floats:
-        """None.
+        """Refuse, since values have no probabilities.
 
         Raises:
             BundleError: always.
@@ -223,7 +223,7 @@ class Regression(Head):
         raise BundleError("the bundle gives values and no probabilities of classes; leave probabilities out")
 
     def mask(self, logits: Floats) -> NDArray[np.uint8]:
-        """None.
+        """Refuse, since values have no mask.
 
         Raises:
             BundleError: always.
@@ -231,21 +231,21 @@ class Regression(Head):
         raise BundleError("the bundle gives values and no mask; overtile predict writes them as a map")
 
     def mean(self, logits: Sequence[Floats]) -> Floats:
-        """The outputs' mean."""
+        """Return the mean of the outputs."""
         return np.asarray(np.mean(logits, axis=0))
 
     def values(self, logits: Floats) -> NDArray[np.float32]:
-        """The output itself."""
+        """Return the output itself."""
         return np.asarray(logits[0], np.float32)
 
 
 class UnitRegression(Regression):
-    """One output: a value from 0 to 1."""
+    """Head with one output: a value from 0 to 1."""
 
     mean = Head.mean
 
     def values(self, logits: Floats) -> NDArray[np.float32]:
-        """The output's logistic function."""
+        """Return the sigmoid of the output."""
         return np.asarray(expit(logits[0]), np.float32)
 
 
@@ -262,24 +262,24 @@ HEADS: dict[str, type[Head]] = {
 
 
 def make_head(config: Config) -> Head:
-    """The config's head."""
+    """Return the head of a config."""
     return HEADS[config.head.name](len(config.data.classes))
 
 
 def check_gives_masks(config: Config) -> None:
-    """Nothing, when the config's network gives masks.
+    """Refuse networks that give values and no masks.
 
     Raises:
-        BundleError: it gives a value a pixel instead.
+        BundleError: the config's head gives values.
     """
     if make_head(config).gives_values:
         quantity = config.data.classes[0].name
         raise BundleError(
-            f"{config.run.name} gives values of {quantity} and no masks; overtile predict writes them as maps, "
-            "everything else takes bundles with classes"
+            f"{config.run.name} gives values of {quantity} and no masks; overtile predict writes them as maps; "
+            "all other commands take bundles with classes"
         )
 
 
-def _possible(class_prior: Sequence[float]) -> Floats:
-    """A class that training never saw stays possible."""
+def _positive_prior(class_prior: Sequence[float]) -> Floats:
+    """Return the prior with at least 1e-6 per class, so that a class absent from training remains possible."""
     return np.maximum(np.asarray(class_prior, np.float64), 1e-6)

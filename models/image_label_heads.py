@@ -1,7 +1,8 @@
-"""What says the label of a whole image: a second output of the network, or a small network that reads its output's map."""
+"""Classifiers of whole images: a second output of the network, or a small network that reads the map of its output."""
 
 import itertools
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -9,14 +10,14 @@ from models.layers import Convolution, MaxPool, he_initialise
 
 
 class LabelHead(nn.Module):
-    """The network's second output: label logits out of the features that see most.
+    """Second output of a network: label logits from its deepest features.
 
     It is linear, so the mean of its outputs is its output for the mean features.
 
     Args:
         dimensions: 2 or 3.
-        features: F, of the features.
-        labels: L, names that an image may have.
+        features: F, number of features.
+        labels: L, number of labels.
     """
 
     def __init__(self, dimensions: int, features: int, labels: int) -> None:
@@ -25,27 +26,27 @@ class LabelHead(nn.Module):
         self.linear = Convolution[dimensions](features, labels, kernel_size=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, L) of the mean over S of (B, F, *S)."""
+        """Return the logits (B, L) of the mean of features (B, F, *S) over S."""
         pooled = features.mean(tuple(range(2, features.ndim)), keepdim=True)
         return self.everywhere(pooled).flatten(1)  # (B, L)
 
     def everywhere(self, features: Tensor) -> Tensor:
-        """(B, L, *S) of (B, F, *S), place by place."""
+        """Return the logits (B, L, *S) of features (B, F, *S), pixel by pixel."""
         logits: Tensor = self.linear(features)
         return logits
 
 
 class MapClassifier(nn.Module):
-    """Convolutions over a map of the network's output, a pool between them, the mean, and a linear layer.
+    """Classifier of a map of the network's output: convolutions with pools between them, the mean, and a linear layer.
 
-    Like the second network of van Zon et al. (ISBI 2020), which reads a slide's label off its segmentation. Batch norm, since
-    norms of each map alone would take away how much there is of a class.
+    It is like the second network of van Zon et al. (ISBI 2020), which predicts a slide's label from its segmentation. It has
+    batch norm, since a norm of each map alone would remove how much of a class there is.
 
     Args:
         dimensions: 2 or 3.
         classes: K of the map.
-        labels: L, names that an image may have.
-        features: of each convolution.
+        labels: L, number of labels.
+        features: number of features of each convolution.
     """
 
     def __init__(self, dimensions: int, classes: int, labels: int, features: Sequence[int]) -> None:
@@ -62,7 +63,7 @@ class MapClassifier(nn.Module):
         self.apply(he_initialise)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Logits (B, L) of maps (B, K, *S)."""
-        features: Tensor = self.convolutions(maps)
-        logits: Tensor = self.linear(features.flatten(2).mean(2))
-        return logits
+        """Return the logits (B, L) of maps (B, K, *S)."""
+        features = self.convolutions(maps)  # (B, F, *s)
+        features = features.flatten(2).mean(2)  # (B, F)
+        return cast(Tensor, self.linear(features))  # (B, L)

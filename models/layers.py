@@ -1,8 +1,9 @@
-"""The layers that both networks are made of, by dimension and by name."""
+"""Layers and outputs that both networks share, by dimension and by name."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from configs.network_sections import Activation, Norm
 
@@ -13,8 +14,22 @@ AveragePool: dict[int, Callable[..., nn.AvgPool2d | nn.AvgPool3d]] = {2: nn.AvgP
 Convolving = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
+class Outputs(NamedTuple):
+    """All outputs of one forward pass, for training. In inference `forward` returns the finest logits alone.
+
+    Args:
+        logits: (B, R, *S), finest first; several with deep supervision, one per level. (B, R) for windows.
+        bottom: (B, F, *s), the features of the U-Net's bottom, or of the sliding window's hidden layer.
+        label: (B, L), logits of the whole image's label; None if the network has no such output.
+    """
+
+    logits: tuple[Tensor, ...]
+    bottom: Tensor
+    label: Tensor | None = None
+
+
 def norm_of(name: Norm, dimensions: int, features: int) -> nn.Module:
-    """A normalisation layer; `none` passes its input on, `group` takes groups of 8 features or fewer."""
+    """Return a normalisation layer. `none` is the identity; `group` has 8 features per group, or a single group."""
     if name == "batch":
         return nn.BatchNorm2d(features) if dimensions == 2 else nn.BatchNorm3d(features)
     if name == "instance":
@@ -25,12 +40,12 @@ def norm_of(name: Norm, dimensions: int, features: int) -> nn.Module:
 
 
 def activation_of(name: Activation) -> nn.Module:
-    """An activation that overwrites its input."""
+    """Return an activation layer that works in place."""
     return nn.ReLU(inplace=True) if name == "relu" else nn.LeakyReLU(0.01, inplace=True)
 
 
 def he_initialise(module: nn.Module) -> None:
-    """Normal weights of deviation sqrt(2 / N) and no bias (He et al. 2015; the U-Net paper's section 3)."""
+    """Draw normal weights of standard deviation sqrt(2 / N) and zero biases (He et al. 2015; U-Net paper, section 3)."""
     if isinstance(module, Convolving):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
@@ -38,7 +53,7 @@ def he_initialise(module: nn.Module) -> None:
 
 
 def xavier_initialise(module: nn.Module) -> None:
-    """Uniform weights within sqrt(6 / (N + M)), N inputs and M outputs of a unit, no bias (Glorot and Bengio 2010, eq. 16)."""
+    """Draw uniform weights within sqrt(6 / (N + M)) for N inputs and M outputs, and zero biases (Glorot and Bengio 2010)."""
     if isinstance(module, Convolving):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

@@ -1,4 +1,4 @@
-"""A network -> ONNX, for what runs networks elsewhere: one file that takes batches and images of every size that it takes."""
+"""Export of a network to ONNX, for other runtimes. The model takes every batch and image size that the network takes."""
 
 import logging
 import warnings
@@ -14,32 +14,32 @@ EXPORTER = "torch.onnx"
 
 
 def onnx_of(network: nn.Module, example: Tensor) -> bytes:
-    """The network's pass as an ONNX model with its weights inside, in float32.
+    """Return the network's forward pass as a serialized ONNX model with float32 weights.
 
     Args:
         network: in evaluation mode, on the CPU.
-        example: (B, C, *S) that it takes, in which nothing has the size 1: that would be taken for a size that never changes.
+        example: input (B, C, *S). No size may be 1, since the exporter would fix it.
     """
-    free = dict.fromkeys((0, *range(2, example.ndim)), torch.export.Dim.DYNAMIC)
-    with torch.inference_mode(mode=False), torch.no_grad(), _quietly():
+    dynamic_axes = dict.fromkeys((0, *range(2, example.ndim)), torch.export.Dim.DYNAMIC)
+    with torch.inference_mode(mode=False), torch.no_grad(), _silent_exporter():
         program = torch.onnx.export(
             network,
             (example.clone(),),
             dynamo=True,
-            dynamic_shapes=(free,),
+            dynamic_shapes=(dynamic_axes,),
             input_names=[INPUT],
             output_names=[OUTPUT],
             external_data=False,
             verbose=False,
         )
     if program is None:
-        raise RuntimeError("the exporter gave nothing back")
+        raise RuntimeError("torch.onnx.export returned no program")
     return cast(bytes, program.model_proto.SerializeToString())
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps back what the exporter says of itself: operations of packages that aren't there, functions that it will drop."""
+def _silent_exporter() -> Iterator[None]:
+    """Silence the exporter's log and warnings, about missing packages and its own deprecated functions."""
     logger = logging.getLogger(EXPORTER)
     level = logger.level
     logger.setLevel(logging.ERROR)

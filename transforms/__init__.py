@@ -1,1 +1,1 @@
-"""Arrays -> arrays: normalisation, and the random transforms of training."""
+"""Transforms of arrays: normalisation, and random augmentation in training."""

@@ -1,4 +1,4 @@
-"""The random transforms of training behind one interface, the same for pictures and volumes."""
+"""Augmentation: all random transforms of training behind one interface, for 2D images and volumes."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,25 +11,25 @@ from configs.sections import AugmentSection
 from transforms import intensity, mri, stain
 from transforms.limits import Limits
 from transforms.remap import random_remap
-from transforms.restyle import StyleBank, restyle
+from transforms.restyle import StyleBank, random_style
 from transforms.spatial import Patch, draw_movement, move
 from transforms.warp import Floats
 
-Step = Callable[[Floats, np.random.Generator], Floats]  # image (C, *S) in 0 .. 1, about -> the same
+Step = Callable[[Floats, np.random.Generator], Floats]  # from an image (C, *S) with values of about 0 to 1 to another
 
 
 class Augment:
-    """A random transform of patches; equal generators give equal bytes.
+    """Random transform of patches. Equal states of the generators give equal bytes.
 
-    Everything spatial is one field of coordinates, looked up once. Intensities are changed in shares of `limits`, so the
-    same settings serve every kind of image. What belongs to a whole image, its contrast curve and its style, is drawn
-    from `image_random`: patches that come with equal ones get the same.
+    All spatial transforms are composed into one field of coordinates, so that the patch is interpolated once. Intensity
+    transforms are relative to `limits`, so that the same settings fit every kind of image. The contrast curve and the style
+    belong to the whole image and are drawn from `image_random`: patches with equal generators get the same ones.
 
     Args:
-        section: which transforms, how strong and how often.
-        dimensions: of the patches, 2 or 3.
-        styles: to restyle by; needed where `section.restyle` is above 0.
-        spacing_um: between the patches' pixels in S order; None: the same along each axis.
+        section: transforms, their strengths and their probability.
+        dimensions: 2 or 3.
+        styles: styles for restyling; required if `section.restyle` is above 0.
+        spacing_um: spacing of the patches' pixels in S order; None is the same along each axis.
     """
 
     def __init__(
@@ -54,18 +54,21 @@ class Augment:
         limits: Limits | None = None,
         image_random: np.random.Generator | None = None,
     ) -> Patch:
-        """Image (C, *S) and reference (*S) or (channels, *S), transformed.
+        """Return the transformed image and reference.
 
         Args:
-            image: float32.
-            reference: labels of any integer type.
-            random: for what is drawn for the patch alone.
-            limits: of the whole image, in the units of `image`; None: the patch's own lowest and highest values.
-            image_random: for what is drawn for the whole image; None: `random`.
+            image: (C, *S), float32.
+            reference: (*S) or (channels, *S), labels of any integer type.
+            random: generator of the parameters of this patch.
+            limits: limits of the whole image, in the units of `image`; None takes the patch's own minimum and maximum.
+            image_random: generator of the parameters of the whole image; None is `random`.
         """
         moved = move(draw_movement(self.section, self.dimensions, random, self.spacing_um), image, reference)
-        limits = limits or _own_limits(image)
-        image_steps, steps = self._drawn(self.image_steps, image_random or random), self._drawn(self.steps, random)
+        if limits is None:
+            flat = image.reshape(len(image), -1)  # (C, values)
+            limits = Limits(flat.min(axis=1), flat.max(axis=1))
+        image_steps = self._sample(self.image_steps, image_random or random)
+        steps = self._sample(self.steps, random)
         if not image_steps and not steps:
             return moved
         unit = limits.unit(moved.image)
@@ -75,17 +78,18 @@ class Augment:
             unit = step(unit, random)
         return moved._replace(image=limits.back(unit))
 
-    def _drawn(self, steps: list[Step], random: np.random.Generator) -> list[Step]:
+    def _sample(self, steps: list[Step], random: np.random.Generator) -> list[Step]:
+        """Return each step with the probability of the section."""
         return [step for step in steps if random.random() < self.section.probability]
 
 
 def make_augment(
     section: AugmentSection, dimensions: int, styles: StyleBank | None = None, spacing_um: Sequence[float] | None = None
 ) -> Augment:
-    """The augmentation for images of that many dimensions.
+    """Return the augmentation for images of so many dimensions.
 
     Raises:
-        ValueError: `section.restyle` is above 0 and there are no styles.
+        ValueError: `section.restyle` is above 0 and `styles` is None.
     """
     if section.restyle > 0 and styles is None:
         raise ValueError("augment.restyle needs styles; make a StyleBank of the user's images")
@@ -93,10 +97,10 @@ def make_augment(
 
 
 def _image_steps(section: AugmentSection, styles: StyleBank | None) -> list[Step]:
-    """What is drawn once for a whole image."""
+    """Return the steps whose parameters are drawn once per image."""
     steps: list[Step] = []
     if section.restyle > 0 and styles is not None:
-        steps.append(partial(_random_style, styles=styles, alpha=section.restyle))
+        steps.append(partial(random_style, styles=styles, alpha=section.restyle))
     if section.remap > 0:
         background, inversion = section.remap_background, section.remap_inversion
         steps.append(partial(random_remap, share=section.remap, background=background, inversion=inversion))
@@ -104,8 +108,8 @@ def _image_steps(section: AugmentSection, styles: StyleBank | None) -> list[Step
 
 
 def _steps(section: AugmentSection) -> list[Step]:
-    """What is drawn for each patch, in the order of an image's way: the tissue, the magnet, optics, the detector."""
-    offered = (
+    """Return the steps whose parameters are drawn for each patch, in the order of image formation: tissue to detector."""
+    candidates = (
         (stain.random_stain, section.stain),
         (mri.random_bias_field, section.bias_field),
         (mri.random_ghosting, section.ghosting),
@@ -116,13 +120,4 @@ def _steps(section: AugmentSection) -> list[Step]:
         (intensity.random_contrast, section.contrast),
         (intensity.random_noise, section.noise),
     )
-    return [partial(step, strength=strength) for step, strength in offered if strength > 0]
-
-
-def _random_style(image: Floats, random: np.random.Generator, *, styles: StyleBank, alpha: float) -> Floats:
-    return restyle(image, styles.draw(random), alpha)
-
-
-def _own_limits(image: Floats) -> Limits:
-    flat = image.reshape(len(image), -1)
-    return Limits(flat.min(axis=1), flat.max(axis=1))
+    return [partial(step, strength=strength) for step, strength in candidates if strength > 0]

@@ -1,4 +1,4 @@
-"""Intensities -> network inputs; the same object in training and in serving."""
+"""Normalisation of intensities, by the same object in training and in inference."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 from configs.sections import NormaliseSection
 
-PART_VALUES = 2**20  # that are worked on in float64 at a time
+PART_VALUES = 2**20  # values that are converted to float64 at a time
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Normalise:
-    """A shift and a scale for each channel: (clipped value - centre) / width, for any part of the image it was made for.
+    """Normalisation of one image: (clipped value - centre) / width in each channel, for any region of it.
 
     Args:
-        centre: (C,) in the image's own units.
-        width: (C,) in the image's own units, never 0.
-        limits: what values are clipped to, in the image's own units; None leaves them as they are.
+        centre: (C,), in the image's own units.
+        width: (C,), in the image's own units, never 0.
+        limits: lower and upper limit of values, in the image's own units; None doesn't clip.
     """
 
     centre: NDArray[np.float64]
@@ -30,7 +30,7 @@ class Normalise:
     limits: tuple[float, float] | None = None
 
     def __call__(self, pixels: Array) -> NDArray[np.float32]:
-        """Normalised (C, *S), float32."""
+        """Return the normalised pixels (C, *S), float32."""
         normalised = np.empty(pixels.shape, np.float32)
         for out, channel, centre, width in zip(normalised, pixels, self.centre, self.width, strict=True):
             values = channel if self.limits is None else np.clip(channel.astype(np.float64), *self.limits)
@@ -39,11 +39,11 @@ class Normalise:
 
 
 def fit(section: NormaliseSection, channels: int, blocks: Iterable[Array]) -> Normalise:
-    """The normalisation of one image, which is read once, block by block (C, *S), where the method needs it.
+    """Return the normalisation of one image. Its blocks (C, *S) are read once, if the method needs them.
 
-    `range` maps lower .. upper to -1 .. 1. `zscore` takes each channel's own mean and standard deviation; a channel
-    that is constant becomes 0. `ct` clips to lower .. upper and goes by the data set's mean and deviation, since
-    Hounsfield units mean the same in every image (Isensee et al. 2021, nnU-Net).
+    `range` maps lower .. upper to -1 .. 1. `zscore` uses each channel's own mean and standard deviation; a constant channel
+    becomes 0. `ct` clips to lower .. upper and uses the data set's mean and standard deviation, since Hounsfield units mean
+    the same in every image (Isensee et al. 2021, nnU-Net).
     """
     if section.method == "range":
         return _fixed(channels, (section.lower + section.upper) / 2, (section.upper - section.lower) / 2)
@@ -53,12 +53,15 @@ def fit(section: NormaliseSection, channels: int, blocks: Iterable[Array]) -> No
 
 
 def _fixed(channels: int, centre: float, width: float, limits: tuple[float, float] | None = None) -> Normalise:
-    """The same for every channel and image."""
+    """Return a normalisation that is the same for every channel and image."""
     return Normalise(np.full(channels, centre), np.full(channels, width), limits)
 
 
 def _mean_and_deviation(channels: int, blocks: Iterable[Array]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both (C,), over all blocks; sums of squares are joined as in Chan, Golub and LeVeque (1979, equation 2.1)."""
+    """Return the mean and the standard deviation over all blocks, (C,) each; a deviation of 0 becomes 1.
+
+    Sums of squares are merged as in Chan, Golub and LeVeque (1979, equation 2.1).
+    """
     count, mean, squares = 0, np.zeros(channels), np.zeros(channels)
     for part in _parts(channels, blocks):
         pixels = part.astype(np.float64)
@@ -73,7 +76,7 @@ def _mean_and_deviation(channels: int, blocks: Iterable[Array]) -> tuple[NDArray
 
 
 def _parts(channels: int, blocks: Iterable[Array]) -> Iterator[Array]:
-    """The blocks as (C, values), cut so that what is made of one in float64 stays small."""
+    """Yield the blocks as parts (C, values), small enough for a float64 copy."""
     for block in blocks:
         flat = block.reshape(channels, -1)
         step = max(1, PART_VALUES // channels)

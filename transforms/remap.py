@@ -1,6 +1,6 @@
-"""Random curves over the intensity range: a network that learns on one MRI sequence then works on others.
+"""Random intensity curves, by which a network trained on one MRI sequence works on others.
 
-Hesse, Kuling, Veta and Martel (2020), arXiv:1909.02642. One curve serves a whole volume; background stays background.
+Source: Hesse, Kuling, Veta and Martel (2020), arXiv:1909.02642. One curve is for a whole volume; background is unchanged.
 """
 
 import numpy as np
@@ -8,29 +8,29 @@ import numpy as np
 from transforms.warp import Floats
 
 BINS = 256
-SMOOTHED_OVER = 50  # bins
+SMOOTHING_BINS = 50
 
 
 def draw_curve(random: np.random.Generator, *, inversion: bool) -> Floats:
-    """(BINS,) in 0 .. 1: uniform values, smoothed, plus a ramp of random slope, rescaled.
+    """Return a random curve (BINS,) in 0 .. 1: smoothed uniform values plus a ramp of random slope, rescaled.
 
-    The curve is smooth but need not be monotone; a negative slope inverts the contrast, which only `inversion` allows.
+    The curve is smooth but need not be monotone. A negative slope, which inverts the contrast, needs `inversion`.
     """
-    values = random.uniform(0, 1, BINS + SMOOTHED_OVER - 1)
-    smooth = np.convolve(values, np.full(SMOOTHED_OVER, 1 / SMOOTHED_OVER), "valid")  # (BINS,)
+    values = random.uniform(0, 1, BINS + SMOOTHING_BINS - 1)
+    smooth = np.convolve(values, np.full(SMOOTHING_BINS, 1 / SMOOTHING_BINS), "valid")  # (BINS,)
     curve = smooth + random.uniform(-1 if inversion else 0, 1) * np.linspace(0, 1, BINS)
     return np.asarray((curve - curve.min()) / (curve.max() - curve.min()), np.float32)
 
 
 def remap(channel: Floats, curve: Floats, background: float) -> Floats:
-    """Intensities in 0 .. 1 looked up in a curve (BINS,), linearly between its bins; up to `background` they stay."""
+    """Map intensities in 0 .. 1 by a curve (BINS,) with linear interpolation. Those up to `background` are unchanged."""
     place = np.clip(channel, 0, 1) * np.float32(len(curve) - 1)
     below = np.minimum(place.astype(np.int32), len(curve) - 2)
-    looked_up = curve.take(below) + (place - below) * np.diff(curve).take(below)
-    return np.where(channel <= background, channel, looked_up.astype(np.float32))
+    mapped = curve.take(below) + (place - below) * np.diff(curve).take(below)
+    return np.where(channel <= background, channel, mapped.astype(np.float32))
 
 
 def random_remap(image: Floats, random: np.random.Generator, *, share: float, background: float, inversion: bool) -> Floats:
-    """Each channel of an image (C, *S) by its own curve; `share` of it, the rest as it was."""
+    """Map each channel of an image (C, *S) by its own random curve, and blend `share` of it with the original."""
     curved = np.stack([remap(channel, draw_curve(random, inversion=inversion), background) for channel in image])
     return image + np.float32(share) * (curved - image)

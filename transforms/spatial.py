@@ -1,7 +1,7 @@
-"""Random movements of a patch, composed into one field of coordinates that is looked up once, for image and reference alike.
+"""Random spatial transforms, composed into one field of coordinates by which image and reference are interpolated once.
 
-Matrices take an offset from the centre of the result to an offset from the centre of the patch, in pixels. Flips and quarter
-turns stay exact: their coordinates are whole numbers.
+Matrices map an offset from the centre of the result to an offset from the centre of the patch, in pixels. Flips and quarter
+turns are exact, since their coordinates are whole numbers.
 """
 
 import itertools
@@ -22,12 +22,12 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Movement:
-    """Where a patch's pixels go.
+    """Parameters of a spatial transform.
 
     Args:
         matrix: (dimensions, dimensions).
-        shift_px: (dimensions,) added to where each pixel comes from.
-        control_px: (dimensions, n + 2, ...) displacements at a grid's points, see `elastic`; None: none.
+        shift_px: (dimensions,), added to the coordinates that pixels are read from.
+        control_px: (dimensions, n + 2, ...), displacements at the points of a grid, see `elastic`; None has no displacements.
     """
 
     matrix: Matrix
@@ -35,13 +35,13 @@ class Movement:
     control_px: Floats | None = None
 
     @property
-    def stays(self) -> bool:
-        """Nothing moves."""
+    def is_identity(self) -> bool:
+        """True if the transform leaves a patch unchanged."""
         return self.control_px is None and not self.shift_px.any() and np.array_equal(self.matrix, np.eye(len(self.matrix)))
 
 
 class Patch(NamedTuple):
-    """Image (C, *S), reference as it was given, and which pixels (*S) don't come from beyond the mirrored border."""
+    """Image (C, *S), reference in its own shape, and a mask (*S) of pixels that don't come from beyond the mirrored border."""
 
     image: Floats
     reference: NDArray[Any]
@@ -51,21 +51,25 @@ class Patch(NamedTuple):
 def draw_movement(
     section: AugmentSection, dimensions: int, random: np.random.Generator, spacing_um: Sequence[float] | None = None
 ) -> Movement:
-    """Rotation, scaling, shear, shift and elastic deformation by their own coins; flips and quarter turns by fair ones.
+    """Draw a random transform. Rotation, scaling, shear, shift and deformation each have the probability of the section.
 
-    Where the spacing is known, rotations and shears are those of space: thick slices are turned without being distorted.
+    Each flip has the probability 1/2, each quarter turn 1/4. If the spacing is given, rotations and shears are those of
+    physical space, so that volumes with thick slices are not distorted.
     """
 
-    def drawn(limit: float, count: int) -> NDArray[np.float64]:
-        return random.uniform(-limit, limit, count) * (random.random() < section.probability)
+    def draw(limit: float, count: int) -> NDArray[np.float64]:
+        values = random.uniform(-limit, limit, count)
+        return values if random.random() < section.probability else 0 * values
 
     planes = dimensions * (dimensions - 1) // 2
-    on = section.probability > 0
-    exact = flip(random.random(dimensions) < 0.5 * (section.flips and on))
-    exact = exact @ quarter_turn(int(random.integers(4)) * (section.quarter_turns and on), dimensions)
-    turned = rotate(drawn(section.rotation_degrees, planes)) @ shear(drawn(section.shear_degrees, planes))
-    matrix = exact @ in_pixels(turned, spacing_um) @ scale(1 + float(drawn(section.scaling, 1)[0]), dimensions)
-    shift_px = drawn(section.translation_px, dimensions)
+    is_on = section.probability > 0
+    coins, turns = random.random(dimensions), int(random.integers(4))
+    flips = flip(coins < (0.5 if section.flips and is_on else 0))
+    quarter_turns = quarter_turn(turns if section.quarter_turns and is_on else 0, dimensions)
+    rotation, shearing = rotate(draw(section.rotation_degrees, planes)), shear(draw(section.shear_degrees, planes))
+    scaling = scale(1 + float(draw(section.scaling, 1)[0]), dimensions)
+    matrix = flips @ quarter_turns @ in_pixels(rotation @ shearing, spacing_um) @ scaling
+    shift_px = draw(section.translation_px, dimensions)
     control_px = None
     if section.elastic_px > 0 and random.random() < section.probability:
         points = (section.elastic_points + 2,) * dimensions
@@ -74,9 +78,9 @@ def draw_movement(
 
 
 def move(movement: Movement, image: Floats, reference: NDArray[Any]) -> Patch:
-    """Image (C, *S) and reference (*S) or (channels, *S), looked up once at the movement's coordinates."""
+    """Transform an image (C, *S) and its reference (*S) or (channels, *S)."""
     shape = image.shape[1:]
-    if movement.stays:
+    if movement.is_identity:
         return Patch(image, reference, np.ones(shape, bool))
     field = coordinates(movement, shape)
     folded = mirrored(field)
@@ -85,7 +89,7 @@ def move(movement: Movement, image: Floats, reference: NDArray[Any]) -> Patch:
 
 
 def coordinates(movement: Movement, shape: Sequence[int]) -> Floats:
-    """(dimensions, *S): where in the patch each pixel of the result comes from; may lie outside."""
+    """Return the coordinates (dimensions, *S) in the patch that pixels of the result are read from. They may lie outside."""
     offsets = [np.arange(size) - (size - 1) / 2 for size in shape]
     field = np.empty((len(shape), *shape), np.float32)
     for axis, size in enumerate(shape):
@@ -99,10 +103,10 @@ def coordinates(movement: Movement, shape: Sequence[int]) -> Floats:
 
 
 def elastic(control_px: Floats, shape: Sequence[int]) -> Floats:
-    """A smooth displacement (dimensions, *S) from one at every point of a coarse grid (U-Net, arXiv:1505.04597, section 3.1).
+    """Interpolate the displacements of a coarse grid: (dimensions, *S) (U-Net paper, arXiv:1505.04597, section 3.1).
 
-    Cubic B-splines along each axis; n points span the patch, and one more lies beyond each side. Weights are scaled to a
-    sum of squares of 1, so displacements drawn with a deviation of s at the points have it at every pixel.
+    Cubic B-splines run along each axis; n points span the patch, and one more lies beyond each side. The squares of the
+    weights sum to 1, so that displacements of standard deviation s at the points have it at every pixel.
     """
     field = control_px
     for size in shape:
@@ -112,17 +116,17 @@ def elastic(control_px: Floats, shape: Sequence[int]) -> Floats:
 
 
 def flip(axes: Sequence[bool] | NDArray[np.bool_]) -> Matrix:
-    """Mirrors the axes that are true."""
+    """Return the matrix that mirrors the axes that are true."""
     return np.diag(np.where(axes, -1.0, 1.0))
 
 
 def quarter_turn(times: int, dimensions: int) -> Matrix:
-    """Counter-clockwise turns by 90 degrees within rows and columns, as numpy.rot90 does."""
+    """Return the matrix of counter-clockwise turns by 90 degrees in rows and columns, as in numpy.rot90."""
     return np.rint(_plane_rotation(90.0 * times, dimensions, (dimensions - 2, dimensions - 1)))
 
 
 def rotate(degrees: Sequence[float] | NDArray[np.float64]) -> Matrix:
-    """Counter-clockwise turns in each plane of two axes: one angle in 2D; in 3D (D, H), (D, W), (H, W)."""
+    """Return the matrix of counter-clockwise turns in each plane: one angle in 2D; in 3D those of (D, H), (D, W), (H, W)."""
     dimensions = 2 if len(degrees) == 1 else 3
     planes = itertools.combinations(range(dimensions), 2)
     return reduce(
@@ -131,7 +135,7 @@ def rotate(degrees: Sequence[float] | NDArray[np.float64]) -> Matrix:
 
 
 def shear(degrees: Sequence[float] | NDArray[np.float64]) -> Matrix:
-    """Slants each plane of two axes by an angle, in the order of `rotate`; areas and volumes stay."""
+    """Return the matrix that shears each plane by an angle, in the order of `rotate`. Areas and volumes are preserved."""
     dimensions = 2 if len(degrees) == 1 else 3
     matrix = np.eye(dimensions)
     matrix[np.triu_indices(dimensions, 1)] = np.tan(np.radians(degrees))
@@ -139,18 +143,19 @@ def shear(degrees: Sequence[float] | NDArray[np.float64]) -> Matrix:
 
 
 def in_pixels(matrix: Matrix, spacing_um: Sequence[float] | None) -> Matrix:
-    """A matrix of offsets in space as one of offsets in pixels; None: pixels are as long as wide."""
+    """Convert a matrix of physical offsets to one of pixel offsets. Spacing None means isotropic pixels."""
     if spacing_um is None:
         return matrix
     return np.asarray(matrix * np.asarray(spacing_um) / np.asarray(spacing_um)[:, None])
 
 
 def scale(factor: float, dimensions: int) -> Matrix:
-    """Enlarges what is seen by a factor."""
+    """Return the matrix that enlarges the contents of the patch by a factor."""
     return np.eye(dimensions) / factor
 
 
 def _plane_rotation(degrees: float, dimensions: int, plane: tuple[int, int]) -> Matrix:
+    """Return the matrix of a counter-clockwise turn in one plane of two axes."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     matrix = np.eye(dimensions)
     matrix[np.ix_(plane, plane)] = [[cosine, sine], [-sine, cosine]]
@@ -158,10 +163,10 @@ def _plane_rotation(degrees: float, dimensions: int, plane: tuple[int, int]) -> 
 
 
 def _spline_weights(size: int, points: int) -> Floats:
-    """(size, points + 2): how much each point's displacement counts at each pixel."""
-    place = np.linspace(0, points - 1, size)
-    first = np.minimum(place.astype(int), points - 2)
-    u = place - first
+    """Return the weights (size, points + 2) of each point's displacement at each pixel."""
+    position = np.linspace(0, points - 1, size)
+    first = np.minimum(position.astype(int), points - 2)
+    u = position - first
     cubics = np.stack([(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3], axis=1)  # (size, 4)
     weights = np.zeros((size, points + 2))
     np.put_along_axis(weights, first[:, None] + np.arange(4), cubics, axis=1)

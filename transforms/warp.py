@@ -1,6 +1,6 @@
-"""Looks a patch up at a field of coordinates: images linearly, labels by nearest neighbour, the border mirrored.
+"""Interpolation of a patch at a field of coordinates: images linearly, labels by nearest neighbour, the border mirrored.
 
-Coordinates are (dimensions, *S) float32 in pixels: where in the patch each pixel of the result comes from.
+Coordinates are (dimensions, *S) float32: the position in the patch, in pixels, that each pixel of the result is read from.
 """
 
 from typing import Any
@@ -12,11 +12,11 @@ from scipy.ndimage import map_coordinates
 
 Floats = NDArray[np.float32]
 
-CV2_LARGEST_SIDE = 32_766  # of what cv2.remap reads and writes
+CV2_LARGEST_SIDE = 32_766  # largest side that cv2.remap reads and writes
 
 
 def inside(coordinates: Floats) -> NDArray[np.bool_]:
-    """Which pixels of the result (*S) come from the patch itself and not from beyond its border; pixels reach half a px."""
+    """Return a mask (*S) of the coordinates within the patch, whose border is half a pixel beyond its outermost pixels."""
     shape = coordinates.shape[1:]
     within = np.ones(shape, bool)
     for along, size in zip(coordinates, shape, strict=True):
@@ -25,7 +25,7 @@ def inside(coordinates: Floats) -> NDArray[np.bool_]:
 
 
 def mirrored(coordinates: Floats) -> Floats:
-    """The coordinates folded back into the patch about its outermost pixels: -1 -> 1, however far outside."""
+    """Mirror coordinates at the patch's outermost pixels, as often as needed: -1 becomes 1."""
     folded = np.zeros_like(coordinates)
     for along, result, size in zip(coordinates, folded, coordinates.shape[1:], strict=True):
         period = 2 * (size - 1)
@@ -38,7 +38,7 @@ def mirrored(coordinates: Floats) -> Floats:
 
 
 def warp(image: Floats, coordinates: Floats) -> Floats:
-    """The image (C, *S) at coordinates that lie inside it, by linear interpolation."""
+    """Return the image (C, *S) at coordinates inside it, by linear interpolation."""
     if image.ndim == 3:
         row, column = coordinates
         return np.stack([cv2.remap(channel, column, row, cv2.INTER_LINEAR) for channel in image])
@@ -48,7 +48,7 @@ def warp(image: Floats, coordinates: Floats) -> Floats:
 
 
 def warp_labels(labels: NDArray[Any], coordinates: Floats) -> NDArray[Any]:
-    """The labels (*S) at coordinates that lie inside them, by nearest neighbour: no label is made up."""
+    """Return the labels (*S) at coordinates inside them, by nearest neighbour."""
     row = np.rint(coordinates[0])
     for along, size in zip(coordinates[1:-1], labels.shape[1:-1], strict=True):
         row *= size
@@ -60,9 +60,10 @@ def warp_labels(labels: NDArray[Any], coordinates: Floats) -> NDArray[Any]:
 
 
 def _warp_volume(volume: Floats, coordinates: Floats) -> Floats:
-    """Trilinear: two bilinear look-ups in the slices below and above, which lie under each other as one picture.
+    """Interpolate trilinearly, by bilinear interpolation in the slices below and above.
 
-    Ten times as fast as torch's grid_sample on one core. Beyond the last slice the weight of what is read is 0.
+    The slices are stacked along the rows as one image for cv2.remap. This is ten times as fast as torch's grid_sample on one
+    core. The weight of a row read beyond the last slice is 0.
     """
     depth, height, width = volume.shape
     picture = volume.reshape(depth * height, width)

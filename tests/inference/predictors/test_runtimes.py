@@ -274,7 +274,7 @@ def test_a_bundle_keeps_its_sample(tmp_path: Path) -> None:
     manifest = json.loads((loaded.folder / "manifest.json").read_text())
     assert "sample.safetensors" in manifest["files"]
     (loaded.folder / "sample.safetensors").unlink()
-    with pytest.raises(BundleError, match=r"allowed are exactly \['config.yaml', 'manifest.json', 'sample.safetensors'"):
+    with pytest.raises(BundleError, match=r"expected exactly \['config.yaml', 'manifest.json', 'sample.safetensors'"):
         bundle.load(loaded.folder)
 
 

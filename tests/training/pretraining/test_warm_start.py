@@ -72,7 +72,7 @@ def test_takes_all_of_a_bundle(tmp_path: Path) -> None:
     assert same(network, other) == set(network.state_dict())
     weights = tmp_path / "bundle" / bundle.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(BundleError, match=r"weights.safetensors isn't the file that training wrote; copy the bundle anew"):
+    with pytest.raises(BundleError, match=r"weights.safetensors isn't the file that training wrote; copy the bundle again"):
         warm_start(network, config)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from configs.network_sections import SlidingWindowSection
 from configs.schema import Config
 from models.architectures import build
-from models.outputs import Outputs
+from models.layers import Outputs
 from models.sliding_window import SlidingWindow
 from tests.phantom import write_slide_dataset
 from training.objective.losses import Loss, make_loss
