@@ -1,4 +1,4 @@
-"""One process at a time at a piece of work."""
+"""Locks between processes: one process at a time works in a folder."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ class Held(Exception):
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Holds a lock's file; however the process ends, the system lets it go.
+    """Hold a lock on a file; the system releases it however the process ends.
 
     A lock of the process, not of the open file: children that outlive a killed process by seconds don't keep it.
 

@@ -1,4 +1,4 @@
-"""A finished file or folder -> its place, whole or not at all, and there to stay when the power fails."""
+"""Atomic publishing: a finished file or folder appears whole or not at all, and survives a power failure."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def publish(path: Path, make: Callable[[Path], object], workshop: Path | None = 
 
 
 def sync(path: Path) -> None:
-    """Returns when a file's bytes, or the names in a folder, are on the disk."""
+    """Wait until a file's bytes, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -36,7 +36,7 @@ def sync(path: Path) -> None:
 
 
 def _replace(part: Path, path: Path) -> None:
-    """A folder can't take another's place in one step: the old one is put aside, and back when the new one can't come."""
+    """Replace a folder: the old one is set aside first, and put back if the new one can't take its place."""
     if not path.is_dir():
         if part.is_dir():
             path.unlink(missing_ok=True)

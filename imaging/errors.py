@@ -1,4 +1,4 @@
-"""What can be wrong with an image, as a tree; the command line exits 3 on each, the service maps each to its status.
+"""Errors of images, as a tree; the command line exits with 3 on each, and the service maps each to its HTTP status.
 
     DataError                 3
     ├── BrokenImage           400  bytes that aren't what they claim to be
@@ -43,7 +43,7 @@ class ImageTooLarge(DataError):
 
 
 class UnsupportedFormat(DataError):
-    """Not an image, or of a format that isn't read here."""
+    """The file isn't an image, or its format isn't supported."""
 
     status = 415
 

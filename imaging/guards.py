@@ -1,4 +1,4 @@
-"""How far a file is trusted: what a reader may spend on it, and whether a process of its own opens it."""
+"""Guards: the limits of opening and reading a file, and whether a process of its own opens it."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ MAX_SLIDE_PIXELS = 10**11  # and for slides
 
 @dataclass(frozen=True)
 class Guards:
-    """What opening and reading a file may cost; the same code runs for all of them.
+    """Limits of opening and reading a file; the same code runs for trusted and untrusted files.
 
     Args:
         isolated: a process of its own, under the limits below that start with `process_`, opens and reads the file.
@@ -58,7 +58,7 @@ def check_voxels(voxels: int, longest: int, guards: Guards) -> None:
 
 
 def check_voxel_bytes(size_bytes: int, guards: Guards) -> None:
-    """As they are stored.
+    """Check the size of the voxels as they are stored.
 
     Raises:
         ImageTooLarge: `volume_too_large`.

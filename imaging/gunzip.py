@@ -31,7 +31,7 @@ class Gunzip:
         self._come = 0
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes, fewer only where the member ends.
+        """Return the next `size` bytes, fewer only where the member ends.
 
         Raises:
             BrokenImage: `gzip_corrupt` if the stream is cut, damaged, or not what its checksum says.
@@ -44,7 +44,7 @@ class Gunzip:
         return b"".join(pieces)
 
     def finish(self) -> None:
-        """Reads the checksum, after all that was wanted was read.
+        """Verify the checksum, after everything was read.
 
         Raises:
             BrokenImage: `gzip_trailing_data` if anything follows what was read: in the member or after it, another
@@ -57,7 +57,7 @@ class Gunzip:
             )
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -67,7 +67,7 @@ class Gunzip:
         self.close()
 
     def _inflated(self, size: int) -> bytes:
-        """At least a byte and `size` at most, or none at the member's end."""
+        """Return 1 to `size` decompressed bytes, none at the member's end."""
         while True:
             packed = self._member.unconsumed_tail or self._file.read(_IN_BYTES)
             try:

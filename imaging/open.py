@@ -1,4 +1,4 @@
-"""A file -> the source that reads it, decided by what the file holds and never by its name."""
+"""Opening of images: the reader is chosen by the file's content, never by its name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class _Reader:
 def open_image(
     path: Path, *, guards: Guards = LOCAL, labels: bool = False, spacing_um: tuple[float, ...] | None = None
 ) -> ImageSource:
-    """The open image; leave it as a context manager.
+    """Open an image; the result is a context manager.
 
     Args:
         path: the file, of any name; or the folder of an OME-Zarr image or of one DICOM series.
@@ -70,7 +70,7 @@ def _give_spacing(source: ImageSource, spacing_um: tuple[float, ...]) -> None:
 
 
 def is_image_folder(path: Path) -> bool:
-    """Whether a folder is an image itself: an OME-Zarr, or nothing but DICOM files."""
+    """Return True if a folder is an image itself: an OME-Zarr, or only DICOM files."""
     if not path.is_dir():
         return False
     entries = [entry for entry in path.iterdir() if entry.name[0] != "."]
@@ -78,7 +78,7 @@ def is_image_folder(path: Path) -> bool:
 
 
 def stem_of(path: Path) -> str:
-    """The name up to the suffix; .nii.gz, .ome.tif and the like are one suffix."""
+    """Return the name without its suffix; .nii.gz, .ome.tif and the like are one suffix."""
     return next((path.stem.removesuffix(suffix) for suffix in _DOUBLE_SUFFIXES if path.stem.endswith(suffix)), path.stem)
 
 

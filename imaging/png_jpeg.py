@@ -1,4 +1,4 @@
-"""PNG and JPEG pictures -> (C, H, W), through Pillow, and PNG of 16 bits through libpng; decoded once and held."""
+"""PNG and JPEG images, (C, H, W), read through Pillow, and 16-bit PNG through libpng; decoded once and held in memory."""
 
 import struct
 import zlib
@@ -79,7 +79,7 @@ class PictureSource(ImageSource):
 
 
 def _header(path: Path) -> ImageFile:
-    """The plugin's own class: `Image.open` would guess among formats and refuse by a limit that isn't ours."""
+    """Open the header with the plugin's own class: `Image.open` would guess the format and apply another limit."""
     with path.open("rb") as file:
         plugin = PngImageFile if file.read(len(PNG_MAGIC)) == PNG_MAGIC else JpegImageFile
     try:
@@ -139,7 +139,7 @@ def _opaque(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _plain(image: ImageFile) -> Any:
-    """The picture in a mode that numpy sees as grey or colours, transparency as a channel of its own."""
+    """Convert the image to a mode that numpy reads as grey or colours, transparency as a channel of its own."""
     if "transparency" in image.info and image.mode in ("P", "RGB"):
         return image.convert("RGBA")
     if "transparency" in image.info and image.mode in ("1", "L"):

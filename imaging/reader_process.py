@@ -1,4 +1,4 @@
-"""What runs apart from the program: a process that waits with the readers loaded, and forks one process for each file.
+"""Reader process: it has the readers loaded, waits apart from the program, and forks one process for each file.
 
 It is started as `python -m imaging.reader_process` by `imaging/isolation/forkserver.py`; standard input is the connection.
 The forked processes put limits on themselves before they open anything. Nothing here is imported by the program.
@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 
 
 def wait_and_fork() -> None:
-    """For each connection that comes, a process; until the program that started this one is gone."""
+    """Fork a process for each connection, until the program that started this one has ended."""
     control = socket.socket(fileno=os.dup(0))
     silence = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # what libraries print may hold what is in a file
@@ -46,7 +46,7 @@ def wait_and_fork() -> None:
 
 
 def _forked(control: socket.socket, descriptor: int) -> int:
-    """The new process's id; 0 where the machine has no room for one."""
+    """Return the new process's id; 0 where the machine can't start one."""
     parent = os.getpid()
     try:
         process_id = os.fork()
@@ -61,7 +61,7 @@ def _forked(control: socket.socket, descriptor: int) -> int:
 
 
 def _live(connection: socket.socket, parent: int) -> NoReturn:
-    """One file's process; whatever goes wrong ends it, which is how the program learns of it."""
+    """Run one file's process; any error ends it, which is how the program learns of it."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         sys.dont_write_bytecode = True

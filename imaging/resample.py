@@ -47,12 +47,12 @@ class ResampledSource(ImageSource):
         return resampled if self.dtype.kind == "f" else np.rint(resampled).astype(self.dtype)
 
     def close(self) -> None:
-        """Closes the source."""
+        """Close the source."""
         self._source.close()
 
 
 class Weights:
-    """What a range of new pixels takes from old ones along one axis.
+    """Weights of old pixels in a range of new pixels along one axis.
 
     Args:
         wanted: the range, of the new grid.
@@ -90,20 +90,20 @@ def resample(pixels: NDArray[Any], axes: list[Weights]) -> NDArray[np.float32]:
 
 
 def shape_at(source: ImageSource, spacing_um: tuple[float, ...]) -> tuple[int, ...]:
-    """The size of the grid that has about this spacing; the source's spacing must be known."""
+    """Return the size of the grid that has about this spacing; the source's spacing must be known."""
     spacings = zip(source.shape, source.spacing_um or spacing_um, spacing_um, strict=True)
     return tuple(max(1, round(size * have / wanted)) for size, have, wanted in spacings)
 
 
 def spacing_of(source: ImageSource, shape: tuple[int, ...]) -> tuple[float, ...] | None:
-    """The spacing of a grid of that size over the source's extent; None where the source has none."""
+    """Return the spacing of a grid of that size over the source's extent; None where the source has none."""
     if source.spacing_um is None:
         return None
     return tuple(have * old / new for have, old, new in zip(source.spacing_um, source.shape, shape, strict=True))
 
 
 def _best_level(levels: tuple[Level, ...], shape: tuple[int, ...]) -> int:
-    """The coarsest level that has at least the pixels wanted, to a percent; the finest where none has."""
+    """Return the coarsest level that has at least the requested pixels, to a percent; the finest where none has."""
     enough = [
         number
         for number, level in enumerate(levels)

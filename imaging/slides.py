@@ -1,4 +1,4 @@
-"""Whole slides of the scanners' makers -> (3, H, W) region by region, through OpenSlide."""
+"""Whole slides of scanner makers, (3, H, W), read region by region through OpenSlide."""
 
 from math import isfinite
 from pathlib import Path
@@ -86,7 +86,7 @@ class SlideSource(ImageSource):
         return np.ascontiguousarray(over_white(pixels[:3], pixels[3]))
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._slide.close()
 
 
@@ -138,7 +138,7 @@ def _spacing(slide: OpenSlide) -> tuple[float, float] | None:
 
 
 def _origin(slide: OpenSlide) -> tuple[int, int] | None:
-    """Where the scanned part begins (y, x): QuPath cuts a slide to it and counts from there."""
+    """Return the first scanned pixel (y, x): QuPath crops a slide to it and counts from there."""
     try:
         return int(slide.properties[PROPERTY_NAME_BOUNDS_Y]), int(slide.properties[PROPERTY_NAME_BOUNDS_X])
     except (KeyError, ValueError):

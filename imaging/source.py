@@ -19,7 +19,7 @@ MaskFormat = Literal["png", "tiff", "nifti", "ome-zarr", "dicom-seg", "geojson"]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where an image lies; a mask with an equal one lies on it.
+    """Geometry of an image; a mask with an equal geometry lies on it.
 
     Args:
         shape: size in S order, as read.
@@ -42,7 +42,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of a slide's pyramid; level 0 is the finest."""
+    """Resolution of a slide's pyramid; level 0 is the finest."""
 
     shape: tuple[int, ...]
     spacing_um: tuple[float, ...] | None
@@ -86,7 +86,7 @@ class ImageSource(ABC):
         return 0
 
     def give_spacing(self, spacing_um: tuple[float, ...]) -> None:
-        """Takes the user's word for the spacing at level 0, in place of what the file says or leaves out.
+        """Set the spacing at level 0 that the user gives, in place of the file's.
 
         Args:
             spacing_um: in S order, or one number for every axis.
@@ -132,7 +132,7 @@ class ImageSource(ABC):
         return pixels
 
     def blocks(self, size_bytes: int = 32 * 2**20) -> Iterator[NDArray[Any]]:
-        """The whole of level 0 in slabs along the first axis, each (C, *S) of about `size_bytes` or one row."""
+        """Yield the whole of level 0 in slabs along the first axis, each (C, *S) of about `size_bytes` or one row."""
         row_bytes = self.channels * self.dtype.itemsize * int(np.prod(self.shape[1:]))
         rows = max(1, size_bytes // row_bytes)
         for start in range(0, self.shape[0], rows):
@@ -154,7 +154,7 @@ class ImageSource(ABC):
 
 
 def spacing_text(spacing_um: Sequence[float]) -> str:
-    """As messages say it: 0.5 x 0.5."""
+    """Return the spacing as messages write it: 0.5 x 0.5."""
     return " x ".join(f"{value:.4g}" for value in spacing_um)
 
 

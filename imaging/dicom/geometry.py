@@ -1,4 +1,4 @@
-"""Where a DICOM file's images lie in the patient, and the one grid that they make: planes -> a stack with an affine."""
+"""Geometry of DICOM images: the position of each plane, and the stack with one affine that the planes form."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _RAS_OF_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM counts to the left and to
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One image's place in mm, left-posterior-superior (PS3.3, C.7.6.2).
+    """Plane of one image in mm, left-posterior-superior (PS3.3, C.7.6.2).
 
     Args:
         position: the centre of its first pixel.
@@ -62,7 +62,7 @@ class Stack:
 
 
 def group(dataset: Dataset, frame: int, sequence: str) -> Dataset:
-    """Where one image's values stand: in its own functional group, in the shared one, or in the data set itself."""
+    """Return the data set that holds one image's values: its own functional group, the shared one, or the whole data set."""
     for groups, place in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         items = dataset.get(groups)
         if items and items[place].get(sequence):
@@ -72,7 +72,7 @@ def group(dataset: Dataset, frame: int, sequence: str) -> Dataset:
 
 
 def planes_of(header: Header) -> list[Plane]:
-    """The place of every image in the file, in the file's order.
+    """Return the plane of every image in the file, in the file's order.
 
     Raises:
         BrokenImage: `dicom_broken`.
@@ -89,7 +89,7 @@ def planes_of(header: Header) -> list[Plane]:
 
 
 def stacked(planes: Sequence[Plane], *, sparse: bool = False) -> Stack:
-    """The one grid that the planes lie on, its slices in the order of their normal.
+    """Return the stack that the planes form, its slices in the order of their normal.
 
     Args:
         planes: in any order.
@@ -183,7 +183,7 @@ def _distinct(heights: Vector) -> Vector:
 
 
 def _steps(first: Plane, distinct: Vector) -> int:
-    """How many steps lie between the outermost slices, where some may be left out."""
+    """Return the number of steps between the outermost slices, of which some may be missing."""
     if len(distinct) == 1:
         return 0
     gaps = np.diff(distinct)

@@ -1,4 +1,4 @@
-"""One DICOM file's header, checked before any pixel is decoded; what is told of the patient isn't read at all."""
+"""Header of one DICOM file, checked before any pixel is decoded; the patient's data aren't read."""
 
 import logging
 import struct
@@ -63,7 +63,7 @@ _TAGS = [tag for tag in map(tag_for_keyword, _KEYWORDS) if tag is not None]
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says before its pixels.
+    """Checked elements of a DICOM file that precede its pixels.
 
     Args:
         path: of the file.
@@ -83,12 +83,12 @@ class Header:
 
 
 def is_dicom(head: bytes) -> bool:
-    """Whether a file's first bytes are those of a DICOM file."""
+    """Return True if a file's first bytes are those of a DICOM file."""
     return head[128:132] == b"DICM"
 
 
 def read_header(path: Path) -> Header:
-    """The header of one file. Deflated files are refused: pydicom would inflate all that they hold at once.
+    """Read the header of one file. Deflated files are refused: pydicom would inflate all of it at once.
 
     Raises:
         DataError: `file_unreadable`.
@@ -114,7 +114,7 @@ def read_header(path: Path) -> Header:
 
 @contextmanager
 def dicom_errors(error: Callable[[], DataError] | None = None, *, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turns the libraries' errors into ours and drops their warnings: both quote the header.
+    """Convert the libraries' errors to ours and suppress their warnings, since both quote the header.
 
     Args:
         error: makes the one to raise; None makes `dicom_broken`.
@@ -134,7 +134,7 @@ def dicom_errors(error: Callable[[], DataError] | None = None, *, passing: tuple
 
 
 def whole(dataset: Dataset, keyword: str, lowest: int, highest: int) -> int:
-    """A count that the standard stores in 16 bits.
+    """Return an integer that the standard stores in 16 bits.
 
     Raises:
         BrokenImage: `dicom_broken` if it is missing, of another type or outside of its bounds.
@@ -146,7 +146,7 @@ def whole(dataset: Dataset, keyword: str, lowest: int, highest: int) -> int:
 
 
 def number_of_frames(dataset: Dataset) -> int:
-    """How many images one file holds; 1 where it doesn't say.
+    """Return the number of images in a file; 1 where the header doesn't give it.
 
     Raises:
         BrokenImage: `dicom_broken`.
@@ -158,7 +158,7 @@ def number_of_frames(dataset: Dataset) -> int:
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """So many real numbers; None where the element is missing or empty.
+    """Return a tuple of `count` real numbers; None where the element is missing or empty.
 
     Raises:
         BrokenImage: `dicom_broken` if there are more or fewer, or one isn't finite.
@@ -173,7 +173,7 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
 
 
 def dicom_broken() -> BrokenImage:
-    """A header that can't be read, or pixels that can't be decoded."""
+    """Return the error for a header that can't be read, or pixels that can't be decoded."""
     return BrokenImage(
         "dicom_broken", "the DICOM file is cut or damaged, or its header contradicts itself; send or export it again"
     )
@@ -189,7 +189,7 @@ def pixel_format_not_supported() -> UnsuitableImage:
 
 
 def compression_not_supported() -> UnsupportedFormat:
-    """A transfer syntax that isn't read."""
+    """Return the error for a transfer syntax that isn't supported."""
     return UnsupportedFormat(
         "dicom_compression_not_supported",
         "the DICOM file is compressed in a way that isn't read; allowed are JPEG and JPEG 2000, for volumes RLE and "

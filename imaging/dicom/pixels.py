@@ -42,7 +42,7 @@ _MOST_PACKED_BYTES = 2**16  # beyond twice the image itself: what a compressed i
 
 @dataclass(frozen=True)
 class Pixels:
-    """How a file's images are stored; `offset` is their first byte, `length` None where they are compressed."""
+    """Storage of a file's images: `offset` of the first byte, `length` in bytes, None where they are compressed."""
 
     rows: int
     columns: int
@@ -57,17 +57,17 @@ class Pixels:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the values, in the machine's byte order."""
+        """Type of the values, in the machine's byte order."""
         return np.dtype(f"{'i' if self.signed else 'u'}{max(1, self.bits_allocated // 8)}")
 
     @property
     def turned_sum(self) -> int:
-        """What a value and the one that it becomes where grey is turned round add up to."""
+        """Sum of a value and its inverted value, where grey is inverted."""
         return -1 if self.signed else 2**self.bits_stored - 1
 
 
 def pixels_of(header: Header, *, bits: tuple[int, ...] = (8, 16, 32)) -> Pixels:
-    """How the images are stored, checked against the file's size where they aren't compressed.
+    """Return how the images are stored, checked against the file's size where they aren't compressed.
 
     Raises:
         BrokenImage: `dicom_broken`, `dicom_wrong_length`, `dicom_truncated`.
@@ -102,7 +102,7 @@ def pixels_of(header: Header, *, bits: tuple[int, ...] = (8, 16, 32)) -> Pixels:
 
 
 def stored_images(header: Header, pixels: Pixels) -> Iterator[NDArray[Any]]:
-    """The images in the file's order, each (rows, columns) of `pixels.dtype`; one is in memory at a time.
+    """Yield the images in the file's order, each (rows, columns) of `pixels.dtype`; one is in memory at a time.
 
     Raises:
         BrokenImage: `dicom_broken`.
@@ -121,7 +121,7 @@ def stored_images(header: Header, pixels: Pixels) -> Iterator[NDArray[Any]]:
 
 
 def is_as_declared(packed: bytes, transfer_syntax: UID, shape: tuple[int, int], pixel_bytes: int) -> bool:
-    """Whether a compressed image unpacks to what the header declares, by the size that it gives itself.
+    """Return True if a compressed image declares the same size as the header.
 
     Args:
         packed: the image as compressed.
@@ -144,7 +144,7 @@ def is_as_declared(packed: bytes, transfer_syntax: UID, shape: tuple[int, int], 
 
 
 def _pixel_element(header: Header) -> tuple[str, int, int | None]:
-    """The element's type, where its value begins, and how long it is; None if that isn't said, as of compressed pixels."""
+    """Return the pixel element's type, the offset of its value, and its length; None for the length of compressed pixels."""
     order = ">" if header.transfer_syntax == ExplicitVRBigEndian else "<"
     with header.path.open("rb") as file:
         file.seek(header.pixels_at)
@@ -220,7 +220,7 @@ def _unpacked(file: BinaryIO, header: Header, pixels: Pixels) -> Iterator[NDArra
 
 
 def _signed(image: NDArray[Any], pixels: Pixels) -> NDArray[Any]:
-    """The bits that are stored, with their sign."""
+    """Return the stored bits with their sign."""
     unused = pixels.bits_allocated - pixels.bits_stored
     shifted = image.astype(f"u{pixels.dtype.itemsize}") << unused
     return shifted.view(pixels.dtype) >> unused

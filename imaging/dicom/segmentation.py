@@ -1,4 +1,4 @@
-"""A DICOM segmentation -> labels (1, D, H, W) on the grid of its frames; what a reference or a mask comes back as."""
+"""DICOM segmentations as labels (1, D, H, W) on the grid of their frames, for references and for masks that are read back."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -75,7 +75,7 @@ class DicomLabelSource(ImageSource):
 
 
 def _put(plane: NDArray[np.uint8], image: NDArray[Any], label: int | None) -> None:
-    """Adds one frame: a segment's yes or no, or labels as they are where `label` is None."""
+    """Add one frame to a plane: a binary segment, or labels as they are where `label` is None."""
     if image.max() > _MOST_LABELS:
         raise _too_many()
     values = image if label is None else image * label

@@ -1,4 +1,4 @@
-"""DICOM images of MR, CT and PET -> (1, D, H, W): a folder that holds one series, or one file; the voxels are held."""
+"""DICOM volumes of MR, CT and PET, (1, D, H, W), from a folder that holds one series or from one file; held in memory."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,7 +40,7 @@ _MOST_SCALE = 1e28  # times the largest integer it is still a float32
 
 
 def read_series(path: Path, guards: Guards = LOCAL) -> list[Header]:
-    """The headers of a file, or of all files in a folder that holds one series and nothing else but hidden files.
+    """Read the headers of a file, or of all files in a folder that holds one series and otherwise only hidden files.
 
     A file is what is given, be it one slice of many. Links in a folder and what a DICOMDIR points to are never followed.
 
@@ -60,7 +60,7 @@ def read_series(path: Path, guards: Guards = LOCAL) -> list[Header]:
 
 
 def open_dicom(path: Path, guards: Guards = LOCAL, *, read_labels: bool = False) -> ImageSource:
-    """The open image, by what its files say they are.
+    """Open a DICOM image or series, as the type that its files declare.
 
     Args:
         path: a file, or a folder that holds one series.
@@ -150,7 +150,7 @@ class DicomSource(ImageSource):
         return voxels
 
     def _images(self) -> Iterator[NDArray[Any]]:
-        """As stored, but for grey that is turned round."""
+        """Yield the images as stored, with inverted grey converted."""
         for header, pixels in zip(self._headers, self._pixels, strict=True):
             for stored in stored_images(header, pixels):
                 yield pixels.turned_sum - stored if pixels.inverted else stored
@@ -172,7 +172,7 @@ def check_size(pixels: Pixels, images: int, guards: Guards) -> None:
 
 
 def geometry_of(stack: Stack, pixels: Pixels, files: tuple[Path, ...]) -> Geometry:
-    """Where the stack's voxels lie."""
+    """Return the geometry of a stack's voxels."""
     order = order_inside(stack.affine)
     shape = (pixels.columns, pixels.rows, stack.depth)
     return Geometry(
@@ -184,7 +184,7 @@ def geometry_of(stack: Stack, pixels: Pixels, files: tuple[Path, ...]) -> Geomet
 
 
 def _check_alike(headers: Sequence[Header], stored: Sequence[Pixels]) -> None:
-    """The files make one volume: alike in their images' size and type, and one image each where they are several."""
+    """Check that the files form one volume: equal size and type, and one image each where there are several files."""
     with dicom_errors():
         frames_of_reference = {str(header.dataset.get("FrameOfReferenceUID", "")) for header in headers}
     if len(frames_of_reference) > 1:
@@ -216,7 +216,7 @@ def _scaling(dataset: Dataset, frame: int) -> tuple[float, float]:
 
 
 def _files(folder: Path, limit: int) -> list[Path]:
-    """By name, so that the same folder is read in the same order everywhere."""
+    """Return the folder's files by name, so that the order is the same everywhere."""
     try:
         files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
         others = sum(file.is_symlink() or not file.is_file() or not _looks_like_dicom(file) for file in files[:limit])

@@ -1,4 +1,4 @@
-"""DICOM whole slides -> (3, H, W) region by region, through wsidicom; labels and overviews are never opened."""
+"""DICOM whole slides, (3, H, W), read region by region through wsidicom; labels and overviews are never opened."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +71,7 @@ logging.getLogger("wsidicom").setLevel(logging.CRITICAL + 1)  # it logs paths an
 
 @dataclass(frozen=True)
 class _Tiles:
-    """How one level is cut and packed; `shape` is (rows, columns) of a tile."""
+    """Tiles of one level and their compression; `shape` is (rows, columns) of a tile."""
 
     shape: tuple[int, int]
     transfer_syntax: UID
@@ -144,7 +144,7 @@ class DicomSlideSource(ImageSource):
                     raise _tile_unreadable()
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         self._slide.close()
 
 
@@ -167,7 +167,7 @@ def _flavour(dataset: Dataset) -> str:
 
 
 def _volumes(headers: Sequence[Header], limit: int) -> list[Header]:
-    """The files that hold levels, each checked."""
+    """Return the checked headers of the files that hold levels."""
     volumes = [header for header in headers if _flavour(header.dataset) == "VOLUME"]
     if not volumes:
         raise UnsupportedFormat(
@@ -179,7 +179,7 @@ def _volumes(headers: Sequence[Header], limit: int) -> list[Header]:
 
 
 def _check(header: Header, limit: int) -> None:
-    """One file, before wsidicom opens it."""
+    """Check one file before wsidicom opens it."""
     if header.transfer_syntax not in _SYNTAXES:
         raise compression_not_supported()
     dataset = header.dataset

@@ -1,4 +1,4 @@
-"""What two processes say to each other over a socket: JSON objects and pixels, by a deadline, and nothing that is run."""
+"""Channel between two processes over a socket: JSON objects and pixels with a deadline; nothing received is executed."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ class ChannelLost(Exception):
 
 
 class Channel:
-    """One end of a connection.
+    """Endpoint of a connection between two processes.
 
     Args:
         connection: a stream socket; closed with the channel.
@@ -30,12 +30,12 @@ class Channel:
         self._deadline = float("inf")
 
     def begin(self) -> Self:
-        """Starts the clock anew."""
+        """Restart the deadline."""
         self._deadline = float("inf") if self._timeout_s is None else time.monotonic() + self._timeout_s
         return self
 
     def send(self, message: Message) -> None:
-        """Sends an object whole.
+        """Send a whole object.
 
         Raises:
             ChannelLost: the other side doesn't take it.
@@ -44,7 +44,7 @@ class Channel:
         self.send_bytes(memoryview(_LENGTH.pack(len(content)) + content))
 
     def receive(self) -> Message:
-        """The next object.
+        """Receive the next object.
 
         Raises:
             ChannelLost: there is none.
@@ -65,7 +65,7 @@ class Channel:
         return message
 
     def send_bytes(self, content: memoryview) -> None:
-        """Sends bytes whose number the other side knows.
+        """Send bytes whose number the other side knows.
 
         Raises:
             ChannelLost: the other side doesn't take them.
@@ -77,7 +77,7 @@ class Channel:
             raise ChannelLost from error
 
     def receive_into(self, place: memoryview) -> None:
-        """Fills `place`, contiguous bytes.
+        """Receive bytes until `place`, contiguous memory, is full.
 
         Raises:
             ChannelLost: not that many come.
@@ -94,7 +94,7 @@ class Channel:
             filled += count
 
     def has_ended(self) -> bool:
-        """Whether the other side has closed its end, as far as what it sent before was received."""
+        """Return True if the other side has closed its end and everything that it sent was received."""
         try:
             self._connection.settimeout(0)
             return not self._connection.recv(1, socket.MSG_PEEK)
@@ -113,7 +113,7 @@ class Channel:
                 return
 
     def close(self) -> None:
-        """Closes the connection; the other side sees that it has ended."""
+        """Close the connection; the other side sees that it has ended."""
         self._connection.close()
 
     def _remaining_s(self) -> float | None:

@@ -33,7 +33,7 @@ class Nursery:
         self._control: socket.socket | None = None
 
     def start(self) -> None:
-        """Loads the readers now, a second or two, so that the first file doesn't wait for it.
+        """Load the readers now, which takes a second or two, so that the first file doesn't wait for it.
 
         Raises:
             OSError: the process can't be started.
@@ -43,7 +43,7 @@ class Nursery:
                 self._start()
 
     def fork(self) -> tuple[socket.socket, int]:
-        """A connection to a new process, and its process id.
+        """Return a connection to a new process, and its process id.
 
         Raises:
             RuntimeError: this installation can't start processes.
@@ -63,7 +63,7 @@ class Nursery:
                 ) from error
 
     def close(self) -> None:
-        """Ends the process; those that it forked end with it."""
+        """End the process and the processes that it forked."""
         with self._lock:
             self._end()
 
@@ -103,14 +103,14 @@ class Nursery:
 
 @functools.cache
 def nursery() -> Nursery:
-    """The program's only one."""
+    """Return the forkserver of this program."""
     made = Nursery()
     atexit.register(made.close)
     return made
 
 
 def _environment() -> dict[str, str]:
-    """One thread for linear algebra: a process with threads can't safely be forked, and readers need none."""
+    """Return the environment: one thread for linear algebra, since a process with threads can't safely be forked."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return {**kept, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -58,11 +58,11 @@ class IsolatedSource(ImageSource):
 
     @property
     def held_bytes(self) -> int:
-        """What the other process may hold."""
+        """Memory that the other process may hold, bytes."""
         return self._held_bytes
 
     def close(self) -> None:
-        """Ends the other process, if it hasn't ended, and waits until it has."""
+        """End the other process and wait until it has ended."""
         with self._lock:
             self._end()
 
@@ -82,7 +82,7 @@ class IsolatedSource(ImageSource):
             place[...] = pixels
 
     def _ask(self, message: Message, pixels: NDArray[Any] | None = None) -> Message:
-        """The answer; `pixels` are filled with what follows it."""
+        """Return the answer to a message; `pixels` are filled with what follows it."""
         with self._lock:
             if self._channel is None:
                 raise self._crashed()
@@ -122,7 +122,7 @@ class IsolatedSource(ImageSource):
         self._held_bytes = int(told["held_bytes"])
 
     def _end(self) -> None:
-        """The process and the connection, once; the connection ends when the process has."""
+        """End the process and the connection, once."""
         channel, self._channel = self._channel, None
         if channel is None:
             return
@@ -156,7 +156,7 @@ def _sizes(region: Region) -> tuple[int, ...]:
 
 
 def _parts(region: Region, most_pixels: int) -> Iterator[Region]:
-    """The region itself where it is small enough, else its halves along the first axis that can be halved, and theirs."""
+    """Yield the region if it is small enough, else its halves along the first axis that can be halved, recursively."""
     sizes = _sizes(region)
     if prod(sizes) <= most_pixels or max(sizes) == 1:
         yield region

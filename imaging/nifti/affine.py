@@ -1,4 +1,4 @@
-"""Where a NIfTI volume lies: one checked affine out of the three ways in which a header says it."""
+"""Affine of a NIfTI volume, checked, from the three ways in which a header may give it."""
 
 import itertools
 from math import sqrt
@@ -46,7 +46,7 @@ def _sform(fields: Fields) -> NDArray[np.float64]:
 
 
 def _qform(fields: Fields) -> NDArray[np.float64]:
-    """The rotation of a unit quaternion times the voxels' size; all nan where the numbers are no such thing."""
+    """Return the rotation of a unit quaternion times the voxel size; all NaN where the numbers are invalid."""
     b, c, d = (float(value) for value in fields["quatern"])
     rest = 1 - (b * b + c * c + d * d)
     zooms = fields["pixdim"][1:4].astype(np.float64)
@@ -67,7 +67,7 @@ def _qform(fields: Fields) -> NDArray[np.float64]:
 
 
 def _centred(fields: Fields, shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """As nibabel and others take it, after Analyze: x to the left, the middle voxel at the origin."""
+    """Return nibabel's affine without sform and qform (Analyze): x to the left, the middle voxel at the origin."""
     zooms = fields["pixdim"][1:4].astype(np.float64)
     if not (zooms > 0).all():
         return np.full((4, 4), np.nan)
@@ -78,13 +78,13 @@ def _centred(fields: Fields, shape: tuple[int, int, int]) -> NDArray[np.float64]
 
 
 def _unit(fields: Fields) -> NDArray[np.float64]:
-    """A factor for each row."""
+    """Return the factor from the file's unit to mm for each row."""
     factor = _MM_PER_UNIT.get(int(fields["xyzt_units"]) & _UNIT_BITS, 1.0)
     return np.array([[factor], [factor], [factor], [1.0]])
 
 
 def _checked(affine: NDArray[np.float64], fields: Fields) -> NDArray[np.float64]:
-    """In mm."""
+    """Return the affine in mm, checked."""
     affine = affine * _unit(fields)
     check_affine(affine)
     return affine
@@ -122,7 +122,7 @@ def _affine_invalid() -> DataError:
 
 
 def _agree(sform: NDArray[np.float64], qform: NDArray[np.float64], shape: tuple[int, int, int]) -> bool:
-    """Whether both put every voxel at about the same place: if they do at the corners, they do between them."""
+    """Return True if both affines put every voxel at about the same place; comparing the corners is enough."""
     corners = np.array([[*corner, 1] for corner in itertools.product(*((0, size - 1) for size in shape))]).T  # (4, 8)
     distances = np.linalg.norm((sform - qform) @ corners, axis=0)
     smallest = float(np.linalg.norm(sform[:3, :3], axis=0).min())

@@ -1,4 +1,4 @@
-"""Where a NIfTI header's fields lie, in both versions of the format and both byte orders."""
+"""Positions of a NIfTI header's fields, in both versions of the format and both byte orders."""
 
 import struct
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ _NIFTI2 = {  # https://nifti.nimh.nih.gov/pub/dist/doc/nifti2.h
 
 @dataclass(frozen=True)
 class NiftiKind:
-    """One of the format's versions in one byte order; the voxels have the same order."""
+    """Version of the format with a byte order; the voxels have the same order."""
 
     size: int
     magic: bytes
@@ -55,7 +55,7 @@ class NiftiKind:
     layout: np.dtype[Any]
 
     def matches(self, head: bytes) -> bool:
-        """Whether a head begins as this kind does; of one that is shorter than a header, as far as it goes."""
+        """Return True if a head begins as this kind does, as far as it goes."""
         size = struct.pack(f"{self.byte_order}i", self.size)
         if len(head) < self.size:
             return head[:4] == size[: len(head)]
@@ -63,7 +63,7 @@ class NiftiKind:
 
 
 def kind_of(head: bytes) -> NiftiKind | None:
-    """The kind of NIfTI that an uncompressed head is of; None if it is of none, or the header of two files."""
+    """Return the kind of an uncompressed head; None if it isn't NIfTI, or is the header of a file pair."""
     return next((kind for kind in _KINDS if kind.matches(head)), None)
 
 

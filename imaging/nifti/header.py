@@ -26,7 +26,7 @@ _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """What a checked header says; `affine` is in mm, `shape` is the file's own (x, y, z)."""
+    """Checked NIfTI header; `affine` is in mm, `shape` is the file's own (x, y, z)."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
@@ -44,7 +44,7 @@ class NiftiHeader:
 
 
 def head_of(path: Path, size: int = HEADER_BYTES) -> bytes:
-    """The file's first bytes, uncompressed if they are gzip's; by itself enough for a header.
+    """Return the file's first bytes, uncompressed if they are gzip, enough for a header.
 
     Raises:
         BrokenImage: `gzip_corrupt`.
@@ -57,7 +57,7 @@ def head_of(path: Path, size: int = HEADER_BYTES) -> bytes:
 
 
 def is_nifti(head: bytes) -> bool:
-    """Whether an uncompressed head is that of a single-file NIfTI-1 or NIfTI-2, or as much of one as there is."""
+    """Return True if an uncompressed head, or its beginning, is that of a single-file NIfTI-1 or NIfTI-2."""
     return kind_of(head) is not None
 
 
@@ -92,7 +92,7 @@ def checked_header(path: Path, guards: Guards) -> NiftiHeader:
 
 
 def voxels(path: Path, header: NiftiHeader, guards: Guards) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """The voxels as stored, (x, y, n) with the header's dtype, and where they lie on the third axis.
+    """Yield the voxels as stored, (x, y, n) with the header's dtype, after their slice of the third axis.
 
     Raises:
         BrokenImage: `nifti_size_mismatch` if the file holds less than the header says, or a plain file more; for a gzip
@@ -203,7 +203,7 @@ def _bad_offset() -> DataError:
 
 
 def _check_file(path: Path, header: NiftiHeader, kind: NiftiKind) -> None:
-    """What can be known of the file without its voxels: the size of a plain one, the extensions of both."""
+    """Check the file without its voxels: the size of an uncompressed one, and the extensions."""
     if not _is_gzip(path):
         size = path.stat().st_size
         if header.offset > size:
@@ -218,7 +218,7 @@ def _check_file(path: Path, header: NiftiHeader, kind: NiftiKind) -> None:
 
 
 def _check_extensions(content: bytes, kind: NiftiKind) -> None:
-    """Each begins with its size; together they fill what lies between header and voxels."""
+    """Check that the extensions, each of which begins with its size, fill the bytes between header and voxels."""
     position, count = 0, 0
     while position < len(content):
         size = struct.unpack_from(f"{kind.byte_order}i", content, position)[0] if position + 4 <= len(content) else 0

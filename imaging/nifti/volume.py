@@ -1,4 +1,4 @@
-"""NIfTI volumes -> (1, D, H, W), whatever their orientation in the file; the voxels are read once and held."""
+"""NIfTI volumes, (1, D, H, W), whatever their orientation in the file; the voxels are read once and held in memory."""
 
 from math import prod
 from pathlib import Path
@@ -17,7 +17,7 @@ _RAS = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's form of an orientation: (
 
 
 def to_inside(array: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
-    """A view of a file's array with the axes that everyone inside knows.
+    """Return a view of a file's array with the internal axes.
 
     Args:
         array: (x, y, z) as in the file.
@@ -30,7 +30,7 @@ def to_inside(array: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
 
 
 def to_file(array: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
-    """The exact inverse of `to_inside`: (D, H, W) -> a view (x, y, z) as in the file with that affine."""
+    """Return a view (x, y, z) of (D, H, W) as in the file with that affine, the exact inverse of `to_inside`."""
     back = orientations.ornt_transform(_RAS, orientations.io_orientation(affine))
     return orientations.apply_orientation(array.transpose(), back)  # type: ignore[no-any-return]
 

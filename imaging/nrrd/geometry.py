@@ -1,4 +1,4 @@
-"""Where an NRRD volume lies: the affine, or at least the spacing, out of its header's fields."""
+"""Geometry of an NRRD volume: the affine, or at least the spacing, from its header's fields."""
 
 import re
 from math import isfinite
@@ -73,7 +73,7 @@ def _affine(fields: dict[str, str], directions: NDArray[np.float64] | None) -> N
 def _spacing_um(
     fields: dict[str, str], directions: NDArray[np.float64] | None, channel_axis: int | None
 ) -> tuple[float, ...] | None:
-    """For headers without an affine: the directions' lengths or the spacings, where their unit is given; never a guess."""
+    """Return the spacing of a header without an affine, from the directions or spacings whose unit is given; never a guess."""
     if directions is not None:
         steps: list[float] = [float(length) for length in np.linalg.norm(directions, axis=0)]
         units = _units_mm(fields, "spaceunits")
@@ -124,7 +124,7 @@ def _vectors(text: str) -> list[tuple[float, ...] | None]:
 
 
 def header_invalid(what: str) -> BrokenImage:
-    """What to raise for a header that isn't what the standard says; `what` is our own words."""
+    """Return the error for a header that violates the standard; `what` says how."""
     return BrokenImage("nrrd_header_invalid", f"the NRRD's header can't be read: {what}; export the file again")
 
 

@@ -42,7 +42,7 @@ _FIELDS = {  # as the standard spells them, without blanks; those that aren't lo
 
 @dataclass(frozen=True)
 class NrrdHeader:
-    """What a checked header says.
+    """Checked NRRD header.
 
     Args:
         shape: the file's own (x, y, z).
@@ -79,7 +79,7 @@ class NrrdHeader:
 
 
 def is_nrrd(head: bytes) -> bool:
-    """Whether a file's first bytes are an NRRD header's, with its voxels behind it or in a file of their own."""
+    """Return True if a file's first bytes are those of an NRRD header, attached or detached."""
     return _MAGIC.match(head) is not None
 
 
@@ -106,7 +106,7 @@ def nrrd_header(path: Path, guards: Guards) -> NrrdHeader:
 
 
 def _fields(head: bytes) -> dict[str, str]:
-    """The fields by their names without blanks; comments and the key/value pairs of programs are left out."""
+    """Return the fields by their names without blanks; comments and key/value pairs of programs are left out."""
     fields: dict[str, str] = {}
     for line in head.decode("utf-8", "replace").splitlines()[1:]:
         if line.startswith("#") or ":=" in line:
@@ -156,7 +156,7 @@ def _check_sizes(sizes: list[int], channels: int, dtype: np.dtype[Any], guards: 
 
 
 def _channel_axis(fields: dict[str, str], sizes: list[int]) -> int | None:
-    """The one axis of four that runs through colours or values and not through space."""
+    """Return the one axis of four that isn't spatial."""
     kinds = fields.get("kinds", "").lower().split()
     if len(sizes) == 3:
         return None

@@ -1,4 +1,4 @@
-"""NRRD volumes -> (C, D, H, W), whatever their orientation in the file; the voxels are read once and held."""
+"""NRRD volumes, (C, D, H, W), whatever their orientation in the file; the voxels are read once and held in memory."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -98,7 +98,7 @@ class NrrdSource(ImageSource):
 
 
 def _affine(header: NrrdHeader) -> NDArray[np.float64]:
-    """The header's; without one the file's axes stay as they come."""
+    """Return the header's affine; without one the file's axes stay as they are."""
     return np.eye(4) if header.affine is None else header.affine
 
 
@@ -119,7 +119,7 @@ def _dtype_inside(header: NrrdHeader) -> np.dtype[Any]:
 
 
 def _converted(stored: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """What overflows float32 is infinite, and counted by who asks."""
+    """Return the values as `dtype`; what overflows float32 is infinite, and counted by the caller."""
     if stored.dtype.kind in "iu" and stored.dtype.itemsize == 8:
         check_range(stored)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -1,4 +1,4 @@
-"""A Zarr array's metadata, format 2 or 3 -> how its chunks lie and are stored, checked before a chunk is touched."""
+"""Metadata of a Zarr array, format 2 or 3: the layout and storage of its chunks, checked before a chunk is read."""
 
 from dataclasses import dataclass
 from math import prod
@@ -25,7 +25,7 @@ Axes = list[Any]
 
 @dataclass(frozen=True)
 class ChunkCodec:
-    """How one chunk becomes bytes: its axes put in `order`, written in `dtype`'s byte order, compressed, summed.
+    """Encoding of a chunk: the order of its axes, its byte order, its compression and its checksum.
 
     Args:
         shape: of the chunk, as the array sees it.
@@ -43,7 +43,7 @@ class ChunkCodec:
 
     @property
     def size_bytes(self) -> int:
-        """Of the chunk, decoded."""
+        """Size of the decoded chunk, bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
 
@@ -141,7 +141,7 @@ class _Shards(BaseModel):
 
 
 def array_layout(content: bytes, *, zarr_format: int, labels: bool) -> ArrayLayout:
-    """How an array lies, out of its `.zarray` (format 2) or `zarr.json` (format 3).
+    """Return the layout of an array from its `.zarray` (format 2) or `zarr.json` (format 3).
 
     Args:
         content: of that file.
@@ -196,7 +196,7 @@ def _layout_v3(content: bytes, labels: bool) -> ArrayLayout:
 
 
 def _sharding(shard: list[int], codecs: list[_Codec]) -> tuple[list[int], list[_Codec], Sharding]:
-    """The chunks' own size and codecs, and how a shard of that size holds them."""
+    """Return the inner chunks' shape and codecs, and how a shard of that size holds them."""
     if len(codecs) != 1:
         raise _codec_not_supported()
     shards = _Shards.model_validate(codecs[0].configuration)
@@ -252,13 +252,13 @@ def _dtype(name: str, labels: bool) -> np.dtype[Any]:
 
 
 def _codes(name: str) -> tuple[str, ...]:
-    """A type's name in format 3, and its codes in format 2."""
+    """Return a type's name in format 3, and its codes in format 2."""
     code = np.dtype(name).str[1:]  # such as u2
     return (name, f"|{code}", f"<{code}", f">{code}")
 
 
 def _fill(value: Any, dtype: np.dtype[Any]) -> int | float:
-    """The value of chunks that have no file."""
+    """Return the value of chunks that have no file."""
     if dtype.kind == "f" and value in ("NaN", "Infinity", "-Infinity"):
         return float(value)
     if not isinstance(value, int | float):

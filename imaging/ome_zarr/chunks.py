@@ -1,4 +1,4 @@
-"""A Zarr array's chunk files -> regions of it, decoded within the size that the metadata declare.
+"""Chunk files of a Zarr array, read region by region and decoded within the size that the metadata declare.
 
 The `zarr` library decodes whatever a chunk claims to hold, follows links, and works in threads of its own; files of strangers
 are read here instead.
@@ -43,18 +43,18 @@ class ZarrArray:
 
     @property
     def chunks(self) -> int:
-        """How many there are, with a file or without."""
+        """Number of chunks, with or without a file."""
         return prod(-(-size // part) for size, part in zip(self.layout.shape, self.layout.codec.shape, strict=True))
 
     def chunks_in(self, region: Region) -> Iterator[tuple[int, ...]]:
-        """The numbers of the chunks that a region touches."""
+        """Yield the numbers of the chunks that a region touches."""
         sizes = self.layout.codec.shape
         yield from product(
             *(range(axis.start // size, -(-axis.stop // size)) for axis, size in zip(region, sizes, strict=True))
         )
 
     def chunk(self, number: tuple[int, ...]) -> NDArray[Any] | None:
-        """One chunk, whole even at the array's end, in the machine's byte order.
+        """Return one chunk, whole even at the array's end, in the machine's byte order.
 
         None where there is no file: by Zarr's rule all of it is the fill value.
 
@@ -116,7 +116,7 @@ class ZarrArray:
 
 
 def _place(file: Any, size_bytes: int, within: tuple[int, ...], sharding: Sharding) -> tuple[int, int]:
-    """Where a chunk lies in its shard: offset and length out of the index, whose checksum is checked."""
+    """Return the offset and length of a chunk in its shard, from the index, whose checksum is verified."""
     entries = prod(sharding.chunks)
     index_bytes = 16 * entries + (_CHECKSUM_BYTES if sharding.index_has_checksum else 0)
     if index_bytes > size_bytes:
@@ -142,7 +142,7 @@ def _decoded(stored: bytes, codec: ChunkCodec) -> NDArray[Any]:
 
 
 def _decompressed(stored: bytes, compression: str | None, size_bytes: int) -> Any:
-    """The bytes; of a chunk that would hold more than `size_bytes`, an error before more than one too many is made."""
+    """Decompress a chunk; one that holds more than `size_bytes` is an error before more than one byte too many is made."""
     try:
         if compression == "blosc":
             return _unpacked(stored, size_bytes)
@@ -180,7 +180,7 @@ def _without_checksum(stored: bytes) -> bytes:
 
 
 def _most_bytes(codec: ChunkCodec) -> int:
-    """What a chunk may have as stored: compression makes noise a little larger, never much."""
+    """Return the largest size of a stored chunk: compression makes noise slightly larger."""
     return codec.size_bytes + codec.size_bytes // 16 + 4096
 
 

@@ -1,4 +1,4 @@
-"""OME-Zarr folders, 0.4 and 0.5 -> (C, *S) region by region, with their pyramid's levels; images and labels alike."""
+"""OME-Zarr images and labels, 0.4 and 0.5, (C, *S), read region by region, with their pyramid's levels."""
 
 from functools import lru_cache
 from itertools import pairwise
@@ -111,7 +111,7 @@ class OmeZarrSource(ImageSource):
 
 
 def is_zarr(folder: Path) -> bool:
-    """Whether a folder is a Zarr group or array of format 2 or 3."""
+    """Return True if a folder is a Zarr group or array of format 2 or 3."""
     return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs", ".zarray"))
 
 

@@ -8,7 +8,7 @@ MAX_METADATA_BYTES = 16 * 2**20
 
 
 def metadata_bytes(root: Path, path: Path) -> bytes:
-    """The content of a metadata file below `root`, which is resolved.
+    """Return the content of a metadata file below `root`, which is resolved.
 
     Raises:
         BrokenImage: `zarr_metadata_missing`, `zarr_metadata_too_large`.
@@ -33,7 +33,7 @@ def metadata_bytes(root: Path, path: Path) -> bytes:
 
 
 def metadata_invalid() -> BrokenImage:
-    """What to raise for metadata that don't say what the format's specification asks for."""
+    """Return the error for metadata that violate the format's specification."""
     return BrokenImage(
         "zarr_metadata_invalid",
         "the OME-Zarr's metadata aren't what OME-Zarr 0.4 with Zarr 2, or 0.5 with Zarr 3, says; export the image again",
@@ -47,7 +47,7 @@ def _metadata_missing() -> BrokenImage:
 
 
 def path_outside() -> UnsupportedFormat:
-    """What to raise for a level that lies elsewhere."""
+    """Return the error for a level that lies outside of its group."""
     return UnsupportedFormat(
         "zarr_path_outside", "a level of the OME-Zarr lies outside its folder; save the image with all of its levels inside"
     )

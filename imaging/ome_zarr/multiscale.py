@@ -1,4 +1,4 @@
-"""An OME-Zarr group's metadata, 0.4 or 0.5 -> its axes, and where and how fine each of its levels is."""
+"""Multiscale metadata of an OME-Zarr group, 0.4 or 0.5: its axes, and the place and spacing of each level."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -20,7 +20,7 @@ _SPACE = "zyx"
 
 @dataclass(frozen=True)
 class Dataset:
-    """One level: the folder of its array, and in the axes' order the step and the place of the first pixel."""
+    """Level of a pyramid: the folder of its array, and the step and the first pixel's place along each axis."""
 
     path: PurePosixPath
     scale: tuple[float, ...]
@@ -36,11 +36,11 @@ class Multiscale:
     datasets: tuple[Dataset, ...]
 
     def spacing_um(self, dataset: Dataset, axes: str) -> tuple[float, ...] | None:
-        """The steps along some axes; None where one's unit is missing or unknown."""
+        """Return the steps along some axes in micrometres; None where a unit is missing or unknown."""
         return self._in_um(dataset.scale, axes)
 
     def origin_um(self, axes: str) -> tuple[float, ...] | None:
-        """The place of the finest level's first pixel; None where none is given, or a unit is missing."""
+        """Return the place of the finest level's first pixel; None where none is given, or a unit is missing."""
         translation = self.datasets[0].translation
         return None if translation is None else self._in_um(translation, axes)
 
@@ -94,7 +94,7 @@ class _GroupV3(BaseModel):
 
 
 def multiscale(content: bytes, *, zarr_format: int) -> Multiscale:
-    """The first pyramid that a group's `.zattrs` (format 2) or `zarr.json` (format 3) describes.
+    """Return the first pyramid that a group's `.zattrs` (format 2) or `zarr.json` (format 3) describes.
 
     Raises:
         BrokenImage: `zarr_metadata_invalid`.
@@ -124,7 +124,7 @@ def _described(content: bytes, zarr_format: int) -> _Multiscale:
 
 
 def _dataset(dataset: _Dataset, described: _Multiscale, axes: int) -> Dataset:
-    """The dataset's own transformations first, those of the whole pyramid after them."""
+    """Return a level with its own transformations applied before those of the whole pyramid."""
     scale, translation = _transformed(dataset.coordinate_transformations, axes)
     outer_scale, outer_translation = _transformed(described.coordinate_transformations, axes)
     if scale is None:
@@ -157,7 +157,7 @@ def _transformed(
 
 
 def _inside(path: str) -> PurePosixPath:
-    """A level's folder, given below the group's."""
+    """Return a level's folder, checked to lie below the group's."""
     parts = path.split("/")
     if any(part in ("", ".", "..") for part in parts) or any(char in path for char in "\\:\0"):
         raise path_outside()
@@ -178,7 +178,7 @@ def _dimension_not_supported() -> UnsuitableImage:
 
 
 def no_image() -> UnsuitableImage:
-    """What to raise for a folder that is Zarr's and no image's."""
+    """Return the error for a Zarr folder that isn't an image."""
     return UnsuitableImage(
         "zarr_no_image",
         "this Zarr folder holds no image of its own (no multiscales); give the folder of one image, of a plate or a collection "

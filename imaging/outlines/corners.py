@@ -1,4 +1,4 @@
-"""A band of labels -> the corners of its objects' outlines, linked: which follows which, and who lies inside whom.
+"""Corners of the outlines of a band's objects, linked: which corner follows which, and which outline lies inside which.
 
 Outlines run along the edges between pixels, the object on their right as the picture is looked at: its top edge runs to the
 right, its right edge down. So an outline runs clockwise, a hole the other way. Objects are 4-connected: where two pixels of
@@ -21,7 +21,7 @@ _CONVEX, _CONCAVE, _CROSSED = range(3)
 
 @dataclass(frozen=True)
 class Ends:
-    """Where outlines cross from one band to the next: one entry a crossing; `down` says in which direction."""
+    """Crossings of outlines from one band to the next, one entry each; `down` gives the direction."""
 
     label: Integers
     x: Integers
@@ -52,7 +52,7 @@ class Corners:
 
 
 def places(block: Labels) -> Integers:
-    """Where in the grid of pixels' corners, (rows - 1) x (columns - 1) of the block, an outline turns; flat, in order."""
+    """Return the flat indices, in order, of the pixel corners of the block where an outline turns."""
     upright = block[:, 1:] != block[:, :-1]
     level = block[1:] != block[:-1]
     turns = (upright[1:] | upright[:-1]) & (level[:, 1:] | level[:, :-1])
@@ -60,7 +60,7 @@ def places(block: Labels) -> Integers:
 
 
 def corners(block: Labels, turns: Integers) -> Corners:
-    """The corners of all outlines at those places.
+    """Return the corners of all outlines at those places.
 
     Args:
         block: (1 + lines, 2 + W): a row above the first line, a column of zeros at each side.
@@ -94,7 +94,7 @@ def _corners_of(quarter: int, around: list[Labels], line: Integers, x: Integers)
 
 
 def ends_below(row: Labels) -> Ends:
-    """The crossings of the line below a row (2 + W) of labels with zeros at its sides."""
+    """Return the crossings of the line below a row (2 + W) of labels with zeros at its sides."""
     x = np.flatnonzero(row[1:] != row[:-1])
     left, right = row[:-1][x].astype(np.int64), row[1:][x].astype(np.int64)
     falling, rising = left > 0, right > 0  # the right edge of what lies left runs down
@@ -123,14 +123,14 @@ class Uprights:
         self._sorted = keys[self._order]
 
     def partners(self) -> Integers:
-        """The node at the other end of each node's vertical edge."""
+        """Return the node at the other end of each node's vertical edge."""
         partners = np.empty_like(self._order)
         partners[self._order[0::2]] = self._order[1::2]
         partners[self._order[1::2]] = self._order[0::2]
         return partners
 
     def nodes_at(self, label: Any, x: Any, row: Any) -> Integers:
-        """The upper nodes of the edges of some outlines that pass rows of the block at some columns."""
+        """Return the upper nodes of the edges of some outlines that pass rows of the block at some columns."""
         nodes: Integers = self._order[np.searchsorted(self._sorted, self._keys(label, x, row, 1), side="right") - 1]
         return nodes
 
@@ -139,7 +139,7 @@ class Uprights:
 
 
 def edges_left_of(block: Labels, row: Integers, x: Integers) -> Integers:
-    """For places in rows of the block, the column of the nearest change of label to their left."""
+    """Return, for places in rows of the block, the column of the nearest change of label to their left."""
     rows, which = np.unique(row, return_inverse=True)
     picked = block[rows]
     changes = np.flatnonzero(picked[:, 1:] != picked[:, :-1])

@@ -1,4 +1,4 @@
-"""Outlines -> masks and masks -> outlines, exactly: polygons whose corners lie on the corners of pixels."""
+"""Exact conversion between masks and polygons whose corners lie on the corners of pixels."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def rasterise(rings: Sequence[NDArray[np.float64]], region: tuple[slice, slice]) -> NDArray[np.bool_]:
-    """The pixels of a region whose centres lie inside an object.
+    """Return the pixels of a region whose centres lie inside an object.
 
     Even-odd: a centre is inside if a line from it crosses the rings an odd number of times, so holes need no mark of
     their own. Of a centre that lies on an edge, the object takes what lies to its right or below: objects that share an
@@ -32,7 +32,7 @@ def rasterise(rings: Sequence[NDArray[np.float64]], region: tuple[slice, slice])
 
 
 def _crossings(ring: NDArray[np.float64], width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the lines down the columns' centres cross a ring: the first row whose centre lies beyond, and the column."""
+    """Return where the lines down the columns' centres cross a ring: the first row whose centre lies beyond, and the column."""
     ends = np.stack([ring, np.roll(ring, -1, axis=0)])  # (2, n, 2)
     turned = ends[0, :, 1] > ends[1, :, 1]
     ends[:, turned] = ends[::-1, turned]  # an edge that two objects share is cut at the same places for both

@@ -1,4 +1,4 @@
-"""A mask in bands -> its objects as polygons, each as soon as its last row has come; only unfinished ones are held."""
+"""Tracing of a mask's objects as polygons, band by band; only unfinished objects are held in memory."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +31,7 @@ _MOST_TURNS = 2**16  # in one go: a band of noise is taken in parts
 
 @dataclass(frozen=True)
 class Polygon:
-    """One object: 4-connected pixels of one label.
+    """Object: 4-connected pixels of one label.
 
     Args:
         label: above 0.
@@ -44,7 +44,7 @@ class Polygon:
 
 
 def trace(bands: Iterable[Labels], width: int) -> Iterator[Polygon]:
-    """The objects of every label above 0, exactly: the pixels whose centres lie inside a polygon are the object's.
+    """Yield the objects of every label above 0; a polygon holds exactly the pixels whose centres lie inside.
 
     Args:
         bands: (rows, W) of a mask, from the first row to the last.
@@ -58,7 +58,7 @@ def trace(bands: Iterable[Labels], width: int) -> Iterator[Polygon]:
 
 @dataclass(frozen=True)
 class _Open:
-    """What goes on below a band.
+    """Outlines that continue below a band.
 
     Args:
         ends: first the heads of all open outlines, where they come up out of the next band, then in the same order their
@@ -84,7 +84,7 @@ class _Tracer:
         self._open = _Open(Ends(nothing, nothing, nothing.astype(np.bool_)), [], nothing, {})
 
     def add(self, rows: Labels) -> Iterator[Polygon]:
-        """Takes the next rows, with a zero at each side."""
+        """Add the next rows, with a zero at each side."""
         block = np.concatenate([self._row, rows])
         turns = places(block)
         if turns.size > _MOST_TURNS and len(rows) > 1:
@@ -120,7 +120,7 @@ class _Strands:
         return self._corners + 2 * self._chains
 
     def _followers(self, partners: Integers) -> Integers:
-        """The node that follows each; an outline from above is passed from its head to its tail in one step."""
+        """Return the node that follows each; an outline from above is passed from its head to its tail in one step."""
         followers = partners
         level = np.arange(self._corners) ^ 1  # corners on a line are connected in pairs
         followers[: self._corners] = np.where(self._found.leaves_level, level, partners[: self._corners])
@@ -144,7 +144,7 @@ class _Strands:
         return holes, self._strand_of[left]
 
     def _joined(self, holes: Integers, lefts: Integers) -> Integers:
-        """The number of the object that each strand belongs to, and after them that of each object from above."""
+        """Return the number of the object that each strand belongs to, followed by that of each object from above."""
         heads = self._corners + np.arange(self._chains)
         ones = np.concatenate([self._strand_of[heads], holes])
         others = np.concatenate([self._count + self._above.objects, lefts])
@@ -154,7 +154,7 @@ class _Strands:
         return numbers
 
     def sorted_out(self) -> tuple[_Open, Iterator[Polygon]]:
-        """What goes on below, and the objects that don't."""
+        """Return the outlines that continue below, and the finished objects."""
         rings: dict[int, list[Ring]] = defaultdict(list)
         for number, kept in self._above.held.items():
             rings[int(self._object_of[self._count + number])] += kept
@@ -176,11 +176,11 @@ class _Strands:
         return touches
 
     def _any(self, of_nodes: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Whether it is so for any of a strand's nodes, as they follow each other."""
+        """Return True where it holds for any of a strand's nodes, as they follow each other."""
         return np.logical_or.reduceat(of_nodes, self._bounds[:-1]) if self._count else of_nodes
 
     def _going_on(self, rings: dict[int, list[Ring]]) -> _Open:
-        """Takes what isn't finished out of the rings."""
+        """Remove the unfinished outlines from the rings."""
         firsts, lasts = self._nodes[self._bounds[: self._opened]], self._nodes[self._bounds[1 : self._opened + 1] - 1]
         at = np.concatenate([firsts, lasts]) - self._first_below
         numbers, objects = np.unique(self._object_of[: self._opened], return_inverse=True)
@@ -193,7 +193,7 @@ class _Strands:
         )
 
     def _pieces(self, strand: int) -> list[Ring]:
-        """A strand's corners, with those of the outlines from above where it runs through them."""
+        """Return a strand's corners, with those of the outlines from above where it runs through them."""
         nodes = self._nodes[self._bounds[strand] : self._bounds[strand + 1]]
         heads = np.flatnonzero((nodes >= self._corners) & (nodes < self._corners + self._chains))
         pieces: list[Ring] = []
@@ -222,13 +222,13 @@ def _walk(followers: Integers, starts: Integers) -> tuple[Integers, Integers]:
 
 
 def _polygon(label: int, rings: Sequence[Ring]) -> Polygon:
-    """The outline is the only ring that runs clockwise."""
+    """Return the polygon of these rings; its outline is the only ring that runs clockwise."""
     ordered = rings if len(rings) == 1 else sorted(rings, key=lambda ring: _area(ring) <= 0)
     return Polygon(label, tuple(ordered))
 
 
 def _parted(ring: Ring) -> list[Ring]:
-    """A ring that touches itself at corners, in parts that don't: holes that touch the outline, or each other, at a corner."""
+    """Split a ring that touches itself at corners into rings that don't: holes may touch the outline or each other."""
     keys = (ring[:, 0].astype(np.int64) << 32) + ring[:, 1]
     if np.unique(keys).size == keys.size:
         return [ring]

@@ -39,7 +39,7 @@ _MAX_PLANES = 2**20
 
 @dataclass(frozen=True)
 class TiffPageLayout:
-    """One directory that was checked.
+    """Checked layout of one directory.
 
     Args:
         shape: (H, W).
@@ -68,7 +68,7 @@ class CheckedTiff:
 
 
 def check_tiff(path: Path, max_pages: int) -> CheckedTiff:
-    """The file's structure: directories, sizes, tiles and the kinds of pixels; none of them is decoded.
+    """Check the file's structure: directories, sizes, tiles and the kinds of pixels; nothing is decoded.
 
     Kinds of pixels are checked where readers look at them: on the first page and on those with tiles.
 
@@ -140,7 +140,7 @@ def _grid(shape: tuple[int, int], segment: tuple[int, int]) -> int:
 
 
 def _check_segments(ifd: Ifd, expected: int, values: int, size: int) -> None:
-    """Each tile or strip lies in the file; one without bytes was left out, and is background."""
+    """Check that each tile or strip lies in the file; one without bytes was left out, and is background."""
     tags = (324, 325) if 322 in ifd else (273, 279)
     if not ifd.count(tags[0]) == ifd.count(tags[1]) == expected:
         raise _bad_tiles(f"the TIFF has {ifd.count(324)} tiles of {expected}") if 322 in ifd else bad_ifd()
@@ -154,7 +154,7 @@ def _check_segments(ifd: Ifd, expected: int, values: int, size: int) -> None:
 
 
 def _outweighs(ifd: Ifd, counts: NDArray[np.uint64], most: int) -> bool:
-    """Whether a compressed part has far more bytes than its pixels."""
+    """Return True if a compressed part has far more bytes than its pixels."""
     return ifd.number(259, _NO_COMPRESSION) != _NO_COMPRESSION and bool((counts > most).any())
 
 
@@ -181,7 +181,7 @@ def _predictor_fits(ifd: Ifd, sample_format: int) -> bool:
 
 
 def _same(values: NDArray[np.uint64], default: int) -> int:
-    """The one value that all samples have; 0 if they differ."""
+    """Return the value that all samples share; 0 if they differ."""
     kinds: Sequence[int] = np.unique(values).tolist() or [default]
     return kinds[0] if len(kinds) == 1 else 0
 

@@ -1,4 +1,4 @@
-"""How large a picture a compressed tile says that it is: decoders make room for what it says, not for the tile."""
+"""Sizes that compressed tiles declare: decoders allocate memory for the declared size, not for the tile's."""
 
 JPEG = 7
 JPEG_2000 = (33003, 33005, 34712)
@@ -11,7 +11,7 @@ _JPEG_2000_MAGIC = b"\xff\x4f\xff\x51"
 
 
 def check_stream(data: bytes, compression: int, shape: tuple[int, int], samples: int) -> None:
-    """A JPEG's or JPEG 2000's own size is at most its tile's.
+    """Check that a JPEG or JPEG 2000 stream is no larger than its tile.
 
     Args:
         data: the compressed tile or strip.

@@ -27,7 +27,7 @@ _BEYOND_ANY_FILE = 2**42  # file systems refuse to go further
 
 @dataclass(frozen=True)
 class TiffFormat:
-    """How directories are laid out.
+    """Variant of the TIFF format: sizes and byte order of its directories.
 
     Args:
         order: "<" or ">", the sign for the byte order in struct and numpy.
@@ -41,12 +41,12 @@ class TiffFormat:
 
     @cached_property
     def entry(self) -> struct.Struct:
-        """One tag: its number, type, how many values, and the values or their place."""
+        """Struct of one tag: its number, type, count, and the values or their offset."""
         return struct.Struct(self.order + ("HHQQ" if self.big else "HHII"))
 
     @cached_property
     def count(self) -> struct.Struct:
-        """How many tags a directory has."""
+        """Struct of the number of tags in a directory."""
         return struct.Struct(self.order + ("Q" if self.big else "H"))
 
     @cached_property
@@ -68,7 +68,7 @@ class _Entry(NamedTuple):
 
 
 class Ifd:
-    """One directory whose tags lie inside the file; values are read when asked for."""
+    """Directory whose tags lie inside the file; values are read on request."""
 
     def __init__(self, file: BinaryIO, form: TiffFormat, place: int, entries: dict[int, _Entry], *, is_sub: bool) -> None:
         self.is_sub = is_sub
@@ -82,15 +82,15 @@ class Ifd:
 
     @property
     def size_bytes(self) -> int:
-        """How much all of its values come to."""
+        """Size of all its values, bytes."""
         return sum(entry.size_bytes for entry in self._entries.values())
 
     def count(self, tag: int) -> int:
-        """How many values a tag has."""
+        """Return the number of values of a tag."""
         return self._entries[tag].values if tag in self._entries else 0
 
     def numbers(self, tag: int) -> NDArray[np.uint64]:
-        """A tag's whole numbers; none where the tag is missing.
+        """Return a tag's integers; none where the tag is missing.
 
         Raises:
             BrokenImage: `tiff_bad_ifd` if they aren't whole numbers of 0 or more.
@@ -103,7 +103,7 @@ class Ifd:
         return np.frombuffer(self.payload(tag), self._form.order + kind).astype(np.uint64)
 
     def number(self, tag: int, default: int) -> int:
-        """A tag's first number.
+        """Return a tag's first integer.
 
         Raises:
             BrokenImage: `tiff_bad_ifd` if it isn't a whole number of 0 or more.
@@ -117,7 +117,7 @@ class Ifd:
         return int.from_bytes(self._file.read(_TYPE_BYTES[entry.kind]), "little" if self._form.order == "<" else "big")
 
     def payload(self, tag: int) -> bytes:
-        """A tag's bytes as stored; none where the tag is missing."""
+        """Return a tag's bytes as stored; none where the tag is missing."""
         if tag not in self._entries:
             return b""
         self._file.seek(self._entries[tag].place)
@@ -131,7 +131,7 @@ class Ifd:
 
 
 def bad_ifd() -> DataError:
-    """A directory that contradicts itself or the format."""
+    """Return the error for a directory that contradicts itself or the format."""
     return BrokenImage("tiff_bad_ifd", "the TIFF's directory contradicts itself or the format; export the image again")
 
 
@@ -203,7 +203,7 @@ def _is_ndpi(file: BinaryIO, form: TiffFormat, place: int, size: int) -> bool:
 
 
 def _chain(file: BinaryIO, form: TiffFormat, first: int, max_pages: int) -> list[int]:
-    """Where the directories lie; ends where the file does, which `_directory` finds, too."""
+    """Return the offsets of the directories, as far as the file goes; `_directory` finds offsets beyond it."""
     places: dict[int, None] = {}
     place = first
     while place or not places:
@@ -218,7 +218,7 @@ def _chain(file: BinaryIO, form: TiffFormat, first: int, max_pages: int) -> list
 
 
 def _ends(file: BinaryIO, form: TiffFormat, place: int) -> tuple[int, int]:
-    """Where a directory's tags begin, and where it ends."""
+    """Return the offsets of a directory's first tag and of its end."""
     if place < 8:
         raise bad_ifd()
     (count,) = form.count.unpack(_read(file, place, form.count.size))
@@ -237,7 +237,7 @@ def _read(file: BinaryIO, place: int, size: int) -> bytes:
 
 
 def _directory(file: BinaryIO, form: TiffFormat, place: int, size: int) -> dict[int, _Entry]:
-    """The tags, checked."""
+    """Return the checked tags of a directory."""
     start, end = _ends(file, form, place)
     entries: dict[int, _Entry] = {}
     tags = form.entry.iter_unpack(_read(file, start, end - start)[: -form.following.size])

@@ -1,4 +1,4 @@
-"""TIFF images and Z stacks, plain or tiled, with or without a pyramid -> (C, *S) region by region, through tifffile."""
+"""TIFF images and Z stacks, (C, *S), plain or tiled, with or without a pyramid, read region by region through tifffile."""
 
 import logging
 import struct
@@ -121,7 +121,7 @@ class TiffSource(ImageSource):
         return np.iinfo(self.dtype).max - pixels if self._page.photometric == PHOTOMETRIC.MINISWHITE else pixels
 
     def close(self) -> None:
-        """Closes the file and lets go of what was decoded."""
+        """Close the file and drop what was decoded."""
         self._readers = []
         self._tiff.close()
 
@@ -176,7 +176,7 @@ def _check_size(what: str, pixels: int, limit: int) -> None:
 
 
 def _background(page: TiffPage) -> float:
-    """What stands where a tile was left out: nothing was scanned there, white in colour and dark in channels."""
+    """Return the value of tiles that were left out, which weren't scanned: white in colour images, dark in channels."""
     white = page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) and page.dtype in (np.uint8, np.uint16)
     return float(np.iinfo(np.dtype(page.dtype)).max if white else page.nodata)
 
@@ -189,7 +189,7 @@ def _readers(levels: list[TiffPageSeries], cache: SegmentCache, background: floa
 
 
 def _palette(page: TiffPage) -> NDArray[np.uint8] | None:
-    """The colours of each index, (indices, 3); some programs store them in the lower 8 of the 16 bits."""
+    """Return the colours of each index, (indices, 3); some programs store them in the lower 8 of the 16 bits."""
     if page.photometric != PHOTOMETRIC.PALETTE:
         return None
     colours = np.asarray(page.colormap).T  # (indices, 3)
@@ -197,7 +197,7 @@ def _palette(page: TiffPage) -> NDArray[np.uint8] | None:
 
 
 def _alpha(page: TiffPage) -> int:
-    """The kind of alpha that the last sample is; 0 for none."""
+    """Return the kind of alpha of the last sample; 0 for none."""
     kinds = (_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA)
     kind = int(page.extrasamples[-1]) if page.extrasamples and page.samplesperpixel in (2, 4) else 0
     return kind if kind in kinds and page.dtype in (np.uint8, np.uint16) else 0

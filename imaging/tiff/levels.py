@@ -1,4 +1,4 @@
-"""One resolution of a TIFF, read region by region as it is stored."""
+"""Levels of a TIFF, each read region by region as it is stored."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ class SegmentCache:
         self._lock = Lock()
 
     def get(self, key: _Key, decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """What is held, else what `decode` returns; one segment is held even if it is larger than the limit."""
+        """Return the cached segment, else what `decode` returns; one segment is cached even if it is larger than the limit."""
         with self._lock:
             if key in self._segments:
                 self._segments.move_to_end(key)
@@ -101,7 +101,7 @@ class SegmentedLevel:
         return np.moveaxis(out, -1, 1).reshape(-1, *shape[1:3])  # (C, H, W)
 
     def _decoded(self, number: int, index: int) -> NDArray[Any]:
-        """One tile or strip, (H, W, samples)."""
+        """Return one tile or strip, (H, W, samples)."""
         page, keyframe = self._pages[number], self._keyframe
         file = keyframe.parent.filehandle
         with file.lock:
@@ -115,21 +115,21 @@ class SegmentedLevel:
 
 
 def is_mapped(series: TiffPageSeries) -> bool:
-    """Whether all of it lies in one piece, uncompressed."""
+    """Return True if the series is contiguous and uncompressed."""
     page = series.keyframe
     plain = page.fillorder == 1 and page.predictor == 1 and page.bitspersample >= 8
     return series.dataoffset is not None and plain
 
 
 def segment_shape(page: TiffPage) -> tuple[int, int]:
-    """The size (H, W) of a tile or a whole strip."""
+    """Return the size (H, W) of a tile or a whole strip."""
     if page.is_tiled:
         return int(page.tilelength), int(page.tilewidth)
     return min(int(page.rowsperstrip), int(page.imagelength)), int(page.imagewidth)
 
 
 def segment_bytes(page: TiffPage) -> int:
-    """How much a tile or a whole strip holds, decoded."""
+    """Return the size of a decoded tile or whole strip, bytes."""
     samples = page.samplesperpixel if page.planarconfig == 1 else 1
     return prod(segment_shape(page)) * int(samples) * np.dtype(page.dtype).itemsize
 

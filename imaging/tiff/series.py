@@ -24,7 +24,7 @@ _SEVERAL = {
 
 
 def image_levels(tiff: TiffFile) -> list[TiffPageSeries]:
-    """The first image's levels, finest first; thumbnails, labels, overviews and further images are left alone.
+    """Return the first image's levels, finest first; thumbnails, labels, overviews and further images are ignored.
 
     Raises:
         BrokenImage: `tiff_broken`, `tiff_truncated` if a page is missing.
@@ -45,19 +45,19 @@ def image_levels(tiff: TiffFile) -> list[TiffPageSeries]:
 
 
 def plane_of(series: TiffPageSeries) -> tuple[int, int]:
-    """The size (H, W)."""
+    """Return the size (H, W)."""
     sizes = dict(axes_of(series))
     return sizes["Y"], sizes["X"]
 
 
 def shape_of(series: TiffPageSeries) -> tuple[int, ...]:
-    """The size S: (D, H, W) for Z stacks, else (H, W)."""
+    """Return the size S: (D, H, W) for Z stacks, else (H, W)."""
     sizes = dict(axes_of(series))
     return (sizes[_DEPTH_AXIS], *plane_of(series)) if _DEPTH_AXIS in sizes else plane_of(series)
 
 
 def channels_of(series: TiffPageSeries) -> int:
-    """How many values a pixel has."""
+    """Return the number of values of a pixel."""
     return prod(size for axis, size in axes_of(series) if axis in CHANNEL_AXES)
 
 
@@ -68,7 +68,7 @@ def axes_of(series: TiffPageSeries) -> list[tuple[str, int]]:
 
 
 def check_pyramid(shapes: list[tuple[int, int]]) -> None:
-    """Each level is smaller than the one before, and level 0 divided by one number for both axes, within rounding.
+    """Check that each level is smaller than the previous one, by one factor of level 0 for both axes, within rounding.
 
     Raises:
         UnsuitableImage: `pyramid_not_supported`.
@@ -83,7 +83,7 @@ def check_pyramid(shapes: list[tuple[int, int]]) -> None:
 
 
 def broken() -> DataError:
-    """What tifffile can't make sense of."""
+    """Return the error for a file that tifffile can't parse."""
     return BrokenImage("tiff_broken", "the TIFF's structure can't be read; export the image again")
 
 
@@ -113,7 +113,7 @@ def _check_positions(tiff: TiffFile) -> None:
 
 
 def _family(series: list[TiffPageSeries]) -> list[TiffPageSeries]:
-    """The first image and what is it at other sizes; tifffile itself takes pages in order and of one factor only."""
+    """Return the first image and its other sizes; tifffile itself takes pages in order and of one factor only."""
     first = series[0]
     if first.kind not in _PLAIN_KINDS:
         return list(first.levels)
@@ -124,7 +124,7 @@ def _family(series: list[TiffPageSeries]) -> list[TiffPageSeries]:
 
 
 def _is_like(series: TiffPageSeries, first: TiffPageSeries) -> bool:
-    """Whether it has tiles and pixels of the first one's kind, as levels have."""
+    """Return True if the tiles and pixels are of the first one's kind, as those of levels are."""
     page, model = series.keyframe, first.keyframe
     rest = [pair for pair in axes_of(series) if pair[0] not in _PLANE_AXES]
     tiled = page.is_tiled or page.is_subifd
@@ -133,7 +133,7 @@ def _is_like(series: TiffPageSeries, first: TiffPageSeries) -> bool:
 
 
 def _same_aspect(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether one is the other, made smaller by one factor for both sides, within rounding."""
+    """Return True if one size is the other divided by one factor for both sides, within rounding."""
     small, large = sorted((one, other), key=prod)
     height = large[0] * small[1] / large[1]
     return abs(small[0] - height) <= max(_ROUNDING_PX, _ROUNDING_SHARE * small[0]) and small[0] <= large[0]

@@ -1,4 +1,4 @@
-"""How far apart a TIFF's pixels lie, if it says so: in OME's words, ImageJ's, or the resolution tags."""
+"""Pixel spacing of a TIFF, from OME-XML, ImageJ's metadata or the resolution tags."""
 
 import re
 from math import isfinite

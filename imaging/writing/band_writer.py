@@ -1,4 +1,4 @@
-"""Masks, probabilities and values -> files in the image's own geometry, band by band; a file appears when it is complete."""
+"""Writers of masks, probabilities and values in the image's geometry, band by band; a file appears when it is complete."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -75,18 +75,18 @@ _FORMATS: Mapping[MaskFormat, _Format] = {
 
 
 def suffix_of(format: MaskFormat) -> str:
-    """How the name of a mask in that format ends: .png, .tiff, .nii.gz, .ome.zarr, .geojson or .dcm."""
+    """Return the suffix of a mask in that format: .png, .tiff, .nii.gz, .ome.zarr, .geojson or .dcm."""
     return _FORMATS[format].suffix
 
 
 def is_folder(format: MaskFormat) -> bool:
-    """Whether a mask in that format is a folder rather than a file."""
+    """Return True if a mask in that format is a folder rather than a file."""
     return _FORMATS[format].is_folder
 
 
 @dataclass(frozen=True)
 class _Target:
-    """What is to be made, and where; `kept` holds the rows meanwhile, where they are to be gone on with."""
+    """Target of a writer; `kept` holds the rows meanwhile, where the work may be resumed."""
 
     path: Path
     geometry: Geometry
@@ -115,7 +115,7 @@ class BandWriter(ABC):
         self._spool = Spool(place, (*leading, *target.geometry.shape), dtype, classes=bool(leading))
 
     def write(self, start: int, rows: NDArray[Any]) -> None:
-        """Takes the next rows.
+        """Write the next rows.
 
         Args:
             start: their place on the first axis of S.
@@ -141,12 +141,12 @@ class BandWriter(ABC):
         self._next_row = end
 
     def sync(self) -> None:
-        """Returns when all rows that came are on the disk."""
+        """Wait until all written rows are on the disk."""
         self._spool.sync()
 
     @abstractmethod
     def _stored(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """The rows as the file holds them, checked."""
+        """Return the rows as the file holds them, checked."""
 
     def __enter__(self) -> Self:
         return self
@@ -200,19 +200,19 @@ class ValueWriter(BandWriter):
 
 
 def value_formats(geometry: Geometry) -> tuple[MaskFormat, ...]:
-    """The formats that hold a map of values of such an image."""
+    """Return the formats that can hold a map of values of such an image."""
     return tuple(name for name, each in _FORMATS.items() if each.values and each.suits(geometry))
 
 
 def probability_formats(geometry: Geometry, dtype: ProbabilityType) -> tuple[MaskFormat, ...]:
-    """The formats that hold such an image's probabilities as that type."""
+    """Return the formats that can hold such an image's probabilities as that type."""
     return tuple(name for name, each in _FORMATS.items() if dtype in each.probabilities and each.suits(geometry))
 
 
 def open_writer(
     path: Path, geometry: Geometry, *, format: MaskFormat, classes: Sequence[ClassSection], kept: Kept | None = None
 ) -> MaskWriter:
-    """A writer of one mask, a context manager.
+    """Return a writer of one mask, a context manager.
 
     Args:
         path: the file or folder to make; one that is there is replaced at the end. For NIfTI the suffix .gz compresses.
@@ -239,7 +239,7 @@ def open_probability_writer(
     dtype: ProbabilityType,
     kept: Kept | None = None,
 ) -> ProbabilityWriter:
-    """A writer of every class's probability at each pixel, a context manager.
+    """Return a writer of every class's probability at each pixel, a context manager.
 
     Args:
         path: the file or folder to make; one that is there is replaced at the end. For NIfTI the suffix .gz compresses.
@@ -263,7 +263,7 @@ def open_probability_writer(
 def open_value_writer(
     path: Path, geometry: Geometry, *, format: MaskFormat, quantity: ClassSection, kept: Kept | None = None
 ) -> ValueWriter:
-    """A writer of one value a pixel, float32, a context manager.
+    """Return a writer of one float32 value at each pixel, a context manager.
 
     Args:
         path: the file to make; one that is there is replaced at the end. For NIfTI the suffix .gz compresses.
@@ -291,7 +291,7 @@ def _check_suits(geometry: Geometry, format: MaskFormat, suiting: set[MaskFormat
 
 
 def _check_target(path: Path) -> None:
-    """A file, or an OME-Zarr's folder, may be replaced; another folder may not.
+    """Check that the target may be replaced: a file or an OME-Zarr folder, but no other folder.
 
     Raises:
         DataError: `out_not_replaceable`.

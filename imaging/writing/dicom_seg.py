@@ -1,4 +1,4 @@
-"""Masks -> DICOM segmentations that refer to the series they lie on; the inverse of reading one as labels."""
+"""DICOM segmentations that refer to the series they lie on; the inverse of reading one as labels."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -32,7 +32,7 @@ _SERIES_NUMBER = 900  # most viewers list series by it; scanners stay below
 
 
 def write_dicom_seg(path: Path, labels: Labels, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
-    """A binary segmentation: a segment a class but for the first, which is the background; its number is the label.
+    """Write a binary segmentation: one segment for each class but the background, numbered by its label.
 
     It belongs to the patient and the study of the series, refers to each of its images, and holds a frame for every slice
     and segment, empty ones too: else nobody could tell where the volume ends. What a class is isn't known to a code, so
@@ -62,7 +62,7 @@ def write_dicom_seg(path: Path, labels: Labels, geometry: Geometry, classes: Seq
 
 
 def _sources(series: DicomSource) -> list[Dataset]:
-    """The images' headers, without pixels, made alike in what highdicom takes from them for all frames."""
+    """Return the images' headers, without pixels, equal in what highdicom takes from them for all frames."""
     step = format_number_as_ds(series.stack.spacing_mm[2])
     sources: list[Dataset] = [dcmread(file, stop_before_pixels=True) for file in series.geometry.files]
     for source in sources:
@@ -81,7 +81,7 @@ def _sources(series: DicomSource) -> list[Dataset]:
 
 
 def _shared(source: Dataset, sequence: str) -> Dataset:
-    """The functional group that all images share; the first image's, where each has its own."""
+    """Return the functional group that all images share; the first image's, where each has its own."""
     shared = source.SharedFunctionalGroupsSequence[0]
     if sequence not in shared:
         shared[sequence] = source.PerFrameFunctionalGroupsSequence[0][sequence]

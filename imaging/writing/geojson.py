@@ -1,4 +1,4 @@
-"""A 2D mask -> GeoJSON as QuPath reads it: each object of each class an annotation, written as soon as it is whole."""
+"""GeoJSON of a 2D mask as QuPath reads it: each object is an annotation, written as soon as it is complete."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ _compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def write_geojson(path: Path, labels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
-    """Writes the objects of labels (H, W), the first class left out: it is the background.
+    """Write the objects of labels (H, W) without the first class, the background.
 
     Coordinates are (x, y) in pixels of level 0, counted from where QuPath counts, and lie on the corners of pixels: who fills
     the polygons by the pixels' centres gets the mask again. Objects are 4-connected; those that touch at a corner are two.
@@ -42,7 +42,7 @@ def _head(section: ClassSection) -> str:
 
 
 def _feature(polygon: Polygon, head: str, origin: Ring) -> Iterator[str]:
-    """The text of one object, in parts."""
+    """Yield the text of one object, in parts."""
     yield head
     for number, ring in enumerate(polygon.rings):
         yield ",[" if number else "["
@@ -52,7 +52,7 @@ def _feature(polygon: Polygon, head: str, origin: Ring) -> Iterator[str]:
 
 
 def _points(ring: Ring) -> Iterator[str]:
-    """The text of a ring's corners, the first once more at the end."""
+    """Yield the text of a ring's corners, the first once more at the end."""
     for start in range(0, len(ring), _POINTS_AT_ONCE):
         yield _compact(ring[start : start + _POINTS_AT_ONCE, ::-1].tolist())[1:-1] + ","
     yield _compact(ring[0, ::-1].tolist())

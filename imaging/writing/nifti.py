@@ -1,4 +1,4 @@
-"""A mask or probabilities in 3D -> NIfTI, lying as the image's file lies, slab by slab."""
+"""NIfTI files of a mask or probabilities in 3D, in the orientation of the image's file, slab by slab."""
 
 import gzip
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ _GZIP_LEVEL = 3  # 6 takes five times as long for a few bytes less
 
 
 def write_nifti(path: Path, voxels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
-    """Writes labels (D, H, W) or probabilities (K, D, H, W) in bytes, turned back as the image's file was.
+    """Write labels (D, H, W) or probabilities (K, D, H, W) in bytes, in the orientation of the image's file.
 
     Nothing of the image's header but where it lies comes along. Probabilities are the fourth axis; the header's slope makes
     them 0 to 1 again.
@@ -58,7 +58,7 @@ def _header(voxels: Spool, affine: NDArray[np.float64], codes: tuple[int, int]) 
 
 
 def _slabs(voxels: Spool, affine: NDArray[np.float64]) -> Iterator[NDArray[Any]]:
-    """The voxels (x, y, some z) in the file's order."""
+    """Yield the voxels (x, y, some z) in the file's order."""
     world, direction = orientations.io_orientation(affine)[2].astype(int)  # of the file's last axis
     axis = len(voxels.shape) - 1 - world  # inside, S = (superior, anterior, right) comes last
     size = voxels.shape[axis]
@@ -75,7 +75,7 @@ def _slabs(voxels: Spool, affine: NDArray[np.float64]) -> Iterator[NDArray[Any]]
 
 
 def _affine(geometry: Geometry) -> NDArray[np.float64]:
-    """The geometry's own; without one, axes along the patient's with the spacing."""
+    """Return the geometry's affine; without one, axes along the patient's with the spacing."""
     if geometry.affine is not None:
         return geometry.affine
     spacing_um = geometry.spacing_um or (1000.0, 1000.0, 1000.0)

@@ -1,4 +1,4 @@
-"""A mask or probabilities, 2D or 3D -> a tiled, pyramidal OME-TIFF, tile by tile."""
+"""Tiled, pyramidal OME-TIFF of a mask or probabilities, 2D or 3D, tile by tile."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ _NO_UUID = "urn:uuid:00000000-0000-0000-0000-000000000000"  # equal masks, equal
 
 
 def write_ome_tiff(path: Path, pixels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
-    """Writes (H, W), (D, H, W), (K, H, W) or (K, D, H, W) with levels of nearest pixels; the stack's own axis stays whole.
+    """Write (H, W), (D, H, W), (K, H, W) or (K, D, H, W) with levels of nearest pixels; the stack's own axis isn't reduced.
 
     The levels are the first page's SubIFDs, as OME-TIFF wants them: Bio-Formats, with it QuPath, and tifffile see them.
     Where there is one page, they follow it in the chain of pages, too, where OpenSlide looks for them.
@@ -64,7 +64,7 @@ def _tiles(pixels: Spool, step: int) -> Iterator[NDArray[Any]]:
 
 
 def _ome(pixels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> dict[str, Any]:
-    """What tifffile makes OME-XML of."""
+    """Return the metadata from which tifffile makes OME-XML."""
     space = "ZYX"[-len(geometry.shape) :]
     has_classes = len(pixels.shape) > len(space)
     metadata: dict[str, Any] = {"UUID": _NO_UUID, "axes": "C" + space if has_classes else space}
@@ -84,7 +84,7 @@ def _resolution(geometry: Geometry, step: int) -> dict[str, Any]:
 
 
 def _chain_levels(path: Path) -> None:
-    """Appends a copy of each level's directory, but not of its tiles, and has each directory name the next one's place."""
+    """Append a copy of each level's directory, without its tiles, and chain the directories."""
     with TiffFile(path) as tiff:
         page, layout = tiff.pages.first, tiff.tiff
         levels = [level.offset for level in page.pages or ()]
@@ -101,7 +101,7 @@ def _chain_levels(path: Path) -> None:
 
 
 def _directory(file: BinaryIO, place: int, layout: TiffFormat) -> bytes:
-    """A page's tags as they stand in the file."""
+    """Return a page's tags as they are stored in the file."""
     file.seek(place)
     count = file.read(layout.tagnosize)
     return count + file.read(struct.unpack(layout.tagnoformat, count)[0] * layout.tagsize)

@@ -1,4 +1,4 @@
-"""A mask or probabilities, 2D or 3D -> an OME-Zarr folder, chunk by chunk."""
+"""OME-Zarr folder of a mask or probabilities, 2D or 3D, chunk by chunk."""
 
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -20,7 +20,7 @@ _COMPRESSION = {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1, "bloc
 
 
 def write_ome_zarr(path: Path, pixels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
-    """Writes (*S) as an image of labels with their colours, (K, *S) as one of channels, with levels of nearest pixels.
+    """Write (*S) as labels with their colours, (K, *S) as channels, with levels of nearest pixels.
 
     A level's first pixel is level 0's, so all of them lie at the geometry's origin. The stack's own axis stays whole.
     Chunks of zeros have no file.
@@ -76,7 +76,7 @@ def _multiscale(pixels: Spool, geometry: Geometry, steps: list[tuple[int, ...]])
 
 
 def _meaning(pixels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> dict[str, Any]:
-    """What the labels or the channels are; the background is transparent."""
+    """Return the metadata of the labels or channels; the background is transparent."""
     if len(pixels.shape) > len(geometry.shape):
         top = 255 if pixels.dtype.kind == "u" else 1
         shown = {"window": {"min": 0, "max": top, "start": 0, "end": top}, "active": True}

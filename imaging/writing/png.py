@@ -1,4 +1,4 @@
-"""A 2D mask -> a palette PNG, row by row: values are labels, colours are what people see."""
+"""Palette PNG of a 2D mask, written row by row: values are labels, colours are for viewers."""
 
 import struct
 import zlib
@@ -18,7 +18,7 @@ _PALETTE_COLOUR = 3
 
 
 def write_png(path: Path, labels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
-    """Writes labels (H, W) with 8 bits a pixel. Pillow would need the whole of them in memory, twice.
+    """Write labels (H, W) with 8 bits a pixel. Pillow would need all of them in memory, twice.
 
     Source: W3C, Portable Network Graphics, third edition, 2025.
     """

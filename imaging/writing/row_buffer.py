@@ -44,7 +44,7 @@ class Spool:
 
     @property
     def size_bytes(self) -> int:
-        """Of the whole."""
+        """Size of the whole array, bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
     @property
@@ -56,17 +56,17 @@ class Spool:
         return steps
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Takes the next rows: (rows, *rest) or (K, rows, *rest)."""
+        """Append the next rows: (rows, *rest) or (K, rows, *rest)."""
         stored = np.ascontiguousarray(np.moveaxis(rows, self._rows_axis, 0))  # (rows, K, *rest)
         self._file.write(stored.data)
 
     def sync(self) -> None:
-        """Returns when all rows that came are on the disk."""
+        """Wait until all appended rows are on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
-        """A copy of a region of the whole; slices may have steps."""
+        """Return a copy of a region of the whole; slices may have steps."""
         region = tuple(slice(*axis.indices(size)) for axis, size in zip(region, self.shape, strict=True))
         out = np.empty([len(range(axis.start, axis.stop, axis.step)) for axis in region], self.dtype)
         rows, others = region[self._rows_axis], self._without_rows(region)
@@ -79,7 +79,7 @@ class Spool:
         return out
 
     def bands(self, size_bytes: int = _BLOCK_BYTES) -> Iterator[NDArray[Any]]:
-        """The whole in bands of rows of about that size."""
+        """Yield the whole in bands of rows of about that size."""
         rows = max(1, size_bytes // self._row_bytes)
         for start in range(0, self.shape[self._rows_axis], rows):
             band = [slice(None)] * len(self.shape)
@@ -94,7 +94,7 @@ class Spool:
         return values[: self._rows_axis] + values[self._rows_axis + 1 :]
 
     def _blocks(self, rows: slice) -> Iterator[NDArray[Any]]:
-        """The stored rows of a slice in mappings that live briefly: pages count as the process's memory while mapped."""
+        """Yield the stored rows of a slice through short-lived mappings: pages count as the process's memory while mapped."""
         self._file.flush()
         inner = self._without_rows(self.shape)
         count = max(1, _BLOCK_BYTES // self._row_bytes // rows.step) * rows.step
