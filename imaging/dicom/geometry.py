@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
 from imaging.dicom.header import Header, dicom_broken, dicom_errors, number_of_frames, numbers
+from imaging.dicom.pixels import Pixels
 from imaging.errors import DataError, UnsuitableImage
+from imaging.nifti.volume import order_inside
+from imaging.source import Geometry
 
 Vector = NDArray[np.float64]
 
@@ -123,6 +127,18 @@ def series_mixed(what: str) -> DataError:
     """Images that don't make one volume."""
     return UnsuitableImage(
         "dicom_series_mixed", f"the DICOM images have different {what}; send the images of one volume alone, without scouts"
+    )
+
+
+def geometry_of(stack: Stack, pixels: Pixels, files: tuple[Path, ...]) -> Geometry:
+    """Return the geometry of a stack's voxels."""
+    order = order_inside(stack.affine)
+    shape = (pixels.columns, pixels.rows, stack.depth)
+    return Geometry(
+        shape=tuple(shape[axis] for axis in order),
+        spacing_um=tuple(1000.0 * stack.spacing_mm[axis] for axis in order),
+        affine=stack.affine,
+        files=files,
     )
 
 

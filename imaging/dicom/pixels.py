@@ -32,6 +32,7 @@ from imaging.dicom.header import (
     whole,
 )
 from imaging.errors import BrokenImage, UnsupportedFormat
+from imaging.guards import Guards, check_voxel_bytes, check_voxels
 
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _UNDEFINED = 0xFFFFFFFF
@@ -99,6 +100,17 @@ def pixels_of(header: Header, *, bits: tuple[int, ...] = (8, 16, 32)) -> Pixels:
         )
         _check_length(header, pixels)
     return pixels
+
+
+def check_size(pixels: Pixels, images: int, guards: Guards) -> None:
+    """Before anything is decoded.
+
+    Raises:
+        ImageTooLarge: `volume_too_large`.
+    """
+    voxels = pixels.rows * pixels.columns * images
+    check_voxels(voxels, max(pixels.rows, pixels.columns, images), guards)
+    check_voxel_bytes(voxels * pixels.dtype.itemsize, guards)
 
 
 def stored_images(header: Header, pixels: Pixels) -> Iterator[NDArray[Any]]:

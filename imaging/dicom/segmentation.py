@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import SegmentationStorage
 
-from imaging.dicom.geometry import group, planes_of, stacked
+from imaging.dicom.geometry import geometry_of, group, planes_of, stacked
 from imaging.dicom.header import Header, dicom_errors, whole
-from imaging.dicom.pixels import pixels_of, stored_images
-from imaging.dicom.volume import check_size, geometry_of
+from imaging.dicom.pixels import check_size, pixels_of, stored_images
 from imaging.errors import DataError, UnsuitableImage
 from imaging.guards import LOCAL, Guards
 from imaging.nifti.volume import to_file

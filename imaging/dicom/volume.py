@@ -22,13 +22,13 @@ from pydicom.uid import (
     VLWholeSlideMicroscopyImageStorage,
 )
 
-from imaging.dicom.geometry import Stack, group, planes_of, series_mixed, stacked
+from imaging.dicom.geometry import geometry_of, group, planes_of, series_mixed, stacked
 from imaging.dicom.header import HEAD_BYTES, Header, dicom_errors, is_dicom, number_of_frames, numbers, read_header
-from imaging.dicom.pixels import Pixels, pixels_of, stored_images
+from imaging.dicom.pixels import Pixels, check_size, pixels_of, stored_images
 from imaging.errors import DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
-from imaging.guards import LOCAL, Guards, check_voxel_bytes, check_voxels
-from imaging.nifti.volume import order_inside, to_file
-from imaging.source import Geometry, ImageSource, MaskFormat, Region
+from imaging.guards import LOCAL, Guards
+from imaging.nifti.volume import to_file
+from imaging.source import ImageSource, MaskFormat, Region
 
 _VOLUMES = (
     MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage,
@@ -80,7 +80,7 @@ def open_dicom(path: Path, guards: Guards = LOCAL, *, read_labels: bool = False)
 
         return DicomSlideSource(headers, guards)
     if kind in _SEGMENTATIONS and read_labels:
-        from imaging.dicom.segmentation import DicomLabelSource  # which builds on this file
+        from imaging.dicom.segmentation import DicomLabelSource
 
         return DicomLabelSource(headers, guards)
     raise UnsupportedFormat(
@@ -158,29 +158,6 @@ class DicomSource(ImageSource):
     def close(self) -> None:
         """Lets go of the voxels."""
         self._voxels = None
-
-
-def check_size(pixels: Pixels, images: int, guards: Guards) -> None:
-    """Before anything is decoded.
-
-    Raises:
-        ImageTooLarge: `volume_too_large`.
-    """
-    voxels = pixels.rows * pixels.columns * images
-    check_voxels(voxels, max(pixels.rows, pixels.columns, images), guards)
-    check_voxel_bytes(voxels * pixels.dtype.itemsize, guards)
-
-
-def geometry_of(stack: Stack, pixels: Pixels, files: tuple[Path, ...]) -> Geometry:
-    """Return the geometry of a stack's voxels."""
-    order = order_inside(stack.affine)
-    shape = (pixels.columns, pixels.rows, stack.depth)
-    return Geometry(
-        shape=tuple(shape[axis] for axis in order),
-        spacing_um=tuple(1000.0 * stack.spacing_mm[axis] for axis in order),
-        affine=stack.affine,
-        files=files,
-    )
 
 
 def _check_alike(headers: Sequence[Header], stored: Sequence[Pixels]) -> None:
