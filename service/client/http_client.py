@@ -16,12 +16,12 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from service.client import upload_transfer
 from service.client.errors import ClientError, JobFailed
 from service.client.inputs import stem_of
 from service.client.journal import Memory, default_folder
 from service.client.results import Fetching, OnFile, place_of
 from service.client.transport import OnPause, Wire
+from service.client.upload_transfer import PIECE_BYTES, OnBytes, upload
 from service.media_types import MEDIA_TYPES
 from service.schemas import JobAnswer, JobRequest, JobsAnswer, ModelsAnswer
 
@@ -103,9 +103,7 @@ class OvertileClient:
         target.write_bytes(answer.content)
         return target
 
-    def upload(
-        self, path: Path, on_progress: upload_transfer.OnBytes = _ignore, piece_bytes: int = upload_transfer.PIECE_BYTES
-    ) -> str:
+    def upload(self, path: Path, on_progress: OnBytes = _ignore, piece_bytes: int = PIECE_BYTES) -> str:
         """The ID of a file that is on the server; what an earlier run sent of it isn't sent again.
 
         Args:
@@ -117,7 +115,7 @@ class OvertileClient:
             ClientError: the server refuses it.
             Damaged: the file was changed meanwhile, or other bytes arrived.
         """
-        return upload_transfer.upload(self._wire, self.memory, path, piece_bytes, on_progress)
+        return upload(self._wire, self.memory, path, piece_bytes, on_progress)
 
     def submit(
         self,

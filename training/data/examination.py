@@ -1,6 +1,6 @@
 """Every case read once before a run's first step: all that is wrong with them, their splits, and which bytes they are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from models.heads import make_head
 from training.data.open_cases import Statistics, open_case, open_labelled
 from training.data.sampling import PatchSampler, take_census
 from training.data.splitting import Splits, split_cases, trainable_cases
-from training.resuming.lineage import Digests
+
+Digests = Mapping[str, tuple[str, ...]]  # SHA-256 of a case's files, the reference last, by the case's name
 
 
 @dataclass(frozen=True)

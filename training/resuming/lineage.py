@@ -4,7 +4,6 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from configs.schema import Config, ConfigError
 from disk.publish import publish
 from imaging.errors import DataError
 from models import bundle
+from training.data.examination import Digests
 
 DATA, LINEAGE = "data.json", "lineage.json"  # in the run's folder
 MAY_CHANGE = {  # between two sittings of one run: nothing of it changes a number
@@ -26,7 +26,6 @@ MAY_CHANGE = {  # between two sittings of one run: nothing of it changes a numbe
     "trainer.cache_mib",
     "trainer.checkpoint_minutes",
 }
-Digests = Mapping[str, tuple[str, ...]]  # SHA-256 of a case's files, the reference last, by the case's name
 
 
 def claim(folder: Path, config: Config) -> None:
