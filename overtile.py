@@ -86,18 +86,18 @@ def plan(
         from configs.quantities import parse_memory
         from datasets.fingerprint import read_facts
         from inference.predictors.predictor import best_device
-        from training.planning.plan import Wish, cases_to_plan_by, write
+        from training.planning.plan import PlanRequest, planning_cases, write_config
         from training.planning.plan import plan as plan_config
 
-        wish = Wish(data, method, parse_memory(memory), minutes, _names(channels), _names(classes), name)
-        cases = cases_to_plan_by(data)
+        request = PlanRequest(data, method, parse_memory(memory), minutes, _names(channels), _names(classes), name)
+        cases = planning_cases(data)
         with _bar(console) as on_progress:
             facts = []
             for case in cases:
                 facts.append(read_facts(case))
                 on_progress("cases", len(facts), len(cases))
-        planned = plan_config(facts, wish, best_device())
-        write(planned.text, out)
+        planned = plan_config(facts, request, best_device())
+        write_config(planned.text, out)
         console.print(f"{planned.summary}\n{out}: train it with: overtile train {out}")
 
 
@@ -133,10 +133,10 @@ def tune(
 
         loaded = load(config, overrides or [])
 
-        from training.sweeps.tune import Until
+        from training.sweeps.tune import TuningLimits
         from training.sweeps.tune import tune as tune_run
 
-        tune_run(loaded, ranges, Until(trials, minutes), console, storage)
+        tune_run(loaded, ranges, TuningLimits(trials, minutes), console, storage)
 
 
 @app.command()
@@ -147,16 +147,15 @@ def check(
     only: Annotated[str, typer.Option(help="numbers of some of the checks: 3,6")] = "",
     minutes: Annotated[float, typer.Option(help="for all checks; no one takes more than a third", min=0)] = 15,
 ) -> None:
-    """Asks fourteen questions of a run before hours go into it; exit code 3 if one fails, 5 if a loss is no number."""
+    """Asks fourteen questions of a run before hours go into it; exit code 3 if one fails, 5 if a loss is NaN or infinite."""
     with _exit_codes() as console:
         from configs.schema import load
 
         loaded = load(config, overrides or [])
 
-        from training.sanity_checks.page import write_checks
-        from training.sanity_checks.suite import parse_numbers, run_checks
+        from training.sanity_checks.suite import parse_check_numbers, run_checks, write_checks
 
-        numbers, outcomes = parse_numbers(only), []
+        numbers, outcomes = parse_check_numbers(only), []
         with _bar(console) as on_progress:
             for outcome in run_checks(loaded, numbers, minutes, on_progress):
                 console.print(str(outcome), style="bold red" if outcome.stops else None)

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from datasets.cases import Case, about, open_case_image
 from datasets.references import count_classes, foreground_of, open_reference
+from disk.digest import sha256_of_file
 from imaging.source import ImageSource, Region
 
 WHOLE_PIXELS = 2**26  # larger slides are looked at in blocks
@@ -226,5 +227,4 @@ def sha256_of(path: Path) -> str:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         lines = [f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in files]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of_file(path)

@@ -7,8 +7,6 @@ sample.safetensors holds a patch of a validation image and the networks' logits 
 them. Every other machine and runtime is tested against it.
 """
 
-import hashlib
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +22,8 @@ from torch import Tensor
 from configs import schema
 from configs.schema import Config
 from configs.sections import NAME_PATTERN, ClassSection
+from disk.digest import sha256_of_file
+from disk.publish import sync
 from models.architectures import Network, build, build_classifier
 from models.errors import BundleError
 from models.image_label_heads import MapClassifier
@@ -187,15 +187,15 @@ def _write_files(
                 "channels": config.data.channels,
                 "classes": config.data.classes,
                 "spacing_um": config.data.spacing_um,
-                "files": {file: sha256_of(partial / file) for file in (*files, CONFIG)},
+                "files": {file: sha256_of_file(partial / file) for file in (*files, CONFIG)},
                 **facts,
             }
         )
         (partial / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
         for path in partial.iterdir():
-            _fsync(path)
+            sync(path)
         partial.rename(folder)
-        _fsync(folder.parent)
+        sync(folder.parent)
     return manifest
 
 
@@ -257,12 +257,6 @@ def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
             raise BundleError(f"{path}: {name} holds NaN or infinite values; train again")
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 digest of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read_manifest(folder: Path) -> Manifest:
     """Read and validate the manifest."""
     path = folder / MANIFEST
@@ -288,13 +282,5 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         raise BundleError(f"{folder}: holds {sorted(present)}, expected exactly {sorted(expected)}; copy the bundle again")
     for name, digest in manifest.files.items():
         path = folder / name
-        if path.is_symlink() or not path.is_file() or sha256_of(path) != digest:
+        if path.is_symlink() or not path.is_file() or sha256_of_file(path) != digest:
             raise BundleError(f"{folder}: {name} isn't the file that training wrote; copy the bundle again")
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

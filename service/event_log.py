@@ -1,38 +1,49 @@
-"""Log lines: one JSON object an event, and nothing of what clients sent: no texts of exceptions, no breaks, a capped length."""
+"""Log lines: one JSON object an event of limited length, without anything that clients send or exception texts."""
 
 import atexit
 import json
 import logging
 import sys
 import time
+import traceback
 from logging.handlers import QueueHandler, QueueListener
 from queue import SimpleQueue
 
-from service.http.request_log import FIELDS, place_of
-
+FIELDS = ("method", "route", "status", "seconds", "request_id", "owner")  # of a request's log line
 MAX_LENGTH = 2000
-_OURS = "overtile"
-_LOUD = ("bentoml", "uvicorn", "uvicorn.error", "uvicorn.access", "dbos")  # they bring handlers of their own
+_OWN_LOGGER = "overtile"
+_LIBRARIES = ("bentoml", "uvicorn", "uvicorn.error", "uvicorn.access", "dbos")  # they add handlers of their own
+
+
+def place_of(error: BaseException) -> str:
+    """Return an exception's class and place, such as `ValueError at inference/tiling/stitch.py:40`.
+
+    The text is left out, as it may repeat what a client sent.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return type(error).__name__
+    return f"{type(error).__name__} at {'/'.join(frames[-1].filename.split('/')[-2:])}:{frames[-1].lineno}"
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line: time, level, logger, message, and what a request's line says beside it.
+    """Formatter that writes a record as one line of JSON: time, level, logger, message, and the fields of a request.
 
-    An exception becomes its class and place: its text may repeat values from the request. Control characters are escaped, and
-    the length is capped.
+    An exception becomes its class and place, as its text may repeat values from the request. Control characters are escaped,
+    and the length is limited.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """A line of JSON."""
+        """Return the record as a line of JSON."""
         message = record.getMessage()
-        if not record.name.startswith(_OURS):  # other people's tracebacks hold values, too
+        if not record.name.startswith(_OWN_LOGGER):  # libraries' tracebacks contain values, too
             message = message.partition("\n")[0]
         if record.exc_info and record.exc_info[1]:
             message = f"{message} {place_of(record.exc_info[1])}"
-        known = {name: vars(record)[name] for name in FIELDS if name in vars(record)}
+        fields = {name: vars(record)[name] for name in FIELDS if name in vars(record)}
         time_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-        told = {"time": time_text, "level": record.levelname, "logger": record.name, "message": message[:MAX_LENGTH], **known}
-        return json.dumps(told)
+        line = {"time": time_text, "level": record.levelname, "logger": record.name, "message": message[:MAX_LENGTH], **fields}
+        return json.dumps(line)
 
 
 _lines: SimpleQueue[logging.LogRecord] = SimpleQueue()
@@ -40,10 +51,9 @@ _writer = QueueListener(_lines, logging.StreamHandler(sys.stderr))
 
 
 def configure() -> None:
-    """Every line of this process goes to standard error as JSON, those of libraries, too.
+    """Write all log lines of this process to standard error as JSON, those of libraries, too.
 
-    A thread writes them: a disk that is busy with an upload would hold up whoever writes to a file on it, and with the event
-    loop every client.
+    A thread writes them: standard error may be a file on a disk that is busy with an upload, and would block the event loop.
     """
     handler = QueueHandler(_lines)
     handler.setFormatter(JsonLines())
@@ -53,7 +63,7 @@ def configure() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for name in _LOUD:
+    for name in _LIBRARIES:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate, logger.disabled = True, False
@@ -63,6 +73,6 @@ def configure() -> None:
 
 
 def finish() -> None:
-    """Writes what is still to be written; for who ends the process without Python's own end."""
+    """Write the pending lines; needed before os._exit, which skips Python's own exit handlers."""
     if _writer._thread is not None:
         _writer.stop()

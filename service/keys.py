@@ -1,4 +1,4 @@
-"""Keys at rest: who may use the server, for what and how much. Only the SHA-256 of a key's secret is ever written."""
+"""Keys of the service in their file: scopes, limits and expiry. Only the SHA-256 of a key's secret is written."""
 
 import fcntl
 import hashlib
@@ -7,8 +7,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
@@ -20,14 +19,14 @@ from service.store import read_json, write_json
 KeyScope = Literal["models", "segment", "jobs", "metrics", "admin"]
 SCOPES: tuple[KeyScope, ...] = get_args(KeyScope)
 USUAL_SCOPES: tuple[KeyScope, ...] = ("models", "segment", "jobs")
-LOOK_EVERY_S = 0.5
+CHECK_S = 0.5
 
 _TOKEN = re.compile(r"ovt_([0-9a-f]{12})_([0-9a-f]{64})")
 _log = logging.getLogger("overtile.service")
 
 
 class KeysDamaged(Exception):
-    """The file of keys isn't what was written; the message says what to do."""
+    """The file of keys is damaged; the message says what to do."""
 
 
 class UnknownKey(Exception):
@@ -35,7 +34,7 @@ class UnknownKey(Exception):
 
 
 class Key(BaseModel):
-    """What is known of a key; `max_jobs`, `max_stored_bytes` and `requests_per_minute` are the server's own where None."""
+    """Key without its secret; a limit that is None is the server's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,13 +50,13 @@ class Key(BaseModel):
 
     @property
     def state(self) -> Literal["valid", "expired", "revoked"]:
-        """At this moment."""
+        """State of the key now."""
         if self.revoked:
             return "revoked"
         return "expired" if self.expires_at and self.expires_at <= datetime.now(UTC) else "valid"
 
 
-class _Kept(BaseModel):
+class _StoredKey(BaseModel):
     key: Key
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -66,53 +65,52 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: Literal[1] = 1
-    keys: tuple[_Kept, ...]
+    keys: tuple[_StoredKey, ...]
 
     @model_validator(mode="after")
-    def _each_once(self) -> Self:
-        if len({kept.key.id for kept in self.keys}) < len(self.keys):
-            raise ValueError("an ID is there twice")
+    def _check_unique(self) -> Self:
+        if len({stored.key.id for stored in self.keys}) < len(self.keys):
+            raise ValueError("an ID occurs twice")
         return self
 
 
 class Keys:
-    """The keys of a store, read again when their file changes.
+    """Keys of a store, read again when their file changes.
 
-    Where keys were once seen they stay required: a file that is lost or damaged while the server runs lets nobody in who
-    had no key, and locks nobody out.
+    Once there are keys, they stay required: when the file is lost or damaged while the server runs, the last keys stay valid.
 
     Args:
-        path: the file; need not be there.
+        path: the file; it may be missing.
 
     Raises:
-        KeysDamaged: it isn't what was written.
-        OSError: it can't be read.
+        KeysDamaged: the file is damaged.
+        OSError: the file can't be read.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._signature = _signature(path)  # before the file is read: what changes in between is seen at the next look
-        self._kept = _read(path)
-        self._looked_s = time.monotonic()
-        self._nobody = _nobody()
+        self._signature = _signature(path)  # before the file is read, so that a change in between is noticed at the next check
+        self._keys = _read(path)
+        self._last_check_s = time.monotonic()
+        self._decoy = _decoy()
 
     @property
     def required(self) -> bool:
-        """Whether there are keys at all, valid or not."""
+        """Whether there are any keys, valid or not."""
         return bool(self._current())
 
     @property
     def usable(self) -> bool:
-        """Whether there is a key that opens anything."""
-        return any(kept.key.state == "valid" for kept in self._current().values())
+        """Whether there is a valid key."""
+        return any(stored.key.state == "valid" for stored in self._current().values())
 
     def find(self, token: str) -> Key | None:
-        """The key of a token `ovt_ID_SECRET`; None for one that is unknown, wrong, expired or revoked, after equal work."""
+        """Return the valid key of a token `ovt_ID_SECRET`, or None; both take the same time."""
         match = _TOKEN.fullmatch(token)
         key_id, secret = match.groups() if match else ("", "")
-        kept = self._current().get(key_id, self._nobody)
-        is_right = hmac.compare_digest(_digest(secret), kept.sha256)
-        return kept.key if is_right and kept.key.state == "valid" else None
+        stored = self._current().get(key_id, self._decoy)
+        is_match = hmac.compare_digest(_digest(secret), stored.sha256)
+        return stored.key if is_match and stored.key.state == "valid" else None
 
     def add(
         self,
@@ -124,11 +122,11 @@ class Keys:
         max_stored_bytes: int | None = None,
         requests_per_minute: int | None = None,
     ) -> tuple[Key, str]:
-        """A new key, on the disk when this returns, and its token, which can't be had again.
+        """Add a key; return it and its token, which can't be recovered later. The key is on the disk when this returns.
 
         Raises:
-            KeysDamaged: the file isn't what was written; it is left alone.
-            OSError: it can't be written.
+            KeysDamaged: the file is damaged; it stays as it is.
+            OSError: the file can't be written.
         """
         secret = secrets.token_hex(32)
         key = Key(
@@ -141,60 +139,61 @@ class Keys:
             max_stored_bytes=max_stored_bytes,
             requests_per_minute=requests_per_minute,
         )
-        self._put(_Kept(key=key, sha256=_digest(secret)))
+        self._put(_StoredKey(key=key, sha256=_digest(secret)))
         return key, f"ovt_{key.id}_{secret}"
 
     def revoke(self, key_id: str) -> Key:
-        """The key, which opens nothing any more.
+        """Revoke a key and return it.
 
         Raises:
-            UnknownKey: there is none of that ID.
-            KeysDamaged: the file isn't what was written.
-            OSError: it can't be written.
+            UnknownKey: no key has that ID.
+            KeysDamaged: the file is damaged.
+            OSError: the file can't be written.
         """
-        kept = _read(self._path).get(key_id)
-        if kept is None:
+        stored = _read(self._path).get(key_id)
+        if stored is None:
             raise UnknownKey(f"no key has the ID {key_id!r}; overtile keys list says which there are")
-        revoked = kept.key.model_copy(update={"revoked": True})
-        self._put(_Kept(key=revoked, sha256=kept.sha256))
-        return revoked
+        key = stored.key.model_copy(update={"revoked": True})
+        self._put(_StoredKey(key=key, sha256=stored.sha256))
+        return key
 
     def list(self) -> tuple[Key, ...]:
-        """All keys, those that are no longer valid too, the oldest first."""
-        return tuple(kept.key for kept in _read(self._path).values())
+        """Return all keys, the oldest first, those that are no longer valid, too."""
+        return tuple(stored.key for stored in _read(self._path).values())
 
-    def _put(self, one: _Kept) -> None:
-        with _alone(self._path.with_suffix(".lock")):
-            kept = {**_read(self._path), one.key.id: one}
-            write_json(self._path, _File(keys=tuple(kept.values())).model_dump(mode="json"))
-        self._looked_s = -LOOK_EVERY_S
+    def _put(self, stored: _StoredKey) -> None:
+        with self._path.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until no other process changes the keys
+            keys = {**_read(self._path), stored.key.id: stored}
+            write_json(self._path, _File(keys=tuple(keys.values())).model_dump(mode="json"))
+        self._last_check_s = -CHECK_S
 
-    def _current(self) -> Mapping[str, _Kept]:
-        if time.monotonic() - self._looked_s >= LOOK_EVERY_S:
-            self._looked_s = time.monotonic()
-            self._look()
-        return self._kept
+    def _current(self) -> Mapping[str, _StoredKey]:
+        if time.monotonic() - self._last_check_s >= CHECK_S:
+            self._last_check_s = time.monotonic()
+            self._reload()
+        return self._keys
 
-    def _look(self) -> None:
+    def _reload(self) -> None:
         signature = _signature(self._path)
         if signature == self._signature:
             return
         self._signature = signature
         try:
-            kept = _read(self._path)
+            keys = _read(self._path)
         except (KeysDamaged, OSError) as error:
             _log.error("the file of keys can't be read (%s); the keys from before stay in use", type(error).__name__)
             return
-        if self._kept and not kept:
+        if self._keys and not keys:
             _log.error("the file of keys is gone or empty; the keys from before stay in use until the server ends")
             return
-        self._kept = kept
+        self._keys = keys
 
 
-def _nobody() -> _Kept:
-    """What an unknown token is compared with; nobody knows its secret."""
+def _decoy() -> _StoredKey:
+    """Return a key for the comparison with unknown tokens; nobody knows its secret."""
     key = Key(id="0" * 12, name="nobody", scopes=(), created_at=datetime.now(UTC), revoked=True)
-    return _Kept(key=key, sha256=_digest(secrets.token_hex(32)))
+    return _StoredKey(key=key, sha256=_digest(secrets.token_hex(32)))
 
 
 def _digest(secret: str) -> str:
@@ -203,24 +202,16 @@ def _digest(secret: str) -> str:
 
 def _signature(path: Path) -> tuple[int, int, int] | None:
     try:
-        known = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return known.st_mtime_ns, known.st_size, known.st_ino
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-def _read(path: Path) -> dict[str, _Kept]:
+def _read(path: Path) -> dict[str, _StoredKey]:
     try:
         content = read_json(path)
-        known = _File.model_validate(content) if content is not None else _File(keys=())
+        file = _File.model_validate(content) if content is not None else _File(keys=())
     except (ValueError, RecursionError) as error:
         raise KeysDamaged(f"{path}: not a file of keys; put a copy back, or remove it and add new keys") from error
-    return {kept.key.id: kept for kept in known.keys}
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Waits until no other process is changing the keys."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return {stored.key.id: stored for stored in file.keys}

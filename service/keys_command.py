@@ -1,4 +1,4 @@
-"""`overtile keys`: adds, lists and revokes keys of the service; a running server sees it within a second."""
+"""`overtile keys`: adds, lists and revokes keys of the service; a running server notices it within a second."""
 
 import os
 import re
@@ -12,29 +12,31 @@ import typer
 if TYPE_CHECKING:
     from service.keys import Key, Keys, KeyScope
 
-CONFIG, STORAGE = 2, 6  # exit codes, as those of every command
+CONFIG, STORAGE = 2, 6  # exit codes, the same for every command
 
 app = typer.Typer(help="Keys of the service: who may use it, for what and how much.", no_args_is_help=True)
 
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="whose key it is, or what for")],
+    name: Annotated[str, typer.Argument(help="user or purpose of the key")],
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="models, segment, jobs, metrics or admin, any number of times; left out: the first three"),
+        typer.Option(help="models, segment, jobs, metrics or admin; may be repeated; default: the first three"),
     ] = None,
-    expires: Annotated[str | None, typer.Option(help="after which it opens nothing: 30d or 12h; left out: never")] = None,
-    max_jobs: Annotated[int | None, typer.Option(help="that may be unfinished at a time", min=1)] = None,
-    max_stored_bytes: Annotated[str | None, typer.Option(help="of uploads and results, for example 10GB")] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(help="left out: the server's own limit", min=1)] = None,
+    expires: Annotated[str | None, typer.Option(help="lifetime of the key, such as 30d or 12h; default: unlimited")] = None,
+    max_jobs: Annotated[int | None, typer.Option(help="most unfinished jobs at a time", min=1)] = None,
+    max_stored_bytes: Annotated[str | None, typer.Option(help="most bytes of uploads and results, for example 10GB")] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="most requests a minute; default: the server's limit", min=1)
+    ] = None,
 ) -> None:
-    """Makes a key and prints it alone, this once: KEY=$(overtile keys add NAME)."""
+    """Add a key and print it, this once: KEY=$(overtile keys add NAME)."""
     with _exit_codes():
         from configs.quantities import parse_memory
 
         key, token = _keys().add(
-            _checked_name(name),
+            _check_name(name),
             scopes=_scopes(scope or []),
             expires_at=_expiry(expires),
             max_jobs=max_jobs,
@@ -47,7 +49,7 @@ def add(
 
 @app.command("list")
 def list_keys() -> None:
-    """Prints a line a key: ID, state, name, scopes, and what else was said of it."""
+    """Print a line for each key: ID, state, name, scopes, and its limits."""
     with _exit_codes():
         keys = _keys().list()
         for key in keys:
@@ -57,8 +59,8 @@ def list_keys() -> None:
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="as keys list says it")]) -> None:
-    """Takes a key back; what was made with it stays until it expires."""
+def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="as printed by keys list")]) -> None:
+    """Revoke a key; its uploads and jobs stay until they expire."""
     with _exit_codes():
         typer.echo(_line(_keys().revoke(key_id)), err=True)
 
@@ -70,7 +72,7 @@ def _keys() -> "Keys":
     return Keys(Store(store_folder(os.environ)).keys)
 
 
-def _checked_name(name: str) -> str:
+def _check_name(name: str) -> str:
     from configs.schema import ConfigError
 
     if not (0 < len(name) <= 64 and name.isprintable()):
@@ -100,20 +102,20 @@ def _expiry(text: str | None) -> datetime | None:
 
 
 def _line(key: "Key") -> str:
-    known = {
+    details = {
         "created": key.created_at.isoformat(),
         "expires": key.expires_at.isoformat() if key.expires_at else None,
         "max_jobs": key.max_jobs,
         "max_stored_bytes": key.max_stored_bytes,
         "requests_per_minute": key.requests_per_minute,
     }
-    more = " ".join(f"{what}={value}" for what, value in known.items() if value is not None)
+    more = " ".join(f"{name}={value}" for name, value in details.items() if value is not None)
     return f"{key.id} {key.state} {key.name!r} {','.join(key.scopes)} {more}"
 
 
 @contextmanager
 def _exit_codes() -> Iterator[None]:
-    """Turns errors that say what to do into their text and their exit code."""
+    """Print the message of an expected error, and exit with its code."""
     from configs.schema import ConfigError
     from service.keys import KeysDamaged, UnknownKey
 

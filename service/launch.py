@@ -1,4 +1,4 @@
-"""A built Bento -> this process becomes its server."""
+"""`overtile serve`: checks the address, the keys and the Bento, and replaces this process by the server."""
 
 import ipaddress
 import os
@@ -11,7 +11,7 @@ from service.packaging.model_store import BENTO, bundle_folders
 
 
 class ServeError(Exception):
-    """The server can't be started like this; the message says what to do."""
+    """The server can't be started; the message says what to do."""
 
 
 def serve(
@@ -22,35 +22,35 @@ def serve(
     without_keys: bool = False,
     tls: tuple[Path, Path] | None = None,
 ) -> NoReturn:
-    """Replaces this process by the server; it ends on SIGTERM or SIGINT, after the requests that run.
+    """Replace this process by the server, which finishes running requests and ends on SIGTERM or SIGINT.
 
     Args:
-        bento: a tag of the Bento store; None takes the newest that was packaged.
-        host: an IP address, or localhost.
-        port: 1 to 65535.
-        without_keys: binds to an address that other machines reach, although everybody there can then use the server.
-        tls: certificate and key, of `tls_files`; None serves HTTP without TLS.
+        bento: tag in the Bento store; None takes the newest.
+        host: IP address, or localhost.
+        port: port from 1 to 65535.
+        without_keys: allow an address that other machines can reach without any valid key.
+        tls: certificate and key from `tls_files`; None serves HTTP without TLS.
 
     Raises:
-        ServeError: no such Bento, a host or port that isn't allowed, or damaged keys.
+        ServeError: there is no such Bento, the host or port isn't allowed, or the keys are damaged.
         BundleError: a bundle in the store was changed.
         OSError: the keys can't be read.
     """
     address = _address(host, has_keys=_has_keys(), without_keys=without_keys)
     if not 1 <= port <= 65535:
         raise ServeError(f"port is {port}; choose one from 1 to 65535")
-    tag, code = _verified(bento)
+    tag, code = _verify_bento(bento)
     command = [sys.executable, "-P", "-m", "service.server", tag, address, str(port), *map(str, tls or ())]
-    # PYTHONSAFEPATH: the Bento's code runs, not what lies in the folder where the command was given
-    own = {"BENTOML_DO_NOT_TRACK": "True", "PYTHONSAFEPATH": "1", "PYTHONPATH": code}
-    os.execve(sys.executable, command, {**os.environ, **own})  # noqa: S606
+    # PYTHONSAFEPATH: the Bento's code runs, not the files of the current folder
+    settings = {"BENTOML_DO_NOT_TRACK": "True", "PYTHONSAFEPATH": "1", "PYTHONPATH": code}
+    os.execve(sys.executable, command, {**os.environ, **settings})  # noqa: S606
 
 
 def tls_files(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
-    """Both files, which belong together and can be read; None where neither is given.
+    """Return the absolute paths of a certificate and its key; None if neither is given.
 
     Raises:
-        ServeError: one is missing, can't be read or isn't the other's.
+        ServeError: one is missing or can't be read, or they don't belong together.
     """
     if certificate is None and key is None:
         return None
@@ -69,7 +69,7 @@ def tls_files(certificate: Path | None, key: Path | None) -> tuple[Path, Path] |
 
 
 def _has_keys() -> bool:
-    """Whether somebody has a key that is valid."""
+    """Return whether there is a valid key."""
     from service.keys import Keys, KeysDamaged
     from service.store import KEYS, store_folder
 
@@ -92,8 +92,8 @@ def _address(host: str, *, has_keys: bool, without_keys: bool) -> str:
     return str(address)
 
 
-def _verified(bento: str | None) -> tuple[str, str]:
-    """The Bento's full tag, and where its code lies; its bundles are whole, which the server checks again."""
+def _verify_bento(bento: str | None) -> tuple[str, str]:
+    """Return the Bento's full tag and the folder of its code, after checking its bundles."""
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     import bentoml
     from bentoml.exceptions import BentoMLException
@@ -101,11 +101,11 @@ def _verified(bento: str | None) -> tuple[str, str]:
     from models.bundle import load
 
     try:
-        found = bentoml.bentos.get(bento or BENTO)
-        folders = bundle_folders(found)
+        match = bentoml.bentos.get(bento or BENTO)
+        folders = bundle_folders(match)
     except (BentoMLException, ValueError) as error:
-        wanted = f"no Bento {bento}" if bento else "no Bento yet"
-        raise ServeError(f"{wanted}, or without its models; run overtile package BUNDLE first") from error
+        problem = f"no Bento {bento}" if bento else "no Bento yet"
+        raise ServeError(f"{problem}, or without its models; run overtile package BUNDLE first") from error
     for folder in folders.values():
         load(folder)
-    return str(found.tag), found.path_of("src")
+    return str(match.tag), match.path_of("src")

@@ -1,4 +1,4 @@
-"""What one request may take, and who may send how many; set by environment variables, OVERTILE_MAX_BODY_BYTES and so on."""
+"""Limits of requests, uploads, jobs and keys; environment variables such as OVERTILE_MAX_BODY_BYTES set them."""
 
 import re
 from collections.abc import Mapping
@@ -11,27 +11,27 @@ _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the direct routes and of uploads.
+    """Limits of direct requests, uploads and jobs.
 
     Args:
         max_body_bytes: most bytes of an image to segment.
         compare_max_body_bytes: most bytes of an image to compare models on.
-        compare_max_pixels: most pixels of that image; both masks are held in memory.
+        compare_max_pixels: most pixels of that image, as both masks are held in memory.
         max_json_bytes: most bytes of a body of JSON.
-        stall_timeout_s: a body of which nothing came for so long is given up.
-        min_bytes_per_s: a body that comes slower, over any `stall_timeout_s` of waiting for it, is given up, too.
-        max_waiting: requests that may wait for the device; each holds one of the server's 40 worker threads. Of one key about
-            three in four: the rest is left to others.
-        direct_timeout_s: a direct call that takes longer is ended.
-        engine_timeout_s: an engine that says nothing for so long is ended and started again.
-        jobs_at_once: jobs that an engine works on together.
-        max_queued: jobs that may wait.
-        memory_bytes: that an engine may have in all; 0: as the bundles say, or a quarter of what is free.
-        results_expire_s: results are kept so long; that there was a job, twice as long.
+        stall_timeout_s: a request is refused when nothing of its body comes for so long.
+        min_bytes_per_s: a request is refused when its body comes slower over `stall_timeout_s` of waiting for it.
+        max_waiting: requests that may wait for the device; each uses one of the server's 40 worker threads. One key gets at
+            most about three quarters of them.
+        direct_timeout_s: longest time of a direct request.
+        engine_timeout_s: an engine that sends nothing for so long is restarted.
+        jobs_at_once: jobs that an engine runs concurrently.
+        max_queued: most jobs in the queue.
+        memory_bytes: memory of an engine; 0 takes the bundles' setting, or a quarter of the free memory.
+        results_expire_s: results are kept so long, and the job's record twice as long.
         max_upload_bytes: most bytes of an uploaded file.
-        max_unfinished_uploads: uploads that one owner may have begun and not finished.
-        upload_expires_s: an upload is forgotten so long after the last byte of it came.
-        storage_reserve_bytes: of the store's disk that stays free, so that jobs can still end and write down that they did.
+        max_unfinished_uploads: most unfinished uploads of one owner.
+        upload_expires_s: an upload is removed so long after its last byte came.
+        storage_reserve_bytes: space that stays free on the store's disk, so that running jobs can still finish.
     """
 
     max_body_bytes: int = 2 * 2**30
@@ -54,10 +54,10 @@ class Limits:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """The defaults, with what the environment sets.
+        """Return the limits with the settings of the environment.
 
         Raises:
-            ValueError: a setting that isn't a whole number above 0.
+            ValueError: a setting isn't a whole number above 0.
         """
         names = {field.name: setting_of(field.name) for field in fields(cls)}
         return cls(**{field: _number(name, environment[name]) for field, name in names.items() if name in environment})
@@ -65,11 +65,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class AccessSettings:
-    """What holds for every key, and for all who come without one where there are no keys.
+    """Settings of access for all keys, and for all clients of a server without keys.
 
     Args:
-        requests_per_minute: of each key that has no number of its own.
-        cors_origins: pages of other sites that may read answers, as browsers write them: https://viewer.example.org.
+        requests_per_minute: limit of each key that has no limit of its own.
+        cors_origins: origins of pages that may read answers, as browsers send them: https://viewer.example.org.
     """
 
     requests_per_minute: int = 3000
@@ -77,10 +77,10 @@ class AccessSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """The defaults, with what the environment sets.
+        """Return the settings of the environment, or the defaults.
 
         Raises:
-            ValueError: a number that isn't a whole one above 0, or an origin that isn't one.
+            ValueError: a number isn't a whole number above 0, or an origin is invalid.
         """
         rate, origins = setting_of("requests_per_minute"), setting_of("cors_origins")
         return cls(
@@ -90,7 +90,7 @@ class AccessSettings:
 
 
 def setting_of(field: str) -> str:
-    """The environment variable of a limit."""
+    """Return the environment variable of a limit."""
     return PREFIX + field.upper()
 
 

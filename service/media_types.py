@@ -1,4 +1,4 @@
-"""The files that are handed out, by the endings of their names."""
+"""Media types of result files by the suffixes of their names, and formats of masks."""
 
 MEDIA_TYPES = {
     ".png": "image/png",
@@ -14,5 +14,5 @@ FORMATS = ("png", "tiff", "nifti", "geojson", "dicom-seg", "ome-zarr")  # of mas
 
 
 def media_type_of(name: str) -> str:
-    """Of a file of ours."""
+    """Return the media type of a result file."""
     return next((media_type for ending, media_type in MEDIA_TYPES.items() if name.endswith(ending)), "application/octet-stream")

@@ -1,11 +1,11 @@
-"""What the routes answer with, as pydantic models, so that OpenAPI says the same."""
+"""Bodies of requests and answers as pydantic models, from which the OpenAPI document is generated."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-if TYPE_CHECKING:  # the gateway builds answers from JSON, and knows no torch
+if TYPE_CHECKING:  # the gateway builds answers from JSON, and doesn't load torch
     from models.bundle import Manifest
 
 
@@ -29,23 +29,25 @@ class ModelAnswer(BaseModel):
     dimensions: Literal[2, 3]
     channels: list[str]
     classes: list[ClassAnswer]
-    spacing_um: list[float] | None = Field(description="Distance between pixels it was trained at: (H, W) or (D, H, W).")
+    spacing_um: list[float] | None = Field(
+        description="Distance between pixels in training, in micrometres: (H, W) or (D, H, W)."
+    )
     validation: dict[str, float] = Field(description="Metrics, means over the validation cases.")
     intended_use: str
 
     @classmethod
     def of(cls, manifest: "Manifest") -> Self:
-        """What of a bundle's manifest a client needs to know."""
-        known = manifest.model_dump(
+        """Return the part of a bundle's manifest that clients need."""
+        values = manifest.model_dump(
             include={"name", "method", "dimensions", "channels", "spacing_um", "validation", "intended_use"}
         )
         sections = enumerate(manifest.classes)
         classes = [ClassAnswer(name=section.name, colour=section.colour, label=label) for label, section in sections]
-        return cls.model_validate({**known, "classes": classes})
+        return cls.model_validate({**values, "classes": classes})
 
 
 class BrokenModelAnswer(BaseModel):
-    """A model that was to be served and couldn't be loaded."""
+    """A model that can't be loaded."""
 
     name: str
     code: str
@@ -53,10 +55,10 @@ class BrokenModelAnswer(BaseModel):
 
 
 class ModelsAnswer(BaseModel):
-    """Every loaded model, and those that couldn't be."""
+    """Loaded models, and models that can't be loaded."""
 
     models: list[ModelAnswer]
-    broken: list[BrokenModelAnswer] = Field(default=[], description="Were to be served and couldn't be loaded.")
+    broken: list[BrokenModelAnswer] = Field(default=[], description="Models that can't be loaded.")
 
 
 class LoadRequest(BaseModel):
@@ -64,11 +66,11 @@ class LoadRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tag: str = Field(description="name:version, as overtile package says it.", pattern=TAG)
+    tag: str = Field(description="name:version, as printed by overtile package.", pattern=TAG)
 
 
 class ComparedModelAnswer(BaseModel):
-    """One model's part in a comparison."""
+    """One model's results in a comparison."""
 
     name: str
     method: Literal["unet", "sliding_window"]
@@ -79,17 +81,19 @@ class ComparedModelAnswer(BaseModel):
 
 
 class CompareAnswer(BaseModel):
-    """Two models on one image."""
+    """Comparison of two models on one image."""
 
     models: list[ComparedModelAnswer]
-    agreement: float = Field(description="Share of pixels to which both give the same class.")
-    dice: dict[str, float | None] = Field(description="Between both masks, a foreground class; null where neither has it.")
+    agreement: float = Field(description="Share of pixels with the same class in both masks.")
+    dice: dict[str, float | None] = Field(
+        description="Dice between both masks for each foreground class; null if neither has it."
+    )
     disagreement: str = Field(description="A mask file, base64: 1 where the two differ.")
-    media_type: str = Field(description="The disagreement's.")
+    media_type: str = Field(description="Media type of the disagreement.")
 
 
 class JobOptions(BaseModel):
-    """What is wanted of a job beside models and formats."""
+    """Options of a job beside models and formats."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -100,14 +104,18 @@ class JobOptions(BaseModel):
         max_length=3,
     )
     tissue: bool = Field(default=False, description="Find tissue on RGB slides first, and skip what holds none.")
-    uncertainty: bool = Field(default=False, description="How little is known of each pixel: 0 sure, 1 all classes alike.")
-    probabilities: Literal["uint8", "float16"] | None = Field(default=None, description="Each class's probability, so stored.")
-    as_ensemble: bool = Field(default=False, description="Several models give one mask.")
-    disagreement: bool = Field(default=False, description="Of an ensemble: how far its models are apart at each pixel.")
+    uncertainty: bool = Field(
+        default=False, description="Write the uncertainty of each pixel: 0 certain, 1 all classes equally likely."
+    )
+    probabilities: Literal["uint8", "float16"] | None = Field(
+        default=None, description="Write the probability of each class in this type."
+    )
+    as_ensemble: bool = Field(default=False, description="Combine several models into one mask.")
+    disagreement: bool = Field(default=False, description="Write how far the models of an ensemble disagree at each pixel.")
 
 
 class JobRequest(BaseModel):
-    """A job."""
+    """A job: files, models, formats and options."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -120,13 +128,13 @@ class JobRequest(BaseModel):
         description="Names of /v1/models.", min_length=1, max_length=16
     )
     formats: list[Literal["png", "tiff", "nifti", "geojson", "dicom-seg", "ome-zarr"]] = Field(
-        default=[], description="Of the masks; none: the image's own.", max_length=6
+        default=[], description="Formats of the masks; default: the image's own.", max_length=6
     )
     options: JobOptions = JobOptions()
 
 
 class ResultAnswer(BaseModel):
-    """A file that a job made."""
+    """A result file of a job."""
 
     name: str
     bytes: int
@@ -143,23 +151,23 @@ class JobFailure(BaseModel):
 
 
 class JobAnswer(BaseModel):
-    """How it stands with a job."""
+    """State of a job."""
 
     id: str
     kind: Literal["segment", "compare"]
     state: Literal["queued", "running", "done", "failed", "cancelled"]
     models: list[str]
-    names: list[str | None] = Field(description="That the files came with.")
+    names: list[str | None] = Field(description="File names of the uploads.")
     progress: float = Field(description="0 to 1.")
-    position: int | None = Field(description="In the queue, from 1 on; null where it doesn't wait.")
-    eta_s: float | None = Field(description="Seconds that are left, as far as one can say.")
+    position: int | None = Field(description="Position in the queue, from 1 on; null for a job that isn't waiting.")
+    eta_s: float | None = Field(description="Estimated seconds until the end.")
     warnings: list[str]
     error: JobFailure | None
     results: list[ResultAnswer]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    expires_at: datetime | None = Field(description="When the results are dropped.")
+    expires_at: datetime | None = Field(description="When the results are deleted.")
 
 
 class JobsAnswer(BaseModel):
@@ -169,30 +177,30 @@ class JobsAnswer(BaseModel):
 
 
 class UploadAnswer(BaseModel):
-    """What is known of an upload."""
+    """State of an upload."""
 
     id: str = Field(description="32 hexadecimal digits; jobs name the upload by it.")
-    bytes: int = Field(description="Of the whole file.")
-    received: int = Field(description="Bytes that are on the server's disk; sending goes on from here.")
+    bytes: int = Field(description="Size of the whole file.")
+    received: int = Field(description="Bytes that are on the server's disk; continue sending from here.")
     complete: bool
-    sha256: str | None = Field(description="Of the whole file, hexadecimal; null until it is complete.")
-    filename: str | None = Field(description="As the client named it; null where it didn't.")
-    expires_at: datetime = Field(description="When the server forgets it, unless more of it comes.")
+    sha256: str | None = Field(description="SHA-256 of the whole file, hexadecimal; null until it is complete.")
+    filename: str | None = Field(description="The client's name of the file; null if it sent none.")
+    expires_at: datetime = Field(description="When the server deletes the upload, unless more of it comes.")
 
 
 class ErrorDetail(BaseModel):
-    """What was wrong, and what to do."""
+    """What is wrong, and what to do."""
 
     code: str = Field(description="Stable, for programs.")
     message: str
-    field: str | None = Field(default=None, description="The parameter that was wrong; left out where there is none.")
+    field: str | None = Field(default=None, description="The parameter that is wrong; omitted if there is none.")
     limit: int | None = Field(
-        default=None, description="What would have been allowed: bytes or pixels; left out where there is none."
+        default=None, description="What is allowed, in bytes, pixels or number; omitted if there is none."
     )
     request_id: str
 
 
 class ErrorAnswer(BaseModel):
-    """Every error has this shape."""
+    """Body of every error."""
 
     error: ErrorDetail

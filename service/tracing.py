@@ -1,21 +1,21 @@
-"""Traces for OpenTelemetry, where an address for them is set: a span a request and a job, with nothing that clients sent."""
+"""OpenTelemetry traces, if a collector is set: a span for each request and job, without anything that clients send."""
 
 from collections.abc import Mapping
 
 from opentelemetry import trace
 
-ENDPOINT = "OVERTILE_TRACES_URL"  # of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces
+ENDPOINT = "OVERTILE_TRACES_URL"  # a collector of OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces
 
-_tracers: list[trace.Tracer] = [trace.NoOpTracer()]  # the last one counts
+_tracers: list[trace.Tracer] = [trace.NoOpTracer()]  # the last one is used
 
 
 def tracer() -> trace.Tracer:
-    """Ours alone: were it everybody's, libraries would send spans of their own, with what clients sent."""
+    """Return the service's own tracer; with a global one, libraries would send spans with clients' data."""
     return _tracers[-1]
 
 
 def configure(environment: Mapping[str, str]) -> None:
-    """Sends spans to the address that is set, in a thread of their own; none is set: they cost nothing."""
+    """Send spans to the collector in OVERTILE_TRACES_URL, from a thread; without it, spans cost nothing."""
     if not (endpoint := environment.get(ENDPOINT)):
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

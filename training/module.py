@@ -16,7 +16,7 @@ from inference.tiling.stitch import Band
 from training.data.open_cases import LabelledImage
 from training.data.training_patch import TrainingPatch
 from training.image_label_training import label_loss
-from training.objective.losses import IGNORED, fit_reference, make_loss
+from training.objective.losses import IGNORED, crop_reference, make_loss
 from training.objective.scoring import make_score
 from training.optimization.optimizers import make_optimizer
 
@@ -82,7 +82,7 @@ class SegmentationModule(lightning.LightningModule):
             return loss, None
         reference = batch.reference
         if reference.ndim > 1:
-            reference = fit_reference(reference, logits[0])
+            reference = crop_reference(reference, logits[0])
         return loss, foreground_dice(logits[0].detach(), reference)
 
 

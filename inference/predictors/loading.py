@@ -18,6 +18,7 @@ import psutil
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from disk.digest import sha256_of_file
 from imaging.source import ImageSource
 from inference.predictors.counting import multiply_adds_of_tile, shape_only_predictor
 from inference.predictors.pass_memory import pass_memory_of
@@ -26,7 +27,7 @@ from inference.predictors.runtime import AUTO, TORCH, Runtime, candidates, find
 from inference.predictors.runtime_parity import RuntimeParity, measure_runtime
 from inference.tiling.grid import read_mirrored
 from inference.tiling.memory_budget import MemoryBudget
-from models.bundle import MANIFEST, Bundle, Sample, sha256_of
+from models.bundle import MANIFEST, Bundle, Sample
 from models.errors import BundleError
 from transforms import normalise
 
@@ -63,7 +64,7 @@ def load_predictor(
     return replace(
         predictor.with_passes(selected.load),
         runtime=selected.name,
-        identity=f"{sha256_of(bundle.folder / MANIFEST)} {selected.name} {device} {torch.get_num_threads()}",
+        identity=f"{sha256_of_file(bundle.folder / MANIFEST)} {selected.name} {device} {torch.get_num_threads()}",
         memory_budget=limits.budget(predictor, selected.name),
     )
 
@@ -202,5 +203,5 @@ def _conditions(bundle: Bundle, device: torch.device) -> str:
             versions.append(version(package))
         except PackageNotFoundError:
             versions.append("none")
-    facts = (sha256_of(bundle.folder / MANIFEST), device.type, *machine, *versions)
+    facts = (sha256_of_file(bundle.folder / MANIFEST), device.type, *machine, *versions)
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()

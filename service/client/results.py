@@ -1,6 +1,5 @@
 """A job's results -> files here: gone on with after a break, compared with their SHA-256, and only then in their place."""
 
-import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import httpx
 
+from disk.digest import sha256_of_file
 from service.client.errors import ClientError, Damaged
 from service.client.transport import Wire
 from service.schemas import ResultAnswer
@@ -87,8 +87,7 @@ class Fetching:
     def _is_whole(self, path: Path) -> bool:
         if path.stat().st_size != self._result.bytes:
             return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == self._result.sha256
+        return sha256_of_file(path) == self._result.sha256
 
 
 def place_of(result: ResultAnswer, folder: Path, stem: str | None) -> Path:

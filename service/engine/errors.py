@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
-from service.http.request_log import place_of
+from service.event_log import place_of
 
 _log = logging.getLogger("overtile.engine")
 

@@ -1,6 +1,5 @@
 """A job: files of any size -> results in a folder, from which another process goes on when this one is killed."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.channels import stacked
+from disk.digest import sha256_of_file
 from disk.publish import publish, sync
 from imaging.errors import DataError, UnsuitableImage
 from imaging.guards import UPLOAD
@@ -236,7 +236,7 @@ def _published(results: Path, work: Path, made: Sequence[Path], known: Message) 
             {
                 "name": place.name,
                 "bytes": place.stat().st_size,
-                "sha256": _sha256(place),
+                "sha256": sha256_of_file(place),
                 "media_type": media_type_of(place.name),
             }
         )
@@ -244,11 +244,6 @@ def _published(results: Path, work: Path, made: Sequence[Path], known: Message) 
     publish(results / RESULTS, lambda part: part.write_text(json.dumps(answer)))
     shutil.rmtree(work, ignore_errors=True)
     return answer
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(results: Path) -> Message:

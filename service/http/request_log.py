@@ -3,7 +3,6 @@
 import logging
 import re
 import time
-import traceback
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,11 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import prometheus
 from service.errors import RequestError
+from service.event_log import FIELDS, place_of
 from service.http.error_responses import INTERNAL, ErrorResponse, error_response
 from service.tracing import tracer
 
 REQUEST_ID_HEADER = "X-Request-ID"
-FIELDS = ("method", "route", "status", "seconds", "request_id", "owner")  # of a request's log line
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _PROBES = ("/livez", "/readyz")  # requested every few seconds
@@ -92,17 +91,6 @@ async def handle_error(request: Request, error: Exception) -> JSONResponse:
     if answer is INTERNAL:
         raise error
     return _response(answer, request.state.request_id)
-
-
-def place_of(error: BaseException) -> str:
-    """Return an exception's class and place, such as `ValueError at inference/tiling/stitch.py:40`.
-
-    The text is left out, as it may repeat what a client sent.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return type(error).__name__
-    return f"{type(error).__name__} at {'/'.join(frames[-1].filename.split('/')[-2:])}:{frames[-1].lineno}"
 
 
 def _response(answer: ErrorResponse, request_id: str) -> JSONResponse:

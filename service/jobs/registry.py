@@ -13,6 +13,7 @@ from typing import Any
 
 from dbos import WorkflowStatus as Known
 
+from disk.digest import sha256_of_file
 from disk.publish import sync
 from service.engine.errors import EngineCrashed
 from service.engine.supervisor import Supervisor
@@ -312,8 +313,7 @@ def _is_whole(path: Path, known: ResultAnswer) -> bool:
         if key not in _whole:
             if len(_whole) > 10_000:
                 _whole.clear()
-            with path.open("rb") as file:
-                _whole[key] = hashlib.file_digest(file, "sha256").hexdigest() == known.sha256
+            _whole[key] = sha256_of_file(path) == known.sha256
         return _whole[key]
     except OSError:
         return False

@@ -1,1 +1,1 @@
-"""Resumable uploads of files."""
+"""Resumable uploads: records on the disk, quotas, checksums and the tus protocol."""

@@ -1,4 +1,4 @@
-"""Digests that come in headers -> bytes to compare with."""
+"""Checksums in request headers, and their comparison with the bytes received."""
 
 import base64
 import binascii
@@ -8,18 +8,18 @@ import re
 
 from service.errors import BadRequest
 
-ALGORITHMS = {"sha256": hashlib.sha256, "sha1": hashlib.sha1}  # sha1: tus demands it; against accidents, not against people
+ALGORITHMS = {"sha256": hashlib.sha256, "sha1": hashlib.sha1}  # tus requires sha1; it protects against accidents, not attacks
 _SHA256_ITEM = re.compile(r"(?:^|,)[ \t]*sha-256=([^,;]*)")
 
 
 class UploadedChecksum:
-    """tus's Upload-Checksum, and what it is compared with.
+    """Checksum of tus's Upload-Checksum header, and the running digest of the bytes received.
 
     Args:
-        header: `sha256 BASE64`.
+        header: the header's value, such as `sha256 BASE64`.
 
     Raises:
-        BadRequest: another algorithm, or not a digest of it.
+        BadRequest: the algorithm is unsupported, or the digest invalid.
     """
 
     def __init__(self, header: str) -> None:
@@ -27,46 +27,48 @@ class UploadedChecksum:
         if name not in ALGORITHMS:
             message = "Upload-Checksum takes sha256 or sha1, and the digest in base64"
             raise BadRequest("checksum_unsupported", message, field="Upload-Checksum")
-        self._running = ALGORITHMS[name](usedforsecurity=False)
-        self._sent = _from_base64(text)
-        if len(self._sent) != self._running.digest_size:
+        self._digest = ALGORITHMS[name](usedforsecurity=False)
+        self._expected = _from_base64(text)
+        if len(self._expected) != self._digest.digest_size:
             message = "Upload-Checksum isn't a digest in base64; send the algorithm, a space, and the digest"
             raise BadRequest("checksum_invalid", message, field="Upload-Checksum")
 
     def update(self, block: bytes) -> None:
-        """Takes what came."""
-        self._running.update(block)
+        """Add received bytes to the digest."""
+        self._digest.update(block)
 
     def agrees(self) -> bool:
-        """Whether all that came is what was sent."""
-        return hmac.compare_digest(self._running.digest(), self._sent)
+        """Return whether the bytes received have the checksum."""
+        return hmac.compare_digest(self._digest.digest(), self._expected)
 
 
 def sha256_of_headers(content_digest: str | None, x_content_sha256: str | None) -> bytes | None:
-    """What the body's SHA-256 has to be: of Content-Digest (RFC 9530) or X-Content-SHA256; None where neither says.
+    """Return the body's SHA-256 from Content-Digest (RFC 9530) or X-Content-SHA256; None without these headers.
 
     Raises:
-        BadRequest: not a SHA-256, or two that differ.
+        BadRequest: a header has no SHA-256, or they differ.
     """
-    digests = {digest for digest in (_of_structured(content_digest), _of_hexadecimal(x_content_sha256)) if digest is not None}
+    digests = {
+        digest for digest in (_parse_content_digest(content_digest), _parse_hexadecimal(x_content_sha256)) if digest is not None
+    }
     if len(digests) > 1:
         raise _invalid("X-Content-SHA256")
     return digests.pop() if digests else None
 
 
-def _of_structured(header: str | None) -> bytes | None:
-    """`sha-256=:BASE64:`, among digests by other algorithms, which aren't compared."""
-    found = _SHA256_ITEM.search(header) if header is not None else None
-    if found is None:
+def _parse_content_digest(header: str | None) -> bytes | None:
+    """Return the digest of `sha-256=:BASE64:`; digests by other algorithms are ignored."""
+    match = _SHA256_ITEM.search(header) if header is not None else None
+    if match is None:
         return None
-    item = found[1].strip()
+    item = match[1].strip()
     digest = _from_base64(item[1:-1]) if len(item) > 2 and item[0] == item[-1] == ":" else b""
     if len(digest) != hashlib.sha256().digest_size:
         raise _invalid("Content-Digest")
     return digest
 
 
-def _of_hexadecimal(header: str | None) -> bytes | None:
+def _parse_hexadecimal(header: str | None) -> bytes | None:
     if header is None:
         return None
     if not re.fullmatch(r"[0-9a-fA-F]{64}", header.strip()):

@@ -1,4 +1,4 @@
-"""What is known of every upload, on the disk; and what of the disk is promised to those that aren't finished."""
+"""Records of uploads on the disk, and the quotas and disk space that unfinished uploads claim."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from service.store import Store, new_id, read_json, write_json
 
 
 class Record(BaseModel):
-    """An upload as it is written down; `sha256` once all of it has come."""
+    """Record of an upload; `sha256` is set when the upload is complete."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,15 +27,15 @@ class Record(BaseModel):
 
 @dataclass(frozen=True)
 class Claim:
-    """Room for an upload that is about to be.
+    """Disk space that is reserved for a new upload.
 
     Args:
-        upload_id: whose.
-        owner: who sends it.
-        size_bytes: of the file; None until it is known.
-        keep_free_bytes: of the disk, while it is written.
-        most_bytes: what is left of the owner's quota; None for no quota.
-        max_stored_bytes: the quota.
+        upload_id: the upload's ID.
+        owner: the owner of the upload.
+        size_bytes: size of the file; None until it is known.
+        keep_free_bytes: space that must stay free on the disk while the upload is written.
+        most_bytes: rest of the owner's quota; None for no quota.
+        max_stored_bytes: the owner's quota; None for no quota.
     """
 
     upload_id: str
@@ -47,17 +47,17 @@ class Claim:
 
 
 class Records:
-    """The records of one store; several threads may ask."""
+    """Records of one store; threads may share it."""
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
         self._limits = limits
         self._lock = threading.Lock()
         self._claims: dict[str, Claim] = {}
-        self._read: dict[str, Record] = {}
+        self._cache: dict[str, Record] = {}
 
     def find(self, upload_id: str) -> Record | None:
-        """As it is on the disk; None where there is none, or none that can be read."""
+        """Return the record on the disk; None if there is none, or it is damaged."""
         try:
             content = read_json(self._path(upload_id))
             return Record.model_validate(content) if content is not None else None
@@ -65,99 +65,95 @@ class Records:
             return None
 
     def write(self, upload_id: str, record: Record) -> None:
-        """On the disk when this returns."""
+        """Write a record; it is on the disk when this returns."""
         write_json(self._path(upload_id), record.model_dump())
         with self._lock:
-            self._read[upload_id] = record
+            self._cache[upload_id] = record
 
     def remove(self, upload_id: str) -> None:
-        """From here on nobody knows of the upload."""
+        """Remove a record, and so make the upload unknown."""
         self._path(upload_id).unlink(missing_ok=True)
         with self._lock:
-            self._read.pop(upload_id, None)
+            self._cache.pop(upload_id, None)
 
     def claim(self, owner: str, size_bytes: int | None, max_stored_bytes: int | None) -> Claim:
-        """Room for another upload, under a new ID, until it is released.
+        """Reserve space for a new upload, until the claim is released.
 
         Raises:
-            TooMany: the owner has as many unfinished ones as may be.
-            OverQuota: the owner would have more than may be.
-            StorageFull: the disk hasn't that much that isn't promised or reserved.
+            TooMany: the owner has too many unfinished uploads.
+            OverQuota: the upload exceeds the owner's quota.
+            StorageFull: the disk has too little space that isn't reserved.
         """
         with self._lock:
-            known = self._all()
-            self._check_count(known, owner)
-            left = self._left(known, owner, max_stored_bytes)
-            if left is not None and (size_bytes or 0) > left:
+            records = self._all()
+            self._check_count(records, owner)
+            left_bytes = _quota_left(records, owner, max_stored_bytes)
+            if left_bytes is not None and (size_bytes or 0) > left_bytes:
                 raise over_quota(max_stored_bytes or 0)
-            keep_free = self._limits.storage_reserve_bytes
-            promised = sum(self._missing(upload_id, record) for upload_id, record in known.items())
-            self.check_room(size_bytes or 0, promised + keep_free)
-            floor = keep_free if size_bytes is not None else keep_free + promised
-            claim = Claim(new_id(), owner, size_bytes, floor, left, max_stored_bytes)
+            reserve_bytes = self._limits.storage_reserve_bytes
+            missing_bytes = sum(self._missing(upload_id, record) for upload_id, record in records.items())
+            self.check_disk(size_bytes or 0, missing_bytes + reserve_bytes)
+            keep_free_bytes = reserve_bytes if size_bytes is not None else reserve_bytes + missing_bytes
+            claim = Claim(new_id(), owner, size_bytes, keep_free_bytes, left_bytes, max_stored_bytes)
             self._claims[claim.upload_id] = claim
             return claim
 
     def settle(self, claim: Claim, size_bytes: int) -> None:
-        """The claim is for so much; nobody knew when it was made.
+        """Set the size of a claim that was made without one.
 
         Raises:
-            OverQuota: others came in between, and the owner would have more than may be.
+            OverQuota: the upload exceeds the owner's quota, after others were added meanwhile.
         """
         with self._lock:
-            known = self._all()
-            del known[claim.upload_id]
-            left = self._left(known, claim.owner, claim.max_stored_bytes)
-            if left is not None and size_bytes > left:
+            records = self._all()
+            del records[claim.upload_id]
+            left_bytes = _quota_left(records, claim.owner, claim.max_stored_bytes)
+            if left_bytes is not None and size_bytes > left_bytes:
                 raise over_quota(claim.max_stored_bytes or 0)
             self._claims[claim.upload_id] = replace(claim, size_bytes=size_bytes)
 
     def release(self, claim: Claim) -> None:
-        """Its upload is written down, or is not to be."""
+        """End a claim, after its upload is recorded or dropped."""
         with self._lock:
             self._claims.pop(claim.upload_id, None)
 
-    def check_room(self, size_bytes: int, keep_free_bytes: int | None = None) -> None:
-        """Passes when so much can be written, and what has to stay free does; None for the reserve alone.
+    def check_disk(self, size_bytes: int, keep_free_bytes: int | None = None) -> None:
+        """Check that so much can be written while `keep_free_bytes` stay free; None stands for the server's reserve.
 
         Raises:
-            StorageFull: it can't.
+            StorageFull: the disk has too little free space.
         """
-        floor = self._limits.storage_reserve_bytes if keep_free_bytes is None else keep_free_bytes
-        if shutil.disk_usage(self._store.folder).free - size_bytes < floor:
+        reserve_bytes = self._limits.storage_reserve_bytes if keep_free_bytes is None else keep_free_bytes
+        if shutil.disk_usage(self._store.folder).free - size_bytes < reserve_bytes:
             raise StorageFull
 
     def _all(self) -> dict[str, Record]:
-        """Every upload, those that are claimed as if they were written down."""
-        known = dict(self._on_disk())
+        """Return the records of all uploads, claims included."""
+        records = dict(self._on_disk())
         for claim in self._claims.values():
             size = claim.size_bytes if claim.size_bytes is not None else self._size(claim.upload_id)
-            known[claim.upload_id] = Record(owner=claim.owner, bytes=size, filename=None)
-        return known
+            records[claim.upload_id] = Record(owner=claim.owner, bytes=size, filename=None)
+        return records
 
     def _on_disk(self) -> Iterator[tuple[str, Record]]:
         names = {entry.name for entry in os.scandir(self._store.folder / "uploads")}
-        for gone in self._read.keys() - names:
-            self._read.pop(gone, None)
+        for name in self._cache.keys() - names:
+            self._cache.pop(name, None)
         for name in names:
-            record = self._read.get(name) or self.find(name)
+            record = self._cache.get(name) or self.find(name)
             if record:
-                self._read[name] = record
+                self._cache[name] = record
                 yield name, record
 
-    def _check_count(self, known: dict[str, Record], owner: str) -> None:
+    def _check_count(self, records: dict[str, Record], owner: str) -> None:
         most = self._limits.max_unfinished_uploads
-        if sum(record.owner == owner and record.sha256 is None for record in known.values()) >= most:
+        unfinished = [record for record in records.values() if record.owner == owner and record.sha256 is None]
+        if len(unfinished) >= most:
             message = (
                 f"{most} uploads are begun and not finished; finish some or DELETE them, "
                 f"or raise {setting_of('max_unfinished_uploads')} on the server"
             )
             raise TooMany("too_many_uploads", message, limit=most)
-
-    def _left(self, known: dict[str, Record], owner: str, max_stored_bytes: int | None) -> int | None:
-        if max_stored_bytes is None:
-            return None
-        return max(max_stored_bytes - sum(record.bytes for record in known.values() if record.owner == owner), 0)
 
     def _missing(self, upload_id: str, record: Record) -> int:
         return max(record.bytes - self._size(upload_id), 0) if record.sha256 is None else 0
@@ -172,7 +168,14 @@ class Records:
         return self._store.upload(upload_id) / "upload.json"
 
 
+def _quota_left(records: dict[str, Record], owner: str, max_stored_bytes: int | None) -> int | None:
+    """Return the bytes that are left of an owner's quota; None for no quota."""
+    if max_stored_bytes is None:
+        return None
+    return max(max_stored_bytes - sum(record.bytes for record in records.values() if record.owner == owner), 0)
+
+
 def over_quota(max_stored_bytes: int) -> OverQuota:
-    """What is refused with that is more than the owner may keep."""
+    """Return the error of an upload that exceeds the owner's quota."""
     message = f"more would be stored than the {max_stored_bytes} bytes that the key allows; DELETE some uploads or jobs first"
     return OverQuota("quota_exceeded", message, limit=max_stored_bytes)

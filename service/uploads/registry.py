@@ -1,4 +1,4 @@
-"""Files on their way in, each in a folder of its own: what has come of them is on the disk, and a kill ends nothing."""
+"""Uploads, each in a folder of its own; the bytes received are on the disk, so that an upload survives a kill."""
 
 import os
 import shutil
@@ -9,24 +9,24 @@ from disk.publish import sync
 from service.errors import Conflict, Locked, UnknownUpload
 from service.limits import Limits
 from service.store import Store, is_id, steady_time
-from service.uploads.file import Running, UploadFile
-from service.uploads.incoming import Fresh, Resumed
+from service.uploads.file import DigestState, UploadFile
+from service.uploads.incoming import NewUpload, ResumedUpload
 from service.uploads.records import Record, Records
 
-ORPHAN_S = 60  # a folder without a record is younger than this while it is made
+ORPHAN_S = 60  # a folder without a record is removed after this time; younger ones may be in creation
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What is known of one.
+    """State of an upload.
 
     Args:
         upload_id: 32 hexadecimal digits.
-        size_bytes: of the whole file.
-        received_bytes: of it that are on the disk.
-        sha256: of the whole file, hexadecimal; None until it is complete.
-        filename: as the client named it; never part of a path.
-        expires_at: seconds since 1970.
+        size_bytes: size of the whole file.
+        received_bytes: number of bytes on the disk.
+        sha256: SHA-256 of the whole file in hexadecimal; None until it is complete.
+        filename: the client's name of the file; never part of a path.
+        expires_at: time of expiry in seconds since 1970.
     """
 
     upload_id: str
@@ -38,102 +38,106 @@ class Upload:
 
     @property
     def complete(self) -> bool:
-        """Whether jobs can use it."""
+        """Whether all bytes are there, so that jobs can use it."""
         return self.sha256 is not None
 
 
 class Uploads:
-    """The uploads of one store; several threads may ask, and processes that share the store."""
+    """Uploads of one store; threads, and processes with the same store, may share it."""
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
         self._limits = limits
         self._records = Records(store, limits)
-        self._running: dict[str, Running] = {}
+        self._digests: dict[str, DigestState] = {}
 
     def create(
         self, owner: str, size_bytes: int, *, filename: str | None = None, max_stored_bytes: int | None = None
     ) -> Upload:
-        """A new one of which nothing has come; on the disk when this returns.
+        """Return a new, empty upload; it is on the disk when this returns.
 
         Raises:
-            TooMany, OverQuota, StorageFull: there is no room for it.
+            TooMany: the owner has too many unfinished uploads.
+            OverQuota: the upload exceeds the owner's quota.
+            StorageFull: the disk has too little space.
         """
-        fresh = self.begin(owner, size_bytes, max_stored_bytes=max_stored_bytes)
+        upload = self.begin(owner, size_bytes, max_stored_bytes=max_stored_bytes)
         try:
-            fresh.announce(filename)
+            upload.announce(filename)
         finally:
-            fresh.release()
-        return self.find(fresh.upload_id, owner)
+            upload.release()
+        return self.find(upload.upload_id, owner)
 
-    def begin(self, owner: str, size_bytes: int | None, *, max_stored_bytes: int | None = None) -> Fresh:
-        """One that comes in one request, of which nothing stays unless it is finished; to be released in the end.
+    def begin(self, owner: str, size_bytes: int | None, *, max_stored_bytes: int | None = None) -> NewUpload:
+        """Return an upload to write in one request; release it afterwards. Nothing stays unless it is finished.
 
         Raises:
-            TooMany, OverQuota, StorageFull: there is no room for it.
+            TooMany: the owner has too many unfinished uploads.
+            OverQuota: the upload exceeds the owner's quota.
+            StorageFull: the disk has too little space.
         """
         claim = self._records.claim(owner, size_bytes, max_stored_bytes)
         try:
-            return Fresh(self._store.upload(claim.upload_id), self._records, claim)
+            return NewUpload(self._store.upload(claim.upload_id), self._records, claim)
         except BaseException:
             self._records.release(claim)
             raise
 
-    def resume(self, upload_id: str, owner: str, offset: int) -> Resumed:
-        """One that is gone on with, locked until it is released.
+    def resume(self, upload_id: str, owner: str, offset: int) -> ResumedUpload:
+        """Return an upload to append to, locked until it is released.
 
         Raises:
-            UnknownUpload: not the owner's.
-            Conflict: other bytes than those at `offset` come next.
+            UnknownUpload: the owner has no such upload.
+            Conflict: `offset` isn't where the upload ends.
             Locked: another request is writing.
         """
         record = self._record(upload_id, owner)
         file = self._open(upload_id)
         if file.size > record.bytes:
-            file.cut(record.bytes)
+            file.truncate(record.bytes)
         if file.size != offset:
-            self._running[upload_id] = file.running()
+            self._digests[upload_id] = file.digest_state()
             file.close()
             message = "Upload-Offset isn't where the upload ends; ask with HEAD, and send on from there"
             raise Conflict("upload_offset_conflict", message, field="Upload-Offset")
-        return Resumed(file, self._records, upload_id, record, self._running)
+        return ResumedUpload(file, self._records, upload_id, record, self._digests)
 
     def find(self, upload_id: str, owner: str) -> Upload:
-        """What is known of it.
+        """Return the state of an upload.
 
         Raises:
-            UnknownUpload: not the owner's.
+            UnknownUpload: the owner has no such upload.
         """
         record = self._record(upload_id, owner)
-        known = self._stat(upload_id)
-        if known.st_size > record.bytes or (known.st_size == record.bytes and record.sha256 is None):
-            record = self._finished(upload_id, record)
-        received = min(known.st_size, record.bytes)
+        stat = self._stat(upload_id)
+        if stat.st_size > record.bytes or (stat.st_size == record.bytes and record.sha256 is None):
+            record = self._complete(upload_id, record)
+        received_bytes = min(stat.st_size, record.bytes)
         return Upload(
             upload_id=upload_id,
             size_bytes=record.bytes,
-            received_bytes=received,
-            sha256=record.sha256 if received == record.bytes else None,
+            received_bytes=received_bytes,
+            sha256=record.sha256 if received_bytes == record.bytes else None,
             filename=record.filename,
-            expires_at=known.st_mtime + self._limits.upload_expires_s,
+            expires_at=stat.st_mtime + self._limits.upload_expires_s,
         )
 
     def data_of(self, upload_id: str, owner: str) -> Path:
-        """The file of a complete upload, to be linked; it is never written again.
+        """Return the path of a complete upload's file, which is never written again.
 
         Raises:
-            UnknownUpload: not the owner's.
-            Conflict: not complete.
+            UnknownUpload: the owner has no such upload.
+            Conflict: the upload isn't complete.
         """
         if not self.find(upload_id, owner).complete:
             raise Conflict("upload_incomplete", "the upload isn't complete; send the rest of it, and try again")
         return self._path(upload_id)
 
     def delete(self, upload_id: str, owner: str) -> None:
-        """Of the upload nothing is left here; links to its file stay.
+        """Delete an upload; links to its file stay.
 
         Raises:
-            UnknownUpload: not the owner's.
+            UnknownUpload: the owner has no such upload.
             Locked: a request is writing.
         """
         self._record(upload_id, owner)
@@ -142,51 +146,52 @@ class Uploads:
         sync(self._store.folder / "uploads")
 
     def sweep(self, now: float, most: int = 1000) -> int:
-        """How many folders were removed, at most `most`: of uploads that nobody sent more of, and what a kill left.
+        """Remove expired uploads and folders that a kill left; return how many were removed.
 
         Args:
-            now: seconds since 1970.
-            most: so that it ends soon; when so many were removed, there may be more.
+            now: time in seconds since 1970.
+            most: most folders to remove, so that the sweep ends soon.
         """
         removed = 0
         for folder in (self._store.folder / "uploads").iterdir():
             if removed == most:
                 break
-            removed += is_id(folder.name) and self._is_over(folder, now) and self._sweep_one(folder.name)
+            if is_id(folder.name) and self._is_expired(folder, now) and self._sweep_one(folder.name):
+                removed += 1
         return removed
 
     def _sweep_one(self, upload_id: str) -> bool:
         try:
             with self._open(upload_id):
                 self._remove(upload_id)
-        except UnknownUpload:  # no file in it
+        except UnknownUpload:  # the folder has no file
             self._remove(upload_id)
         except Locked:
             return False
         return True
 
-    def _is_over(self, folder: Path, now: float) -> bool:
+    def _is_expired(self, folder: Path, now: float) -> bool:
         try:
-            known = (folder / "data").stat() if (folder / "data").exists() else folder.stat()
+            stat = (folder / "data").stat() if (folder / "data").exists() else folder.stat()
         except FileNotFoundError:
             return False
-        lasts_s = self._limits.upload_expires_s if (folder / "upload.json").exists() else ORPHAN_S
-        return known.st_mtime + lasts_s < now
+        lifetime_s = self._limits.upload_expires_s if (folder / "upload.json").exists() else ORPHAN_S
+        return stat.st_mtime + lifetime_s < now
 
     def _remove(self, upload_id: str) -> None:
         self._records.remove(upload_id)
-        self._running.pop(upload_id, None)
-        shutil.rmtree(self._store.upload(upload_id), ignore_errors=True)  # what stays has no record: swept later
+        self._digests.pop(upload_id, None)
+        shutil.rmtree(self._store.upload(upload_id), ignore_errors=True)  # files left over have no record, and are swept later
 
     def _record(self, upload_id: str, owner: str) -> Record:
         record = self._records.find(upload_id) if is_id(upload_id) else None
-        if record is None or record.owner != owner or self._is_over(self._store.upload(upload_id), steady_time()):
+        if record is None or record.owner != owner or self._is_expired(self._store.upload(upload_id), steady_time()):
             raise _unknown()
         return record
 
     def _open(self, upload_id: str) -> UploadFile:
         try:
-            return UploadFile(self._path(upload_id), running=self._running.pop(upload_id, None))
+            return UploadFile(self._path(upload_id), digest_state=self._digests.pop(upload_id, None))
         except FileNotFoundError as error:
             raise _unknown() from error
 
@@ -196,8 +201,8 @@ class Uploads:
         except FileNotFoundError as error:
             raise _unknown() from error
 
-    def _finished(self, upload_id: str, record: Record) -> Record:
-        """All had come, but a kill came before that was written down."""
+    def _complete(self, upload_id: str, record: Record) -> Record:
+        """Complete the record of an upload whose bytes are all there, after a kill before it was written."""
         try:
             resumed = self.resume(upload_id, record.owner, record.bytes)
         except Locked:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from configs import schema
 from configs.schema import Config
+from disk.digest import sha256_of_file
 from models import bundle
 from models.architectures import build
 from models.bundle import Sample
@@ -67,7 +68,7 @@ def test_holds_no_pickle(written: Path) -> None:
 def sign_anew(folder: Path, **facts: object) -> None:
     """As somebody would who knows the format: the manifest holds the digests of the files as they are."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    files = {path.name: bundle.sha256_of(path) for path in folder.iterdir() if path.name != "manifest.json"}
+    files = {path.name: sha256_of_file(path) for path in folder.iterdir() if path.name != "manifest.json"}
     (folder / "manifest.json").write_text(json.dumps({**manifest, "files": files, **facts}))
 
 
@@ -229,7 +230,7 @@ def test_weights_of_another_network_are_refused(written: Path, config: Config) -
     other = config.model_copy(update={"model": config.model.model_copy(update={"hidden": 7})})
     (written / "config.yaml").write_text(schema.dump(other))
     manifest = json.loads((written / "manifest.json").read_text())
-    manifest["files"]["config.yaml"] = bundle.sha256_of(written / "config.yaml")
+    manifest["files"]["config.yaml"] = sha256_of_file(written / "config.yaml")
     (written / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="the weights don't fit the config's network; train again"):
         bundle.load(written)

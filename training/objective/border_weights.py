@@ -30,7 +30,7 @@ def border_weights(objects: NDArray[Any], weight: float, sigma_px: float) -> Flo
     """
     nearest = np.full(objects.shape, np.inf, np.float32)
     second = nearest.copy()
-    for window, inside in _windows(objects, reach_of(weight, sigma_px)):
+    for window, inside in _windows(objects, border_reach_px(weight, sigma_px)):
         distance = _distance_to(inside)
         np.minimum(second[window], np.maximum(nearest[window], distance), out=second[window])
         np.minimum(nearest[window], distance, out=nearest[window])
@@ -39,12 +39,12 @@ def border_weights(objects: NDArray[Any], weight: float, sigma_px: float) -> Flo
     return np.asarray(added, np.float32)
 
 
-def reach_of(weight: float, sigma_px: float) -> int:
+def border_reach_px(weight: float, sigma_px: float) -> int:
     """How many pixels from an object the term is still above NEGLIGIBLE: 22 where w0 is 10 and sigma 5."""
     return ceil(sigma_px * sqrt(2 * log(weight / NEGLIGIBLE))) if weight > NEGLIGIBLE else 0
 
 
-def pieces_of(labels: NDArray[Any], classes: Sequence[int]) -> NDArray[np.int32]:
+def number_components(labels: NDArray[Any], classes: Sequence[int]) -> NDArray[np.int32]:
     """Numbers (*S) of the connected pieces of each of the classes; pixels touch along a side. The rest is 0."""
     numbers = np.zeros(labels.shape, np.int32)
     count = 0

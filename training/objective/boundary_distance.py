@@ -7,25 +7,25 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from training.objective.encodings import Judged
+from training.objective.encodings import LossInputs
 
-REACH_PX = 20  # farther counts as this far
+MAX_DISTANCE_PX = 20  # farther counts as this far
 
 
-def boundary_term(judged: Judged) -> Tensor:
+def boundary_term(judged: LossInputs) -> Tensor:
     """The mean over pixels of the probability times the signed distance from the reference's border, -1 .. 1.
 
-    Source: Kervadec et al. 2019, arXiv:1812.07032, equation 5; there distances aren't limited. Here they end at REACH_PX,
+    Source: Kervadec et al. 2019, arXiv:1812.07032, equation 5, without a limit. Here distances end at MAX_DISTANCE_PX,
     whose size they are given in, so that the term neither outweighs Dice in large patches nor leaves out a patch without
     foreground, where all counts as far outside.
     """
     probabilities = judged.probabilities()
     counted = judged.counted.expand_as(probabilities).sum().clamp_min(1)
-    return (probabilities * signed_distances(judged.targets())).sum() / counted
+    return (probabilities * signed_border_distances(judged.targets())).sum() / counted
 
 
-def signed_distances(targets: Tensor) -> Tensor:
-    """To the border of each map of (B, P, *S), in REACH_PX, -1 .. 1; below 0 inside."""
+def signed_border_distances(targets: Tensor) -> Tensor:
+    """To the border of each map of (B, P, *S), in MAX_DISTANCE_PX, -1 .. 1; below 0 inside."""
     if targets.is_meta:  # only how much memory it takes is asked for
         return torch.empty_like(targets, dtype=torch.float32)
     maps = targets.detach().cpu().numpy().astype(bool)
@@ -42,7 +42,7 @@ def _signed(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
     if inside.all():
         return -np.ones(inside.shape, np.float32)
     distance = np.where(inside, 0.5 - _depth(inside), _depth(~inside) - 0.5)
-    return np.asarray(np.clip(distance / REACH_PX, -1, 1), np.float32)
+    return np.asarray(np.clip(distance / MAX_DISTANCE_PX, -1, 1), np.float32)
 
 
 def _depth(inside: NDArray[np.bool_]) -> NDArray[np.float32]:

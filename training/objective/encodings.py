@@ -12,10 +12,10 @@ from configs.schema import Config
 
 IGNORED = 255  # in a reference: no class's label (there are at most 255 classes)
 
-Judge = Callable[[Tensor, Tensor, Tensor], "Judged"]
+Judge = Callable[[Tensor, Tensor, Tensor], "LossInputs"]
 
 
-class Judged(ABC):
+class LossInputs(ABC):
     """Outputs and what they should be; M maps of labels or values, P maps of foreground.
 
     Attributes:
@@ -72,7 +72,7 @@ class Judged(ABC):
         return torch.tensor(self.class_weights, device=self.logits.device)[self.reference]
 
 
-class Exclusive(Judged):
+class Exclusive(LossInputs):
     """One output a class; the foreground's are all but the first."""
 
     def surprise(self) -> Tensor:
@@ -88,7 +88,7 @@ class Exclusive(Judged):
         return (self.reference == self._above_background()) & self.counted
 
 
-class Yes(Judged):
+class Yes(LossInputs):
     """Each output says how likely something is; `wanted` is whether it is, or for soft labels how much."""
 
     def wanted(self) -> Tensor:
@@ -143,7 +143,7 @@ class Values(Yes):
         return (self.logits - self.reference) ** 2
 
 
-_JUDGED: dict[str, type[Judged]] = {  # by head
+_JUDGED: dict[str, type[LossInputs]] = {  # by head
     "softmax": Exclusive,
     "sigmoid": Yes,
     "multi_label": Overlapping,

@@ -27,7 +27,7 @@ def make_fit(config: Config) -> Fit:
     return fit
 
 
-def fit_reference(reference: Tensor, logits: Tensor) -> Tensor:
+def crop_reference(reference: Tensor, logits: Tensor) -> Tensor:
     """The part of the reference (B, .., *S) that the finest logits (B, R, *S') are for."""
     return middle(reference, logits.shape[2:])
 

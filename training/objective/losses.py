@@ -11,12 +11,12 @@ from configs.schema import Config
 from configs.sections import LossSection
 from training.objective.boundary_distance import boundary_term
 from training.objective.encodings import IGNORED as IGNORED
-from training.objective.encodings import Judged, make_judge
-from training.objective.levels import fit_reference as fit_reference
+from training.objective.encodings import LossInputs, make_judge
+from training.objective.levels import crop_reference as crop_reference
 from training.objective.levels import level_shares, make_fit
 
 Loss = Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]
-Term = Callable[[Judged, LossSection], Tensor]
+Term = Callable[[LossInputs, LossSection], Tensor]
 
 
 def make_loss(config: Config, class_prior: Sequence[float] | None = None) -> Loss:
@@ -45,34 +45,34 @@ def make_loss(config: Config, class_prior: Sequence[float] | None = None) -> Los
     return loss
 
 
-def cross_entropy(judged: Judged, _: LossSection) -> Tensor:
+def cross_entropy(judged: LossInputs, _: LossSection) -> Tensor:
     """The weighted mean over pixels that count: the weights of a U-Net's energy (arXiv:1505.04597, equation 1)."""
     return judged.mean(judged.surprise())
 
 
-def focal(judged: Judged, section: LossSection) -> Tensor:
+def focal(judged: LossInputs, section: LossSection) -> Tensor:
     """Cross-entropy that counts (1 - p)^gamma times, p being what the network says of the right class (Lin et al. 2017)."""
     surprise = judged.surprise()
     return judged.mean((-torch.expm1(-surprise)).clamp_min(1e-6) ** section.focal_gamma * surprise)
 
 
-def dice(judged: Judged, _: LossSection) -> Tensor:
+def dice(judged: LossInputs, _: LossSection) -> Tensor:
     """1 - Dice of the foreground classes, over the whole batch, which keeps it stable where a patch holds no foreground."""
     return cast(Tensor, _DICE(judged.probabilities(), judged.targets()))
 
 
-def dice_cross_entropy(judged: Judged, section: LossSection) -> Tensor:
+def dice_cross_entropy(judged: LossInputs, section: LossSection) -> Tensor:
     """Their sum."""
     return dice(judged, section) + cross_entropy(judged, section)
 
 
-def tversky(judged: Judged, section: LossSection) -> Tensor:
+def tversky(judged: LossInputs, section: LossSection) -> Tensor:
     """Dice with a weight for what is marked wrongly, and the rest to 1 for what is missed (Salehi et al. 2017)."""
     wrong = section.tversky_false_positives
     return cast(Tensor, TverskyLoss(batch=True, alpha=wrong, beta=1 - wrong)(judged.probabilities(), judged.targets().float()))
 
 
-def boundary(judged: Judged, section: LossSection) -> Tensor:
+def boundary(judged: LossInputs, section: LossSection) -> Tensor:
     """1 - Dice, and how far from the reference's border the foreground lies that is marked; alone, that is least with none."""
     return dice(judged, section) + boundary_term(judged)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from configs.schema import Config
 from models.heads import make_head
-from training.objective.border_weights import border_weights, pieces_of
+from training.objective.border_weights import border_weights, number_components
 from training.objective.losses import IGNORED
 
 Pixels = NDArray[Any]
@@ -62,7 +62,7 @@ class Targets:
         """Their numbers (*patch): the reference's own, or those of the classes' connected pieces."""
         if self.data.instances:
             return reference
-        return pieces_of(reference, range(1, len(self.data.classes)))
+        return number_components(reference, range(1, len(self.data.classes)))
 
 
 def empty_targets(config: Config, device: torch.device) -> tuple[Tensor, Tensor]:

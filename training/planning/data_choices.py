@@ -28,7 +28,7 @@ Choices = dict[str, Choice]
 
 
 @dataclass(frozen=True)
-class Overview:
+class DatasetSummary:
     """What a data set's cases have in common.
 
     Args:
@@ -52,7 +52,7 @@ class Overview:
     object_px: tuple[float, ...] | None
 
 
-def look_over(facts: Sequence[CaseFacts]) -> Overview:
+def summarise_cases(facts: Sequence[CaseFacts]) -> DatasetSummary:
     """The overview of a data set.
 
     Raises:
@@ -63,7 +63,7 @@ def look_over(facts: Sequence[CaseFacts]) -> Overview:
     scales = [_scale(case, spacing) for case in facts]
     shapes = np.array([np.array(case.shape) * scale for case, scale in zip(facts, scales, strict=True)]).round().clip(1)
     objects = [np.array(case.object_px) * scale for case, scale in zip(facts, scales, strict=True) if case.object_px]
-    return Overview(
+    return DatasetSummary(
         cases=len(facts),
         dimensions=len(facts[0].shape),
         channels=len(facts[0].image),
@@ -93,7 +93,9 @@ def target_spacing(facts: Sequence[CaseFacts]) -> tuple[float, ...] | None:
     return tuple(float(f"{value:.6g}") for value in target)
 
 
-def choose_data(facts: Sequence[CaseFacts], overview: Overview, channels: Sequence[str], classes: Sequence[str]) -> Choices:
+def choose_data(
+    facts: Sequence[CaseFacts], overview: DatasetSummary, channels: Sequence[str], classes: Sequence[str]
+) -> Choices:
     """The keys of `data` and `normalise`; empty `channels` or `classes` are found out.
 
     Raises:
@@ -128,7 +130,7 @@ def _scale(case: CaseFacts, spacing_um: tuple[float, ...] | None) -> Any:
     return np.array(case.spacing_um) / np.array(spacing_um)
 
 
-def _spacing(facts: Sequence[CaseFacts], overview: Overview) -> Choice:
+def _spacing(facts: Sequence[CaseFacts], overview: DatasetSummary) -> Choice:
     if overview.spacing_um is None:
         without = sum(case.spacing_um is None for case in facts)
         return Choice(None, f"{without} of {len(facts)} cases have no spacing, so images are taken as they are")
@@ -138,7 +140,7 @@ def _spacing(facts: Sequence[CaseFacts], overview: Overview) -> Choice:
     return Choice(list(overview.spacing_um), f"the median of {len(facts)} cases on each axis")
 
 
-def _channels(overview: Overview, names: Sequence[str]) -> Choice:
+def _channels(overview: DatasetSummary, names: Sequence[str]) -> Choice:
     if names and len(names) != overview.channels:
         raise ConfigError(f"--channels: {len(names)} names for {overview.channels} channels; give one for each")
     if names:
@@ -177,7 +179,7 @@ def _coloured(names: Sequence[str]) -> list[dict[str, str]]:
     return [{"name": name, "colour": colour} for name, colour in zip(names, colours, strict=False)]
 
 
-def _normalise(facts: Sequence[CaseFacts], overview: Overview, channels: Sequence[str]) -> Choices:
+def _normalise(facts: Sequence[CaseFacts], overview: DatasetSummary, channels: Sequence[str]) -> Choices:
     """Hounsfield units mean the same everywhere, and so do the colours of a picture; other values go by their own image."""
     if all(name.upper() == "CT" for name in channels):
         return _ct(facts)

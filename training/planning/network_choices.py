@@ -16,7 +16,7 @@ from configs.schema import Config, ConfigError
 from inference.predictors.counting import shape_only_predictor
 from inference.predictors.pass_memory import inference_bytes
 from inference.predictors.predictor import DEFAULT_TILE_SIZE
-from training.planning.data_choices import Choice, Choices, Overview
+from training.planning.data_choices import Choice, Choices, DatasetSummary
 from training.planning.step_memory import training_bytes
 from training.planning.time_budget import ENOUGH_STEPS, choose_augmentation, choose_schedule, steps_in
 
@@ -87,7 +87,7 @@ class PlannedUNet:
         }
 
 
-def choose_unet(overview: Overview, values: dict[str, Any], budget: Budget) -> Choices:
+def choose_unet(overview: DatasetSummary, values: dict[str, Any], budget: Budget) -> Choices:
     """Patch, levels, features and batch of a U-Net: the largest patch that fits, of the widest network that it fits in.
 
     Source: Isensee et al. 2021 (nnU-Net).
@@ -107,12 +107,12 @@ def choose_unet(overview: Overview, values: dict[str, Any], budget: Budget) -> C
     raise _too_little(budget, _unet_bytes(networks[-1], BATCH_SIZES[0], values, budget))
 
 
-def shrinking_networks(overview: Overview, base: int, *, in_time: bool = False) -> Iterator[PlannedUNet]:
+def shrinking_networks(overview: DatasetSummary, base: int, *, in_time: bool = False) -> Iterator[PlannedUNet]:
     """From the largest patch wanted to the smallest; each step shortens the axis that keeps most of its image."""
     smallest = SMALLEST_PATCH[overview.dimensions]
     sides = _largest_patch(overview, in_time)
     while True:
-        strides, kernels = steps_down(sides, overview.spacing_um or (1.0,) * overview.dimensions)
+        strides, kernels = downsampling_steps(sides, overview.spacing_um or (1.0,) * overview.dimensions)
         features = tuple(min(base * 2**level, MOST_FEATURES[overview.dimensions]) for level in range(len(kernels)))
         section = UNetSection(name="unet", features=features, kernels=kernels, strides=strides)
         patch = tuple(section.axis(number).legal_size(side) for number, side in enumerate(sides))
@@ -124,7 +124,7 @@ def shrinking_networks(overview: Overview, base: int, *, in_time: bool = False) 
         sides = (*sides[:axis], max(smallest, sides[axis] - section.axis(axis).stride), *sides[axis + 1 :])
 
 
-def steps_down(sides: tuple[int, ...], spacing_um: tuple[float, ...]) -> tuple[Levels, Levels]:
+def downsampling_steps(sides: tuple[int, ...], spacing_um: tuple[float, ...]) -> tuple[Levels, Levels]:
     """Strides of each step down, and kernels of each level, of a patch of such sides.
 
     An axis is halved while it has twice SMALLEST_BOTTOM pixels, three times where it would be the only one, and its spacing is
@@ -150,7 +150,7 @@ def steps_down(sides: tuple[int, ...], spacing_um: tuple[float, ...]) -> tuple[L
     return tuple(strides), (*kernels, (3,) * len(sides))
 
 
-def choose_window(overview: Overview, values: dict[str, Any], budget: Budget) -> Choices:
+def choose_window(overview: DatasetSummary, values: dict[str, Any], budget: Budget) -> Choices:
     """Window, convolutions and batch of a sliding window: as wide as objects ask for, narrower where it doesn't fit.
 
     Raises:
@@ -169,7 +169,7 @@ def choose_window(overview: Overview, values: dict[str, Any], budget: Budget) ->
     raise _too_little(budget, least)
 
 
-def convolutions_of(window: int, dimensions: int) -> list[dict[str, int]]:
+def window_convolutions(window: int, dimensions: int) -> list[dict[str, int]]:
     """Convolutions, each with a max-pool of 2 after it, that leave 1 to 3 pixels of the window and drop none at a pool."""
     features = WINDOW_FEATURES[dimensions]
     found: list[dict[str, int]] = []
@@ -180,7 +180,7 @@ def convolutions_of(window: int, dimensions: int) -> list[dict[str, int]]:
     return found
 
 
-def choose_tile(overview: Overview, values: dict[str, Any], choices: Choices, budget: Budget) -> Choices:
+def choose_tile(overview: DatasetSummary, values: dict[str, Any], choices: Choices, budget: Budget) -> Choices:
     """The largest tile with which the largest image fits, no larger than that image; left open where tiles are exact.
 
     Raises:
@@ -198,7 +198,7 @@ def choose_tile(overview: Overview, values: dict[str, Any], choices: Choices, bu
     raise _too_little(budget, taken)
 
 
-def choose_objects(method: str, overview: Overview, choices: Choices) -> Choices:
+def choose_objects(method: str, overview: DatasetSummary, choices: Choices) -> Choices:
     """How objects that touch come apart, and how a mask becomes objects; nothing where references don't number them.
 
     A U-Net's loss weighs what lies between objects. A sliding window's doesn't: windows there are few, and weighing them much
@@ -241,7 +241,7 @@ def _unless_all(levels: Levels, usual: int) -> list[list[int]] | None:
     return None if all(size == usual for level in levels for size in level) else [list(level) for level in levels]
 
 
-def _largest_patch(overview: Overview, in_time: bool) -> tuple[int, ...]:
+def _largest_patch(overview: DatasetSummary, in_time: bool) -> tuple[int, ...]:
     """As long on each axis in micrometres, as far as the median image reaches."""
     side = (LARGEST_PATCH_IN_TIME if in_time else LARGEST_PATCH)[overview.dimensions]
     spacing = overview.spacing_um or (1.0,) * overview.dimensions
@@ -257,7 +257,7 @@ def _is_fast(network: PlannedUNet, values: dict[str, Any], budget: Budget) -> bo
     return steps_in(budget.minutes, config, budget.device) >= ENOUGH_STEPS[len(network.patch)]
 
 
-def _largest_batch(overview: Overview, values: dict[str, Any], network: PlannedUNet, budget: Budget) -> Choices:
+def _largest_batch(overview: DatasetSummary, values: dict[str, Any], network: PlannedUNet, budget: Budget) -> Choices:
     """With as many patches as fit and as BATCH_SHARE allows; with few where minutes count."""
     least, most = BATCH_SIZES
     if budget.minutes is not None:
@@ -273,7 +273,9 @@ def _unet_bytes(network: PlannedUNet, batch: int, values: dict[str, Any], budget
     return training_bytes(_config(values, network.choices(batch)), budget.device)
 
 
-def _unet_explained(overview: Overview, network: PlannedUNet, batch: int, values: dict[str, Any], budget: Budget) -> Choices:
+def _unet_explained(
+    overview: DatasetSummary, network: PlannedUNet, batch: int, values: dict[str, Any], budget: Budget
+) -> Choices:
     taken = budget.text(_unet_bytes(network, batch, values, budget))
     wanted = _largest_patch(overview, budget.minutes is not None)
     shrunk = math.prod(network.patch) < math.prod(wanted)
@@ -293,13 +295,13 @@ def _unet_explained(overview: Overview, network: PlannedUNet, batch: int, values
 def _window(window: int, batch: int, dimensions: int) -> Choices:
     return {
         "model.window": Choice(window),
-        "model.convolutions": Choice(convolutions_of(window, dimensions)),
+        "model.convolutions": Choice(window_convolutions(window, dimensions)),
         "model.pool": Choice(2),
         "trainer.batch_size": Choice(batch),
     }
 
 
-def _window_explained(choices: Choices, overview: Overview, taken: str) -> Choices:
+def _window_explained(choices: Choices, overview: DatasetSummary, taken: str) -> Choices:
     smallest, largest = WINDOWS[overview.dimensions]
     objects = f"{OBJECT_SIDES} times an object's median side"
     sides = f" ({' x '.join(f'{side:.3g}' for side in overview.object_px)})" if overview.object_px else ""

@@ -15,12 +15,12 @@ from datasets.cases import Case, read_cases
 from datasets.fingerprint import CaseFacts
 from imaging.errors import DataError
 from training.planning.config_file import shipped, write_out
-from training.planning.data_choices import Choice, Choices, Overview, choose_data, look_over
+from training.planning.data_choices import Choice, Choices, DatasetSummary, choose_data, summarise_cases
 from training.planning.network_choices import Budget, choose_length, choose_objects, choose_tile, choose_unet, choose_window
 
 
 @dataclass(frozen=True)
-class Wish:
+class PlanRequest:
     """What the user says; what is left empty is found out.
 
     Args:
@@ -50,7 +50,7 @@ class Plan:
     summary: str
 
 
-def cases_to_plan_by(folder: Path) -> tuple[Case, ...]:
+def planning_cases(folder: Path) -> tuple[Case, ...]:
     """The cases that training may see: with a reference, and not of split `test`.
 
     Raises:
@@ -62,14 +62,14 @@ def cases_to_plan_by(folder: Path) -> tuple[Case, ...]:
     return cases
 
 
-def plan(facts: Sequence[CaseFacts], wish: Wish, device: torch.device) -> Plan:
+def plan(facts: Sequence[CaseFacts], wish: PlanRequest, device: torch.device) -> Plan:
     """A config for these cases, which loads as it is.
 
     Raises:
         ConfigError: names that don't fit the data, or a budget that no network fits in.
         DataError: cases that don't go together, or hold no foreground.
     """
-    overview = look_over(facts)
+    overview = summarise_cases(facts)
     choices = {**_run(wish), **choose_data(facts, overview, wish.channels, wish.classes)}
     values = _values(wish.method, overview, choices)
     budget = Budget(wish.memory_bytes, device, wish.minutes)
@@ -83,7 +83,7 @@ def plan(facts: Sequence[CaseFacts], wish: Wish, device: torch.device) -> Plan:
     return Plan(text, _summary(choices))
 
 
-def write(text: str, path: Path) -> None:
+def write_config(text: str, path: Path) -> None:
     """Writes a config where there is no file yet.
 
     Raises:
@@ -97,12 +97,12 @@ def write(text: str, path: Path) -> None:
         raise ConfigError(f"{path}: exists, and may have been edited; choose another name or remove it") from error
 
 
-def _run(wish: Wish) -> Choices:
+def _run(wish: PlanRequest) -> Choices:
     name = wish.name or re.sub(r"[^A-Za-z0-9._-]+", "_", f"{wish.path.resolve().name}_{wish.method}").lstrip("._-")
     return {"run.name": Choice(name), "data.path": Choice(str(wish.path))}
 
 
-def _values(method: str, overview: Overview, choices: Choices) -> dict[str, Any]:
+def _values(method: str, overview: DatasetSummary, choices: Choices) -> dict[str, Any]:
     """The shipped experiment's values, with what was chosen so far."""
     values: Any = OmegaConf.to_container(OmegaConf.create(shipped(method, overview.dimensions)))
     for key, choice in choices.items():
@@ -111,7 +111,7 @@ def _values(method: str, overview: Overview, choices: Choices) -> dict[str, Any]
     return dict(values)
 
 
-def _heading(wish: Wish, overview: Overview) -> str:
+def _heading(wish: PlanRequest, overview: DatasetSummary) -> str:
     return (
         f"Planned from {overview.cases} cases for {wish.memory_bytes / 1e9:.3g} GB of memory; the lines above keys say why. "
         "Every key may be overridden: overtile train CONFIG trainer.max_steps=500"

@@ -10,8 +10,8 @@ from training.monitoring.tensor_pictures import entering, weight_picture
 from training.objective.encodings import IGNORED
 from training.sanity_checks.alignment import Alignment, alignment_of
 from training.sanity_checks.figures import bars, labels_of, outlines, sheet
-from training.sanity_checks.image_parts import View, views_of
-from training.sanity_checks.result import Finding, Shown
+from training.sanity_checks.image_parts import CaseCrop, case_crops
+from training.sanity_checks.result import CheckPicture, CheckResult
 from training.sanity_checks.subject import Subject
 
 MOST_CASES = 12  # whose alignment is looked at
@@ -21,20 +21,20 @@ MOST_PATCHES = 8
 LARGEST, LEAST_SPREAD, MOST_SPREAD = 1000.0, 0.01, 100.0  # of normalised values
 
 
-def sound_data(subject: Subject) -> Finding:
+def sound_data(subject: Subject) -> CheckResult:
     """Nothing that stops a training, and every reference lies on its image."""
     examination, splits, config = subject.examined.examination, subject.examined.splits, subject.config
     cases = (*splits.train, *splits.val)
     chosen = [cases[place] for place in np.unique(np.linspace(0, len(cases) - 1, MOST_CASES).round().astype(int))]
-    views = views_of(chosen, config, ALIGNED_PX[config.data.dimensions])
+    views = case_crops(chosen, config, ALIGNED_PX[config.data.dimensions])
     found = f"{len(cases)} cases without a problem that stops, {len(examination.notes)} notes"
     pictures = outlines("References over their images.", views[:PICTURES], config)
     if make_head(config).gives_values:
-        return Finding(True, found, "no problem", pictures)
+        return CheckResult(True, found, "no problem", pictures)
     return _judged(alignment_of([_pair(view, subject) for view in views]), found, pictures)
 
 
-def _judged(alignment: Alignment, found: str, pictures: tuple[Shown, ...]) -> Finding:
+def _judged(alignment: Alignment, found: str, pictures: tuple[CheckPicture, ...]) -> CheckResult:
     own, swapped = float(alignment.own.mean()), alignment.best_swap
     best = max(alignment.moved, key=lambda where: float(alignment.moved[where].mean()))
     values = {"at its place": own, best: float(alignment.moved[best].mean()), "another case's": swapped}
@@ -43,18 +43,18 @@ def _judged(alignment: Alignment, found: str, pictures: tuple[Shown, ...]) -> Fi
     limit = "more of the own reference, at its own place"
     if alignment.better:
         remedy = f"references fit their images better {alignment.better}: look at the pictures and at how they were exported"
-        return Finding(False, f"{measured}, {values[best]:.3g} {best}", limit, (*pictures, drawn), remedy)
-    return Finding(own > swapped, measured, limit, (*pictures, drawn))
+        return CheckResult(False, f"{measured}, {values[best]:.3g} {best}", limit, (*pictures, drawn), remedy)
+    return CheckResult(own > swapped, measured, limit, (*pictures, drawn))
 
 
-def _pair(view: View, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+def _pair(view: CaseCrop, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     labels = labels_of(view.reference, subject.config).astype(np.int64)
     if subject.config.data.ignore_label is not None:
         labels[(view.reference == subject.config.data.ignore_label).any(axis=0)] = -1
     return view.image.pixels.mean(axis=0), labels
 
 
-def exact_tensors(subject: Subject) -> Finding:
+def exact_tensors(subject: Subject) -> CheckResult:
     """What the network and the loss get is finite, spread as networks like it, and of known labels, some of it foreground."""
     wrong = [words for words in map(_wrong_with, subject.pool, [subject] * len(subject.pool)) if words]
     images = torch.cat([batch.image.flatten() for batch in subject.pool])
@@ -67,7 +67,7 @@ def exact_tensors(subject: Subject) -> Finding:
         wrong.append("no patch holds any foreground")
     patches = sum(len(batch.image) for batch in subject.pool)
     measured = f"{patches} patches, deviation {spread:.3g}, largest {largest:.3g}"
-    return Finding(
+    return CheckResult(
         not wrong,
         "; ".join([*wrong, measured]),
         f"finite, up to {LARGEST:g}, deviation {LEAST_SPREAD:g} to {MOST_SPREAD:g}, known labels, some foreground",
@@ -92,13 +92,15 @@ def _has_foreground(batch: TrainingPatch) -> bool:
     return bool(((batch.reference > 0) & (batch.reference != IGNORED)).any())
 
 
-def _drawn(subject: Subject) -> tuple[Shown, ...]:
+def _drawn(subject: Subject) -> tuple[CheckPicture, ...]:
     """The first patches with outlines, and the weights of their pixels where they have some."""
     batch, colours = subject.pool[0], [*(section.colour for section in subject.config.data.classes), "#ffffff"]
     count = min(MOST_PATCHES, len(batch.image))
     patches = [entering(batch.image[n].numpy(), batch.reference[n].numpy(), colours) for n in range(count)]
-    shown = [Shown("The first patches as the network gets them, with their references' outlines.", to_png(sheet(patches, 4)))]
+    shown = [
+        CheckPicture("The first patches as the network gets them, with their references' outlines.", to_png(sheet(patches, 4)))
+    ]
     if batch.weights.ndim > 2:
         weights = [weight_picture(batch.weights[n].numpy()) for n in range(count)]
-        shown.append(Shown("What is added to the weights of their pixels, white the most.", to_png(sheet(weights, 4))))
+        shown.append(CheckPicture("What is added to the weights of their pixels, white the most.", to_png(sheet(weights, 4))))
     return tuple(shown)

@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.special import expit, softmax
 
 from configs.schema import Config
-from training.objective.boundary_distance import REACH_PX
+from training.objective.boundary_distance import MAX_DISTANCE_PX
 from training.objective.encodings import IGNORED
 
 Pixels = NDArray[Any]
@@ -115,8 +115,8 @@ def _weights(config: Config, reference: Pixels, counted: Pixels, added: Pixels, 
 
 
 def _signed(inside: Pixels) -> Pixels:
-    """In REACH_PX, -1 .. 1, below 0 inside; half a pixel lies between a pixel and the border beside it."""
+    """In MAX_DISTANCE_PX, -1 .. 1, below 0 inside; half a pixel lies between a pixel and the border beside it."""
     if inside.all() or not inside.any():
         return np.full(inside.shape, -1.0 if inside.any() else 1.0)
     distance = np.where(inside, 0.5 - distance_transform_edt(inside), distance_transform_edt(~inside) - 0.5)
-    return np.asarray(np.clip(distance / REACH_PX, -1, 1))
+    return np.asarray(np.clip(distance / MAX_DISTANCE_PX, -1, 1))

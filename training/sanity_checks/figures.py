@@ -16,8 +16,8 @@ from evaluation.report import paired_plots
 from evaluation.report.paired_plots import Scheme, style
 from models.heads import make_head
 from training.monitoring.tensor_pictures import channel_pictures, entering, telling_slice
-from training.sanity_checks.image_parts import View
-from training.sanity_checks.result import Shown
+from training.sanity_checks.image_parts import CaseCrop
+from training.sanity_checks.result import CheckPicture
 
 Pixels = NDArray[Any]
 
@@ -26,7 +26,7 @@ SHEET_PX = 1600  # most a side of a sheet
 GAP_PX = 6
 
 
-def curves(words: str, losses: Mapping[str, Sequence[float]], title: str = "Loss by step") -> Shown:
+def curves(words: str, losses: Mapping[str, Sequence[float]], title: str = "Loss by step") -> CheckPicture:
     """A line each, by step."""
 
     def draw(axes: Axes, scheme: Scheme) -> None:
@@ -39,7 +39,7 @@ def curves(words: str, losses: Mapping[str, Sequence[float]], title: str = "Loss
     return _plot(words, title, draw)
 
 
-def bars(words: str, values: Mapping[str, float], title: str) -> Shown:
+def bars(words: str, values: Mapping[str, float], title: str) -> CheckPicture:
     """A bar each, its value beside it; the first is the one that the check is about."""
 
     def draw(axes: Axes, scheme: Scheme) -> None:
@@ -52,7 +52,7 @@ def bars(words: str, values: Mapping[str, float], title: str) -> Shown:
     return _plot(words, title, draw, height=0.9 + 0.36 * len(values))
 
 
-def _plot(words: str, title: str, draw: Any, height: float = 2.8) -> Shown:
+def _plot(words: str, title: str, draw: Any, height: float = 2.8) -> CheckPicture:
     pngs = []
     for scheme in (paired_plots.LIGHT, paired_plots.DARK):
         figure = Figure(figsize=(7.2, height), layout="constrained")
@@ -62,19 +62,21 @@ def _plot(words: str, title: str, draw: Any, height: float = 2.8) -> Shown:
         axes.set_title(title, loc="left", fontsize=11, color=scheme.text)
         axes.grid(color=scheme.line, linewidth=0.6)
         pngs.append(figure_to_png(figure, dpi=110, transparent=True))
-    return Shown(words, *pngs)
+    return CheckPicture(words, *pngs)
 
 
-def outlines(words: str, views: Sequence[View], config: Config) -> tuple[Shown, ...]:
+def outlines(words: str, views: Sequence[CaseCrop], config: Config) -> tuple[CheckPicture, ...]:
     """The views side by side with their references' outlines; none where references are values."""
     if make_head(config).gives_values or not views:
         return ()
     colours = [section.colour for section in config.data.classes]
     pictures = [entering(view.image.pixels, labels_of(view.reference, config), colours) for view in views]
-    return (Shown(words, to_png(sheet(pictures, len(pictures)))),)
+    return (CheckPicture(words, to_png(sheet(pictures, len(pictures)))),)
 
 
-def strip(words: str, views: Sequence[View], logits: Sequence[Sequence[Pixels]], config: Config) -> tuple[Shown, ...]:
+def strip(
+    words: str, views: Sequence[CaseCrop], logits: Sequence[Sequence[Pixels]], config: Config
+) -> tuple[CheckPicture, ...]:
     """A row a view: image, reference, and the mask of each column of logits; none where the head gives values."""
     head = make_head(config)
     if head.gives_values or not views:
@@ -88,7 +90,7 @@ def strip(words: str, views: Sequence[View], logits: Sequence[Sequence[Pixels]],
         masks = [labels, *(head.mask(column[number]) for column in logits)]
         planes = [mask if place is None else mask[place] for mask in masks]
         rows.append([enlarged(each, 1.0) for each in (picture, *(overlay(picture, plane, colours) for plane in planes))])
-    return (Shown(words, to_png(sheet([tile for row in rows for tile in row], len(rows[0])))),)
+    return (CheckPicture(words, to_png(sheet([tile for row in rows for tile in row], len(rows[0])))),)
 
 
 def labels_of(reference: Pixels, config: Config) -> Pixels:

@@ -24,7 +24,7 @@ MOST_PX = {2: (256, 256), 3: (24, 64, 64)}  # a side of what is segmented
 AS_IT_IS = NormaliseSection(method="range", lower=-1, upper=1)  # for pixels that are normalised already
 
 
-class Crop(ImageSource):
+class ArrayImage(ImageSource):
     """Normalised pixels (C, *S) in memory."""
 
     mask_format = "nifti"
@@ -38,7 +38,7 @@ class Crop(ImageSource):
 
 
 @dataclass(frozen=True)
-class View:
+class CaseCrop:
     """The part of a case that holds the most foreground: normalised by the whole image's statistics, and its reference.
 
     Args:
@@ -48,7 +48,7 @@ class View:
     """
 
     name: str
-    image: Crop
+    image: ArrayImage
     reference: NDArray[Any]
 
     def logits(self, predictor: Predictor) -> Floats:
@@ -67,7 +67,7 @@ def as_seen(config: Config) -> Config:
     return config.model_copy(update={"normalise": AS_IT_IS})
 
 
-def view_of(case: Case, config: Config, most_px: Sequence[int], statistics: Statistics | None = None) -> View:
+def case_crop(case: Case, config: Config, most_px: Sequence[int], statistics: Statistics | None = None) -> CaseCrop:
     """The view of a case at the trained spacing, at most so many pixels a side.
 
     Raises:
@@ -77,15 +77,15 @@ def view_of(case: Case, config: Config, most_px: Sequence[int], statistics: Stat
     with labelled.image, labelled.reference, about(case):
         region = _around_foreground(labelled, most_px)
         pixels = labelled.statistics.normalise(labelled.image.read(region))
-        return View(case.name, Crop(pixels, labelled.image.spacing_um), labelled.labels.read(region))
+        return CaseCrop(case.name, ArrayImage(pixels, labelled.image.spacing_um), labelled.labels.read(region))
 
 
-def views_of(
+def case_crops(
     cases: Sequence[Case], config: Config, most_px: Sequence[int], statistics: Mapping[int, Statistics] | None = None
-) -> tuple[View, ...]:
+) -> tuple[CaseCrop, ...]:
     """A view a case; the statistics are by the case's number."""
     known = statistics or {}
-    return tuple(view_of(case, config, most_px, known.get(number)) for number, case in enumerate(cases))
+    return tuple(case_crop(case, config, most_px, known.get(number)) for number, case in enumerate(cases))
 
 
 def _around_foreground(labelled: TrainingImage, most_px: Sequence[int]) -> Region:

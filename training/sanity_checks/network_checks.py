@@ -33,7 +33,7 @@ from training.publishing import INTENDED_USE
 from training.sanity_checks.expected_loss import EXCLUSIVE, expected_loss
 from training.sanity_checks.figures import bars, outlines, strip
 from training.sanity_checks.image_parts import as_seen
-from training.sanity_checks.result import Finding, NotApplicable, Shown
+from training.sanity_checks.result import CheckPicture, CheckResult, NotApplicable
 from training.sanity_checks.subject import Subject, loss_of
 
 LOSS_SHARE = 1e-3  # of the expected loss, or of 1 where that is lower
@@ -47,7 +47,7 @@ TINY_KERNEL = 3
 Pixels = NDArray[Any]
 
 
-def loss_at_the_start(subject: Subject) -> Finding:
+def loss_at_the_start(subject: Subject) -> CheckResult:
     """The loss of outputs that are 0, and of outputs that are the classes' shares, is what its definition says."""
     shares = _shares(subject.config, subject.class_prior)
     measured, passed = [], True
@@ -58,7 +58,7 @@ def loss_at_the_start(subject: Subject) -> Finding:
         measured.append(f"{found:.4f} with {name}, {expected:.4f} expected")
         figures |= {f"{name}, found": found, f"{name}, expected": expected}
     drawn = bars("Losses of constant outputs, and what they should be.", figures, "Loss")
-    return Finding(passed, "; ".join(measured), f"within {LOSS_SHARE:g} of what is expected", (drawn,))
+    return CheckResult(passed, "; ".join(measured), f"within {LOSS_SHARE:g} of what is expected", (drawn,))
 
 
 def _shares(config: Config, class_prior: Sequence[float]) -> Pixels:
@@ -101,7 +101,7 @@ def _expected(subject: Subject, constants: Pixels) -> float:
     return float(np.dot(level_shares(len(levels)), terms))
 
 
-def nothing_leaks(subject: Subject) -> Finding:
+def nothing_leaks(subject: Subject) -> CheckResult:
     """No output depends on another image of its batch."""
     images = torch.cat([batch.image for batch in subject.pool])[:LEAKING_BATCH].to(subject.device)
     if len(images) < 2:
@@ -118,10 +118,10 @@ def nothing_leaks(subject: Subject) -> Finding:
     values = {"by its own image, at least": float(own.min()), "by another image, at most": float(others.max())}
     drawn = bars("The largest derivative of an output by a pixel.", values, "Derivative")
     measured = f"largest derivative by another image {float(others.max()):.3g}, by its own {float(own.min()):.3g}"
-    return Finding(not others.any() and bool(own.all()), measured, "0 by others, and not 0 by its own", (drawn,))
+    return CheckResult(not others.any() and bool(own.all()), measured, "0 by others, and not 0 by its own", (drawn,))
 
 
-def same_for_every_batch_size(subject: Subject) -> Finding:
+def same_for_every_batch_size(subject: Subject) -> CheckResult:
     """Views are segmented alike, whether tiles go through one by one or several at a time."""
     config, network = subject.config, subject.real.network
     logits, scores = {}, {}
@@ -138,7 +138,7 @@ def same_for_every_batch_size(subject: Subject) -> Finding:
     columns = list(logits.values())
     pictures = strip("Image, reference, masks with 1, 2 and 3 tiles at a time.", subject.views[:1], columns, config)
     limit = f"scores and logits at most {BATCH_DIFFERENCE:g} apart"
-    return Finding(spread <= BATCH_DIFFERENCE and apart <= BATCH_DIFFERENCE, measured, limit, pictures)
+    return CheckResult(spread <= BATCH_DIFFERENCE and apart <= BATCH_DIFFERENCE, measured, limit, pictures)
 
 
 def _small_tiles(config: Config, subject: Subject, batch_size: int) -> InferenceSection:
@@ -153,7 +153,7 @@ def _share_apart(one: Pixels, other: Pixels) -> float:
     return float(np.abs(one - other).max() / max(1.0, float(np.abs(one).max())))
 
 
-def served_as_validated(subject: Subject) -> Finding:
+def served_as_validated(subject: Subject) -> CheckResult:
     """A bundle that is written and loaded says the same as the network in memory, and so does the file that it writes."""
     config = subject.config
     with tempfile.TemporaryDirectory() as name:
@@ -169,7 +169,7 @@ def served_as_validated(subject: Subject) -> Finding:
         wrong, words = _by_file(subject, loaded, Path(name) / "masks")
     measured = f"probabilities {apart:.2g} apart; {words}"
     pictures = outlines("What was segmented, with its reference.", subject.views[:1], config)
-    return Finding(apart < SERVED_DIFFERENCE and not wrong, measured, f"below {SERVED_DIFFERENCE:g}, equal masks", pictures)
+    return CheckResult(apart < SERVED_DIFFERENCE and not wrong, measured, f"below {SERVED_DIFFERENCE:g}, equal masks", pictures)
 
 
 def _by_file(subject: Subject, loaded: bundle.Bundle, out: Path) -> tuple[int, str]:
@@ -220,7 +220,7 @@ def _meaning(predictor: Predictor, logits: Pixels) -> Pixels:
     return predictor.head.values(logits) if predictor.head.gives_values else predictor.head.probabilities(logits)
 
 
-def filters_look_structured(subject: Subject) -> Finding:
+def filters_look_structured(subject: Subject) -> CheckResult:
     """What the first filters learned is smooth from tap to tap, and not noise.
 
     Filters of a short training still are mostly what they were drawn as, so what they have become less what they began as is
@@ -241,8 +241,8 @@ def filters_look_structured(subject: Subject) -> Finding:
     found = product / square if square else 0.0
     tiny = max(learned.shape[2:]) <= TINY_KERNEL
     measured = f"what filters learned correlates {found:.2f} from tap to tap{'; advice only: kernels are tiny' if tiny else ''}"
-    shown = Shown("The first filters, grey 0, each by its own largest weight.", to_png(filter_picture(network)))
-    return Finding(found > STRUCTURE, measured, f"above {STRUCTURE:g}", (shown,), advisory=tiny)
+    shown = CheckPicture("The first filters, grey 0, each by its own largest weight.", to_png(filter_picture(network)))
+    return CheckResult(found > STRUCTURE, measured, f"above {STRUCTURE:g}", (shown,), advisory=tiny)
 
 
 def _first(network: Network) -> nn.Conv2d | nn.Conv3d:

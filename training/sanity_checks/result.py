@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Shown:
+class CheckPicture:
     """A picture: what it shows in words, and its PNG for a light page and, where that differs, for a dark one."""
 
     words: str
@@ -22,7 +22,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What a check found.
 
     Args:
@@ -37,7 +37,7 @@ class Finding:
     passed: bool
     measured: str
     limit: str
-    pictures: tuple[Shown, ...] = ()
+    pictures: tuple[CheckPicture, ...] = ()
     remedy: str = ""
     advisory: bool = False
 

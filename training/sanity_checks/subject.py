@@ -28,7 +28,7 @@ from training.errors import NumericError
 from training.objective.losses import Loss, make_loss
 from training.optimization.optimizers import make_optimizer
 from training.optimization.schedule import rate_factor
-from training.sanity_checks.image_parts import MOST_PX, View, as_seen, views_of
+from training.sanity_checks.image_parts import MOST_PX, CaseCrop, as_seen, case_crops
 from training.sanity_checks.result import OutOfTime
 
 STEPS = 100  # of a short training
@@ -126,10 +126,10 @@ class Subject:
         return _cut(PatchDataset(splits.val, config, statistics), sampler, config, 0, PROBE_BATCHES)
 
     @cached_property
-    def views(self) -> tuple[View, ...]:
+    def views(self) -> tuple[CaseCrop, ...]:
         """Of the first validation cases."""
         cases, dimensions = self.examined.splits.val[:VIEWS], self.config.data.dimensions
-        return views_of(cases, self.config, MOST_PX[dimensions])
+        return case_crops(cases, self.config, MOST_PX[dimensions])
 
     def predictor(self, network: Network, config: Config | None = None) -> Predictor:
         """Segments views with a network."""

@@ -7,12 +7,13 @@ one is used by the others. Nothing is written into the run's folder.
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from configs.schema import Config, ConfigError
+from evaluation.report.html_page import render_page, write_page
 from imaging.errors import DataError
 from training.errors import NumericError
 from training.run import SPLITS
@@ -24,7 +25,7 @@ from training.sanity_checks.network_checks import (
     same_for_every_batch_size,
     served_as_validated,
 )
-from training.sanity_checks.result import Finding, NotApplicable, OutOfTime
+from training.sanity_checks.result import CheckResult, NotApplicable, OutOfTime
 from training.sanity_checks.subject import Subject
 from training.sanity_checks.training_checks import (
     dumb_baselines,
@@ -57,13 +58,13 @@ class Check:
     """
 
     title: str
-    look: Callable[[Subject], Finding]
+    look: Callable[[Subject], CheckResult]
     remedy: str
     steps: int = 3
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """What came of a check.
 
     Args:
@@ -79,7 +80,7 @@ class Outcome:
     number: int
     check: Check
     state: State
-    finding: Finding | None = None
+    finding: CheckResult | None = None
     words: str = ""
     seconds: float = 0.0
     error: Exception | None = None
@@ -193,7 +194,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def parse_numbers(text: str) -> tuple[int, ...]:
+def parse_check_numbers(text: str) -> tuple[int, ...]:
     """The checks that are asked for: `3,6`; empty: all.
 
     Raises:
@@ -209,7 +210,7 @@ def parse_numbers(text: str) -> tuple[int, ...]:
     return numbers
 
 
-def run_checks(config: Config, only: Collection[int], minutes: float, on_progress: Progress) -> Iterator[Outcome]:
+def run_checks(config: Config, only: Collection[int], minutes: float, on_progress: Progress) -> Iterator[CheckOutcome]:
     """Makes the checks one after the other.
 
     Args:
@@ -225,7 +226,7 @@ def run_checks(config: Config, only: Collection[int], minutes: float, on_progres
         yield from check_all(Subject(config, written), only, minutes, on_progress)
 
 
-def check_all(subject: Subject, only: Collection[int], minutes: float, on_progress: Progress) -> Iterator[Outcome]:
+def check_all(subject: Subject, only: Collection[int], minutes: float, on_progress: Progress) -> Iterator[CheckOutcome]:
     """`run_checks` of a subject; after a data error the rest isn't run."""
     last = time.monotonic() + 60 * minutes
     chosen = [(number, check) for number, check in enumerate(CHECKS, start=1) if number in only]
@@ -234,7 +235,7 @@ def check_all(subject: Subject, only: Collection[int], minutes: float, on_progre
         subject.ends = min(last, time.monotonic() + 60 * minutes * MOST_OF_THE_TIME)
         subject.on_step = _Steps(on_progress, done, check.steps, whole)
         with deterministic(subject.device):
-            outcome = _check(number, check, subject) if not unusable else Outcome(number, check, "not run", words=UNUSABLE)
+            outcome = _check(number, check, subject) if not unusable else CheckOutcome(number, check, "not run", words=UNUSABLE)
         unusable |= outcome.unusable
         done += check.steps
         on_progress("checks", done, whole)
@@ -256,7 +257,7 @@ class _Steps:
         self.on_progress("checks", self.before + min(self.steps, self.most), self.whole)
 
 
-def _check(number: int, check: Check, subject: Subject) -> Outcome:
+def _check(number: int, check: Check, subject: Subject) -> CheckOutcome:
     began = time.monotonic()
     state: State = "not run"
     finding, words, problem = None, "", None
@@ -271,7 +272,7 @@ def _check(number: int, check: Check, subject: Subject) -> Outcome:
         words = "no time left for it; give more --minutes, or fewer checks with --only"
     except (DataError, NumericError) as error:
         state, words, problem = "fail", _shortened(str(error)), error
-    return Outcome(number, check, state, finding, words, time.monotonic() - began, problem)
+    return CheckOutcome(number, check, state, finding, words, time.monotonic() - began, problem)
 
 
 def _shortened(message: str) -> str:
@@ -280,3 +281,22 @@ def _shortened(message: str) -> str:
     if len(lines) <= MOST_LINES:
         return message
     return "\n".join([*lines[: MOST_LINES - 2], f"  and {len(lines) - MOST_LINES + 1} more", lines[-1]])
+
+
+def write_checks(config: Config, outcomes: Sequence[CheckOutcome], path: Path) -> None:
+    """Write the outcomes of a run's checks as an HTML page, and create missing folders.
+
+    The page escapes every name that comes from the data, and forbids scripts and external resources.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    page = render_page(
+        "checks.html.j2",
+        config=config,
+        outcomes=outcomes,
+        stops=[outcome for outcome in outcomes if outcome.stops],
+        counts={state: sum(outcome.state == state for outcome in outcomes) for state in ("pass", "fail", "not run")},
+        seconds=sum(outcome.seconds for outcome in outcomes),
+    )
+    write_page(page, path)

@@ -20,11 +20,11 @@ from training.data.stream import BatchDraws
 from training.data.training_patch import TrainingPatch
 from training.monitoring.tensor_pictures import channel_pictures
 from training.objective.encodings import IGNORED
-from training.objective.levels import fit_reference
+from training.objective.levels import crop_reference
 from training.objective.scoring import SCORES, make_score
 from training.sanity_checks.figures import bars, curves, sheet, strip
-from training.sanity_checks.image_parts import View
-from training.sanity_checks.result import CLEAR, ERRORS, Finding, NotApplicable, Shown, needed_gap
+from training.sanity_checks.image_parts import CaseCrop
+from training.sanity_checks.result import CLEAR, ERRORS, CheckPicture, CheckResult, NotApplicable, needed_gap
 from training.sanity_checks.subject import STEPS, Subject, unaugmented
 
 TWICE_STEPS = 4
@@ -41,21 +41,21 @@ GPU_DIFFERENCE = 1e-3  # of two losses; some of CUDA's sums have no fixed order
 Pixels = NDArray[Any]
 
 
-def same_seed(subject: Subject) -> Finding:
+def same_seed(subject: Subject) -> CheckResult:
     """Two trainings from the beginning, patches and augmentation included, give the same losses, to the bit."""
     runs = [_from_the_beginning(subject) for _ in range(2)]
     apart = float(np.abs(np.array(runs[0]) - np.array(runs[1])).max())
     allowed = 0.0 if subject.device.type == "cpu" else GPU_DIFFERENCE
     drawn = curves("The losses of both, one over the other.", {"first": runs[0], "second": runs[1]})
     measured = f"{TWICE_STEPS} losses, largest difference {apart:.3g}"
-    return Finding(apart <= allowed, measured, f"at most {allowed:g}", (drawn,))
+    return CheckResult(apart <= allowed, measured, f"at most {allowed:g}", (drawn,))
 
 
 def _from_the_beginning(subject: Subject) -> list[float]:
     return subject.short_run(subject.train_batches(TWICE_STEPS), TWICE_STEPS).losses
 
 
-def zeroed_input(subject: Subject) -> Finding:
+def zeroed_input(subject: Subject) -> CheckResult:
     """Validation patches are harder for a network that was trained on, and sees, nothing."""
     blind, probe = (
         [batch._replace(image=torch.zeros_like(batch.image)) for batch in batches] for batches in (subject.pool, subject.probe)
@@ -63,12 +63,12 @@ def zeroed_input(subject: Subject) -> Finding:
     return _harder(subject, blind, probe, "zeroed images")
 
 
-def shuffled_references(subject: Subject) -> Finding:
+def shuffled_references(subject: Subject) -> CheckResult:
     """Validation patches are harder for a network that was trained on the references of other cases."""
     return _harder(subject, shuffled(subject.pool), subject.probe, "shuffled references")
 
 
-def _harder(subject: Subject, batches: Sequence[TrainingPatch], probe: Sequence[TrainingPatch], name: str) -> Finding:
+def _harder(subject: Subject, batches: Sequence[TrainingPatch], probe: Sequence[TrainingPatch], name: str) -> CheckResult:
     """The loss of the validation's patches is clearly lower than the probe's after a training on those batches."""
     real = subject.losses(subject.real.network, subject.probe)  # first, since other checks need that training, too
     other = subject.short_run(batches, STEPS)
@@ -76,7 +76,7 @@ def _harder(subject: Subject, batches: Sequence[TrainingPatch], probe: Sequence[
     gap, needed = float(losses.mean() - real.mean()), needed_gap(real, losses)
     drawn = curves("Losses of the two short trainings.", {"as it is": subject.real.losses, name: other.losses})
     measured = f"loss of validation patches {real.mean():.3g}, with {name} {losses.mean():.3g}"
-    return Finding(gap > needed, measured, f"lower by more than {needed:.2g}", (drawn,))
+    return CheckResult(gap > needed, measured, f"lower by more than {needed:.2g}", (drawn,))
 
 
 def shuffled(batches: Sequence[TrainingPatch]) -> list[TrainingPatch]:
@@ -92,7 +92,7 @@ def shuffled(batches: Sequence[TrainingPatch]) -> list[TrainingPatch]:
     return [batch._replace(reference=one, weights=two) for batch, (one, two) in zip(batches, parts, strict=True)]
 
 
-def dumb_baselines(subject: Subject) -> Finding:
+def dumb_baselines(subject: Subject) -> CheckResult:
     """The network of a short training has a better Dice than one class everywhere, and than Otsu's threshold.
 
     Where the usual one isn't enough, a longer one on more batches decides.
@@ -109,7 +109,7 @@ def dumb_baselines(subject: Subject) -> Finding:
     others = ", ".join(f"{name} {value:.3f}" for name, value in baselines.items())
     measured = f"Dice {dice:.3f} on {len(subject.views)} validation cases after {steps} steps; {others}"
     drawn = bars("Dice of views of validation cases.", {"short training": dice, **baselines}, "Dice")
-    return Finding(dice > limit, measured, f"above {limit:.3f}", (drawn,))
+    return CheckResult(dice > limit, measured, f"above {limit:.3f}", (drawn,))
 
 
 def _baselines(subject: Subject) -> tuple[dict[str, float], float]:
@@ -132,7 +132,7 @@ def _score(config: Config) -> Any:
     return lambda view, logits: view.score(logits, config)
 
 
-def _dice_of(view: View, mask: Pixels, config: Config) -> float:
+def _dice_of(view: CaseCrop, mask: Pixels, config: Config) -> float:
     """Of a mask of labels (*S), as if a network had been sure of it."""
     head = make_head(config)
     sure = np.stack([mask == label for label in range(len(config.data.classes))]).astype(np.float32)  # (K, *S)
@@ -147,7 +147,7 @@ def _otsu(image: Pixels) -> Pixels:
     return np.asarray(bins > otsu_threshold(np.bincount(bins.ravel(), minlength=BINS)), np.int64)
 
 
-def overfits(subject: Subject) -> Finding:
+def overfits(subject: Subject) -> CheckResult:
     """Patches of two images are learned by heart."""
     batch, config = _two_images(subject), subject.config
     scores: dict[int, float] = {}
@@ -163,7 +163,7 @@ def overfits(subject: Subject) -> Finding:
     name = make_score(config).name.replace("dice", "Dice")
     measured = f"{name} {score:.4f} after {len(run.losses)} steps"
     pictures = (curves("The loss, step by step.", {"loss": run.losses}), *_learned(batch, logits, config))
-    return Finding(score > wanted, measured, f"above {wanted:g} within {OVERFIT_STEPS}", pictures)
+    return CheckResult(score > wanted, measured, f"above {wanted:g} within {OVERFIT_STEPS}", pictures)
 
 
 def _two_images(subject: Subject) -> TrainingPatch:
@@ -194,7 +194,7 @@ def _score_of(network: Network, batch: TrainingPatch, subject: Subject) -> tuple
     """The validation's score over the patches, and the logits (B, R, *S); windows are the pixels of one image."""
     with torch.no_grad():
         logits = network.eval().outputs(batch.image.to(subject.device)).logits[0].float().cpu()
-    reference = batch.reference if logits.ndim == 2 else fit_reference(batch.reference, logits)
+    reference = batch.reference if logits.ndim == 2 else crop_reference(batch.reference, logits)
     head, values = make_head(subject.config), reference.is_floating_point()
     reference = reference.nan_to_num(OUTSIDE) if values else reference
     score = SCORES[subject.config.head.kind](head, len(subject.config.data.classes), int(OUTSIDE) if values else IGNORED)
@@ -204,21 +204,21 @@ def _score_of(network: Network, batch: TrainingPatch, subject: Subject) -> tuple
     return score.value(), logits.numpy()
 
 
-def _learned(batch: TrainingPatch, logits: Pixels, config: Config) -> tuple[Shown, ...]:
+def _learned(batch: TrainingPatch, logits: Pixels, config: Config) -> tuple[CheckPicture, ...]:
     """Image, reference and mask of both patches, where these are pictures."""
     if logits.ndim != 4 or config.head.kind not in ("softmax", "sigmoid"):
         return ()
     head, colours = make_head(config), [section.colour for section in config.data.classes]
-    reference = fit_reference(batch.reference, torch.from_numpy(logits)).numpy()
-    images = fit_reference(batch.image, torch.from_numpy(logits)).numpy()
+    reference = crop_reference(batch.reference, torch.from_numpy(logits)).numpy()
+    images = crop_reference(batch.image, torch.from_numpy(logits)).numpy()
     tiles = []
     for image, labels, answer in zip(images, reference, logits, strict=True):
         picture = channel_pictures(image)[0]
         tiles += [picture, overlay(picture, labels, colours), overlay(picture, head.mask(answer), colours)]
-    return (Shown("Image, reference and mask of both patches.", to_png(sheet(tiles, 3))),)
+    return (CheckPicture("Image, reference and mask of both patches.", to_png(sheet(tiles, 3))),)
 
 
-def wider_fits_better(subject: Subject) -> Finding:
+def wider_fits_better(subject: Subject) -> CheckResult:
     """Twice as many features fit the same batches better in as many steps, or as well.
 
     How a network was drawn can matter more than how wide it is, so where the first pair says otherwise, more are drawn.
@@ -234,7 +234,7 @@ def wider_fits_better(subject: Subject) -> Finding:
             break
     measured = f"loss {there.mean():.3g} with twice the features, {here.mean():.3g} as it is, after {WIDER_STEPS} steps"
     drawn = curves("Losses of the same batches.", dict(zip(("as it is", "twice as wide"), pairs[-1], strict=True)))
-    return Finding(bool(gaps.mean() <= allowed), measured, f"higher by at most {allowed:.2g}", (drawn,))
+    return CheckResult(bool(gaps.mean() <= allowed), measured, f"higher by at most {allowed:.2g}", (drawn,))
 
 
 def _narrow_and_wide(subject: Subject, draw: int) -> tuple[list[float], list[float]]:
@@ -257,7 +257,7 @@ def _wider(config: Config) -> Config:
     return config.model_copy(update={"model": wide})
 
 
-def through_training(subject: Subject) -> Finding:
+def through_training(subject: Subject) -> CheckResult:
     """The score of the same images rises through the short training."""
     config, columns = subject.config, subject.snapshots
     scores = [mean_of(map(_score(config), subject.views, logits)) for logits in columns.values()]
@@ -266,4 +266,4 @@ def through_training(subject: Subject) -> Finding:
     measured = f"{name} {', '.join(f'{score:.3f}' for score in scores)} after {', '.join(map(str, columns))} steps"
     pictures = strip(words, subject.views, list(columns.values()), config)
     limit = f"higher by more than {RISE:g} at the end than at the start"
-    return Finding(scores[-1] > scores[0] + RISE, measured, limit, pictures)
+    return CheckResult(scores[-1] > scores[0] + RISE, measured, limit, pictures)

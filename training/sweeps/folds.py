@@ -31,14 +31,14 @@ from training.objective.scoring import make_score
 from training.resuming.lineage import claim, commit, versions
 from training.resuming.run_lock import only_one
 from training.run import SPLITS, train
-from training.sweeps.parallel_runs import places, train_beside
+from training.sweeps.parallel_runs import places, train_in_parallel
 
 SCORES = "out_of_fold.csv"  # in the run's folder
 SEEDS = 2**31  # `run.seed` is less
 
 
 @dataclass(frozen=True)
-class Scored:
+class CaseScore:
     """A case, its fold, and its score by the network that hadn't seen it; NaN where the case says nothing."""
 
     case: str
@@ -138,7 +138,7 @@ def _train_all(runs: Sequence[Config], console: Console, on_devices: Sequence[st
         if run not in waiting:
             console.print(f"{run.run.name}: finished before")
     if on_devices:
-        train_beside(waiting, on_devices, console)
+        train_in_parallel(waiting, on_devices, console)
         return
     for run in waiting:
         train(run, console)
@@ -148,14 +148,14 @@ def _bundle_of(run: Config) -> Path:
     return run.run.folder / run.run.name / "bundle"
 
 
-def _score(runs: Sequence[Config], cases: Sequence[Case], fold_of: Mapping[str, int]) -> list[Scored]:
+def _score(runs: Sequence[Config], cases: Sequence[Case], fold_of: Mapping[str, int]) -> list[CaseScore]:
     """Every case through the network of its own fold, as validations do it."""
     scored = []
     for number, run in enumerate(runs):
         member = bundle.load(_bundle_of(run))
         predictor = make_predictor(member.config, member.network, member.manifest.class_prior, best_device())
         inside = [case for case in cases if fold_of[case.name] == number]
-        scored += [Scored(case.name, number, _score_of(case, predictor)) for case in inside]
+        scored += [CaseScore(case.name, number, _score_of(case, predictor)) for case in inside]
     return scored
 
 
@@ -169,14 +169,14 @@ def _score_of(case: Case, predictor: Predictor) -> float:
     return score.value()
 
 
-def _write_scores(path: Path, scored: Sequence[Scored]) -> None:
+def _write_scores(path: Path, scored: Sequence[CaseScore]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("case", "fold", "score"))
         table.writerows((each.case, each.fold, repr(each.score)) for each in scored)
 
 
-def _tell(scored: Sequence[Scored], name: str, config: Config, console: Console) -> None:
+def _tell(scored: Sequence[CaseScore], name: str, config: Config, console: Console) -> None:
     """A line a fold, and one over all."""
     for number in range(config.trainer.folds):
         console.print(f"fold {number}: {name} {_described([each.score for each in scored if each.fold == number])}")

@@ -34,7 +34,7 @@ def places(config: Config) -> list[str | None]:
     return list(os.environ[VISIBLE].split(",")[:count]) if os.environ.get(VISIBLE) else [str(number) for number in range(count)]
 
 
-def train_beside(runs: Sequence[Config], on_devices: Sequence[str | None], console: Console) -> None:
+def train_in_parallel(runs: Sequence[Config], on_devices: Sequence[str | None], console: Console) -> None:
     """Trains runs, whose folders hold their config already, as many at a time as there are devices.
 
     What a run says goes into `output.txt` of its folder. When this process is told to stop, or a run fails, the others are

@@ -41,7 +41,7 @@ FIRST_UNPRUNED = 5  # trials, whose scores the others are measured by
 
 
 @dataclass(frozen=True)
-class Until:
+class TuningLimits:
     """When a tuning is over: so many trials in all its sittings, or no new one after so many minutes of this one."""
 
     trials: int = 20
@@ -160,7 +160,7 @@ class Tuning:
         return _renamed(apply(self.config, self.values(trial), origin=name), folder=self.folder, name=name)
 
 
-def tune(config: Config, ranges: Path, until: Until, console: Console, storage: str | None = None) -> Path:
+def tune(config: Config, ranges: Path, until: TuningLimits, console: Console, storage: str | None = None) -> Path:
     """Tries values until there are as many trials as wanted, and gives the path of the best one's config.
 
     Args:

@@ -19,21 +19,21 @@ from service.uploads.registry import Uploads
 Body = TypeVar("Body", bound=BaseModel)
 
 _DESCRIPTIONS = {
-    400: "Broken, or a wrong parameter.",
-    401: "No key, or one that isn't valid.",
-    403: "The key isn't for this.",
-    404: "There is no such thing.",
+    400: "Broken image, or an invalid parameter.",
+    401: "Missing or invalid key.",
+    403: "The key lacks the scope.",
+    404: "There is no such resource.",
     408: "The body stopped coming.",
-    409: "It stands in another state.",
-    410: "Its time is over.",
-    412: "Another version of tus; Tus-Version says which is spoken.",
+    409: "The resource is in another state.",
+    410: "The results have expired.",
+    412: "Unsupported version of tus; Tus-Version has the supported one.",
     413: "More bytes or pixels than the limit.",
-    415: "Not of a kind that is read here.",
-    416: "No such part; Content-Range says how long the whole is.",
-    422: "Sound, but not for this.",
+    415: "Unsupported file format, content type or encoding.",
+    416: "Range beyond the end; Content-Range has the size of the file.",
+    422: "Valid image that the model can't use, or options that can't be combined.",
     423: "Another request is writing to the upload.",
     429: "Too many requests; Retry-After says when to try again.",
-    460: "The body hasn't the checksum that was sent; nothing of it was kept.",
+    460: "The body doesn't have the checksum; nothing of it is kept.",
     500: "The server failed.",
     503: "Busy or out of space; Retry-After says when to try again.",
     504: "It took longer than a client may wait.",
@@ -52,11 +52,11 @@ def files(media_types: Iterable[str]) -> dict[str, Any]:
     return {kind: {"schema": json if kind.endswith("json") else binary} for kind in sorted(media_types)}
 
 
-_RETRY = {"Retry-After": header("Seconds.", "integer")}
+_RETRY = {"Retry-After": header("Seconds to wait.", "integer")}
 _HEADERS = {
     401: {"WWW-Authenticate": header("Bearer.")},
-    412: {"Tus-Version": header("That is spoken.")},
-    416: {"Content-Range": header("The whole's length, as bytes */LENGTH.")},
+    412: {"Tus-Version": header("Supported version.")},
+    416: {"Content-Range": header("Size of the file, as bytes */SIZE.")},
     429: _RETRY,
     503: _RETRY,
 }
@@ -64,7 +64,7 @@ _HEADERS = {
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI descriptions of a route's errors: these statuses, and those of every route."""
-    request_id = {"X-Request-ID": header("For whoever runs the server.")}
+    request_id = {"X-Request-ID": header("ID of the request in the server's log.")}
     return {
         status: {
             "model": ErrorAnswer,

@@ -27,24 +27,24 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "model": JobAnswer,
         "description": "Accepted: files and job are on the disk.",
-        "headers": {"Location": header("Where to follow it.")},
+        "headers": {"Location": header("URL of the job.")},
     }
 }
 _CREATE_ERRORS = errors(404, 408, 409, 413, 415, 422, 503)
 _PART = {"schema": {"type": "string", "format": "binary"}}
-_FILE_HEADERS = {"ETag": header("Of the whole file, its SHA-256."), "Repr-Digest": header("The same, as RFC 9530 has it.")}
+_FILE_HEADERS = {"ETag": header("SHA-256 of the whole file."), "Repr-Digest": header("SHA-256 of the whole file (RFC 9530).")}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file.",
         "content": files({*MEDIA_TYPES.values(), "application/octet-stream"}),
-        "headers": {**_FILE_HEADERS, "Accept-Ranges": header("bytes."), "Content-Digest": header("Of the body, its SHA-256.")},
+        "headers": {**_FILE_HEADERS, "Accept-Ranges": header("bytes."), "Content-Digest": header("SHA-256 of the body.")},
     },
     206: {
-        "description": "The part of it that Range names, or several.",
+        "description": "The part or parts of the file in Range.",
         "content": dict.fromkeys([*MEDIA_TYPES.values(), "application/octet-stream", "multipart/byteranges"], _PART),
         "headers": _FILE_HEADERS,
     },
-    304: {"description": "As If-None-Match has it.", "headers": _FILE_HEADERS},
+    304: {"description": "The file is the one in If-None-Match.", "headers": _FILE_HEADERS},
 }
 _EVENT = {
     "type": "object",
@@ -60,18 +60,18 @@ _EVENT = {
 }
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Server-sent events `job`, whose data are what GET /v1/jobs/ID answers.",
+        "description": "Server-sent events `job`, whose data are the answer of GET /v1/jobs/ID.",
         "content": {"text/event-stream": {"schema": _EVENT}},
     }
 }
-_CANCELLED: dict[int | str, dict[str, Any]] = {202: {"description": "Called off; it ends within seconds."}}
+_CANCELLED: dict[int | str, dict[str, Any]] = {202: {"description": "Cancelled; the job ends within seconds."}}
 _RANGES = re.compile(r"bytes=(?: *(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18}) *(?:,|$))+")
 
 
 router = APIRouter()
 
 
-@router.post("/v1/jobs", summary="Hand over a job", status_code=202, dependencies=[Depends(only())],
+@router.post("/v1/jobs", summary="Create a job", status_code=202, dependencies=[Depends(only())],
              openapi_extra=json_schema(JobRequest), responses=_ACCEPTED | _CREATE_ERRORS)  # fmt: skip
 async def create(
     request: Request,
@@ -88,7 +88,7 @@ async def create(
         ),
     ] = None,
 ) -> Response:
-    """Accepts images that were uploaded; the answer comes when the job survives a kill."""
+    """Create a job for uploaded images; the answer is sent when the job is on the disk."""
     owner, max_jobs = owner_of(request), max_jobs_of(request)
 
     def create_job() -> JobAnswer:
@@ -104,53 +104,55 @@ async def create(
     return JSONResponse(answer.model_dump(mode="json"), 202, {"Location": f"/v1/jobs/{answer.id}"})
 
 
-@router.get("/v1/jobs", name="owned", summary="Your jobs", dependencies=[Depends(only("state", "limit"))], responses=errors())
+@router.get(
+    "/v1/jobs", name="owned", summary="List your jobs", dependencies=[Depends(only("state", "limit"))], responses=errors()
+)
 def list_jobs(
     request: Request,
     jobs: ServerJobs,
     state: Annotated[
-        Literal["queued", "running", "done", "failed", "cancelled"] | None, Query(description="Only those.")
+        Literal["queued", "running", "done", "failed", "cancelled"] | None, Query(description="Only jobs in this state.")
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Of the newest.")] = 100,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Most jobs to return.")] = 100,
 ) -> JobsAnswer:
-    """Newest first."""
+    """Return your jobs, newest first."""
     return JobsAnswer(jobs=jobs.owned(owner_of(request), state, limit))
 
 
-@router.get("/v1/jobs/{job_id}", name="answer", summary="How it stands with a job", dependencies=[Depends(only())],
+@router.get("/v1/jobs/{job_id}", name="answer", summary="Get the state of a job", dependencies=[Depends(only())],
             responses=errors(404))  # fmt: skip
 def job_status(request: Request, jobs: ServerJobs, job_id: str) -> JobAnswer:
-    """State, progress, place in the queue, what went wrong, and what it made."""
+    """Return a job's state, progress, position in the queue, error and results."""
     return jobs.answer(job_id, owner_of(request))
 
 
-@router.get("/v1/jobs/{job_id}/events", summary="The same, whenever it changes", dependencies=[Depends(only())],
+@router.get("/v1/jobs/{job_id}/events", summary="Follow a job", dependencies=[Depends(only())],
             response_class=StreamingResponse, responses=_EVENTS | errors(404))  # fmt: skip
 async def events(request: Request, jobs: ServerJobs, job_id: str) -> StreamingResponse:
-    """A stream that ends with the job, or with the key."""
+    """Stream the job's state whenever it changes, until the job ends or the key is no longer valid."""
     answer = await run_in_threadpool(jobs.answer, job_id, owner_of(request))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(event_stream(jobs, answer, request), media_type="text/event-stream", headers=headers)
 
 
-@router.delete("/v1/jobs/{job_id}", name="end", summary="Call a job off, or forget it", status_code=204,
+@router.delete("/v1/jobs/{job_id}", name="end", summary="Cancel or delete a job", status_code=204,
                dependencies=[Depends(only("keep"))], responses=_CANCELLED | errors(404, 409))  # fmt: skip
 def end_job(
     request: Request,
     jobs: ServerJobs,
     job_id: str,
-    keep: Annotated[bool, Query(description="Only calls off: one that is finished meanwhile stays.")] = False,
+    keep: Annotated[bool, Query(description="Only cancel: a job that has finished meanwhile stays.")] = False,
 ) -> Response:
-    """Calls off one that isn't finished; forgets one that is, with its results."""
+    """Cancel an unfinished job; delete a finished one with its results."""
     is_cancelled = jobs.end(job_id, owner_of(request), keep=keep)
     return Response(status_code=202 if is_cancelled else 204)
 
 
-@router.get("/v1/jobs/{job_id}/results/{name}", summary="A result", response_class=FileResponse,
+@router.get("/v1/jobs/{job_id}/results/{name}", summary="Get a result", response_class=FileResponse,
             dependencies=[Depends(only())], responses=_FILE | errors(404, 409, 410, 416))  # fmt: skip
 @router.head("/v1/jobs/{job_id}/results/{name}", include_in_schema=False, dependencies=[Depends(only())])
 async def result(request: Request, jobs: ServerJobs, job_id: str, name: str) -> Response:
-    """The file, or the part of it that Range names."""
+    """Return the file, or the part of it in Range."""
     path, answer = await run_in_threadpool(jobs.result, job_id, owner_of(request), name)
     tag = f'"{answer.sha256}"'
     digest = f"sha-256=:{base64.b64encode(bytes.fromhex(answer.sha256)).decode()}:"

@@ -13,16 +13,16 @@ from service.schemas import LoadRequest, ModelsAnswer
 router = APIRouter(dependencies=[Depends(only())])
 
 
-@router.get("/v1/models", summary="What is loaded", responses=errors())
+@router.get("/v1/models", summary="List models", responses=errors())
 def models(calls: ServerEngine) -> ModelsAnswer:
-    """Every loaded model, with its classes and how well it did on its validation cases; and the broken ones."""
+    """Return the loaded models with their classes and validation metrics, and the models that can't be loaded."""
     return ModelsAnswer(models=list(calls.engine.models.values()), broken=list(calls.engine.broken.values()))
 
 
-@router.post("/v1/models", summary="Load another", openapi_extra=json_schema(LoadRequest),
+@router.post("/v1/models", summary="Load a model", openapi_extra=json_schema(LoadRequest),
              responses=errors(404, 408, 413, 415, 422, 503, 504))  # fmt: skip
 async def load(body: Annotated[LoadRequest, Depends(json_body(LoadRequest))], calls: ServerEngine) -> ModelsAnswer:
-    """Loads a bundle of the server's model store beside the others, or in place of one of its name."""
+    """Load a bundle of the server's model store; it replaces a model of the same name."""
     folder = bundle_of(body.tag)
     if folder is None:
         raise UnknownModel("model_not_found", "the server's model store has no such model; package it there first", field="tag")
@@ -32,9 +32,9 @@ async def load(body: Annotated[LoadRequest, Depends(json_body(LoadRequest))], ca
     return models(calls)
 
 
-@router.delete("/v1/models/{name}", summary="Unload one", status_code=204, responses=errors(404, 503))
+@router.delete("/v1/models/{name}", summary="Unload a model", status_code=204, responses=errors(404, 503))
 async def unload(name: Annotated[str, Path(max_length=200)], calls: ServerEngine) -> Response:
-    """Forgets a model; jobs that wait for it fail."""
+    """Unload a model; jobs that wait for it fail."""
     if name not in calls.engine.models and name not in calls.engine.broken:
         raise UnknownModel("model_not_found", "no model of that name is loaded; GET /v1/models lists them")
     await calls.answer(calls.engine.unload(name))

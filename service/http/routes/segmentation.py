@@ -31,7 +31,7 @@ _MASK: dict[int | str, dict[str, Any]] = {
             "X-Overtile-Warnings": {"schema": {"type": "string"}, "description": "Codes with commas between; empty for none."},
             "X-Overtile-Label": {
                 "schema": {"type": "string"},
-                "description": "What the whole image is, percent-encoded; left out where the model says no such label.",
+                "description": "Label of the whole image, percent-encoded; omitted for models without such labels.",
             },
         },
     }
@@ -41,29 +41,27 @@ _ERRORS = errors(404, 408, 413, 415, 422, 503, 504)
 PrivateFolder = Annotated[Path, Depends(request_body.private_folder)]
 SpacingQuery = Annotated[
     str | None,
-    Query(
-        description="Where the file doesn't say: micrometres between pixels, one number, or one an axis with commas between."
-    ),
+    Query(description="For a file without spacing: micrometres between pixels, one number, or one for each axis, with commas."),
 ]
 
 
 router = APIRouter()
 
 
-@router.post("/v1/segment", summary="An image in, its mask out", response_class=FileResponse, responses=_MASK | _ERRORS,
+@router.post("/v1/segment", summary="Segment an image", response_class=FileResponse, responses=_MASK | _ERRORS,
              openapi_extra=_BODY, dependencies=[Depends(only("model", "format", "spacing_um"))])  # fmt: skip
 async def segment(
     request: Request,
     folder: PrivateFolder,
     calls: ServerEngine,
     limits: ServerLimits,
-    model: Annotated[str | None, Query(description="A name of /v1/models; may be left out when only one is loaded.")] = None,
+    model: Annotated[str | None, Query(description="A name of /v1/models; optional if only one model is loaded.")] = None,
     mask_format: Annotated[
-        FileFormat | None, Query(alias="format", description="The mask's; left out, the image's own.")
+        FileFormat | None, Query(alias="format", description="Format of the mask; default: the image's own.")
     ] = None,
     spacing_um: SpacingQuery = None,
 ) -> FileResponse:
-    """Segments the image in the body; the mask lies on the image's own grid."""
+    """Segment the image in the body; the mask has the image's own grid."""
     name = model_name(calls.engine.models, model)
     spacing, path, owner = parse_spacing(spacing_um), folder / "image", owner_of(request)
     await request_body.receive(request, path, limits, setting="max_body_bytes")
@@ -75,7 +73,7 @@ async def segment(
     return FileResponse(mask, media_type=answer["media_type"], filename=mask.name, headers=answer["headers"])
 
 
-@router.post("/v1/compare", summary="Two models on one image", responses=_ERRORS, openapi_extra=_BODY,
+@router.post("/v1/compare", summary="Compare two models on an image", responses=_ERRORS, openapi_extra=_BODY,
              dependencies=[Depends(only("models", "spacing_um"))])  # fmt: skip
 async def compare(
     request: Request,
@@ -85,7 +83,7 @@ async def compare(
     models: Annotated[str, Query(description="Two names of /v1/models with a comma between.")],
     spacing_um: SpacingQuery = None,
 ) -> CompareAnswer:
-    """Segments a small image with both models and says how far they agree."""
+    """Segment a small image with two models, and return how far they agree."""
     pair = model_pair(calls.engine.models, models.split(","))
     spacing, path, owner = parse_spacing(spacing_um), folder / "image", owner_of(request)
     await request_body.receive(request, path, limits, setting="compare_max_body_bytes")

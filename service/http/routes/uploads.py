@@ -23,18 +23,18 @@ from service.uploads import tus
 from service.uploads.checksums import UploadedChecksum, sha256_of_headers
 from service.uploads.registry import Upload, Uploads
 
-_VERSION = {"Tus-Resumable": header("The version of tus that is spoken.")}
+_VERSION = {"Tus-Resumable": header("Version of tus.")}
 _STATE = {
-    "Upload-Offset": header("Where sending goes on.", "integer"),
-    "Upload-Length": header("Of the whole file.", "integer"),
-    "Upload-Expires": header("When the server forgets it, unless more of it comes."),
+    "Upload-Offset": header("Position to continue at.", "integer"),
+    "Upload-Length": header("Size of the whole file.", "integer"),
+    "Upload-Expires": header("When the server deletes the upload, unless more of it comes."),
 }
-_CREATED = {"Location": header("The upload's."), **_STATE}
+_CREATED = {"Location": header("URL of the upload."), **_STATE}
 _CAPABILITIES = {
-    "Tus-Version": header("Versions that are spoken."),
-    "Tus-Extension": header("What of tus is there."),
-    "Tus-Max-Size": header("Most bytes of a file.", "integer"),
-    "Tus-Checksum-Algorithm": header("For Upload-Checksum."),
+    "Tus-Version": header("Supported versions."),
+    "Tus-Extension": header("Supported extensions of tus."),
+    "Tus-Max-Size": header("Largest file in bytes.", "integer"),
+    "Tus-Checksum-Algorithm": header("Algorithms of Upload-Checksum."),
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {
@@ -68,26 +68,30 @@ def _text(description: str, pattern: str = "") -> WithJsonSchema:
 
 
 TusVersion = Annotated[str | None, Header(alias="Tus-Resumable"), _text("1.0.0", r"^1\.0\.0$")]
-UploadLength = Annotated[str | None, Header(alias="Upload-Length"), _text("Bytes of the whole file.", "^[1-9][0-9]{0,17}$")]
+UploadLength = Annotated[
+    str | None, Header(alias="Upload-Length"), _text("Size of the whole file in bytes.", "^[1-9][0-9]{0,17}$")
+]
 UploadOffset = Annotated[
-    str | None, Header(alias="Upload-Offset"), _text("Where the upload ends: the body goes there.", "^[0-9]{1,18}$")
+    str | None, Header(alias="Upload-Offset"), _text("Current end of the upload, where the body is written.", "^[0-9]{1,18}$")
 ]
 UploadMetadata = Annotated[
     str | None,
     Header(alias="Upload-Metadata"),
-    _text("Name and base64; other keys are left.", "^filename ([A-Za-z0-9+/]{4})+$"),
+    _text("Key filename and the name in base64; other keys are ignored.", "^filename ([A-Za-z0-9+/]{4})+$"),
 ]
 UploadChecksum = Annotated[
     str | None,
     Header(alias="Upload-Checksum"),
-    _text("Of the body, base64.", "^(sha256|sha1) [A-Za-z0-9+/]+=$"),
+    _text("Checksum of the body in base64.", "^(sha256|sha1) [A-Za-z0-9+/]+=$"),
 ]
 ContentDigest = Annotated[
     str | None,
     Header(alias="Content-Digest"),
-    _text("Of the body (RFC 9530), sha-256=:BASE64:; those by other algorithms aren't compared."),
+    _text("Digest of the body (RFC 9530), sha-256=:BASE64:; other algorithms are ignored."),
 ]
-FileSha256 = Annotated[str | None, Header(alias="X-Content-SHA256"), _text("Of the file, hexadecimal.", "^[0-9a-fA-F]{64}$")]
+FileSha256 = Annotated[
+    str | None, Header(alias="X-Content-SHA256"), _text("SHA-256 of the file in hexadecimal.", "^[0-9a-fA-F]{64}$")
+]
 
 
 class TusRoute(APIRoute):
@@ -126,13 +130,15 @@ def other_methods() -> list[Route]:
 router = APIRouter(route_class=TusRoute, dependencies=[Depends(only())])
 
 
-@router.options("/v1/uploads", summary="What of tus is spoken", status_code=204, responses=responses(204, _CAPABILITIES))
+@router.options(
+    "/v1/uploads", summary="Get the supported extensions of tus", status_code=204, responses=responses(204, _CAPABILITIES)
+)
 def options(limits: ServerLimits) -> Response:
-    """Version, extensions, the largest file and the checksums, in headers."""
+    """Return the version, the extensions, the largest file size and the checksums in headers."""
     return Response(status_code=204, headers=tus.capabilities(limits))
 
 
-@router.post("/v1/uploads", summary="Begins an upload, or takes a form", status_code=201, response_model=UploadAnswer,
+@router.post("/v1/uploads", summary="Create an upload, or upload a form", status_code=201, response_model=UploadAnswer,
              responses=responses(201, _CREATED, 408, 412, 413, 415, 460, 503),
              openapi_extra={"requestBody": _POST_BODY})  # fmt: skip
 async def create(
@@ -145,7 +151,7 @@ async def create(
     upload_checksum: UploadChecksum = None,
     x_content_sha256: FileSha256 = None,
 ) -> Response:
-    """With Upload-Length begins a tus upload, and takes what of the file is in the body; or takes a form with one file."""
+    """Create a tus upload of Upload-Length bytes, and write the body to it; or upload a form with one file."""
     if request_body.is_form(request):
         await tus.check_version_if_any(request)
         return creation_response(await receive_form(request, uploads, limits, x_content_sha256))
@@ -153,7 +159,7 @@ async def create(
     return creation_response(await create_resumable(request, uploads, limits))
 
 
-@router.put("/v1/uploads", summary="Takes a file as the body", status_code=201, response_model=UploadAnswer,
+@router.put("/v1/uploads", summary="Upload a file as the body", status_code=201, response_model=UploadAnswer,
             responses=responses(201, _CREATED, 408, 412, 413, 415, 503), openapi_extra={"requestBody": _PUT_BODY},
             dependencies=[Depends(tus.check_version_if_any)])  # fmt: skip
 async def put(
@@ -163,20 +169,20 @@ async def put(
     content_digest: ContentDigest = None,
     x_content_sha256: FileSha256 = None,
 ) -> Response:
-    """The whole file in one request; nothing of it stays when the request breaks off."""
+    """Upload the whole file in one request; nothing of it stays if the request breaks off."""
     request_body.refuse_form(request)
     return creation_response(await receive_body(request, uploads, limits, sha256_of_headers(content_digest, x_content_sha256)))
 
 
-@router.head("/v1/uploads/{upload_id}", summary="How far an upload has come", responses=responses(200, _STATE, 404, 412),
+@router.head("/v1/uploads/{upload_id}", summary="Get the offset of an upload", responses=responses(200, _STATE, 404, 412),
              response_class=Response, dependencies=[Depends(tus.check_version)])  # fmt: skip
 def head(request: Request, uploads: ServerUploads, upload_id: str, tus_resumable: TusVersion = None) -> Response:
-    """Upload-Offset says where to send on from."""
+    """Return the headers with the upload's state; continue at Upload-Offset."""
     upload = uploads.find(upload_id, owner_of(request))
     return Response(headers=tus.state_of(upload) | tus.metadata_of(upload))
 
 
-@router.patch("/v1/uploads/{upload_id}", summary="Sends more of a file", status_code=204,
+@router.patch("/v1/uploads/{upload_id}", summary="Append to an upload", status_code=204,
               responses=responses(204, _STATE, 404, 408, 409, 412, 413, 415, 423, 460, 503),
               openapi_extra={"requestBody": _BODY}, dependencies=[Depends(tus.check_version)])  # fmt: skip
 async def patch(  # the headers are read from the request; the parameters document them
@@ -188,24 +194,24 @@ async def patch(  # the headers are read from the request; the parameters docume
     upload_offset: UploadOffset = None,
     upload_checksum: UploadChecksum = None,
 ) -> Response:
-    """What came stays when the request breaks off, unless there was a checksum to compare it with."""
+    """Append the body to an upload; if the request breaks off, the bytes stay unless they have a checksum."""
     tus.check_type(request)
     upload = await append(request, uploads, limits, upload_id, tus.offset_of(request))
     return Response(status_code=204, headers=tus.state_of(upload))
 
 
-@router.get("/v1/uploads/{upload_id}", summary="What is known of an upload", responses=responses(200, {}, 404, 412),
+@router.get("/v1/uploads/{upload_id}", summary="Get the state of an upload", responses=responses(200, {}, 404, 412),
             dependencies=[Depends(tus.check_version_if_any)])  # fmt: skip
 def get(request: Request, response: Response, uploads: ServerUploads, upload_id: str) -> UploadAnswer:
-    """How much of it has come, and its SHA-256 once all has."""
+    """Return the upload's received bytes, and its SHA-256 when it is complete."""
     response.headers["Cache-Control"] = "no-store"
     return upload_answer(uploads.find(upload_id, owner_of(request)))
 
 
-@router.delete("/v1/uploads/{upload_id}", summary="Forgets an upload", status_code=204,
+@router.delete("/v1/uploads/{upload_id}", summary="Delete an upload", status_code=204,
                responses=responses(204, {}, 404, 412, 423), dependencies=[Depends(tus.check_version_if_any)])  # fmt: skip
 def delete(request: Request, uploads: ServerUploads, upload_id: str) -> Response:
-    """Jobs that use it keep its file."""
+    """Delete an upload; jobs that use it keep its file."""
     uploads.delete(upload_id, owner_of(request))
     return Response(status_code=204)
 

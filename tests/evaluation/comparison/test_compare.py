@@ -8,6 +8,7 @@ import torch
 from evaluation_samples import UNET, WINDOW, MakeBundle, edit_cases
 
 from datasets.cases import Case, read_cases
+from disk.digest import sha256_of_file
 from evaluation.comparison.compare import compare
 from evaluation.comparison.measurement import Job, measure
 from evaluation.comparison.result import Comparison, labels_for
@@ -145,7 +146,7 @@ def test_equal_methods_are_told_apart_by_name() -> None:
 
 
 def test_nothing_runs_when_it_would_not_be_honest(data: Path, unet: Path, make_bundle: MakeBundle) -> None:
-    digest = bundle.sha256_of(read_cases(data)[1].images[0])
+    digest = sha256_of_file(read_cases(data)[1].images[0])
     with pytest.raises(DataError, match="training of leaky saw 1 of 4 cases: case001"):
         compare((unet, make_bundle("leaky", WINDOW, images=[digest])), data)
     with pytest.raises(DataError, match="differ in classes"):

@@ -10,6 +10,7 @@ from evaluation_samples import UNET, WINDOW, MakeBundle, edit_cases, make_config
 from PIL import Image
 
 from datasets.cases import Case, read_cases
+from disk.digest import sha256_of_file
 from evaluation.comparison.held_out import (
     check_case,
     check_comparable,
@@ -89,7 +90,7 @@ def test_spacings_differ_beyond_rounding(make_bundle: MakeBundle) -> None:
 
 def test_cases_that_training_saw_are_refused(tmp_path: Path, make_bundle: MakeBundle, unet: Path) -> None:
     cases = read_cases(slides(tmp_path, "train", "test", "test"))
-    digest = bundle.sha256_of(cases[2].images[0])
+    digest = sha256_of_file(cases[2].images[0])
     leaky = make_bundle("leaky", WINDOW, images=[digest])
     check_unseen(cases[1:2], (bundle.load(unet), bundle.load(leaky)))
     with refused("training_cases_compared", "training of leaky saw 1 of 2 cases: case002; compare on cases that neither"):
@@ -98,7 +99,7 @@ def test_cases_that_training_saw_are_refused(tmp_path: Path, make_bundle: MakeBu
 
 def test_a_copy_under_another_name_is_found_too(tmp_path: Path, make_bundle: MakeBundle) -> None:
     cases = read_cases(slides(tmp_path, "train", "test"))
-    leaky = bundle.load(make_bundle("copied", UNET, images=[bundle.sha256_of(cases[0].images[0])]))
+    leaky = bundle.load(make_bundle("copied", UNET, images=[sha256_of_file(cases[0].images[0])]))
     cases[1].images[0].write_bytes(cases[0].images[0].read_bytes())
     with refused("training_cases_compared", "saw 1 of 1 cases: case001"):
         check_unseen(cases[1:], (leaky, leaky))

@@ -95,7 +95,7 @@ def test_no_route_without_a_good_key(
 
 @pytest.mark.parametrize(("method", "route"), CLOSED)
 def test_each_route_needs_its_scope(client: httpx.Client, path: Path, method: str, route: str) -> None:
-    needs = next(rule.needs for rule in rules_of(route) if rule.takes(method))
+    needs = next(rule.needs for rule in rules_of(route) if rule.allows(method))
     assert needs is not None
     right, others = f"{needs} alone", f"all but {needs}"
     by_name = _tokens(path)
@@ -135,7 +135,7 @@ def test_open_routes_take_anybody_and_whatever_key(client: httpx.Client, route: 
 
 def test_the_rules_are_those_of_the_documentation() -> None:
     assert len(documented_routes()) > 15
-    unknown = [(method, path) for method, path in ROUTES if not any(rule.takes(method) for rule in rules_of(path))]
+    unknown = [(method, path) for method, path in ROUTES if not any(rule.allows(method) for rule in rules_of(path))]
     assert unknown == []
     listed = {(method, rule.path) for rule in RULES for method in rule.methods.split()}
     covered = {(method, rule.path) for method, path in ROUTES for rule in rules_of(path)}
@@ -148,7 +148,7 @@ def test_every_route_of_the_app_has_its_rule(tmp_path: Path) -> None:
     routes = {(method, route.path) for route in api.routes if isinstance(route, APIRoute) for method in route.methods or ()}
     routes |= {("GET", f"{route.path}/any") for route in api.routes if isinstance(route, Mount)}
     assert routes >= {("POST", "/v1/segment"), ("GET", "/docs"), ("GET", "/docs/assets/any")}
-    assert [route for route in routes if not any(rule.takes(route[0]) for rule in rules_of(route[1]))] == []
+    assert [route for route in routes if not any(rule.allows(route[0]) for rule in rules_of(route[1]))] == []
 
 
 def test_a_route_without_a_rule_is_closed(client: httpx.Client, token: str, path: Path) -> None:

@@ -17,8 +17,8 @@ from sampled import UNET, WINDOW, write_sampled, write_sampled_ensemble
 from servers import CHECKOUT, run_python, write_bundle
 from typer.testing import CliRunner, Result
 
+from disk.digest import sha256_of_file
 from inference.predictors.runtime_parity import RuntimeParity
-from models.bundle import sha256_of
 from overtile import app
 from service.packaging import bento_parity
 from service.packaging.bento_parity import text_of
@@ -172,7 +172,7 @@ class Canary:
 def sign_anew(folder: Path, **facts: Any) -> None:
     """As somebody would who knows the format."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    files = {path.name: sha256_of(path) for path in folder.iterdir() if path.name != "manifest.json"}
+    files = {path.name: sha256_of_file(path) for path in folder.iterdir() if path.name != "manifest.json"}
     (folder / "manifest.json").write_text(json.dumps({**manifest, "files": files, **facts}))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from training.objective.border_weights import NEGLIGIBLE, border_weights, pieces_of, reach_of
+from training.objective.border_weights import NEGLIGIBLE, border_reach_px, border_weights, number_components
 
 
 def by_definition(objects: NDArray[Any], weight: float, sigma_px: float) -> NDArray[np.float64]:
@@ -54,13 +54,13 @@ def test_fewer_than_two_objects(objects: NDArray[Any]) -> None:
 
 
 def test_how_far_it_reaches() -> None:
-    assert reach_of(10, 5) == 22
-    assert reach_of(NEGLIGIBLE / 2, 5) == 0
+    assert border_reach_px(10, 5) == 22
+    assert border_reach_px(NEGLIGIBLE / 2, 5) == 0
 
 
 def test_pieces_of_a_class_are_objects_and_touching_classes_two() -> None:
     labels = np.array([[1, 0, 1, 2], [1, 0, 0, 2]])
-    assert pieces_of(labels, (1, 2)).tolist() == [[1, 0, 2, 3], [1, 0, 0, 3]]
+    assert number_components(labels, (1, 2)).tolist() == [[1, 0, 2, 3], [1, 0, 0, 3]]
 
 
 def discs(size: int, count: int, radius: int) -> NDArray[np.int32]:

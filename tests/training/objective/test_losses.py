@@ -12,8 +12,8 @@ from torch import Tensor
 from configs import schema
 from configs.schema import Config
 from training.module import foreground_dice
-from training.objective.boundary_distance import REACH_PX, signed_distances
-from training.objective.losses import IGNORED, LOSSES, fit_reference, make_loss
+from training.objective.boundary_distance import MAX_DISTANCE_PX, signed_border_distances
+from training.objective.losses import IGNORED, LOSSES, crop_reference, make_loss
 
 EVEN = torch.empty(1, 0)  # every pixel counts alike
 TWO = "[{name: a, colour: '#000000'}, {name: b, colour: '#111111'}]"
@@ -192,8 +192,8 @@ def test_balanced_classes_count_alike() -> None:
 
 def test_reference_is_cut_to_what_valid_convolutions_give() -> None:
     reference = torch.arange(36).view(1, 6, 6)
-    assert fit_reference(reference, torch.zeros(1, 2, 2, 2)).tolist() == [[[14, 15], [20, 21]]]
-    assert fit_reference(reference[:, None], torch.zeros(1, 1, 2, 2)).tolist() == [[[[14, 15], [20, 21]]]]
+    assert crop_reference(reference, torch.zeros(1, 2, 2, 2)).tolist() == [[[14, 15], [20, 21]]]
+    assert crop_reference(reference[:, None], torch.zeros(1, 1, 2, 2)).tolist() == [[[[14, 15], [20, 21]]]]
 
 
 def test_coarser_levels_see_the_nearest_pixels_and_count_half() -> None:
@@ -225,11 +225,13 @@ def test_levels_of_unlike_axes() -> None:
 def test_signed_distances() -> None:
     """Half a pixel on either side of the border, below 0 inside; nothing there is as far outside as it goes."""
     line = torch.tensor([[[[0, 0, 1, 1, 1]]]])
-    assert (signed_distances(line) * REACH_PX).view(-1).tolist() == pytest.approx([1.5, 0.5, -0.5, -1.5, -2.5])
+    assert (signed_border_distances(line) * MAX_DISTANCE_PX).view(-1).tolist() == pytest.approx([1.5, 0.5, -0.5, -1.5, -2.5])
     volume = line[..., None].expand(1, 1, 1, 5, 3)
-    assert (signed_distances(volume) * REACH_PX)[0, 0, 0, :, 1].tolist() == pytest.approx([1.5, 0.5, -0.5, -1.5, -2.5])
-    assert signed_distances(0 * line).unique().tolist() == [1]
-    assert signed_distances(0 * line + 1).unique().tolist() == [-1]
+    assert (signed_border_distances(volume) * MAX_DISTANCE_PX)[0, 0, 0, :, 1].tolist() == pytest.approx(
+        [1.5, 0.5, -0.5, -1.5, -2.5]
+    )
+    assert signed_border_distances(0 * line).unique().tolist() == [1]
+    assert signed_border_distances(0 * line + 1).unique().tolist() == [-1]
 
 
 def test_a_farther_mistake_is_a_dearer_one() -> None:

@@ -18,8 +18,8 @@ from imaging.errors import DataError
 from inference.predictors.pass_memory import inference_bytes
 from tests.phantom import write_slide_dataset, write_volume_dataset
 from training.planning.data_choices import target_spacing
-from training.planning.network_choices import WINDOWS, convolutions_of, steps_down
-from training.planning.plan import Wish, cases_to_plan_by, plan, write
+from training.planning.network_choices import WINDOWS, downsampling_steps, window_convolutions
+from training.planning.plan import PlanRequest, plan, planning_cases, write_config
 from training.planning.step_memory import training_bytes
 
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ def picture(shape: tuple[int, ...] = (90, 110), channels: int = 3) -> CaseFacts:
 
 
 def planned(facts: list[CaseFacts], tmp_path: Path, device: torch.device = CPU, **wish: object) -> Config:
-    found = plan(facts, Wish(tmp_path / "data", **wish), device)  # type: ignore[arg-type]
+    found = plan(facts, PlanRequest(tmp_path / "data", **wish), device)  # type: ignore[arg-type]
     path = tmp_path / "planned.yaml"
     path.write_text(found.text)
     return schema.load(path)
@@ -108,7 +108,7 @@ def test_plans_of_equal_axes_leave_kernels_and_strides_to_the_default(tmp_path: 
     ],
 )
 def test_steps_down(sides: tuple[int, ...], spacing_um: tuple[float, ...], strides: object, kernels: object) -> None:
-    assert steps_down(sides, spacing_um) == (strides, kernels)
+    assert downsampling_steps(sides, spacing_um) == (strides, kernels)
 
 
 @pytest.mark.parametrize("memory_bytes", [3 * 10**8])
@@ -211,7 +211,7 @@ def test_window_is_three_objects_wide(tmp_path: Path) -> None:
 def test_convolutions_leave_1_to_3_pixels_and_drop_none(dimensions: int) -> None:
     for window in range(WINDOWS[dimensions][0], 100, 2):
         size = window
-        for convolution in convolutions_of(window, dimensions):
+        for convolution in window_convolutions(window, dimensions):
             assert (size - convolution["kernel"] + 1) % 2 == 0
             size = (size - convolution["kernel"] + 1) // 2
         assert 1 <= size <= 3
@@ -231,20 +231,20 @@ def test_no_size_of_memory(text: str) -> None:
 
 
 def test_does_not_write_over_a_config(tmp_path: Path) -> None:
-    write("a: 1\n", tmp_path / "new" / "c.yaml")
+    write_config("a: 1\n", tmp_path / "new" / "c.yaml")
     with pytest.raises(ConfigError, match=r"c\.yaml: exists, and may have been edited; choose another name or remove it"):
-        write("a: 2\n", tmp_path / "new" / "c.yaml")
+        write_config("a: 2\n", tmp_path / "new" / "c.yaml")
     assert (tmp_path / "new" / "c.yaml").read_text() == "a: 1\n"
 
 
 def test_test_cases_are_left_alone(tmp_path: Path) -> None:
     folder = write_slide_dataset(tmp_path, cases=4, shape=(40, 40)).parent
     table = folder / "cases.csv"
-    names = [case.name for case in cases_to_plan_by(folder)]
+    names = [case.name for case in planning_cases(folder)]
     assert names == [line.split(",")[0] for line in table.read_text().splitlines()[1:] if not line.endswith("test")]
     table.write_text("\n".join(re.sub("(train|val)$", "test", line) for line in table.read_text().splitlines()) + "\n")
     with pytest.raises(DataError, match="no case outside split 'test' has a reference"):
-        cases_to_plan_by(folder)
+        planning_cases(folder)
 
 
 @pytest.mark.parametrize("method", ["unet", "sliding_window"])

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from check_subjects import UNET, check, unet_config, window_words
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recipe_subjects import UNET, check, unet_config, window_words
 from typer.testing import CliRunner, Result
 
 from configs import schema

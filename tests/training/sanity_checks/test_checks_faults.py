@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from check_subjects import check, unet_config, window_config, with_part
 from PIL import Image
-from recipe_subjects import check, unet_config, window_config, with_part
 from torch import Tensor, nn
 
 from configs.network_sections import SlidingWindowSection

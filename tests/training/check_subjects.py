@@ -7,7 +7,7 @@ from typing import Any
 from configs import schema
 from configs.schema import Config
 from training.sanity_checks.subject import Subject
-from training.sanity_checks.suite import Outcome, check_all
+from training.sanity_checks.suite import CheckOutcome, check_all
 
 WINDOW = (
     "model.window=19",
@@ -39,5 +39,5 @@ def with_part(subject: Subject, **parts: Any) -> Subject:
     return other
 
 
-def check(subject: Subject, *numbers: int) -> dict[int, Outcome]:
+def check(subject: Subject, *numbers: int) -> dict[int, CheckOutcome]:
     return {outcome.number: outcome for outcome in check_all(subject, numbers, 15, lambda *_: None)}
