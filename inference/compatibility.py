@@ -47,7 +47,7 @@ def _check_spacing(spacing_um: tuple[float, ...] | None, trained_um: tuple[float
     if spacing_um is None:
         raise UnsuitableImage(
             "resolution_unknown",
-            f"the file doesn't say how far apart its pixels are, but the model was trained at {spacing_text(trained_um)} um; "
+            f"the file doesn't say how far apart its pixels are, and the model was trained at {spacing_text(trained_um)} um; "
             "give it in micrometres: spacing_um in the request or in cases.csv, --spacing-um on the command line",
         )
     ratios = [own / trained for own, trained in zip(spacing_um, trained_um, strict=True)]

@@ -1,4 +1,4 @@
-"""What a Bento holds beside its bundles: our modules that serving imports, and the packages that those import."""
+"""Contents of a Bento beside its bundles: the modules of Overtile that serving imports, and the packages that these require."""
 
 import ast
 import importlib.metadata
@@ -15,8 +15,8 @@ WHOLE = (
     "inference",
     "service",
 )  # import roots
-IN_PART = ("transforms", "datasets", "evaluation")  # only the modules that the others import; training stays at home
-COMMANDS = ("*_command.py", "client")  # of the command line: a server needs none
+IN_PART = ("transforms", "datasets", "evaluation")  # only the modules that the others import; no training
+COMMANDS = ("*_command.py", "client")  # parts of the command line, which a server doesn't need
 REQUIREMENTS = (
     "dbos", "fastapi", "google-crc32c", "h11", "highdicom", "imagecodecs", "marshmallow", "nibabel", "numpy", "omegaconf",
     "onnx", "onnxruntime", "onnxscript", "openslide-bin", "openslide-python", "openvino", "pillow", "opentelemetry-api",
@@ -27,32 +27,33 @@ REQUIREMENTS = (
 
 
 def copy_code(folder: Path) -> None:
-    """Puts our modules into a folder, from which they can be imported."""
+    """Copy the modules that serving needs into a folder, from which they can be imported."""
     for root in WHOLE:
         shutil.copytree(_root(root), folder / root, ignore=shutil.ignore_patterns("__pycache__", *COMMANDS))
-    for file in _imported(folder):
+    for file in _imported_files(folder):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(_root(file.parts[0]).parent / file, folder / file)
 
 
 def requirements() -> list[str]:
-    """Pinned to what the bundles were verified with."""
-    return [_pinned(requirement) for requirement in REQUIREMENTS]
+    """Return the required packages, pinned to the versions that are installed here, with which the bundles are verified."""
+    # torch==2.13.0, without the build (`+cpu`) that is installed here
+    return [f"{package}=={importlib.metadata.version(package).split('+')[0]}" for package in REQUIREMENTS]
 
 
-def _imported(folder: Path) -> set[Path]:
-    """The files of the folders in part that the modules in `folder` import, and those that these import, and so on."""
-    found: set[Path] = set()
-    waiting = list(folder.rglob("*.py"))
-    while waiting:
-        wanted = {file for name in imports_of(waiting.pop()) for file in _files_of(name)}
-        waiting += [_root(file.parts[0]).parent / file for file in wanted - found]
-        found |= wanted
-    return found
+def _imported_files(folder: Path) -> set[Path]:
+    """Return the files below `IN_PART` that the modules in `folder` import, directly or through each other."""
+    files: set[Path] = set()
+    pending = list(folder.rglob("*.py"))
+    while pending:
+        imports = {file for name in imports_of(pending.pop()) for file in _files_of(name)}
+        pending += [_root(file.parts[0]).parent / file for file in imports - files]
+        files |= imports
+    return files
 
 
 def imports_of(file: Path) -> Iterator[str]:
-    """Names that may be modules: those after `import` and `from`, wherever they stand in the file."""
+    """Yield the names that may be modules: those after `import` and `from`, wherever they stand in the file."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -62,20 +63,15 @@ def imports_of(file: Path) -> Iterator[str]:
 
 
 def _files_of(name: str) -> list[Path]:
-    """A module's file and those of the packages that it lies in, relative to the import roots; none where it isn't in part."""
+    """Return a module's file and those of its parent packages, relative to the import roots; empty outside of `IN_PART`."""
     parts = name.split(".")
     if parts[0] not in IN_PART:
         return []
-    above = [Path(*parts[:end], "__init__.py") for end in range(1, len(parts) + 1)]
-    possible = [*above, Path(*parts).with_suffix(".py")]
-    return [file for file in possible if (_root(parts[0]).parent / file).is_file()]
+    packages = [Path(*parts[:end], "__init__.py") for end in range(1, len(parts) + 1)]
+    candidates = [*packages, Path(*parts).with_suffix(".py")]
+    return [file for file in candidates if (_root(parts[0]).parent / file).is_file()]
 
 
 def _root(package: str) -> Path:
-    """Where a package's files lie, in a checkout or in an installed copy."""
+    """Return the folder of a package's files, in a checkout or in an installed copy."""
     return Path(str(importlib.resources.files(package)))
-
-
-def _pinned(requirement: str) -> str:
-    """`torch==2.13.0`, without the build that is installed here (`+cpu`)."""
-    return f"{requirement}=={importlib.metadata.version(requirement).split('+')[0]}"

@@ -1,4 +1,4 @@
-"""A bundle and its ONNX file -> a package that the programs around bioimage.io read: model description 0.5, one zip."""
+"""Packages for the programs around bioimage.io: one zip of a bundle's ONNX file and its model description (format 0.5)."""
 
 import hashlib
 import io
@@ -19,10 +19,10 @@ from service.packaging.bioimageio_tensors import (
     Fields,
     Floats,
     input_fields,
-    normalised,
+    normalise_image,
+    original_values,
     output_fields,
-    own_values,
-    postprocessed,
+    postprocess,
 )
 from service.packaging.cover import cover
 from service.packaging.model_card import METHODS, model_card
@@ -30,7 +30,7 @@ from service.packaging.model_card import METHODS, model_card
 FORMAT_VERSION = "0.5.14"
 DESCRIPTION, WEIGHTS, DOCUMENTATION, COVER = "bioimageio.yaml", "model.onnx", "documentation.md", "cover.png"
 TEST_INPUT, TEST_OUTPUT = "test_input.npy", "test_output.npy"
-CITATIONS = {  # of the methods
+CITATIONS = {  # by method
     "unet": ("Ronneberger, Fischer and Brox 2015, U-Net", "10.48550/arXiv.1505.04597"),
     "sliding_window": ("Giusti et al. 2013, Fast image scanning with deep max-pooling networks", "10.48550/arXiv.1302.1700"),
 }
@@ -38,11 +38,11 @@ CITATIONS = {  # of the methods
 
 @dataclass(frozen=True)
 class Credits:
-    """What a bundle doesn't know and a package has to say.
+    """Authors and licence of a model, which the bundle doesn't hold and a package has to name.
 
     Args:
         authors: names of those who made the model.
-        licence: an SPDX identifier; None: the package says nothing of it.
+        licence: SPDX identifier; None leaves the licence out of the package.
     """
 
     authors: tuple[str, ...]
@@ -50,53 +50,59 @@ class Credits:
 
 
 def write_package(path: Path, bundle: Bundle, module: nn.Module, model: bytes, credits: Credits) -> None:
-    """Writes the zip.
+    """Write the zip.
 
     Args:
-        path: where.
-        bundle: with a sample.
-        module: what was exported.
-        model: the ONNX file.
-        credits: the authors and the licence.
+        path: file that is written.
+        bundle: bundle with a sample.
+        module: network that was exported.
+        model: content of the ONNX file.
+        credits: authors and licence.
+
+    Raises:
+        ValueError: the bundle has no sample.
     """
     if bundle.sample is None:
         raise ValueError("the bundle has no sample")
     files = {WEIGHTS: model, DOCUMENTATION: _documentation(bundle).encode(), **_examples(bundle, bundle.sample, module)}
-    described = yaml.safe_dump(_description(bundle, files, credits), sort_keys=False, allow_unicode=True)
+    description = yaml.safe_dump(_description(bundle, files, credits), sort_keys=False, allow_unicode=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as package:
-        for name, content in {DESCRIPTION: described.encode(), **files}.items():
+        for name, content in {DESCRIPTION: description.encode(), **files}.items():
             package.writestr(name, content)
 
 
 def _examples(bundle: Bundle, sample: Sample, module: nn.Module) -> dict[str, bytes]:
-    """An input in the image's own values, what comes of it, and both as a picture."""
+    """Return the files of a test input in the image's own values, of the output for it, and of a cover that shows both."""
     config = bundle.config
-    image = own_values(config, sample.patches.numpy())
-    patches = normalised(config, image)
+    image = original_values(config, sample.patches.numpy())
+    patches = normalise_image(config, image)
     with torch.inference_mode():
         logits: Floats = module(torch.from_numpy(patches)).numpy()
     logits = logits[:, : make_head(config).outputs]
     return {
         TEST_INPUT: _npy(image),
-        TEST_OUTPUT: _npy(postprocessed(config, logits)),
+        TEST_OUTPUT: _npy(postprocess(config, logits)),
         COVER: cover(config, patches[0], logits[0]),
     }
 
 
 def _npy(array: NDArray[np.float32]) -> bytes:
+    """Return the content of a `.npy` file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 
 
 def _description(bundle: Bundle, files: dict[str, bytes], credits: Credits) -> Fields:
+    """Return the fields of `bioimageio.yaml`; `files` are the other files of the package."""
     manifest, config = bundle.manifest, bundle.config
     sources = {name: {"source": name, "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()}
     text, doi = CITATIONS[manifest.method]
     fields = {
         "format_version": FORMAT_VERSION,
         "type": "model",
-        "name": _name(manifest),
+        # a name may hold no dot
+        "name": f"{manifest.name.replace('.', '_')} ({METHODS[manifest.method]} {manifest.dimensions}D)",
         "description": _summary(manifest)[:512],
         "authors": [{"name": name} for name in credits.authors],
         "cite": [{"text": text, "doi": doi}],
@@ -107,29 +113,25 @@ def _description(bundle: Bundle, files: dict[str, bytes], credits: Credits) -> F
         "timestamp": manifest.created,
         "inputs": [input_fields(config, sources[TEST_INPUT])],
         "outputs": [output_fields(config, sources[TEST_OUTPUT])],
-        "weights": {"onnx": {**sources[WEIGHTS], "opset_version": _opset(files[WEIGHTS])}},
+        "weights": {"onnx": {**sources[WEIGHTS], "opset_version": _opset_version(files[WEIGHTS])}},
         "config": {"overtile": {"classes": [section.model_dump() for section in manifest.classes]}},
     }
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _opset(model: bytes) -> int:
-    """Of ONNX's own operations."""
+def _opset_version(model: bytes) -> int:
+    """Return the version of ONNX's standard operators that a model uses."""
     return next(int(each.version) for each in onnx.load_from_string(model).opset_import if each.domain in ("", "ai.onnx"))
 
 
-def _name(manifest: Manifest) -> str:
-    """In the letters that the format takes."""
-    return f"{manifest.name.replace('.', '_')} ({METHODS[manifest.method]} {manifest.dimensions}D)"
-
-
 def _summary(manifest: Manifest) -> str:
+    """Return the method, the classes and the intended use in one line."""
     names = ", ".join(section.name for section in manifest.classes)
     return f"{METHODS[manifest.method]} for images in {manifest.dimensions}D: {names}. {manifest.intended_use}"
 
 
 def _documentation(bundle: Bundle) -> str:
-    """The model card, and what the description can't say."""
+    """Return the model card, with a section on what the description has no fields for."""
     config = bundle.config
     lines = [
         f"- The weights take what `preprocessing` gives, and give logits; `{TEST_INPUT}` holds an image's own values.",

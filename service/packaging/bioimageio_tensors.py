@@ -1,4 +1,4 @@
-"""A bundle's network as bioimage.io describes tensors: which sizes it takes, what is done before and after, what comes out."""
+"""Tensor descriptions for bioimage.io: sizes that a network takes, its pre- and postprocessing, and the output's channels."""
 
 import math
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ INPUT, OUTPUT = "image", "prediction"
 
 @dataclass(frozen=True)
 class Sizes:
-    """An axis of the input, in pixels: `smallest` and any number of `step` more.
+    """Sizes in pixels that one axis of the input may have: `smallest`, and any number of `step` more.
 
     Args:
-        smallest: input side.
-        step: input side.
-        lost: that the output is smaller than the input.
-        halo: of the output at each side, where it isn't what it would be in a larger image.
+        smallest: smallest size of the input.
+        step: difference between two sizes that follow each other.
+        lost: difference between the input's and the output's size.
+        halo: pixels at each end of the output whose values would be others in a larger image.
     """
 
     smallest: int
@@ -37,14 +37,18 @@ class Sizes:
 
 
 def sizes_of(config: Config) -> list[Sizes]:
-    """One an axis, in S order. Where a norm sees the whole input there is no halo: no output is exactly a larger image's."""
+    """Return the sizes of each axis, in S order.
+
+    Instance and group norms depend on the whole input; no halo makes the output equal to that of a larger image, so it is 0.
+    """
     section = config.model
     if not isinstance(section, UNetSection):
         return [Sizes(section.window, 1, section.window - 1, 0)] * config.data.dimensions
-    return [_of_unet(section, number) for number in range(config.data.dimensions)]
+    return [_unet_sizes(section, number) for number in range(config.data.dimensions)]
 
 
-def _of_unet(section: UNetSection, number: int) -> Sizes:
+def _unet_sizes(section: UNetSection, number: int) -> Sizes:
+    """Return a U-Net's sizes along one axis."""
     axis = section.axis(number)
     if axis.valid:
         return Sizes(axis.legal_size(1), axis.stride, 2 * axis.context_px, 0)
@@ -55,10 +59,10 @@ def _of_unet(section: UNetSection, number: int) -> Sizes:
 
 
 def input_fields(config: Config, test_file: Fields) -> Fields:
-    """The description of the input tensor."""
+    """Return the description of the input tensor; `test_file` names an example of it."""
     axes = [
         {**axis, "size": {"min": sizes.smallest, "step": sizes.step}}
-        for axis, sizes in zip(_spatial(config), sizes_of(config), strict=True)
+        for axis, sizes in zip(_spatial_axes(config), sizes_of(config), strict=True)
     ]
     return {
         "id": INPUT,
@@ -70,14 +74,14 @@ def input_fields(config: Config, test_file: Fields) -> Fields:
 
 
 def output_fields(config: Config, test_file: Fields) -> Fields:
-    """The description of the output tensor."""
+    """Return the description of the output tensor; `test_file` names an example of it."""
     axes = [
         {
             **axis,
             "size": {"tensor_id": INPUT, "axis_id": axis["id"], "offset": -sizes.lost},
             **({"halo": sizes.halo} if sizes.halo else {}),
         }
-        for axis, sizes in zip(_spatial(config), sizes_of(config), strict=True)
+        for axis, sizes in zip(_spatial_axes(config), sizes_of(config), strict=True)
     ]
     steps = postprocessing(config)
     return {
@@ -89,16 +93,19 @@ def output_fields(config: Config, test_file: Fields) -> Fields:
     }
 
 
-def _spatial(config: Config) -> list[Fields]:
+def _spatial_axes(config: Config) -> list[Fields]:
+    """Return the descriptions of the spatial axes, with the spacing where the config gives one."""
     names = AXES[config.data.dimensions]
     if config.data.spacing_um is None:
         return [{"type": "space", "id": name} for name in names]
-    known = zip(names, config.data.spacing_um, strict=True)
-    return [{"type": "space", "id": name, "unit": "micrometer", "scale": scale} for name, scale in known]
+    return [
+        {"type": "space", "id": name, "unit": "micrometer", "scale": spacing}
+        for name, spacing in zip(names, config.data.spacing_um, strict=True)
+    ]
 
 
 def output_names(config: Config) -> list[str]:
-    """What each of the R outputs says."""
+    """Return a name for each of the R output channels."""
     names = [section.name for section in config.data.classes]
     match config.head.name:
         case "softmax" | "one_hot" | "regression" | "unit_regression":
@@ -111,7 +118,7 @@ def output_names(config: Config) -> list[str]:
 
 
 def preprocessing(config: Config) -> list[Fields]:
-    """What makes the network's input of an image's own values, as `transforms.normalise` does."""
+    """Return the steps that normalise an image's own values, as `transforms.normalise` does."""
     section = config.normalise
     if section.method == "zscore":
         axes = list(AXES[config.data.dimensions])
@@ -125,8 +132,11 @@ def preprocessing(config: Config) -> list[Fields]:
     return [{"id": "scale_linear", "kwargs": {"gain": gain, "offset": -1 - gain * section.lower}}]
 
 
-def own_values(config: Config, patches: Floats) -> Floats:
-    """An image (1, C, *S) that `normalised` brings to the patches; by `zscore`, to the patches less their own mean."""
+def original_values(config: Config, patches: Floats) -> Floats:
+    """Return an image (1, C, *S) that `normalise_image` turns into the patches.
+
+    With `zscore`, which can't be undone, this is the patches themselves; normalised, they lose their mean and deviation.
+    """
     section = config.normalise
     if section.method == "ct" and section.mean is not None and section.deviation is not None:
         return np.asarray(patches * section.deviation + section.mean, np.float32)
@@ -135,13 +145,13 @@ def own_values(config: Config, patches: Floats) -> Floats:
     return patches
 
 
-def normalised(config: Config, images: Floats) -> Floats:
-    """(1, C, *S) as the network takes it."""
+def normalise_image(config: Config, images: Floats) -> Floats:
+    """Return an image (1, C, *S) as the network takes it, in the same shape."""
     return normalise.fit(config.normalise, images.shape[1], [images[0]])(images[0])[None]
 
 
 def postprocessing(config: Config) -> list[Fields]:
-    """What makes probabilities of logits; nothing where the logits are values."""
+    """Return the steps that turn logits into probabilities; empty where the logits are values."""
     match config.head.name:
         case "regression":
             return []
@@ -150,8 +160,8 @@ def postprocessing(config: Config) -> list[Fields]:
     return [{"id": "sigmoid"}]
 
 
-def postprocessed(config: Config, logits: Floats) -> Floats:
-    """(1, R, *S') of logits."""
+def postprocess(config: Config, logits: Floats) -> Floats:
+    """Return probabilities, or values, (1, R, *S') for logits of that shape."""
     functions = {"softmax": lambda values: softmax(values, axis=1), "sigmoid": expit}
     for step in postprocessing(config):
         logits = np.asarray(functions[step["id"]](logits), np.float32)

@@ -1,4 +1,4 @@
-"""A bundle's sample and its mask side by side, as a small PNG."""
+"""Cover picture of a package: a bundle's sample and its mask side by side, as a small PNG."""
 
 import io
 
@@ -13,37 +13,37 @@ SIDE_PX = 256
 
 
 def cover(config: Config, patches: Floats, logits: Floats) -> bytes:
-    """Twice as wide as high; of a volume the slice in the middle.
+    """Return a PNG, twice as wide as high; a volume is shown by its middle slice.
 
     Args:
-        config: the run's.
-        patches: (C, *S).
-        logits: (R, *S'), which lie in the middle of the patches.
+        config: config of the run.
+        patches: image (C, *S).
+        logits: output (R, *S'), which lies in the middle of the patches.
     """
-    lost = [(side - inner) // 2 for side, inner in zip(patches.shape[1:], logits.shape[1:], strict=True)]
-    region = tuple(slice(first, first + side) for first, side in zip(lost, logits.shape[1:], strict=True))
-    image, answer = _slice(patches[(slice(None), *region)]), _slice(logits)
-    pictures = [_square(_as_rgb(image)), _square(_coloured(config, answer))]
+    margins_px = [(side - inner) // 2 for side, inner in zip(patches.shape[1:], logits.shape[1:], strict=True)]
+    region = tuple(slice(first, first + side) for first, side in zip(margins_px, logits.shape[1:], strict=True))
+    image, output = _middle_slice(patches[(slice(None), *region)]), _middle_slice(logits)
+    pictures = [_square(_as_rgb(image)), _square(_mask_picture(config, output))]
     buffer = io.BytesIO()
     Image.fromarray(np.concatenate(pictures, axis=1)).save(buffer, "png")
     return buffer.getvalue()
 
 
-def _slice(array: Floats) -> Floats:
-    """(C, H, W) of (C, H, W) or (C, D, H, W)."""
+def _middle_slice(array: Floats) -> Floats:
+    """Return (C, H, W) from (C, H, W) or (C, D, H, W)."""
     return array if array.ndim == 3 else array[:, array.shape[1] // 2]
 
 
 def _as_rgb(image: Floats) -> NDArray[np.uint8]:
-    """(H, W, 3); three channels are shown as they are, of others the first."""
-    shown = image if len(image) == 3 else np.repeat(image[:1], 3, axis=0)
-    low, high = shown.min(), shown.max()
-    scaled = np.asarray(255 * (shown - low) / max(high - low, np.finfo(np.float32).eps), np.uint8)
+    """Return a picture (H, W, 3) of an image (C, H, W): of its three channels, or of the first one in grey."""
+    channels = image if len(image) == 3 else np.repeat(image[:1], 3, axis=0)
+    low, high = channels.min(), channels.max()
+    scaled = np.asarray(255 * (channels - low) / max(high - low, np.finfo(np.float32).eps), np.uint8)
     return np.moveaxis(scaled, 0, -1)
 
 
-def _coloured(config: Config, logits: Floats) -> NDArray[np.uint8]:
-    """(H, W, 3): the mask in its classes' colours, or values in grey."""
+def _mask_picture(config: Config, logits: Floats) -> NDArray[np.uint8]:
+    """Return a picture (H, W, 3) of the mask in its classes' colours, or of the values in grey."""
     head = make_head(config)
     if head.gives_values:
         return _as_rgb(head.values(logits)[None])
@@ -52,7 +52,7 @@ def _coloured(config: Config, logits: Floats) -> NDArray[np.uint8]:
 
 
 def _square(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Its middle, brought to the cover's height."""
+    """Return the largest square in the middle of a picture, resized to the cover's height."""
     height, width = picture.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -1,6 +1,6 @@
-"""A bundle's manifest and config -> its model card, in Markdown: what the model is for, what is known of it and what isn't.
+"""Model cards in Markdown: what a model is for, and what is known and not known of it, from its bundle's manifest and config.
 
-What the bundle doesn't say stays out of the card.
+The card leaves out what the bundle doesn't say.
 """
 
 import hashlib
@@ -35,12 +35,12 @@ SPECIAL = re.compile(r"([\\`*_\[\]<>#|])")
 
 
 def model_card(manifest: "Manifest", config: Config, trial: "RuntimeParity | None" = None) -> str:
-    """The card, with headings from the first level on.
+    """Return the card, with headings from the first level on.
 
     Args:
-        manifest: the bundle's.
-        config: the bundle's.
-        trial: how the model did on the bundle's sample when it was packaged; None where that wasn't asked.
+        manifest: manifest of the bundle.
+        config: config of the bundle.
+        trial: result of the check on the bundle's sample at packaging; None without such a check.
     """
     sections = {
         "Intended use": [_text(manifest.intended_use)],
@@ -49,7 +49,9 @@ def model_card(manifest: "Manifest", config: Config, trial: "RuntimeParity | Non
         "Input": _input(manifest, config),
         "Training data": _training(manifest),
         "Validation": _validation(manifest),
-        "Runtime": _runtime(trial),
+        "Runtime": [f"On the bundle's sample, compared with torch in float32 as training stored it: {_text(trial.text)}."]
+        if trial
+        else [],
         "Limits": _limits(manifest),
         "Versions": _versions(manifest),
         "Calling it": _calling(manifest, config),
@@ -60,11 +62,12 @@ def model_card(manifest: "Manifest", config: Config, trial: "RuntimeParity | Non
 
 
 def fingerprint(manifest: "Manifest") -> str:
-    """SHA-256 over the sorted SHA-256 of the training's images: equal for two models that saw the same files."""
+    """Return a SHA-256 over those of the training images: equal for two models that were trained on the same files."""
     return hashlib.sha256("\n".join(sorted(manifest.training_images)).encode()).hexdigest()
 
 
 def _method(manifest: "Manifest", config: Config) -> list[str]:
+    """Return the lines on the network, the ensemble and the averaging."""
     section = config.model
     if isinstance(section, UNetSection):
         facts = f"features {', '.join(map(str, section.features))}; {section.padding} padding; norm {section.norm}"
@@ -77,29 +80,27 @@ def _method(manifest: "Manifest", config: Config) -> list[str]:
 
 
 def _classes(manifest: "Manifest", config: Config) -> list[str]:
+    """Return a table of the classes, and a line on the labels of whole images where there are any."""
+    shares = [""] * len(manifest.classes)
+    if len(manifest.class_prior) == len(manifest.classes) > 1:  # a single value has no share
+        shares = [f"{share:.2%}" for share in manifest.class_prior]
     rows = [
         f"| {label} | {_text(section.name)} | `{section.colour}` | {share} |"
-        for label, (section, share) in enumerate(zip(manifest.classes, _shares(manifest), strict=True))
+        for label, (section, share) in enumerate(zip(manifest.classes, shares, strict=True))
     ]
     labels = config.image_label.classes
-    whole = ["", f"Whole images get a label, too: {', '.join(map(_text, labels))}."] if labels else []
+    image_labels = ["", f"Whole images get a label, too: {', '.join(map(_text, labels))}."] if labels else []
     header = ["| label | name | colour | share of the training pixels |", "| --- | --- | --- | --- |"]
-    return [f"{HEADS[config.head.kind]}\n", *header, *rows, *whole]
-
-
-def _shares(manifest: "Manifest") -> list[str]:
-    """Of values there is none."""
-    if len(manifest.class_prior) != len(manifest.classes) or len(manifest.classes) == 1:
-        return [""] * len(manifest.classes)
-    return [f"{share:.2%}" for share in manifest.class_prior]
+    return [f"{HEADS[config.head.kind]}\n", *header, *rows, *image_labels]
 
 
 def _input(manifest: "Manifest", config: Config) -> list[str]:
+    """Return the lines on dimensions, spacing, channels, normalisation and margin."""
     lines = [
         f"- Images in {manifest.dimensions}D",
         f"- Channels: {', '.join(map(_text, manifest.channels))}",
-        f"- Normalised by: {_normalised(config.normalise)}",
-        f"- Pixels at the border that the network needs beside its output: {manifest.margin_px[0]} before, "
+        f"- Normalised by: {_normalisation(config.normalise)}",
+        f"- Margin, the pixels that the network needs around its output: {manifest.margin_px[0]} before, "
         f"{manifest.margin_px[1]} after",
     ]
     if manifest.spacing_um:
@@ -108,7 +109,8 @@ def _input(manifest: "Manifest", config: Config) -> list[str]:
     return lines
 
 
-def _normalised(section: NormaliseSection) -> str:
+def _normalisation(section: NormaliseSection) -> str:
+    """Return a description of the normalisation."""
     if section.method == "range":
         return f"{section.lower:g} .. {section.upper:g} becomes -1 .. 1"
     if section.method == "ct":
@@ -117,6 +119,7 @@ def _normalised(section: NormaliseSection) -> str:
 
 
 def _training(manifest: "Manifest") -> list[str]:
+    """Return the lines on the training's images and steps."""
     lines = [f"- Steps: {manifest.training_steps}, in {manifest.training_seconds:.0f} s"]
     if manifest.training_images:
         lines = [
@@ -128,36 +131,33 @@ def _training(manifest: "Manifest") -> list[str]:
 
 
 def _validation(manifest: "Manifest") -> list[str]:
-    lines = [f"- {_text(name)}: {value:.4g}{_meaning(name)}" for name, value in manifest.validation.items()]
-    return [*lines, "", "Means over the validation cases, by which the network was chosen, too."] if lines else []
-
-
-def _meaning(name: str) -> str:
-    return f" ({METRICS[name]})" if name in METRICS else ""
-
-
-def _runtime(trial: "RuntimeParity | None") -> list[str]:
-    if trial is None:
-        return []
-    return [f"On the bundle's sample, compared with torch in float32 as training stored it: {_text(trial.text)}."]
+    """Return a line per metric, with its meaning where it is known."""
+    lines = [
+        f"- {_text(name)}: {value:.4g}" + (f" ({METRICS[name]})" if name in METRICS else "")
+        for name, value in manifest.validation.items()
+    ]
+    return [*lines, "", "Means over the validation cases, by which the network was also chosen."] if lines else []
 
 
 def _limits(manifest: "Manifest") -> list[str]:
-    seen = f"{len(manifest.training_images)} images" if manifest.training_images else "images"
+    """Return the warnings on other data."""
+    images = f"{len(manifest.training_images)} images" if manifest.training_images else "images"
     return [
-        f"- Trained and validated on {seen} of one data set. Of other scanners, stains, sequences, sites and populations "
-        "than those in it, nothing is known.",
+        f"- Trained and validated on {images} of one data set. Nothing is known about other scanners, stains, sequences, "
+        "sites and populations.",
         "- An image of something else gets a mask, too.",
     ]
 
 
 def _versions(manifest: "Manifest") -> list[str]:
+    """Return the lines on the bundle's format, the packages and the commit."""
     lines = [f"- {_text(package)} {_text(version)}" for package, version in manifest.versions.items()]
     commit = [f"- Commit `{manifest.commit}`"] if manifest.commit else []
     return [f"- Bundle of format {manifest.format_version}, made {_text(manifest.created)}", *lines, *commit]
 
 
 def _calling(manifest: "Manifest", config: Config) -> list[str]:
+    """Return the commands that segment an image, as a code block."""
     if config.head.kind in ("regression", "unit_regression"):
         return ["    overtile predict IMAGE -b BUNDLE -o FOLDER"]
     image, mask_format = ("image.png", "png") if manifest.dimensions == 2 else ("image.nii.gz", "nifti")
@@ -171,5 +171,5 @@ def _calling(manifest: "Manifest", config: Config) -> list[str]:
 
 
 def _text(words: str) -> str:
-    """In one line, and nothing but text to whoever shows the card."""
+    """Return the words in one line, with Markdown and HTML characters escaped."""
     return SPECIAL.sub(r"\\\1", " ".join(words.split()))

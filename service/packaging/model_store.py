@@ -1,4 +1,4 @@
-"""BentoML's model store: where the bundles lie that a server serves."""
+"""Bundles in BentoML's model store, from which a server loads them."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,17 @@ BENTO = "overtile"
 
 
 def bundle_folders(bento: Any) -> dict[str, Path]:
-    """Tag -> bundle of each model of a BentoML Bento: in the Bento itself in a container, else in the model store."""
+    """Return the bundle of each model of a BentoML Bento, by the model's tag.
+
+    In a container they lie in the Bento itself, else in the model store.
+    """
     import bentoml
 
     return {str(model.tag): Path(bentoml.models.get(model.tag).path_of("bundle")) for model in bento.info.all_models}
 
 
 def bundle_of(tag: str) -> Path | None:
-    """The bundle of a model; None where the store has none of that tag."""
+    """Return the bundle of a model, or None where the store has no model of that tag."""
     import bentoml
     from bentoml.exceptions import BentoMLException
 

@@ -1,4 +1,4 @@
-"""Bundles -> BentoML's model store and a Bento, the one thing that is shipped and served."""
+"""Packaging of bundles: each becomes a BentoML model, and all together a Bento, which is what is deployed and served."""
 
 import hashlib
 import os
@@ -9,35 +9,39 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.errors import BundleError
 from service.packaging.model_store import BENTO
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
     from service.packaging.bento_parity import Trials
 
-CARDS = "README.md"  # in the Bento; what BentoML shows of it
+CARDS = "README.md"  # file in the Bento that BentoML displays
 
-_TAG_LENGTH = 63  # BentoML's longest name
+_MAX_NAME_LENGTH = 63  # of a BentoML tag
 _DIGEST_LENGTH = 16
 
 
 def package(bundle_folders: Sequence[Path], tell: Callable[[str], None] = lambda line: None) -> str:
-    """Verifies the bundles, stores them as BentoML models, builds a Bento with all of them, and asks it for their samples.
+    """Verify the bundles, store them as BentoML models, build a Bento with all of them, and run it on their samples.
 
-    What was stored and built is deleted again unless the Bento, served, gives what training validated.
+    The new models and the Bento are deleted again unless the Bento reproduces what training validated.
 
     Args:
-        bundle_folders: of finished runs.
-        tell: is called with lines for the user: how each model did, and where the model cards lie.
+        bundle_folders: bundles of finished runs.
+        tell: is called with lines for the user: the check of each model, and the path of the model cards.
 
     Returns:
-        The Bento's tag, `overtile:VERSION`.
+        Tag of the Bento, `overtile:VERSION`.
 
     Raises:
         BundleError: a folder isn't a bundle, was changed, two are named alike, one gives values and no masks, or the Bento
             doesn't reproduce a bundle's sample.
     """
-    bundles = _servable(bundle_folders)
+    from models.bundle import load
+
+    bundles = [load(folder) for folder in bundle_folders]
+    check_servable(bundles)
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     import bentoml
 
@@ -55,21 +59,32 @@ def package(bundle_folders: Sequence[Path], tell: Callable[[str], None] = lambda
     return str(bento.tag)
 
 
-def _servable(folders: Sequence[Path]) -> "list[Bundle]":
-    from models.bundle import load
-    from service.packaging.servable import check_servable
+def check_servable(bundles: "Sequence[Bundle]") -> None:
+    """Check that there is at least one bundle, that all give masks, and that their names tell them apart.
 
-    bundles = [load(folder) for folder in folders]
-    check_servable(bundles)
-    return bundles
+    Raises:
+        BundleError: otherwise.
+    """
+    from models.heads import check_gives_masks
+
+    for bundle in bundles:
+        check_gives_masks(bundle.config)
+    names = [bundle.manifest.name for bundle in bundles]
+    if not names:
+        raise BundleError("no bundle; give the bundle/ folder of at least one finished run")
+    for name in names:
+        if names.count(name) > 1:
+            raise BundleError(f"two bundles are named {name}; train one of them with another run.name")
 
 
 def _store(bundle: "Bundle", undo: ExitStack) -> str:
-    """The tag of the bundle in BentoML's model store; the version is its content, so that the same one is stored once.
+    """Store the bundle as a BentoML model, unless the store has it, and return its tag.
+
+    The version is a digest of the content, so that the same bundle is stored once.
 
     Args:
-        bundle: loaded.
-        undo: what takes a new model out of the store again.
+        bundle: bundle that is stored.
+        undo: gets a callback that deletes a new model again.
 
     Raises:
         BundleError: the copy in the store was changed.
@@ -79,7 +94,11 @@ def _store(bundle: "Bundle", undo: ExitStack) -> str:
 
     from models.bundle import load
 
-    tag = f"{_tag_name(bundle.manifest.name)}:{_version(bundle.folder)}"
+    # in the characters that BentoML takes; two names that become equal differ in their version
+    name = bundle.manifest.name.lower()[:_MAX_NAME_LENGTH].rstrip("._-")
+    # the manifest holds the digests of all other files
+    version = hashlib.sha256((bundle.folder / "manifest.json").read_bytes()).hexdigest()[:_DIGEST_LENGTH]
+    tag = f"{name}:{version}"
     try:
         load(Path(bentoml.models.get(tag).path_of("bundle")))
     except NotFound:
@@ -91,7 +110,7 @@ def _store(bundle: "Bundle", undo: ExitStack) -> str:
 
 
 def _build(model_tags: list[str]) -> Any:
-    """A BentoML Bento."""
+    """Build a BentoML Bento from the models in the store."""
     import bentoml
 
     from service.packaging.bento_contents import copy_code, requirements
@@ -106,26 +125,16 @@ def _build(model_tags: list[str]) -> Any:
             include=["*"],
             description="Segments slides and volumes over HTTP. The routes are at /docs.",
             models=model_tags,
-            # BentoML's own locking would ask the network
+            # BentoML's own locking needs the network
             python={"packages": requirements(), "lock_packages": False},
         )
 
 
 def _write_cards(bento: Any, bundles: "Sequence[Bundle]", trials: "Trials") -> Path:
-    """The file that they were written into: now that it is known how the models do, one after the other."""
+    """Write the model cards with the results of the check into one file of the Bento, and return its path."""
     from service.packaging.model_card import model_card
 
     path = Path(bento.path_of(CARDS))
     cards = [model_card(bundle.manifest, bundle.config, trials[bundle.manifest.name]) for bundle in bundles]
     path.write_text("\n".join(cards))
     return path
-
-
-def _tag_name(name: str) -> str:
-    """The bundle's name in the letters that BentoML takes; two that fall together differ in their version."""
-    return name.lower()[:_TAG_LENGTH].rstrip("._-")
-
-
-def _version(folder: Path) -> str:
-    """Of the manifest, which holds the digests of all other files."""
-    return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()[:_DIGEST_LENGTH]

@@ -17,7 +17,7 @@ import overtile
 from imaging.open import open_image
 from models import bundle
 from models.errors import BundleError
-from service.packaging.servable import check_servable
+from service.packaging.package import check_servable
 from tests.phantom import draw_slide, draw_volume, write_volume
 
 SHAPE = (48, 48)

@@ -51,7 +51,7 @@ def test_what_the_bundle_knows_is_there() -> None:
     assert "- Steps: 7, in 9 s" in section(card, "Training data")
     assert section(card, "Validation").startswith("- dice: 0.5 (Dice, 0 to 1: ")
     assert "openvino: 99.9900% of pixels alike, off by 0.01 at most" in section(card, "Runtime")
-    assert "nothing is known" in section(card, "Limits")
+    assert "Nothing is known about other scanners" in section(card, "Limits")
     assert "- torch 2.13.0" in section(card, "Versions")
     assert "- Commit `0123abcd`" in section(card, "Versions")
     assert "/v1/segment?model=nuclei&format=png" in section(card, "Calling it")
