@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from service import keys as keys_module
-from service.keys import LOOK_EVERY_S, SCOPES, USUAL_SCOPES, Keys, KeysDamaged, UnknownKey
+from service.keys import CHECK_S, SCOPES, USUAL_SCOPES, Keys, KeysDamaged, UnknownKey
 
 CHECKOUT = Path(__file__).parents[2]
 HOUR = timedelta(hours=1)
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def wait_for_look() -> None:
-    time.sleep(LOOK_EVERY_S + 0.05)
+    time.sleep(CHECK_S + 0.05)
 
 
 def test_a_key_is_found_by_its_token_alone(path: Path) -> None:
@@ -140,7 +140,7 @@ def test_secrets_are_compared_in_constant_time() -> None:
     (find,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "find")
     calls = [node for node in ast.walk(find) if isinstance(node, ast.Call)]
     assert [ast.unparse(call) for call in calls if "compare" in ast.unparse(call.func)] == [
-        "hmac.compare_digest(_digest(secret), kept.sha256)"
+        "hmac.compare_digest(_digest(secret), stored.sha256)"
     ]
 
 

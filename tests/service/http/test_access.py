@@ -10,12 +10,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from guarded import ROUTES, bearer, client_of, documented_routes, error_of, send_raw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import wait_until
-from starlette.routing import Mount
+from starlette.routing import BaseRoute, Mount
 
 from service.api import create_api
 from service.gateway import Gateway
@@ -143,11 +144,24 @@ def test_the_rules_are_those_of_the_documentation() -> None:
     assert {path for _, path in ROUTES if rules_of(path)[0].needs is None} == OPEN
 
 
+def routes_of(router: APIRouter) -> Iterator[BaseRoute]:
+    """The router's routes and those of the routers that it includes."""
+    for route in router.routes:
+        included = getattr(route, "original_router", None)
+        yield from [route] if included is None else routes_of(included)
+
+
 def test_every_route_of_the_app_has_its_rule(tmp_path: Path) -> None:
     api = create_api(Gateway({"OVERTILE_STORE": str(tmp_path / "store")}, {}))
-    routes = {(method, route.path) for route in api.routes if isinstance(route, APIRoute) for method in route.methods or ()}
-    routes |= {("GET", f"{route.path}/any") for route in api.routes if isinstance(route, Mount)}
-    assert routes >= {("POST", "/v1/segment"), ("GET", "/docs"), ("GET", "/docs/assets/any")}
+    every = list(routes_of(api.router))
+    routes = {(method, route.path) for route in every if isinstance(route, APIRoute) for method in route.methods or ()}
+    routes |= {("GET", f"{route.path}/any") for route in every if isinstance(route, Mount)}
+    assert routes >= {
+        ("POST", "/v1/segment"),
+        ("PATCH", "/v1/uploads/{upload_id}"),
+        ("GET", "/docs"),
+        ("GET", "/docs/assets/any"),
+    }
     assert [route for route in routes if not any(rule.allows(route[0]) for rule in rules_of(route[1]))] == []
 
 

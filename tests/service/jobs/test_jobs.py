@@ -298,8 +298,8 @@ def test_the_gateway_knows_no_torch_and_no_images(environment: dict[str, str], t
 def test_answers_dont_wait_for_acknowledgements(environment: dict[str, str]) -> None:
     code = """
 import socket
-from service.server import bound
-with bound("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+from service.server import listen
+with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
     print(listening.accept()[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 """
     assert run_python(code, environment) != "0"
