@@ -14,12 +14,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 from servers import start, stop, wait_until
-from tests.service.test_jobs import finished, handed_over, uploaded
 
 from tests.audit.server_audit import SERVERS
 from tests.audit.watch import Watch
 from tests.corpus.tiff_files import ROWS
 from tests.phantom import draw_slide, draw_volume, write_pyramid_slide
+from tests.service.jobs.test_jobs import finished, handed_over, uploaded
 
 VOLUME = nib.Nifti1Image(draw_volume((6, 8, 8), seed=0)[0][0].transpose(), np.eye(4)).to_bytes()
 

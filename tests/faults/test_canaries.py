@@ -17,12 +17,12 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from servers import Server, wait_until
-from tests.service.test_jobs import finished, handed_over, uploaded
 
 from service.http.request_log import FIELDS
 from tests.corpus.nifti_bytes import extension, nifti
 from tests.corpus.tiff_bytes import DESCRIPTION, XMP, page, tiff
 from tests.imaging.dicom_objects import write_series
+from tests.service.jobs.test_jobs import finished, handed_over, uploaded
 
 WORD = "KANARI"
 HOSTILE = f'{WORD}^JOHN \x1b[31m%s%n{{}}${{x}}"}}'  # escapes, format strings, the end of a JSON

@@ -7,14 +7,14 @@ from typing import Any
 import httpx
 import pytest
 from servers import MAX_BODY_BYTES, wait_until
-from tests.imaging.test_dicom_slides import FAULTS, slide
-from tests.imaging.test_nifti_rows import KINDS as KINDS_OF_VOLUMES
 
 from imaging.errors import BrokenImage, ImageTooLarge, UnsuitableImage
 from tests.corpus.nifti_bytes import nifti
 from tests.corpus.nifti_files import ROWS as VOLUMES
 from tests.corpus.rows import Row
 from tests.corpus.tiff_files import ROWS as SLIDES
+from tests.imaging.dicom.test_dicom_whole_slide import FAULTS, slide
+from tests.imaging.nifti.test_nifti_rows import KINDS as KINDS_OF_VOLUMES
 from tests.imaging.test_slide_rows import KINDS as KINDS_OF_SLIDES
 from tests.phantom import draw_slide, write_pyramid_slide
 

@@ -12,7 +12,7 @@ from kill_cycles import Service, finished, wait_until
 from servers import png
 from services import SMALL, hand_over, serving
 
-from service.gateway import LOOK_S, SWEEP_S
+from service.gateway import DISK_CHECK_S, SWEEP_S
 from tests.debian import needed
 
 LARGER = png(np.random.default_rng(0).integers(0, 256, (3, 800, 800), np.uint8))
@@ -66,7 +66,7 @@ def test_p11_a_clock_that_is_set_while_it_works(service: Service, clock: Clock, 
         clock.set(ahead_s)
         wait_until(lambda: abs(server_time(client) - time.time() - ahead_s) < 60, timeout_s=10)
         if ahead_s == 365 * DAY_S:
-            time.sleep(SWEEP_S + 2 * LOOK_S)  # what is over has gone then
+            time.sleep(SWEEP_S + 2 * DISK_CHECK_S)  # what is over has gone then
         after = finished(client, running)
         check_times(before, after)
         assert client.get(f"/v1/uploads/{waiting}").json()["complete"]

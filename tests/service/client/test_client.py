@@ -22,9 +22,9 @@ from servers import CHECKOUT, Server, free_port, png, run_python
 from test_serve_access import make_certificate
 
 from imaging.open import stem_of
+from service.client import OvertileClient, inputs
 from service.client.batch import Wishes, Works
 from service.client.errors import ClientError, Damaged, JobFailed, NotAllowed, Unreachable, UploadHeld
-from service.client.http_client import OvertileClient, inputs
 from service.client.inputs import Image
 from service.client.progress_bars import shown
 from service.client.results import place_of

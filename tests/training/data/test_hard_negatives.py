@@ -21,9 +21,9 @@ from inference.predictors.predictor import Predictor, make_predictor
 from models.architectures import build
 from models.sliding_window import SlidingWindow
 from tests.phantom import draw_slide, write_slide_dataset
+from training.data import hard_negatives
 from training.data.hard_negatives import HardNegatives, mine
 from training.data.open_cases import open_case
-from training.data.patch_dataset import hard_negatives
 from training.data.sampling import PatchSampler, take_census
 
 SHAPE = (90, 100)

@@ -10,9 +10,9 @@ from configs.schema import Config
 from datasets.cases import Case, read_cases
 from imaging.source import ImageSource
 from tests.phantom import write_slide_dataset, write_volume_dataset
+from training.data import open_cases as opening
 from training.data.open_cases import LabelledImage, OpenCases, open_case
 from training.data.patch_dataset import ValidationDataset
-from training.data.patch_dataset import open_cases as opening
 
 SHAPE = (12, 16, 16)
 

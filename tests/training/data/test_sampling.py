@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from configs import schema
 from imaging.errors import DataError
 from imaging.source import Geometry, ImageSource, Region
-from training.data.patch_dataset import sampling
+from training.data import sampling
 from training.data.sampling import POSITIONS_KEPT, LabelDraw, PatchSampler, take_census
 
 
