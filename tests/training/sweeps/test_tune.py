@@ -95,7 +95,7 @@ model.down: {choices: [max_pool, strided]}
     assert set(states) == {"COMPLETE", "FAIL", "PRUNED"}, states
     said = (tmp_path / "log").read_text()
     assert "given up, worse than the median" in said
-    assert "down: strided doesn't go with padding valid" in said
+    assert "down: strided doesn't work with padding valid" in said
 
 
 def test_another_database(slides: Path, tmp_path: Path) -> None:
