@@ -246,7 +246,7 @@ def test_a_network_that_onnx_answers_otherwise_isnt_written(
 
 def test_windows_that_are_looked_at_one_by_one_cant_be_exported(tmp_path: Path) -> None:
     folder = write_sampled(tmp_path / "bundle", "foveated", {**WINDOW, "foveation_px": 1.0}, side=16)
-    with pytest.raises(BundleError, match=r"foveated: a network with model\.foveation_px .* train with model\.foveation_px=0, or serve"):
+    with pytest.raises(BundleError, match=r"foveated: a network with model\.foveation_px .* model\.foveation_px=0, or serve"):
         export([folder], tmp_path / "out", CREDITS, lambda line: None)
 
 
