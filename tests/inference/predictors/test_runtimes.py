@@ -245,7 +245,7 @@ def test_what_isnt_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path:
     tried = RuntimeMeasurements.model_validate_json(measurements_path(loaded.folder).read_bytes()).trials
     assert [trial.name for trial in tried] == ["torch", "torch_bfloat16"]
     monkeypatch.setenv("CXX", str(tmp_path / "c++"))
-    with pytest.raises(BundleError, match=r"compile: needs a C\+\+ compiler \(.*c\+\+\), which isn't there"):
+    with pytest.raises(BundleError, match=r"compile: needs a C\+\+ compiler \(.*c\+\+\), which isn't installed"):
         load_predictor(loaded, CPU, "compile")
 
 
