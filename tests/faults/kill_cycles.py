@@ -215,7 +215,7 @@ def cycle_on(folder: Path, cycles: int, seed: int) -> Counts:
     drawn = np.random.default_rng(seed)
     pictures = [png(drawn.integers(0, 256, (3, side, side), np.uint8)) for side in (200, 500, 900)]
     service = Service(folder)
-    service.packaging.package()
+    service.package()
     service.start()
     references = references_of(service, pictures)
     load, seen = Load(service, pictures, seed), dict[str, int]()
