@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from configs import schema
-from evaluation.comparison.measurement import machine, resident_bytes
+from disk.process import peak_resident_bytes
+from evaluation.comparison.measurement import machine
 from imaging.source import Geometry, ImageSource, Region
 from imaging.writing.band_writer import open_writer
 from inference.plan import plan_image
@@ -160,7 +161,7 @@ def apart(name: str, size: str, runtime: str, memory: str, *overrides: str) -> N
         source = Noise(shape, len(config.data.channels), spacing_um)
         with open_writer(Path(folder) / "mask.tiff", source.geometry, format="tiff", classes=config.data.classes) as writer:
             result = segment(plan_image(source, predictor, scratch_folder=Path(folder)), Writers([writer]))
-        print(resident_bytes()[1], result.seconds, network_s)
+        print(peak_resident_bytes(), result.seconds, network_s)
 
 
 RANGE = ("normalise.method=range", "normalise.lower=0", "normalise.upper=255")

@@ -15,7 +15,6 @@ import json
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ import torch
 
 from configs import schema
 from configs.schema import Config
+from disk.process import peak_resident_bytes, reset_peak, resident_bytes
 from evaluation.comparison.measurement import machine
 from imaging.source import Geometry, ImageSource
 from inference.plan import plan_image
@@ -34,7 +34,6 @@ from training.objective.losses import make_loss
 from training.objective.targets import empty_targets
 from training.planning.step_memory import count_training, training_bytes
 
-STATUS = Path("/proc/self/status")
 Spec = dict[str, Any]
 
 
@@ -178,10 +177,10 @@ def measure(spec: Spec, tile: list[int] | None) -> int:
         torch.cuda.reset_peak_memory_stats()
         run(config, device)
         return torch.cuda.max_memory_allocated()
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
-    before = _status_bytes("VmRSS")
+    reset_peak()
+    before = resident_bytes()
     run(config, device)
-    return _status_bytes("VmHWM") - before
+    return peak_resident_bytes() - before
 
 
 def _train(config: Config, device: torch.device) -> None:
@@ -209,11 +208,6 @@ def _warm_up(config: Config, device: torch.device) -> None:
     """Loads what PyTorch loads at its first step."""
     small = unet([16] * config.data.dimensions, [2, 2], "none", 1)
     _train(schema.parse(small, origin="benchmark"), device)
-
-
-def _status_bytes(key: str) -> int:
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

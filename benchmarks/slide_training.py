@@ -159,13 +159,13 @@ def trained(folder: Path, run: str) -> tuple[int, float]:
     from rich.console import Console
 
     from configs.schema import load
+    from disk.process import peak_resident_bytes
     from training.run import train
 
     began = time.perf_counter()
     overrides = [f"data.path={folder / run}", f"run.folder={folder}", f"run.name=run_{run}", *SETTINGS]
     train(load(ROOT / "configs" / "histology_unet.yaml", overrides), Console(quiet=True))
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return 1024 * int(peak.split()[1]), time.perf_counter() - began
+    return peak_resident_bytes(), time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Files on disk: atomic publishing, locks between processes, and digests."""
+"""What the operating system provides: files that appear atomically, locks, digests, and facts of processes."""

@@ -13,10 +13,11 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
+from disk.process import end_with_parent
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import Guards
 from imaging.isolation.channel import Channel, ChannelLost, Message
@@ -26,7 +27,7 @@ from imaging.source import ImageSource
 
 _MOST_OPEN_FILES = 256
 _ERRORS = (BrokenImage, ImageTooLarge, UnsupportedFormat, UnsuitableImage, DataError)  # the last is the others' base
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
+_PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 
 
 def wait_and_fork() -> None:
@@ -138,11 +139,9 @@ def _limit(guards: Guards, parent: int) -> None:
     if sys.platform != "linux":
         return
     _lower(resource.RLIMIT_AS, guards.process_memory_bytes)
-    prctl: Any = ctypes.CDLL(None).prctl
-    if prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
-        raise OSError("the process can't give up its rights")
-    if os.getppid() != parent:  # gone before the signal was asked for
-        raise ProcessLookupError
+    if ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise OSError("The process cannot give up its rights.")
+    end_with_parent(parent)
 
 
 def _allow_time(guards: Guards) -> None:

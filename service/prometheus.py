@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from disk.process import resident_bytes
+
 REGISTRY = CollectorRegistry()
 SECONDS = (0.005, 0.02, 0.1, 0.5, 2, 10, 60, 600)
 
@@ -47,6 +49,6 @@ def exposition(gauges: Gauges) -> bytes:
 def process_memory_bytes(process_id: int | None) -> float | None:
     """Return the resident memory of a process; None if it has ended, or the system doesn't report it."""
     try:
-        return None if process_id is None else float(psutil.Process(process_id).memory_info().rss)
+        return None if process_id is None else float(resident_bytes(process_id))
     except psutil.Error:
         return None

@@ -4,10 +4,6 @@ Lightning starts them for `trainer.devices`, or torchrun or SLURM did. Each take
 so that a step sees batch_size x processes; the first one alone says and writes anything.
 """
 
-import ctypes
-import os
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +17,7 @@ from torch import Tensor
 
 from configs.schema import Config, ConfigError
 from datasets.cases import Case
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from disk.process import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,10 @@ def team_of(config: Config) -> Team:
             return Team(found.global_rank(), found.world_size(), found.local_rank(), found.world_size() // devices)
     local_rank = LightningEnvironment().local_rank() if devices > 1 else 0
     if local_rank:
-        _end_with_parent()
+        try:
+            end_with_parent()
+        except ProcessLookupError as error:  # a process that Lightning started has nothing to save
+            raise SystemExit(1) from error
     return Team(local_rank, devices, local_rank)
 
 
@@ -140,11 +138,3 @@ def summed(trainer: lightning.Trainer, value: Tensor) -> Tensor:
         value = value.clone()
         torch.distributed.all_reduce(value)
     return value
-
-
-def _end_with_parent() -> None:
-    """A process that Lightning started ends when the first one does, however that ends; it has nothing to save."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:
-            raise SystemExit(1)

@@ -7,10 +7,8 @@ counted for the second. This file imports nothing that inference doesn't need.
 import multiprocessing
 import os
 import platform
-import resource
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 import torch
 
 from datasets.cases import Case, about, open_case_image
+from disk.process import peak_resident_bytes, reset_peak, resident_bytes
 from imaging.errors import DataError
 from imaging.source import ImageSource
 from inference.plan import plan_image
@@ -133,8 +132,8 @@ def _run(job: Job, sending: Connection) -> None:
 
 def _measured(job: Job, on_tiles: TilesDone) -> Measured:
     predictor = load_predictor(bundle.load(job.bundle))
-    loaded_bytes = resident_bytes()[0]
-    _forget_peak()
+    loaded_bytes = resident_bytes()
+    reset_peak()  # loading holds the weights twice and is not counted
     if predictor.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(predictor.device)
     _warm_up(predictor, job.cases[0])
@@ -147,7 +146,7 @@ def _measured(job: Job, on_tiles: TilesDone) -> Measured:
     on_gpu = predictor.device.type == "cuda"
     return Measured(
         seconds=tuple(seconds),
-        peak_bytes=resident_bytes()[1],
+        peak_bytes=peak_resident_bytes(),
         loaded_bytes=loaded_bytes,
         device_bytes=torch.cuda.max_memory_allocated(predictor.device) if on_gpu else None,
         machine=machine(predictor.device),
@@ -189,25 +188,6 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def resident_bytes() -> tuple[int, int]:
-    """Resident memory now and its peak.
-
-    From /proc, because getrusage's peak also holds the parent's, out of the moment between fork and exec.
-    """
-    found = {line.split(":")[0]: line.split()[1] for line in _lines(Path("/proc/self/status")) if line.startswith("Vm")}
-    if "VmRSS" in found and "VmHWM" in found:
-        return int(found["VmRSS"]) * 1024, int(found["VmHWM"]) * 1024
-    unit_bytes = 1 if platform.system() == "Darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes
-    return peak, peak
-
-
-def _forget_peak() -> None:
-    """Lets the peak begin anew, so that loading, which holds weights twice, isn't counted; only Linux can."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _lines(path: Path) -> list[str]:

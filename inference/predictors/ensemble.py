@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from configs.schema import Config
+from disk.process import resident_bytes
 from inference.predictors.dropout import check_passes, with_dropout
-from inference.predictors.loading import load_predictor, resident_bytes
+from inference.predictors.loading import load_predictor
 from inference.predictors.predictor import Predictor
 from inference.predictors.runtime import TORCH
 from inference.tiling.stitch import Band

@@ -19,6 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from disk.digest import sha256_of_file
+from disk.process import resident_bytes
 from imaging.source import ImageSource
 from inference.predictors.counting import multiply_adds_of_tile, shape_only_predictor
 from inference.predictors.pass_memory import pass_memory_of
@@ -102,11 +103,6 @@ class MemoryLimits:
             return True
         budget = self.budget(predictor, runtime)
         return 2 * budget.network.fixed_bytes < budget.free_bytes
-
-
-def resident_bytes() -> int:
-    """Return the resident memory of this process."""
-    return int(psutil.Process().memory_info().rss)
 
 
 def free_bytes() -> int:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from disk.process import resident_bytes
 from inference.predictors.ensemble import Ensemble
-from inference.predictors.loading import load_predictor, resident_bytes
+from inference.predictors.loading import load_predictor
 from inference.predictors.predictor import DEFAULT_TILE_SIZE, Predictor, best_device
 from inference.predictors.runtime import OpenVino
 from models.bundle import Bundle, Manifest, load

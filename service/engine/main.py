@@ -3,7 +3,6 @@
 It reads what to do, does each in a thread of its own, and ends when the gateway does.
 """
 
-import ctypes
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
+from disk.process import end_with_parent
 from imaging.isolation.forkserver import nursery
 from service import event_log
 from service.engine.direct_calls import compare_small, segment_small
@@ -26,7 +26,6 @@ from service.schemas import JobOptions
 
 ALIVE_S = 1.0
 PROGRESS_S = 0.2
-_PR_SET_PDEATHSIG = 1
 
 
 class EngineProcess:
@@ -144,18 +143,13 @@ def end() -> NoReturn:
     os._exit(1)
 
 
-def end_with_parent(parent: int) -> None:
-    """Linux: the process is killed when the gateway is."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # gone before the signal was asked for
-            end()
-
-
 def main() -> None:
     """What `python -m` runs."""
     descriptor, parent = (int(word) for word in sys.argv[1:])
-    end_with_parent(parent)
+    try:
+        end_with_parent(parent)
+    except ProcessLookupError:
+        end()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the gateway, which lets us finish
     os.umask(0o077)
     event_log.configure()

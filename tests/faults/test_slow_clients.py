@@ -13,6 +13,7 @@ import torch
 from kill_cycles import Service, command_of, descendants, finished
 from servers import png
 
+from disk.process import resident_bytes
 from service.engine.errors import OutOfMemory, decode_error, encode_error
 from service.http.access import rules_of
 from service.http.forms import clean_filename
@@ -30,10 +31,6 @@ MIB = 2**20
 def client(service: Service) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=60) as opened:
         yield opened
-
-
-def resident_bytes(process_id: int) -> int:
-    return int(Path(f"/proc/{process_id}/statm").read_text().split()[1]) * 4096
 
 
 def gateway_of(service: Service) -> int:

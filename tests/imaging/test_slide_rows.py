@@ -3,12 +3,11 @@
 import ctypes
 import gc
 import os
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from disk.process import peak_resident_bytes, reset_peak, resident_bytes
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import LOCAL, UPLOAD
 from imaging.open import open_image
@@ -126,16 +125,11 @@ def test_hostile_files_leave_this_process_its_memory(tmp_path):
         paths.append(row.build(tmp_path / row.id))
     read_refused(paths[0])  # what the first reader needs itself
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = memory_kib("VmRSS")
+    reset_peak()
+    before = resident_bytes()
     for path in paths:
         read_refused(path)
-    assert memory_kib("VmHWM") - before < 20 * 1024
-
-
-def memory_kib(name):
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{name}:\s+(\d+) kB", status).group(1))
+    assert peak_resident_bytes() - before < 20 * 2**20
 
 
 def read_refused(path):

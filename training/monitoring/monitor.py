@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from evaluation.comparison.measurement import resident_bytes
+from disk.process import peak_resident_bytes, resident_bytes
 from evaluation.comparison.panels import enlarged, telling_region
 from evaluation.rendering import to_png
 from imaging.errors import DataError
@@ -180,8 +180,7 @@ class Watch(lightning.Callback):
         self._forget_sums()
 
     def _memory(self) -> dict[str, float]:
-        now, peak = resident_bytes()
-        found: dict[str, float] = {"memory_bytes": now, "peak_bytes": peak}
+        found: dict[str, float] = {"memory_bytes": resident_bytes(), "peak_bytes": peak_resident_bytes()}
         if self.predictor.device.type == "cuda":
             found["device_bytes"] = torch.cuda.max_memory_allocated(self.predictor.device)
         return found

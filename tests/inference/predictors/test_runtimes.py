@@ -13,6 +13,7 @@ from small_bundles import FACTS, Picture
 from typer.testing import CliRunner
 
 from configs import schema
+from disk.process import resident_bytes
 from inference.plan import plan_image
 from inference.predictors import loading
 from inference.predictors import runtime as runtimes
@@ -175,7 +176,7 @@ def test_auto_stays_with_torch_where_memory_is_too_small_for_another(tmp_path: P
     fast = [replace(trial, seconds=1.0 if trial.name == "torch" else 0.1) for trial in fast]
     path.write_text(choice.model_copy(update={"trials": tuple(fast)}).model_dump_json())
     assert isinstance(load_predictor(loaded, CPU, "auto").run, runtimes.OpenVino)
-    tight = loading.resident_bytes() + 100 * 2**20  # OpenVINO takes 140 MB before the first tile
+    tight = resident_bytes() + 100 * 2**20  # OpenVINO takes 140 MB before the first tile
     assert load_predictor(loaded, CPU, "auto", tight).run is loaded.network
 
 
