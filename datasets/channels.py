@@ -35,7 +35,7 @@ class StackedSource(ImageSource):
         levels = first.levels if all(source.levels == first.levels for source in sources) else ()
         dtype = np.result_type(*(source.dtype for source in sources))
         super().__init__(first.geometry, sum(source.channels for source in sources), dtype, levels)
-        self.file_warnings = tuple(dict.fromkeys(warning for source in sources for warning in source.file_warnings))
+        self._collect_warnings()
 
     @property
     def held_bytes(self) -> int:
@@ -43,9 +43,13 @@ class StackedSource(ImageSource):
         return sum(source.held_bytes for source in self._sources)
 
     def _read(self, region: Region, level: int) -> NDArray[Any]:
-        return np.concatenate([source.read(region, level) for source in self._sources]).astype(
-            self.dtype, copy=False
-        )  # (C, *S)
+        pixels = np.concatenate([source.read(region, level) for source in self._sources])  # (C, *S)
+        self._collect_warnings()
+        return pixels.astype(self.dtype, copy=False)
+
+    def _collect_warnings(self) -> None:
+        """Take over the sources' remarks, some of which are known only once pixels were read."""
+        self.file_warnings = tuple(dict.fromkeys(warning for source in self._sources for warning in source.file_warnings))
 
     def close(self) -> None:
         """Closes every source."""

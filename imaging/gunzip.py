@@ -1,4 +1,4 @@
-"""A gzip file's one member, uncompressed piece by piece: memory grows only with what comes, checksum and end are verified."""
+"""Streaming gzip decompression: members are read as one stream, and checksums are verified."""
 
 import zlib
 from pathlib import Path
@@ -11,11 +11,12 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 _IN_BYTES = 2**18
 _FREE_BYTES = 16 * 2**20  # the ratio counts from here on
+_MOST_TRAILING_BYTES = 2**20  # uncompressed; padding and notes take less
 _WINDOW_BITS = 31  # zlib's word for gzip, with its CRC-32 and length checked
 
 
 class Gunzip:
-    """A gzip file open for reading; a context manager.
+    """Gzip file open for reading; a context manager.
 
     Args:
         path: the file.
@@ -28,33 +29,38 @@ class Gunzip:
         self._file.seek(offset)
         self._most_bytes = None if max_ratio is None else max(_FREE_BYTES, max_ratio * path.stat().st_size)
         self._member = zlib.decompressobj(wbits=_WINDOW_BITS)
+        self._packed = b""  # read from the file, not yet decompressed
         self._come = 0
 
     def read(self, size: int) -> bytes:
-        """Return the next `size` bytes, fewer only where the member ends.
+        """Return the next `size` bytes, fewer only where the last member ends.
+
+        Several members are one stream, as block-wise compressors (bgzip, pigz) write them.
 
         Raises:
             BrokenImage: `gzip_corrupt` if the stream is cut, damaged, or not what its checksum says.
             ImageTooLarge: `decompressed_too_large`.
         """
         pieces = []
-        while size and not self._member.eof:
-            pieces.append(self._inflated(size))
-            size -= len(pieces[-1])
+        while size and (piece := self._inflated(size)):
+            pieces.append(piece)
+            size -= len(piece)
         return b"".join(pieces)
 
-    def finish(self) -> None:
-        """Verify the checksum, after everything was read.
+    def has_trailing_data(self) -> bool:
+        """Return True if something follows what was read, in the stream or behind it; verify the checksum.
 
         Raises:
-            BrokenImage: `gzip_trailing_data` if anything follows what was read: in the member or after it, another
-                member too; `gzip_corrupt`.
+            BrokenImage: `gzip_corrupt`; `gzip_trailing_data` if more than 1 MiB follows in the stream.
         """
-        if self.read(1) or self._member.unused_data or self._file.read(1):
+        rest = self.read(_MOST_TRAILING_BYTES + 1)
+        if len(rest) > _MOST_TRAILING_BYTES:
             raise BrokenImage(
                 "gzip_trailing_data",
-                "something follows the volume in the compressed file; compress the volume alone, once, and send that",
+                f"more than {_MOST_TRAILING_BYTES} bytes follow the volume in the compressed file; compress the volume alone "
+                "and send that",
             )
+        return bool(rest or self._packed or self._file.read(1))
 
     def close(self) -> None:
         """Close the file."""
@@ -67,16 +73,22 @@ class Gunzip:
         self.close()
 
     def _inflated(self, size: int) -> bytes:
-        """Return 1 to `size` decompressed bytes, none at the member's end."""
-        while True:
-            packed = self._member.unconsumed_tail or self._file.read(_IN_BYTES)
+        """Return 1 to `size` decompressed bytes, none behind the last member."""
+        piece = b""
+        while not piece:
+            packed = self._packed or self._file.read(_IN_BYTES)
+            if self._member.eof:
+                packed += b"" if len(packed) >= len(GZIP_MAGIC) else self._file.read(_IN_BYTES)
+                if not packed.startswith(GZIP_MAGIC):
+                    self._packed = packed
+                    return b""
+                self._member = zlib.decompressobj(wbits=_WINDOW_BITS)
             try:
                 piece = self._member.decompress(packed, size)
             except zlib.error as error:
                 raise _corrupt() from error
-            if piece or self._member.eof:
-                break
-            if not packed:
+            self._packed = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+            if not packed and not piece and not self._member.eof:
                 raise _corrupt()
         self._come += len(piece)
         if self._most_bytes is not None and self._come > self._most_bytes:

@@ -100,7 +100,7 @@ def _answer(channel: Channel, source: ImageSource, wanted: Message) -> None:
         return
     if pixels.shape != (source.channels, *(axis.stop - axis.start for axis in region)):
         raise ValueError("the reader gave another shape than it was asked for")
-    channel.send({})
+    channel.send({"warnings": source.file_warnings})
     channel.send_bytes(pixels.reshape(-1).view(np.uint8).data)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.remarks import remark_text
 from imaging.source import ImageSource
 from inference.image_label import ImageLabel, LabelReader
 from inference.plan import AnyPredictor, ImagePlan, MemberPlan, plan_image
@@ -51,7 +52,7 @@ class Segmentation:
             f"{self.skipped:,} of {self.tiles:,} tiles skipped" if self.skipped else "",
             self.label.name if self.label else "",
             f"seams {self.seam:.2f} (1: invisible)" if self.seam is not None else "",
-            *self.warnings,
+            *map(remark_text, self.warnings),
         ]
         return ", ".join(remark for remark in remarks if remark)
 

@@ -77,7 +77,8 @@ class IsolatedSource(ImageSource):
 
     def _fill(self, place: NDArray[Any], region: Region, level: int) -> None:
         pixels = place if place.flags.c_contiguous else np.empty(place.shape, self.dtype)
-        self._ask({"region": [[axis.start, axis.stop] for axis in region], "level": level}, pixels)
+        told = self._ask({"region": [[axis.start, axis.stop] for axis in region], "level": level}, pixels)
+        self.file_warnings = tuple(str(code) for code in told["warnings"])
         if pixels is not place:
             place[...] = pixels
 

@@ -6,7 +6,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.errors import BrokenImage, DataError, UnsuitableImage
+from imaging.errors import DataError, UnsuitableImage
 from imaging.nifti.fields import Fields
 
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # metre, millimetre, micrometre
@@ -21,24 +21,32 @@ _QUATERNION_ROUNDING = 3 * 2.0**-23  # of the squares of three numbers in float3
 
 
 def checked_affine(fields: Fields, shape: tuple[int, int, int]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Index -> mm, (4, 4), and warnings. The sform wins over the qform; without both the voxels' size is all that is known.
+    """Return the affine, index -> mm, (4, 4), and remarks.
+
+    The sform wins over the qform; without both only the voxels' size is known. A code that the format doesn't have counts as 0,
+    as in nibabel, with the remark `orientation_code_unknown`.
 
     Raises:
-        BrokenImage: `nifti_header_inconsistent`: a code for sform or qform that the format doesn't have.
         UnsuitableImage: `affine_invalid`, `affine_sheared`.
     """
-    sform_code, qform_code = int(fields["sform_code"]), int(fields["qform_code"])
-    if not (0 <= sform_code <= _LARGEST_CODE and 0 <= qform_code <= _LARGEST_CODE):
-        raise BrokenImage(
-            "nifti_header_inconsistent",
-            f"the volume's header says how it lies with a code that isn't one of 0 to {_LARGEST_CODE}; export the file again",
-        )
+    sform_code, qform_code = affine_codes(fields)
+    unknown = (sform_code, qform_code) != (int(fields["sform_code"]), int(fields["qform_code"]))
+    remarks = ("orientation_code_unknown",) if unknown else ()
     if not sform_code:
         affine = _checked(_qform(fields) if qform_code else _centred(fields, shape), fields)
-        return affine, () if qform_code else ("no_orientation",)
+        return affine, remarks if qform_code else (*remarks, "no_orientation")
     affine = _checked(_sform(fields), fields)
     agree = not qform_code or _agree(affine, _qform(fields) * _unit(fields), shape)
-    return affine, () if agree else ("sform_qform_differ",)
+    return affine, remarks if agree else (*remarks, "sform_qform_differ")
+
+
+def affine_codes(fields: Fields) -> tuple[int, int]:
+    """Return the codes of sform and qform; 0 for one that the format doesn't have."""
+    sform_code, qform_code = (int(fields[name]) for name in ("sform_code", "qform_code"))
+    return (
+        sform_code if 0 <= sform_code <= _LARGEST_CODE else 0,
+        qform_code if 0 <= qform_code <= _LARGEST_CODE else 0,
+    )
 
 
 def _sform(fields: Fields) -> NDArray[np.float64]:

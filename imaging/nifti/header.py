@@ -2,10 +2,10 @@
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from imaging.errors import BrokenImage, DataError, UnsuitableImage, UnsupportedFormat
 from imaging.guards import Guards, check_voxel_bytes, check_voxels
 from imaging.gunzip import GZIP_MAGIC, Gunzip
-from imaging.nifti.affine import checked_affine
+from imaging.nifti.affine import affine_codes, checked_affine
 from imaging.nifti.fields import HEADER_BYTES, Fields, NiftiKind, kind_of
 
 _LARGEST_OFFSET = 2**24  # where voxels may begin at the latest: extensions in use take some hundred KiB
@@ -62,11 +62,10 @@ def is_nifti(head: bytes) -> bool:
 
 
 def checked_header(path: Path, guards: Guards) -> NiftiHeader:
-    """Everything that reading needs, out of a header that was checked field by field; extensions are walked, never parsed.
+    """Return everything that reading needs from a header that is checked field by field; extensions are walked, never parsed.
 
-    `warnings` may hold `no_orientation` (neither sform nor qform: only the voxels' size is known), `sform_qform_differ` (the
-    sform is taken), `single_frame` (a fourth axis of one is left out, of the mask too) and `name_differs` (the name says
-    compressed and the content doesn't, or the other way).
+    `warnings` may hold the remarks `no_orientation`, `orientation_code_unknown`, `sform_qform_differ`, `single_frame`,
+    `scaling_ignored`, `bitpix_ignored`, `offset_corrected`, `trailing_data` and `name_differs`: see `imaging/remarks.py`.
 
     Raises:
         BrokenImage: `gzip_corrupt`, `nifti_truncated_header`, `nifti_bad_dims`, `nifti_header_inconsistent`,
@@ -81,35 +80,44 @@ def checked_header(path: Path, guards: Guards) -> NiftiHeader:
     check_voxel_bytes(prod(sizes) * dtype.itemsize, guards)
     slope, inter = _scaling(fields)
     affine, warnings = checked_affine(fields, sizes[:3])
+    if not isfinite(float(fields["scl_slope"])):
+        warnings += ("scaling_ignored",)
+    if int(fields["bitpix"]) != 8 * dtype.itemsize:
+        warnings += ("bitpix_ignored",)
+    offset = _offset(fields, kind)
+    if offset != float(fields["vox_offset"]):
+        warnings += ("offset_corrected",)
     if len(sizes) < int(fields["dim"][0]):
         warnings += ("single_frame",)
     if path.suffix in (".gz", ".nii") and _is_gzip(path) != (path.suffix == ".gz"):
         warnings += ("name_differs",)
-    codes = (int(fields["sform_code"]), int(fields["qform_code"]))
-    header = NiftiHeader(sizes, dtype, _offset(fields, kind), slope, inter, affine, codes, warnings)
-    _check_file(path, header, kind)
+    header = NiftiHeader(sizes, dtype, offset, slope, inter, affine, affine_codes(fields), warnings)
+    _check_extensions_of(path, header, kind)
+    if not _is_gzip(path):
+        header = _with_plain_size_checked(path, header)
     return header
 
 
-def voxels(path: Path, header: NiftiHeader, guards: Guards) -> Iterator[tuple[slice, NDArray[Any]]]:
+def voxel_stream(path: Path, guards: Guards) -> Gunzip | IO[bytes]:
+    """Open the file for `voxels`, uncompressed where it is gzip; a context manager."""
+    return Gunzip(path, guards.max_gzip_ratio) if _is_gzip(path) else path.open("rb")
+
+
+def voxels(stream: Gunzip | IO[bytes], header: NiftiHeader) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Yield the voxels as stored, (x, y, n) with the header's dtype, after their slice of the third axis.
 
     Raises:
-        BrokenImage: `nifti_size_mismatch` if the file holds less than the header says, or a plain file more; for a gzip
-            `gzip_corrupt`, and `gzip_trailing_data` if it holds more.
+        BrokenImage: `nifti_size_mismatch` if the file holds less than the header says; `gzip_corrupt`.
         ImageTooLarge: `decompressed_too_large`.
     """
-    with Gunzip(path, guards.max_gzip_ratio) if _is_gzip(path) else path.open("rb") as file:
-        come = len(file.read(header.offset))
-        for planes in _chunks(header):
-            shape = (*header.shape[:2], planes.stop - planes.start)
-            content = file.read(prod(shape) * header.dtype.itemsize)
-            come += len(content)
-            if len(content) < prod(shape) * header.dtype.itemsize:
-                raise _size_mismatch(header.size_bytes, come)
-            yield planes, np.frombuffer(content, header.dtype).reshape(shape, order="F")
-        if isinstance(file, Gunzip):
-            file.finish()
+    come = len(stream.read(header.offset))
+    for planes in _chunks(header):
+        shape = (*header.shape[:2], planes.stop - planes.start)
+        content = stream.read(prod(shape) * header.dtype.itemsize)
+        come += len(content)
+        if len(content) < prod(shape) * header.dtype.itemsize:
+            raise _size_mismatch(header.size_bytes, come)
+        yield planes, np.frombuffer(content, header.dtype).reshape(shape, order="F")
 
 
 def _chunks(header: NiftiHeader) -> Iterator[slice]:
@@ -169,30 +177,26 @@ def _dtype(fields: Fields, kind: NiftiKind) -> np.dtype[Any]:
             "dtype_not_supported",
             "the volume's voxels are neither integers nor real numbers of 8 to 64 bits; convert them, to float32 for example",
         )
-    dtype = np.dtype(_DTYPES[code]).newbyteorder(kind.byte_order)
-    if int(fields["bitpix"]) != 8 * dtype.itemsize:
-        raise BrokenImage(
-            "nifti_header_inconsistent",
-            f"the volume's header declares {int(fields['bitpix'])} bits a voxel for a type of {8 * dtype.itemsize}; "
-            "export the file again",
-        )
-    return dtype
+    return np.dtype(_DTYPES[code]).newbyteorder(kind.byte_order)
 
 
 def _scaling(fields: Fields) -> tuple[float, float]:
-    """(1, 0) where the slope is 0: the standard's word for no scaling."""
+    """Return slope and intercept; (1, 0) where the slope is 0, as the standard says, or NaN or infinite, as nibabel reads it."""
     slope, inter = float(fields["scl_slope"]), float(fields["scl_inter"])
-    if not (isfinite(inter) and (slope == 0 or _SLOPES[0] < abs(slope) < _SLOPES[1])):
+    if slope == 0 or not isfinite(slope):
+        return 1.0, 0.0
+    if not (isfinite(inter) and _SLOPES[0] < abs(slope) < _SLOPES[1]):
         raise UnsuitableImage(
             "bad_scaling",
-            f"the volume's scaling isn't finite, or its slope not between {_SLOPES[0]:g} and {_SLOPES[1]:g} in size; "
+            f"the volume's intercept isn't finite, or its slope not between {_SLOPES[0]:g} and {_SLOPES[1]:g} in size; "
             "export it again without scaling",
         )
-    return (slope, inter) if slope else (1.0, 0.0)
+    return slope, inter
 
 
 def _offset(fields: Fields, kind: NiftiKind) -> int:
-    offset = float(fields["vox_offset"])
+    """Return where the voxels begin; a declared 0 means right behind the header."""
+    offset = float(fields["vox_offset"]) or kind.size + 4.0
     if not offset.is_integer() or not kind.size + 4 <= offset <= _LARGEST_OFFSET:  # inf and nan aren't integers
         raise _bad_offset()
     return int(offset)
@@ -202,14 +206,21 @@ def _bad_offset() -> DataError:
     return BrokenImage("nifti_bad_offset", "the volume's header says that its voxels begin where they can't; export it again")
 
 
-def _check_file(path: Path, header: NiftiHeader, kind: NiftiKind) -> None:
-    """Check the file without its voxels: the size of an uncompressed one, and the extensions."""
-    if not _is_gzip(path):
-        size = path.stat().st_size
-        if header.offset > size:
-            raise _bad_offset()
-        if size != header.size_bytes:
-            raise _size_mismatch(header.size_bytes, size)
+def _with_plain_size_checked(path: Path, header: NiftiHeader) -> NiftiHeader:
+    """Return the header, with a remark if an uncompressed file holds more than the volume.
+
+    Raises:
+        BrokenImage: `nifti_size_mismatch`: it holds less, or more where the place of the voxels had to be assumed.
+    """
+    size = path.stat().st_size
+    if size < header.size_bytes or (size > header.size_bytes and "offset_corrected" in header.warnings):
+        raise _size_mismatch(header.size_bytes, size)
+    return header if size == header.size_bytes else replace(header, warnings=(*header.warnings, "trailing_data"))
+
+
+def _check_extensions_of(path: Path, header: NiftiHeader, kind: NiftiKind) -> None:
+    if not _is_gzip(path) and header.offset > path.stat().st_size:
+        raise _bad_offset()
     start = head_of(path, header.offset)
     if len(start) < header.offset:
         raise _size_mismatch(header.size_bytes, len(start))

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from imaging.errors import UnsuitableImage
 from imaging.guards import LOCAL, Guards
-from imaging.nifti.header import NiftiHeader, checked_header, voxels
+from imaging.gunzip import Gunzip
+from imaging.nifti.header import NiftiHeader, checked_header, voxel_stream, voxels
 from imaging.source import Geometry, ImageSource, MaskFormat, Region
 
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's form of an orientation: (axis, direction) for each axis
@@ -81,10 +82,13 @@ class VolumeSource(ImageSource):
         inside = np.empty(self.shape, self.dtype)
         place = to_file(inside, self._header.affine)  # (x, y, z), a view
         not_finite = 0
-        for planes, stored in voxels(self._path, self._header, self._guards):
-            values = _scaled(stored, self._header, self.dtype)
-            place[..., planes] = values
-            not_finite += values.size - int(np.isfinite(values).sum())
+        with voxel_stream(self._path, self._guards) as stream:
+            for planes, stored in voxels(stream, self._header):
+                values = _scaled(stored, self._header, self.dtype)
+                place[..., planes] = values
+                not_finite += values.size - int(np.isfinite(values).sum())
+            if isinstance(stream, Gunzip) and stream.has_trailing_data():
+                self.file_warnings += ("trailing_data",)
         if not_finite:
             raise UnsuitableImage(
                 "non_finite_voxels",

@@ -52,6 +52,8 @@ class NrrdSource(ImageSource):
         super().__init__(_geometry(self._header), self._header.channels, _dtype_inside(self._header))
         if self._header.affine is None:
             self.file_warnings = ("no_orientation",)
+        if not self._header.is_compressed and path.stat().st_size > self._header.offset + self._header.size_bytes:
+            self.file_warnings += ("trailing_data",)
 
     @property
     def held_bytes(self) -> int:
@@ -67,12 +69,23 @@ class NrrdSource(ImageSource):
         """(C, x, y, z) with the header's dtype: mapped from a raw file, in memory from a gzip."""
         header = self._header
         if header.is_compressed:
-            flat = np.frombuffer(_gunzipped(self._path, header, self._max_gzip_ratio), header.dtype)
+            flat = np.frombuffer(self._gunzipped(), header.dtype)
         else:
             _check_size(self._path.stat().st_size - header.offset, header)
             flat = np.memmap(self._path, header.dtype, "r", header.offset, (header.size_bytes // header.dtype.itemsize,))
         stored = flat.reshape(header.stored_shape, order="F")
         return stored[None] if header.channel_axis is None else np.moveaxis(stored, header.channel_axis, 0)
+
+    def _gunzipped(self) -> bytearray:
+        """Return the decompressed voxels; the buffer grows with what comes, so that a wrong header costs nothing."""
+        buffer = bytearray()
+        with Gunzip(self._path, self._max_gzip_ratio, offset=self._header.offset) as stream:
+            while piece := stream.read(min(_PIECE_BYTES, self._header.size_bytes - len(buffer))):
+                buffer += piece
+            _check_size(len(buffer), self._header)
+            if stream.has_trailing_data():
+                self.file_warnings += ("trailing_data",)
+        return buffer
 
     def _loaded(self) -> NDArray[Any]:
         """(C, D, H, W), filled plane by plane."""
@@ -126,19 +139,8 @@ def _converted(stored: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         return stored.astype(dtype)
 
 
-def _gunzipped(path: Path, header: NrrdHeader, max_ratio: int | None) -> bytearray:
-    """Grows with what comes, so that a header that lies costs nothing."""
-    buffer = bytearray()
-    with Gunzip(path, max_ratio, offset=header.offset) as member:
-        while piece := member.read(min(_PIECE_BYTES, header.size_bytes - len(buffer))):
-            buffer += piece
-        _check_size(len(buffer), header)
-        member.finish()
-    return buffer
-
-
 def _check_size(found: int, header: NrrdHeader) -> None:
-    if found != header.size_bytes:
+    if found < header.size_bytes:
         raise BrokenImage(
             "nrrd_size_mismatch",
             f"the volume's header declares {header.size_bytes} bytes of voxels, the file {found}; send or export it again",

@@ -134,8 +134,10 @@ _SIZES_THAT_LIE = [  # N04 to N10
     *_rows(
         "N07",
         "nifti_size_mismatch",
-        {"short": lambda: nifti()[:-1], "long": lambda: nifti() + b"\0", "no-body": lambda: nifti(body=b"")},
+        {"short": lambda: nifti()[:-1], "no-body": lambda: nifti(body=b"")},
     ),
+    _row("N07-long", lambda: nifti() + b"\0", warning="trailing_data"),
+    _row("N07-twice-as-long", lambda: nifti(body=voxels("h") * 2), warning="trailing_data"),
     *_rows(
         "N07",
         "nifti_size_mismatch",
@@ -148,16 +150,30 @@ _SIZES_THAT_LIE = [  # N04 to N10
     *_rows(
         "N09",
         "gzip_trailing_data",
-        {
-            "bomb": lambda: zeros_gzip(nifti(), 2**28),
-            "one-byte-inside": lambda: _gzipped(nifti() + b"\0"),
-            "two-members": lambda: _gzipped(nifti()) + _gzipped(nifti()),
-            "two-halves": lambda: _gzipped(nifti()) + _gzipped(b""),
-            "garbage": lambda: _gzipped(nifti()) + b"garbage",
-            "one-zero": lambda: _gzipped(nifti()) + b"\0",
-        },
+        {"bomb": lambda: zeros_gzip(nifti(), 2**28)},
         "reader",
     ),
+    *(
+        _row(f"N09-{name}", content, warning="trailing_data")
+        for name, content in {
+            "one-byte-inside": lambda: _gzipped(nifti() + b"\0"),
+            "a-mebibyte-inside": lambda: _gzipped(nifti() + bytes(2**20)),
+            "two-volumes": lambda: _gzipped(nifti()) + _gzipped(nifti()),
+            "garbage": lambda: _gzipped(nifti()) + b"garbage",
+            "one-zero": lambda: _gzipped(nifti()) + b"\0",
+            "half-a-magic": lambda: _gzipped(nifti()) + GZIP_MAGIC[:1],
+        }.items()
+    ),
+    *_rows(  # block-wise compressors write several members of one stream
+        "N09",
+        None,
+        {
+            "empty-second-member": lambda: _gzipped(nifti()) + _gzipped(b""),
+            "member-of-the-header": lambda: _gzipped(nifti()[:348]) + _gzipped(nifti()[348:]),
+            "member-a-hundred-bytes": lambda: b"".join(_gzipped(nifti()[at : at + 100]) for at in range(0, len(nifti()), 100)),
+        },
+    ),
+    _row("N09-second-member-cut", lambda: _gzipped(nifti()[:500]) + _gzipped(nifti()[500:])[:-9], "gzip_corrupt", "reader"),
     *_rows(
         "N10",
         "gzip_corrupt",
@@ -230,15 +246,18 @@ _MEANINGS = [  # N11 to N18
         for name, order in (("little", "<"), ("big", ">"))
         for code, letter in TYPES.items()
     ),
-    *_rows("N17", "nifti_header_inconsistent", {"8-for-16": lambda: nifti(bitpix=8), "0": lambda: nifti(bitpix=0)}),
+    *(_row(f"N17-{bits}-for-16", lambda bits=bits: nifti(bitpix=bits), warning="bitpix_ignored") for bits in (0, 8, 7, -1)),
     _row("N18-slope-0", lambda: nifti(scl_slope=0)),
     _row("N18-slope-0-with-inter", lambda: nifti(scl_slope=0, scl_inter=9)),
+    _row("N18-slope-0-with-inter-nan", lambda: nifti(scl_slope=0, scl_inter=nan)),
+    _row("N18-both-nan", lambda: nifti(scl_slope=nan, scl_inter=nan), warning="scaling_ignored"),
+    *(
+        _row(f"N18-scl_slope-{value:g}", lambda value=value: nifti(scl_slope=value), warning="scaling_ignored")
+        for value in (nan, INF, -INF)
+    ),
     *(
         _row(f"N18-{name}-{value:g}", lambda name=name, value=value: nifti(**{name: value}), "bad_scaling")
-        for name, value in [
-            ("scl_slope", nan), ("scl_slope", INF), ("scl_slope", -INF), ("scl_slope", 3e38), ("scl_slope", 1e-40),
-            ("scl_inter", INF), ("scl_inter", nan),
-        ]
+        for name, value in [("scl_slope", 3e38), ("scl_slope", 1e-40), ("scl_inter", INF), ("scl_inter", nan)]
     ),
 ]  # fmt: skip
 
@@ -263,11 +282,8 @@ _PLACES = [  # N19 to N21
             "neither-and-zoom-0": lambda: nifti(sform_code=0, pixdim=(1, 0, 1, 1, 1, 1, 1, 1)),
         },
     ),
-    *_rows(
-        "N19",
-        "nifti_header_inconsistent",
-        {"sform-code": lambda: nifti(sform_code=6), "qform-code": lambda: nifti(qform_code=-1)},
-    ),
+    _row("N19-qform-code", lambda: nifti(qform_code=-1), warning="orientation_code_unknown"),
+    _row("N19-sform-code", lambda: nifti(sform_code=6, qform_code=1), warning="orientation_code_unknown"),
     _row("N19-differ", lambda: nifti(qform_code=1, quatern=(0, 0, 1)), warning="sform_qform_differ"),
     _row("N19-differ-by-nan", lambda: nifti(qform_code=1, quatern=(nan, 0, 0)), warning="sform_qform_differ"),
     _row("N19-agree", lambda: nifti(qform_code=1)),
@@ -297,12 +313,17 @@ _PLACES = [  # N19 to N21
 _STRUCTURE = [  # N22 and N23
     *(
         _row(f"N22-{value:g}", lambda value=value: nifti(vox_offset=value), "nifti_bad_offset")
-        for value in (nan, -400, INF, 1e30, 2**33, 351.5, 0, 348, 99999)
+        for value in (nan, -400, INF, 1e30, 2**33, 351.5, 348, 99999)
     ),
     *(
         _row(f"N22-nifti2-{value}", lambda value=value: nifti(version=2, vox_offset=value), "nifti_bad_offset")
-        for value in (-400, 0, 352, 2**40, 2**63 - 1)
+        for value in (-400, 352, 2**40, 2**63 - 1)
     ),
+    _row("N22-0", lambda: nifti(vox_offset=0), warning="offset_corrected"),
+    _row("N22-minus-0", lambda: nifti(vox_offset=-0.0), warning="offset_corrected"),
+    _row("N22-0-gzip", lambda: _gzipped(nifti(vox_offset=0)), warning="offset_corrected"),
+    _row("N22-nifti2-0", lambda: nifti(version=2, vox_offset=0), warning="offset_corrected"),
+    _row("N22-0-and-too-long", lambda: nifti(vox_offset=0) + bytes(16), "nifti_size_mismatch"),
     _row("N22-gzip-16-mib", lambda: _gzipped(nifti(vox_offset=2**24 + 16)), "nifti_bad_offset"),
     *(
         _row(

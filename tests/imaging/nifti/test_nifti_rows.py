@@ -29,6 +29,12 @@ KINDS = {
 }
 
 
+TWINS = (
+    "N07-long", "N09-two-volumes", "N09-garbage", "N09-member-of-the-header", "N09-member-a-hundred-bytes", "N18-both-nan",
+    "N18-scl_slope-inf", "N19-qform-code", "N22-0", "N22-0-gzip", "N22-nifti2-0", "N23-dicom", "N27-escapes",
+)  # fmt: skip
+
+
 def parametrized(rows):
     return pytest.mark.parametrize("row", [pytest.param(row, id=row.id) for row in rows])
 
@@ -58,8 +64,8 @@ def test_the_headers_check(tmp_path, row):
     path = row.build(tmp_path)
     if row.code is None or row.layer == "reader":
         header = checked_header(path, UPLOAD)
-        expected = {row.warning} - {"constant_image", None}  # which only the voxels tell
-        assert set(header.warnings) == expected
+        of_voxels = {"constant_image", "trailing_data"} if path.read_bytes().startswith(b"\x1f\x8b") else {"constant_image"}
+        assert set(header.warnings) == {row.warning} - of_voxels - {None}
         return
     with pytest.raises(DataError) as caught:
         checked_header(path, UPLOAD)
@@ -101,7 +107,7 @@ def test_an_empty_file_ends_within_its_header(tmp_path):
     assert caught.value.code == "empty_file"  # before it is known what it would have been
 
 
-@parametrized(row for row in ROWS if row.id.startswith("N16") or row.id in ("N19-agree", "N23-dicom", "N27-escapes"))
+@parametrized(row for row in ROWS if row.id.startswith(("N16", "N17", "N19-agree")) or row.id in TWINS)
 def test_twins_read_equal(tmp_path, row):
     np.testing.assert_array_equal(read_all(row.build(tmp_path), LOCAL)[0][0], GOOD)
 
@@ -132,12 +138,14 @@ def test_the_users_own_files_may_be_longer_and_pack_better(tmp_path):
         ("N03-pair", "the file is of no format that is read"),
         ("N07-short", "declares 772 bytes, the file holds 771"),
         ("N08-64-mib", "too many for a file of its size; send it uncompressed"),
-        ("N09-garbage", "something follows the volume in the compressed file; compress the volume alone, once, and send that"),
+        (
+            "N09-bomb",
+            "more than 1048576 bytes follow the volume in the compressed file; compress the volume alone and send that",
+        ),
         ("N10-half", "the compressed volume is cut or damaged; send or export the file again"),
         ("N15-int64", "1 voxels hold integers too large for float32 to hold exactly; convert the volume to a type of at most"),
-        ("N18-scl_slope-nan", "its slope not between 1e-12 and 1e+12 in size; export it again without scaling"),
+        ("N18-scl_slope-3e+38", "its slope not between 1e-12 and 1e+12 in size; export it again without scaling"),
         ("N19-coarse", "voxels that aren't 1e-06 to 100 mm long); export it again with its geometry"),
-        ("N19-sform-code", "a code that isn't one of 0 to 5; export the file again"),
         ("N20-gantry", "axes don't stand at right angles (a gantry that was tilted, for example); resample it onto a grid"),
         ("N22-351.5", "says that its voxels begin where they can't; export it again"),
         ("N23-size--16", "extensions whose sizes can't be, or by more than 1000; export it again without them"),
