@@ -140,7 +140,7 @@ def test_the_users_own_files_may_be_longer_and_pack_better(tmp_path):
         ("N08-64-mib", "too many for a file of its size; send it uncompressed"),
         (
             "N09-bomb",
-            "more than 1048576 bytes follow the volume in the compressed file; compress the volume alone and send that",
+            "more than 1048576 bytes follow the volume in the compressed file; compress the volume alone",
         ),
         ("N10-half", "the compressed volume is cut or damaged; send or export the file again"),
         ("N15-int64", "1 voxels hold integers too large for float32 to hold exactly; convert the volume to a type of at most"),
