@@ -181,7 +181,7 @@ def _dtype(fields: Fields, kind: NiftiKind) -> np.dtype[Any]:
 
 
 def _scaling(fields: Fields) -> tuple[float, float]:
-    """Return slope and intercept; (1, 0) where the slope is 0, as the standard says, or NaN or infinite, as nibabel reads it."""
+    """Return slope and intercept; (1, 0) where the slope is 0 (the standard), or NaN or infinite (as nibabel reads it)."""
     slope, inter = float(fields["scl_slope"]), float(fields["scl_inter"])
     if slope == 0 or not isfinite(slope):
         return 1.0, 0.0
