@@ -1,0 +1,234 @@
+"""The documentation follows the code: its links, commands, options, config keys and paths exist."""
+
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import typer
+import yaml
+from pydantic.fields import FieldInfo
+
+from configs.network_sections import SlidingWindowSection, UNetSection
+from configs.schema import Config
+from configs.sections import Section
+from overtile import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "docker/README.md", ROOT / "benchmarks/README.md"])
+COMMAND_PAGES = {  # the page that describes every option of a command
+    "demo": "install.md",
+    "inspect": "data.md",
+    "plan": "train.md",
+    "train": "train.md",
+    "tune": "many_runs.md",
+    "check": "train.md",
+    "find-rate": "train.md",
+    "pretrain": "train.md",
+    "predict": "segment.md",
+    "compare": "compare.md",
+    "package": "serve.md",
+    "serve": "serve.md",
+    "keys": "serve.md",
+    "client": "serve.md",
+}
+SECTIONS: dict[str, type[Section]] = {
+    "`model` of a U-Net": UNetSection,
+    "`model` of a sliding window": SlidingWindowSection,
+    **{
+        f"`{name}`": field.annotation
+        for name, field in Config.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    },
+}
+CONFIG_ROW = re.compile(r"^\| `(?P<key>[\w.]+)` \| (?P<type>[^|]+) \| (?P<default>[^|]+) \| (?P<meaning>[^|]+) \|$", re.MULTILINE)
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def anchor_of(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_resolve(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", text_of(page))
+    broken = []
+    for target in targets:
+        path, _, anchor = target.partition("#")
+        if "://" in target or path.startswith("mailto:"):
+            continue
+        file = (page.parent / path).resolve() if path else page
+        headings = re.findall(r"^#+ (.+)$", text_of(file), re.MULTILINE) if anchor and file.is_file() else []
+        if not file.exists() or (anchor and anchor not in map(anchor_of, headings)):
+            broken.append(target)
+    assert broken == []
+
+
+def code_lines(page: Path) -> Iterator[str]:
+    """Yield the lines of code blocks, continued lines joined, and the code between backticks in the text."""
+    text, fenced = re.sub(r"\\\n\s*", " ", text_of(page)), False
+    for line in text.splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            yield line.strip()
+        else:
+            yield from re.findall(r"`([^`]+)`", line)
+
+
+def commands_of(page: Path) -> Iterator[list[str]]:
+    """Yield the words after `overtile` of each command on the page."""
+    for line in code_lines(page):
+        if match := re.search(r"(?:^|[ /(])overtile ((?:[a-z][a-z-]+|--help)\b.*)", line):
+            words = shlex.shlex(match[1].removesuffix(")"), posix=True, punctuation_chars="|;&<>()")
+            words.whitespace_split, words.commenters = True, "#"
+            command = []
+            for word in words:
+                if word[0] in "|;&<>()":
+                    break
+                command.append(word)
+            yield command
+
+
+@cache
+def command_tree() -> Any:
+    return typer.main.get_command(app)
+
+
+def options_of(command: Any) -> set[str]:
+    return {option for each in command.params for option in (*each.opts, *each.secondary_opts) if option.startswith("-")}
+
+
+def problem_of(words: list[str]) -> str | None:
+    command, rest = command_tree(), list(words)
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+        name = rest.pop(0)
+        if name not in command.commands:
+            return f"no command {name}"
+        command = command.commands[name]
+    allowed = options_of(command) | {"--help"}
+    unknown = [word for word in rest if re.match(r"--?[a-zA-Z]", word) and word.partition("=")[0] not in allowed]
+    return f"no option {unknown[0]}" if unknown else None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_their_options_exist(page: Path) -> None:
+    problems = {" ".join(words): problem_of(words) for words in commands_of(page)}
+    assert {command: problem for command, problem in problems.items() if problem} == {}
+
+
+def test_a_command_that_does_not_exist_is_noticed() -> None:
+    assert problem_of(["predict", "a.png", "-b", "bundle", "--tissue"]) is None
+    assert problem_of(["predict", "a.png", "--tissues"]) == "no option --tissues"
+    assert problem_of(["client", "send"]) == "no command send"
+
+
+def leaf_commands() -> Iterator[tuple[str, Any]]:
+    for name, command in command_tree().commands.items():
+        if hasattr(command, "commands"):
+            yield from ((f"{name} {child}", each) for child, each in command.commands.items())
+        else:
+            yield name, command
+
+
+@pytest.mark.parametrize(("name", "command"), list(leaf_commands()), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_option_is_described(name: str, command: Any) -> None:
+    text = text_of(ROOT / "docs" / COMMAND_PAGES[name.split()[0]])
+    assert f"overtile {name}" in text
+    negative = {option for each in command.params for option in each.secondary_opts}
+    long_options = {option for option in options_of(command) if option.startswith("--")} - negative
+    assert {option for option in long_options if not re.search(rf"{option}\b", text)} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_overrides_name_keys_of_the_config(page: Path) -> None:
+    keys = {f"model.{key}" for section in (UNetSection, SlidingWindowSection) for key in section.model_fields}
+    keys |= {f"{name}.{key}" for name, field in Config.model_fields.items() for key in keys_of(field)}
+    names = "|".join(Config.model_fields)
+    used = {match for line in code_lines(page) for match in re.findall(rf"(?<![\w./])((?:{names})\.\w+)=", line)}
+    assert used - keys == set()
+
+
+def keys_of(field: FieldInfo) -> tuple[str, ...]:
+    section = field.annotation
+    return tuple(section.model_fields) if isinstance(section, type) and issubclass(section, Section) else ()
+
+
+def config_rows(title: str) -> dict[str, re.Match[str]]:
+    section = text_of(ROOT / "docs/config.md").split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return {match["key"].split(".")[1]: match for match in CONFIG_ROW.finditer(section)}
+
+
+def yaml_of(value: Any) -> str:
+    """Return a default as config.md writes it."""
+    if isinstance(value, Section):
+        return "{" + ", ".join(f"{key}: {yaml_of(each)}" for key, each in value) + "}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(yaml_of, value))}]"
+    return {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
+
+
+@pytest.mark.parametrize(("title", "section"), SECTIONS.items(), ids=SECTIONS)
+def test_config_page_has_every_key_of_the_schema_with_its_default(title: str, section: type[Section]) -> None:
+    rows = config_rows(title)
+    defaults = {
+        key: "required" if field.is_required() else f"`{yaml_of(field.get_default(call_default_factory=True))}`"
+        for key, field in section.model_fields.items()
+    }
+    assert {key: row["default"].strip() for key, row in rows.items()} == defaults
+
+
+@pytest.mark.parametrize(("title", "section"), SECTIONS.items(), ids=SECTIONS)
+def test_config_page_names_every_allowed_word(title: str, section: type[Section]) -> None:
+    rows = config_rows(title)
+    for key, field in section.model_fields.items():
+        words = {word for word in literals_of(field.annotation) if isinstance(word, str)}
+        assert {word for word in words if f"`{word}`" not in rows[key]["type"]} == set()
+
+
+def literals_of(annotation: Any) -> set[Any]:
+    values = {value for value in get_args(annotation) if isinstance(value, str | int)}
+    return values.union(*(literals_of(each) for each in get_args(annotation) if not isinstance(each, str | int)))
+
+
+def test_config_page_has_no_key_that_does_not_exist() -> None:
+    text = text_of(ROOT / "docs/config.md")
+    rows = [match["key"] for match in CONFIG_ROW.finditer(text)]
+    assert len(rows) == sum(len(section.model_fields) for section in SECTIONS.values())
+    assert len(re.findall(r"^\| `", text, re.MULTILINE)) == len(rows)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_in_the_text_exist(page: Path) -> None:
+    names = "benchmarks|configs|datasets|disk|docker|docs|evaluation|imaging|inference|models|service|tests|training|transforms"
+    paths = re.findall(rf"`((?:{names})/[\w./-]*)`", text_of(page))
+    assert {path for path in paths if not (ROOT / path).exists()} == set()
+
+
+def test_answers_to_where_things_are_found_exist() -> None:
+    table = text_of(ROOT / "docs/architecture.md").split("## Where to find things")[1].split("\n## ")[0]
+    places = re.findall(r"\| ((?:`[\w./]+` / )*`[\w.]+`) \|", table)
+    assert len(places) >= 10
+    for place in places:
+        *folders, last = re.findall(r"`([\w./]+)`", place)
+        module, _, name = last.partition(".")
+        folder = ROOT.joinpath(*folders)
+        assert (folder / module).is_dir() or (folder / f"{module}.py").is_file(), place
+        assert not name or re.search(rf"^(async )?(def|class) {name}\b", text_of(folder / f"{module}.py"), re.MULTILINE), place
+
+
+def test_citation_names_this_version() -> None:
+    citation = yaml.safe_load(text_of(ROOT / "CITATION.cff"))
+    project = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert (citation["cff-version"], citation["title"], citation["type"]) == ("1.2.0", "Overtile", "software")
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert all(set(author) == {"name"} for author in citation["authors"])
