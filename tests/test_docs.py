@@ -45,7 +45,7 @@ SECTIONS: dict[str, type[Section]] = {
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
     },
 }
-CONFIG_ROW = re.compile(r"^\| `(?P<key>[\w.]+)` \| (?P<type>[^|]+) \| (?P<default>[^|]+) \| (?P<meaning>[^|]+) \|$", re.MULTILINE)
+CONFIG_ROW = re.compile(r"^\| `(?P<key>[\w.]+)` \| (?P<type>[^|]+) \| (?P<default>[^|]+) \| [^|]+ \|$", re.MULTILINE)
 
 COMMAND = re.compile(r"(?:^|[(;&] ?| -- |-m |--rm |[A-Z_]+=\S+ |\.venv/bin/)overtile ([a-z-].*)")
 GENERATED = {"docker/secrets/"}
