@@ -4,6 +4,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +17,9 @@ from pydantic.fields import FieldInfo
 from configs.network_sections import SlidingWindowSection, UNetSection
 from configs.schema import Config
 from configs.sections import Section
+from imaging.remarks import REMARKS
 from overtile import app
+from service.limits import AccessSettings, Limits, setting_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "docker/README.md", ROOT / "benchmarks/README.md"])
@@ -229,6 +232,17 @@ def test_answers_to_where_things_are_found_exist() -> None:
         folder = ROOT.joinpath(*folders)
         assert (folder / module).is_dir() or (folder / f"{module}.py").is_file(), place
         assert not name or re.search(rf"^(async )?(def|class) {name}\b", text_of(folder / f"{module}.py"), re.MULTILINE), place
+
+
+def test_every_remark_is_explained() -> None:
+    table = text_of(ROOT / "docs/segment.md").split("| remark |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \| .+ \|$", table, re.MULTILINE)) == set(REMARKS)
+
+
+def test_every_setting_of_the_server_is_listed_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(OVERTILE_\w+)` \| (\d*) ?\| ", text_of(ROOT / "docs/service.md"), re.MULTILINE))
+    settings = {setting_of(field.name): field.default for limits in (Limits, AccessSettings) for field in fields(limits)}
+    assert rows == {name: str(default) if isinstance(default, int) else "" for name, default in settings.items()}
 
 
 def test_citation_names_this_version() -> None:
