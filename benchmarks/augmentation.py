@@ -1,13 +1,13 @@
-"""Patches per second of augmentation, beside MONAI and torchio doing the nearest same: one process, one thread, in turn.
+"""Patches per second of augmentation, compared with the nearest equivalents in MONAI and torchio, on one thread.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. .venv/bin/python benchmarks/augmentation.py
 
-All three rotate, scale, bend, flip, change gamma, brightness, contrast and add noise, with borders mirrored (torchio, which
-can't mirror, fills them), images moved linearly and references by nearest neighbour. MONAI is set as fast as it goes: no
-metadata is tracked, grids are cached, and it bends by RandSmoothDeformd, which draws a coarse grid as Overtile does, after
-RandAffined. Its other way, rotation, scaling and bending in one resampling by Rand2DElasticd or Rand3DElasticd, takes twice as
-long, since it smooths noise of the patch's full size. torchio has neither brightness nor contrast, so it does less. It is no
-dependency of Overtile: without it (`pip install torchio` in an environment of your own) its columns are left out.
+All three rotate, scale, deform, flip, change gamma, brightness and contrast, and add noise. Borders are mirrored (torchio can't
+mirror and fills them); images are interpolated linearly and references by nearest neighbour. MONAI has its fastest settings: no
+tracking of metadata, cached grids, and after RandAffined a deformation by RandSmoothDeformd, which draws a coarse grid as
+Overtile does. Rotation, scaling and deformation in one resampling by Rand2DElasticd or Rand3DElasticd take twice as long, since
+they smooth noise of the patch's full size. torchio does less, since it has neither brightness nor contrast. It isn't a
+dependency of Overtile; if it isn't installed (`pip install torchio` in a separate environment), its columns are left out.
 """
 
 import argparse
@@ -32,17 +32,17 @@ from evaluation.comparison.measurement import machine
 from transforms.augment import make_augment
 
 SHAPES = ((3, 256, 256), (1, 64, 64, 64))
-POINTS = 7  # of the elastic grid along each axis: torchio's own default
+POINTS = 7  # points of the elastic grid along each axis; the default of torchio
 Run = Callable[[int], object]  # seed -> an augmented patch
 
 
 def main() -> None:
-    """Prints a table in Markdown."""
+    """Print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--patches", type=int, default=1000, help="of each library and row, over all repeats")
+    parser.add_argument("--patches", type=int, default=1000, help="patches per library and row, in all repeats")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    _one_thread()
+    _use_one_thread()
     warnings.simplefilter("ignore")
     libraries = {"Overtile": overtile, "MONAI": monai_pipeline} | (
         {"torchio": torchio_pipeline} if find_spec("torchio") else {}
@@ -51,7 +51,7 @@ def main() -> None:
     ran_on = machine(torch.device("cpu"))
     versions += f", torch {torch.__version__}, OpenCV {cv2.__version__}, NumPy {np.__version__}"
     print(f"{ran_on.processor}, 1 thread; {versions};")
-    print(f"{arguments.patches} patches of each in {arguments.repeats} turns, medians over turns.\n")
+    print(f"{arguments.patches} patches per library in {arguments.repeats} turns, medians over turns.\n")
     print("| patch | probability | " + " | ".join(f"{name}, patches/s" for name in libraries), end=" | ")
     print(" | ".join(f"times {name}" for name in libraries if name != "Overtile") + " |")
     print("| --- " + "| ---: " * (2 * len(libraries)) + "|")
@@ -62,54 +62,54 @@ def main() -> None:
 
 
 def row(shape: tuple[int, ...], probability: float, seconds: dict[str, list[float]]) -> str:
-    """One line of the table, from each library's seconds a patch in each turn."""
-    rates = [f"{1 / statistics.median(taken):.0f}" for taken in seconds.values()]
+    """Return a row of the table, given each library's seconds per patch in each turn."""
+    rates = [f"{1 / statistics.median(durations):.0f}" for durations in seconds.values()]
     ratios = [
-        f"{statistics.median(other / own for own, other in zip(seconds['Overtile'], taken, strict=True)):.1f}"
-        for name, taken in seconds.items()
+        f"{statistics.median(other / own for own, other in zip(seconds['Overtile'], durations, strict=True)):.1f}"
+        for name, durations in seconds.items()
         if name != "Overtile"
     ]
     return f"| {' x '.join(map(str, shape))} | {probability:g} | {' | '.join(rates + ratios)} |"
 
 
 def paired(runs: dict[str, Run], patches: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds a patch of every turn; the order is turned around each time, and one turn of a few patches isn't counted."""
+    """Return the seconds per patch in each turn. The order alternates, and a first turn of a few patches is left out."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats + 1):
         names = list(runs) if repeat % 2 else list(reversed(runs))
         count = patches if repeat else 3
         for name in names:
-            began = time.perf_counter()
+            start_s = time.perf_counter()
             for number in range(count):
                 runs[name](repeat * patches + number)
             if repeat:
-                seconds[name].append((time.perf_counter() - began) / count)
+                seconds[name].append((time.perf_counter() - start_s) / count)
     return seconds
 
 
 def overtile(shape: tuple[int, ...], probability: float) -> Run:
-    """The default config but for the elastic grid's points."""
+    """Return Overtile's default augmentation, with POINTS points of the elastic grid."""
     augment = make_augment(AugmentSection(probability=probability, elastic_points=POINTS), len(shape) - 1)
     image, reference = patch(shape)
     return lambda seed: augment(image, reference, np.random.default_rng(seed))
 
 
 def monai_pipeline(shape: tuple[int, ...], probability: float) -> Run:
-    """The same by dictionary transforms."""
+    """Return the same augmentation by MONAI's dictionary transforms."""
     set_track_meta(False)
     transform = monai_transform(shape, probability)
     image, reference = (torch.from_numpy(part) for part in patch(shape))
 
     def run(seed: int) -> object:
         transform.set_random_state(seed)
-        moved = transform({"image": image, "reference": reference[None].float()})
-        return moved["image"], moved["reference"][0].to(torch.uint8)
+        augmented = transform({"image": image, "reference": reference[None].float()})
+        return augmented["image"], augmented["reference"][0].to(torch.uint8)
 
     return run
 
 
 def monai_transform(shape: tuple[int, ...], probability: float) -> monai.Compose:
-    """Of a patch (C, *S) under "image" and its reference (1, *S) under "reference"."""
+    """Return MONAI's transform of a patch (C, *S) under "image" and its reference (1, *S) under "reference"."""
     keys, section = ("image", "reference"), AugmentSection()
     axes = len(shape) - 1
     affine = monai.RandAffined(
@@ -146,19 +146,19 @@ def monai_transform(shape: tuple[int, ...], probability: float) -> monai.Compose
 
 
 def torchio_pipeline(shape: tuple[int, ...], probability: float) -> Run:
-    """The same, without brightness and contrast; a picture is a volume of one slice."""
+    """Return the same augmentation by torchio, without brightness and contrast; a 2D image is a volume of one slice."""
     import SimpleITK
     import torchio
 
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     section = AugmentSection()
     flat = len(shape) == 3
-    turned = (0, 0, section.rotation_degrees) if flat else (section.rotation_degrees,) * 3
-    bent = (section.elastic_px, section.elastic_px, 0 if flat else section.elastic_px)
+    degrees = (0, 0, section.rotation_degrees) if flat else (section.rotation_degrees,) * 3
+    displacement_px = (section.elastic_px, section.elastic_px, 0 if flat else section.elastic_px)
     transform = torchio.Compose(
         [
-            torchio.RandomAffine(scales=section.scaling, degrees=turned, isotropic=True, p=probability),
-            torchio.RandomElasticDeformation(num_control_points=POINTS, max_displacement=bent, p=probability),
+            torchio.RandomAffine(scales=section.scaling, degrees=degrees, isotropic=True, p=probability),
+            torchio.RandomElasticDeformation(num_control_points=POINTS, max_displacement=displacement_px, p=probability),
             torchio.RandomFlip(axes=(0, 1) if flat else (0, 1, 2), flip_probability=0.5),
             torchio.RandomGamma(log_gamma=section.gamma, p=probability),
             torchio.RandomNoise(std=(0, section.noise), p=probability),
@@ -170,24 +170,25 @@ def torchio_pipeline(shape: tuple[int, ...], probability: float) -> Run:
     def run(seed: int) -> object:
         torch.manual_seed(seed)
         subject = torchio.Subject(image=torchio.ScalarImage(tensor=image), reference=torchio.LabelMap(tensor=reference))
-        moved = transform(subject)
-        return moved["image"].data, moved["reference"].data
+        augmented = transform(subject)
+        return augmented["image"].data, augmented["reference"].data
 
     return run
 
 
 def patch(shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Image (C, *S) in 0 .. 1 and reference (*S) with three labels."""
+    """Return a random image (C, *S) in 0 .. 1 and a reference (*S) with three labels."""
     random = np.random.default_rng(0)
     return random.random(shape, np.float32), random.integers(0, 3, shape[1:]).astype(np.uint8)
 
 
-def _one_thread() -> None:
+def _use_one_thread() -> None:
+    """Limit all libraries to one thread."""
     if os.environ.get("OMP_NUM_THREADS") != "1":
-        raise SystemExit("set OMP_NUM_THREADS=1 before Python starts, so that NumPy keeps to one thread, too")
+        raise SystemExit("OMP_NUM_THREADS isn't 1; set it before Python starts, so that NumPy uses one thread, too")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    np.ones(2**22 - 2**10)  # once 32 MB were freed, glibc keeps freed memory for all, as it does in a process that trains
+    np.ones(2**22 - 2**10)  # after 32 MB were freed, glibc keeps freed memory, as in a process that trains
 
 
 if __name__ == "__main__":

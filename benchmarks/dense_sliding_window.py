@@ -1,8 +1,8 @@
-"""How much faster the dense sliding window is than patch by patch, for the published N4.
+"""Speed of the dense sliding window compared with patch by patch, for the published N4.
 
-Both run the same weights on the same image in one process, in turn, and their logits are compared. Patch by patch is timed
-on a sample of pixels and scaled to the image; cutting the windows out belongs to it. It is given every batch size of
-BATCH_SIZES in both memory layouts, so that the ratio to its best setting is seen beside the ratio to its usual one.
+Both run the same weights on the same image in one process, in turn, and their logits are compared. Patch by patch, which
+includes cutting out the windows, is timed on a sample of pixels and scaled to the image. It is timed with every batch size of
+BATCH_SIZES in both memory layouts, so that the table shows its best setting beside its usual one.
 """
 
 import statistics
@@ -24,7 +24,7 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channel
 
 
 def main() -> None:
-    """Prints a table in Markdown."""
+    """Print a table in Markdown."""
     torch.manual_seed(0)
     network = SlidingWindow(2, 1, 2, SlidingWindowSection(name="sliding_window")).eval()
     border = network.window - 1
@@ -46,17 +46,17 @@ def main() -> None:
 
 
 def row(network: SlidingWindow, image: Tensor, pixels: list[list[int]], batch_size: int) -> str:
-    """Times both ways in turn and compares what they give."""
-    ways = (lambda: network.dense(image)), (lambda: patch_by_patch(network, image, pixels, batch_size))
-    dense_s, sample_s = paired(*ways)
+    """Time both methods in turn, compare their logits, and return a row of the table."""
+    dense, sampled = (lambda: network.dense(image)), (lambda: patch_by_patch(network, image, pixels, batch_size))
+    dense_s, sample_s = paired(dense, sampled)
     rows, columns = zip(*pixels, strict=True)
-    difference = (ways[0]()[0, :, rows, columns] - ways[1]()).abs().max()
+    difference = (dense()[0, :, rows, columns] - sampled()).abs().max()
     scaled_s = sample_s * SIDE_PX**2 / len(pixels)
     return f"{scaled_s:.0f} | {dense_s:.2f} | {scaled_s / dense_s:.0f} | {difference:.1e}"
 
 
 def patch_by_patch(network: SlidingWindow, image: Tensor, pixels: list[list[int]], batch_size: int) -> Tensor:
-    """Logits (K, n) of n pixels, each from its own window."""
+    """Return the logits (K, n) of n pixels, each from its own window."""
     side = network.window
     last = network.hidden.weight.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.contiguous_format
@@ -69,14 +69,14 @@ def patch_by_patch(network: SlidingWindow, image: Tensor, pixels: list[list[int]
 
 
 def paired(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
-    """The median seconds of both, run in turn after one uncounted run each."""
+    """Return the median seconds of both functions, called in turn; the first call of each is left out."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for repeat in range(REPEATS + 1):
-        for function, taken in zip((first, second), seconds, strict=True):
-            began = time.perf_counter()
+        for function, durations in zip((first, second), seconds, strict=True):
+            start_s = time.perf_counter()
             function()
             if repeat:
-                taken.append(time.perf_counter() - began)
+                durations.append(time.perf_counter() - start_s)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
 
 

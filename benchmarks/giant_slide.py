@@ -1,10 +1,10 @@
-"""A slide of 100,000 x 100,000 pixels, mostly glass, through the real command line, and what that takes.
+"""Time and memory of `overtile predict` on a slide of 100,000 x 100,000 pixels that is mostly glass.
 
     PYTHONPATH=. .venv/bin/python benchmarks/giant_slide.py [--side 100000] [--memory 2GiB] [--bundle BUNDLE]
 
-The slide is drawn: glass with pieces of tissue on a hundredth of it, a pyramid of JPEG tiles. A U-Net of 16 to 256 features
-segments it, drawn at random where no bundle is given; `--tissue` skips what is glass. The mask is a pyramidal OME-TIFF. The
-peak is the largest resident memory of the process, Python and torch included.
+The slide is synthetic: a pyramid of JPEG tiles with glass, and pieces of tissue on a hundredth of it. It is segmented by the
+bundle, or by a U-Net of 16 to 256 features with random weights; `--tissue` skips glass. The mask is a pyramidal OME-TIFF. The
+peak is the largest resident memory of the process, including Python and torch.
 """
 
 import argparse
@@ -21,23 +21,21 @@ import psutil
 import torch
 from imagecodecs import jpeg_encode
 from numpy.typing import NDArray
+from random_bundle import write_random_bundle
 from tifffile import TiffFile, TiffWriter
 
-from benchmarks.inference_memory import FACTS
 from configs import schema
 from configs.quantities import parse_memory
 from evaluation.comparison.measurement import machine
-from models import bundle
-from models.architectures import build
 
 TILE_PX = 512
-STEPS = (1, 4, 16, 64)  # of the pyramid
+STEPS = (1, 4, 16, 64)  # downsampling factors of the pyramid's levels
 PIECES = 12
-SHARE = 0.01  # of the slide that is tissue
+SHARE = 0.01  # share of the slide that is tissue
 
 
 def main() -> None:
-    """Prints what it took."""
+    """Print the estimate, the seconds and the peak memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=100_000)
     parser.add_argument("--memory", default="2GiB")
@@ -62,24 +60,24 @@ def main() -> None:
             arguments.memory,
         ]
         print(subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True).stderr, flush=True)
-        began = time.perf_counter()
-        running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        peak = watch(running)
-        said = running.stderr.read() if running.stderr else ""
-        if running.returncode:
-            raise RuntimeError(said)
-        seconds = time.perf_counter() - began
-        print(said)
+        start_s = time.perf_counter()
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        peak = wait_for_peak(process)
+        messages = process.stderr.read() if process.stderr else ""
+        if process.returncode:
+            raise RuntimeError(messages)
+        seconds = time.perf_counter() - start_s
+        print(messages)
         with TiffFile(next((place / "masks").glob("*.tiff"))) as mask:
             levels = [level.shape for level in mask.series[0].levels]
         allowed = parse_memory(arguments.memory)
         print(f"{seconds:.0f} s, peak {peak / 2**20:,.0f} MiB of {allowed / 2**20:,.0f} MiB, levels of the mask: {levels}")
 
 
-def watch(running: "subprocess.Popen[str]") -> int:
-    """The largest resident memory of a process, the kernel's own count of it."""
-    peak, process = 0, psutil.Process(running.pid)
-    while running.poll() is None:
+def wait_for_peak(command: "subprocess.Popen[str]") -> int:
+    """Return the largest resident memory of a process as the kernel counts it, once it has ended."""
+    peak, process = 0, psutil.Process(command.pid)
+    while command.poll() is None:
         status = Path(f"/proc/{process.pid}/status")
         lines = status.read_text().splitlines() if status.exists() else []
         peak = max([peak, *(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))])
@@ -88,7 +86,7 @@ def watch(running: "subprocess.Popen[str]") -> int:
 
 
 def draw(path: Path, side: int) -> None:
-    """Tissue in discs of purple noise on glass."""
+    """Write a slide with tissue as discs of purple noise on glass."""
     random = np.random.default_rng(0)
     radius = int(np.sqrt(SHARE / PIECES / np.pi) * side)
     discs = [(*random.integers(radius, side - radius, 2).tolist(), radius) for _ in range(PIECES)]
@@ -113,7 +111,7 @@ def draw(path: Path, side: int) -> None:
 
 
 def tiles(discs: list[tuple[int, int, int]], texture: NDArray[Any], glass: bytes, size: int, step: int) -> Iterator[bytes]:
-    """JPEGs of one level, row by row."""
+    """Yield the JPEG tiles of one level, row by row."""
     for top in range(0, size, TILE_PX):
         for left in range(0, size, TILE_PX):
             rows, columns = np.ogrid[top : top + TILE_PX, left : left + TILE_PX]
@@ -129,12 +127,13 @@ def tiles(discs: list[tuple[int, int, int]], texture: NDArray[Any], glass: bytes
 
 
 def _touches(disc: tuple[int, int, int], top: int, left: int, size: int) -> bool:
+    """Return whether a disc may reach into a square."""
     row, column, radius = disc
     return top - radius < row < top + size + radius and left - radius < column < left + size + radius
 
 
 def network(folder: Path) -> Path:
-    """A bundle with weights drawn at random."""
+    """Write a bundle with random weights, and return its folder."""
     config = schema.load(
         Path("configs/histology_unet.yaml"),
         (
@@ -144,9 +143,7 @@ def network(folder: Path) -> Path:
             "inference.runtime=openvino_bfloat16",
         ),
     )
-    torch.manual_seed(0)
-    bundle.write(folder, build(config), config, class_prior=(0.5, 0.5), **FACTS)
-    return folder
+    return write_random_bundle(folder, config)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Whether a segmentation that was killed and gone on with gives the same files: kill -9 at random moments of the real command.
+"""Check that a segmentation that was killed and resumed writes the same files as one that ran through.
 
     PYTHONPATH=. .venv/bin/python benchmarks/inference_kills.py [--kills 10] [--side 4000]
 
-Three bundles of small U-Nets in turn, side by side, blended, and seen at another spacing; mask, probabilities and uncertainty
-are written. Each is run whole once; then it is started and killed, again and again, at moments drawn over the seconds of a
-whole run, and gone on with until it is done.
+Three bundles of small U-Nets segment a slide: with tiles side by side, with blended tiles, and at another spacing. Mask,
+probabilities and uncertainty are written. Each command runs through once; then it is started again and again and killed
+(SIGKILL) at random moments until it is finished.
 """
 
 import argparse
@@ -17,15 +17,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
+from random_bundle import write_random_bundle
 
-from benchmarks.inference_memory import FACTS
 from configs import schema
-from models import bundle
-from models.architectures import build
 from tests.phantom import write_pyramid_slide
 
-KINDS = {
+OVERRIDES = {
     "side by side": ("model.norm=batch",),
     "blended": ("model.norm=instance", "inference.tile_size=[256,256]"),
     "other spacing": ("model.norm=batch", "data.spacing_um=[0.4,0.4]"),
@@ -33,41 +30,40 @@ KINDS = {
 
 
 def main() -> None:
-    """Prints a line a run; exits 1 where one byte differs."""
+    """Print a line per run; exit with 1 if a byte differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--side", type=int, default=4000)
     arguments = parser.parse_args()
-    draw, kills, differ = np.random.default_rng(0), 0, 0
+    random, kills, different_results = np.random.default_rng(0), 0, 0
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         pixels = np.random.default_rng(0).integers(0, 256, (3, arguments.side, arguments.side // 2), np.uint8)
         write_pyramid_slide(place / "slide.svs", pixels, spacing_um=0.25)
-        commands = {name: command(place, name, overrides) for name, overrides in KINDS.items()}
+        commands = {name: command(place, name, overrides) for name, overrides in OVERRIDES.items()}
         whole_s = {}
         for name, words in commands.items():
-            began = time.perf_counter()
+            start_s = time.perf_counter()
             subprocess.run([*words, str(place / name / "whole")], check=True, capture_output=True)
-            whole_s[name] = time.perf_counter() - began
+            whole_s[name] = time.perf_counter() - start_s
         while kills < arguments.kills:
             for name, words in commands.items():
-                kills += went_on(words, place / name, draw, whole_s[name])
-                found, wanted = (files_of(place / name / each) for each in ("killed", "whole"))
-                others = sorted(file for file in {*found, *wanted} if found.get(file) != wanted.get(file))
-                differ += bool(others)
-                said = f"DIFFERENT: {', '.join(others)}" if others else "the same"
-                print(f"{name}: {said}; {kills} kills so far", flush=True)
+                kills += run_with_kills(words, place / name, random, whole_s[name])
+                files, expected = (files_of(place / name / each) for each in ("killed", "whole"))
+                different = sorted(file for file in {*files, *expected} if files.get(file) != expected.get(file))
+                different_results += bool(different)
+                verdict = f"DIFFERENT: {', '.join(different)}" if different else "the same"
+                print(f"{name}: {verdict}; {kills} kills so far", flush=True)
                 shutil.rmtree(place / name / "killed")
-    print(f"{kills} kills, {differ} results that differ")
-    sys.exit(bool(differ))
+    print(f"{kills} kills, {different_results} results that differ")
+    sys.exit(bool(different_results))
 
 
 def command(place: Path, name: str, overrides: tuple[str, ...]) -> list[str]:
-    """That segments the slide with a bundle of its own."""
+    """Write a bundle, and return the command that segments the slide with it, without the folder of the outputs."""
     small = ("model.features=[8,16,32]", "run.name=benchmark", "inference.runtime=torch")
     config = schema.load(Path("configs/histology_unet.yaml"), ("inference.tile_size=[256,1024]", *small, *overrides))
-    torch.manual_seed(0)
-    bundle.write(place / name / "bundle", build(config), config, class_prior=(0.5, 0.5), **FACTS)
+    write_random_bundle(place / name / "bundle", config)
     words = [
         "predict",
         str(place / "slide.svs"),
@@ -80,25 +76,25 @@ def command(place: Path, name: str, overrides: tuple[str, ...]) -> list[str]:
     return [sys.executable, "-m", "overtile", *words, "-o"]
 
 
-def went_on(words: list[str], place: Path, draw: np.random.Generator, whole_s: float) -> int:
-    """Starts it and kills it until it comes to its end; how often it was killed."""
+def run_with_kills(words: list[str], place: Path, random: np.random.Generator, whole_s: float) -> int:
+    """Start the command and kill it at random moments until it finishes, and return the number of kills."""
     kills = 0
     while True:
-        running = subprocess.Popen([*words, str(place / "killed")], stderr=subprocess.PIPE)
+        process = subprocess.Popen([*words, str(place / "killed")], stderr=subprocess.PIPE)
         try:
-            running.communicate(timeout=draw.uniform(0.2, 1.0) * whole_s)
+            process.communicate(timeout=random.uniform(0.2, 1.0) * whole_s)
         except subprocess.TimeoutExpired:
-            running.send_signal(signal.SIGKILL)
-            running.communicate()
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
             kills += 1
             continue
-        if running.returncode:
-            raise RuntimeError(f"exit code {running.returncode}")
+        if process.returncode:
+            raise RuntimeError(f"exit code {process.returncode}")
         return kills
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Every file, hidden ones too."""
+    """Return the contents of all files in a folder, hidden ones included."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 

@@ -151,9 +151,9 @@ def apart(name: str, size: str, runtime: str, memory: str, *overrides: str) -> N
 
         def timed(patches: torch.Tensor) -> torch.Tensor:
             nonlocal network_s
-            began = time.perf_counter()
+            start_s = time.perf_counter()
             answer = by_network(patches)
-            network_s += time.perf_counter() - began
+            network_s += time.perf_counter() - start_s
             return answer
 
         predictor = predictor.with_passes(lambda _: timed)

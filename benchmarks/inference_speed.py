@@ -39,8 +39,9 @@ from evaluation.comparison.measurement import machine
 from imaging.source import Geometry, ImageSource, Region
 from inference.predictors.counting import multiply_adds_of_tile, shape_only_predictor
 from inference.predictors.loading import MemoryLimits
-from inference.predictors.predictor import Predictor, make_predictor
-from inference.predictors.runtime import candidates
+from inference.predictors.methods import make_predictor
+from inference.predictors.predictor import Predictor
+from inference.predictors.runtime import automatic_runtimes
 from inference.segment import segment_array
 from inference.tiling.memory_budget import MemoryBudget
 from models import bundle
@@ -85,9 +86,9 @@ class Way:
     @contextmanager
     def network(self) -> Iterator[None]:
         """Times a pass."""
-        began = time.perf_counter()
+        start_s = time.perf_counter()
         yield
-        self.network_s += time.perf_counter() - began
+        self.network_s += time.perf_counter() - start_s
         self.passes += 1
 
 
@@ -167,9 +168,9 @@ def timed(ways: list[Way], turns: int) -> dict[str, Mask]:
     for _ in range(turns):
         for way in ways:
             way.network_s, way.passes = 0.0, 0
-            began = time.perf_counter()
+            start_s = time.perf_counter()
             masks[way.name] = way.mask(way)
-            way.seconds.append(way.said_s or time.perf_counter() - began)
+            way.seconds.append(way.said_s or time.perf_counter() - start_s)
     return masks
 
 
@@ -224,7 +225,7 @@ def ways_of(predictor: Predictor, picture: Picture, arguments: argparse.Namespac
     if arguments.nnunet:
         yield by_nnunet(predictor, whole, arguments.nnunet, folder)
     by_torch = predictor.run
-    for runtime in candidates(CPU, is_fixed=predictor.is_fixed):
+    for runtime in automatic_runtimes(CPU, is_fixed=predictor.is_fixed):
         run = runtime.load(by_torch)
         budget = MemoryLimits.of_process(arguments.memory).budget(predictor, runtime.name)
 
@@ -267,9 +268,9 @@ def matrix_rate(type: torch.dtype) -> float:
     first, second = (torch.randn(MATRIX, MATRIX).to(type) for _ in range(2))
     taken = []
     for _ in range(5):
-        began = time.perf_counter()
+        start_s = time.perf_counter()
         first @ second
-        taken.append(time.perf_counter() - began)
+        taken.append(time.perf_counter() - start_s)
     return 2 * MATRIX**3 / min(taken) / 1e9
 
 

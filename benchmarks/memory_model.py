@@ -26,8 +26,9 @@ from disk.process import peak_resident_bytes, reset_peak, resident_bytes
 from evaluation.comparison.measurement import machine
 from imaging.source import Geometry, ImageSource
 from inference.plan import plan_image
+from inference.predictors.methods import make_predictor
 from inference.predictors.pass_memory import BYTES, count_inference, inference_bytes
-from inference.predictors.predictor import Predictor, best_device, make_predictor
+from inference.predictors.predictor import Predictor, best_device
 from inference.segment import bands
 from models.architectures import build, count_parameters
 from training.objective.losses import make_loss

@@ -97,10 +97,10 @@ def convert(data: Path, raw: Path, labels: list[str]) -> dict[str, list[str]]:
 @contextmanager
 def measured(cost: Cost) -> Iterator[None]:
     """Adds what the commands inside take."""
-    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    start_s, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     yield
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cost.minutes += (time.monotonic() - began) / 60
+    cost.minutes += (time.monotonic() - start_s) / 60
     cost.processor_minutes += (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
 
 

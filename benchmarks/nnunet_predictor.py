@@ -37,10 +37,10 @@ def main() -> None:
     predictor.label_manager = SimpleNamespace(num_segmentation_heads=outputs)
     predictor.allowed_mirroring_axes = None
     for _ in sys.stdin:
-        began = time.perf_counter()
+        start_s = time.perf_counter()
         with torch.inference_mode():
             mask = predictor.predict_sliding_window_return_logits(image).argmax(0).numpy().astype(np.uint8)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start_s
         np.save(Path(pixels).with_suffix(".mask.npy"), mask[0] if flat else mask)
         print(seconds, flush=True)
 

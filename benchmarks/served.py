@@ -14,7 +14,7 @@ from servers import CHECKOUT, package_code
 from configs import schema
 from configs.schema import Config
 from inference.predictors.loading import SAMPLE_SIDE_PX, sample_with_logits
-from inference.predictors.predictor import make_predictor
+from inference.predictors.methods import make_predictor
 from models import bundle
 from models.architectures import build
 

@@ -177,9 +177,9 @@ def tiles_done(client: httpx.Client) -> float:
 
 def _tiles_per_s(service: Service, meanwhile: Callable[[], None]) -> float:
     with httpx.Client(base_url=service.url, timeout=60) as client:
-        before, began = tiles_done(client), time.monotonic()
+        before, start_s = tiles_done(client), time.monotonic()
         meanwhile()
-        return (tiles_done(client) - before) / (time.monotonic() - began)
+        return (tiles_done(client) - before) / (time.monotonic() - start_s)
 
 
 def _end_job(service: Service, job: str, side: int) -> None:
@@ -269,11 +269,11 @@ def _cuts(chance: random.Random, size: int) -> list[int]:
 def _said_upload(service: Service, name: str, send: Callable[[httpx.Client], str], expected: str) -> bool:
     gateway = processes_of(service)["gateway"]
     forget_peak(gateway)
-    before, began = state_of(gateway).resident_bytes, time.monotonic()
+    before, start_s = state_of(gateway).resident_bytes, time.monotonic()
     with httpx.Client(base_url=service.url, timeout=600) as client:
         with watched(service.url) as ready:
             place = send(client)
-        seconds, more = time.monotonic() - began, peak_bytes(gateway) - before
+        seconds, more = time.monotonic() - start_s, peak_bytes(gateway) - before
         same = client.get(place).json()["sha256"] == expected
         client.delete(place)
     most = max(ready.seconds)

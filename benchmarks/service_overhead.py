@@ -66,7 +66,7 @@ def volume(path: Path, side: int) -> Path:
 
 def _over_http(client: httpx.Client, image: Path) -> tuple[float, bytes]:
     """Seconds from the upload's first byte to the result's last, and the result."""
-    began = time.monotonic()
+    start_s = time.monotonic()
     with image.open("rb") as file:
         upload = client.put("/v1/uploads", content=file, headers={"Content-Length": str(image.stat().st_size)})
     job = client.post("/v1/jobs", json={"uploads": [upload.json()["id"]], "models": [MODEL]})
@@ -77,7 +77,7 @@ def _over_http(client: httpx.Client, image: Path) -> tuple[float, bytes]:
     if known["state"] != "done":
         raise SystemExit(f"the job failed: {known['error']}")
     mask = client.get(f"{place}/results/{known['results'][0]['name']}").content
-    return time.monotonic() - began, mask
+    return time.monotonic() - start_s, mask
 
 
 class Warm:
@@ -112,11 +112,11 @@ def apart(made: str, image: str) -> None:
     """That process's whole life."""
     predictor = load_predictor(bundle.load(Path(made)))
     for line in sys.stdin:
-        began = time.monotonic()
+        start_s = time.monotonic()
         (outcome,) = predict([Path(image)], predictor, Path(line.strip()), OutputRequest(), lambda *_: None)
         if isinstance(outcome.result, Exception):
             raise outcome.result
-        print(time.monotonic() - began, outcome.files[0], flush=True)
+        print(time.monotonic() - start_s, outcome.files[0], flush=True)
 
 
 if __name__ == "__main__":

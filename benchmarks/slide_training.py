@@ -59,12 +59,12 @@ class DrawnSlide:
 
 
 def main() -> None:
-    """Prints a table in Markdown."""
+    """Print a table in Markdown."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        began = time.perf_counter()
+        start_s = time.perf_counter()
         write_data(folder)
-        drawn_s = time.perf_counter() - began
+        drawn_s = time.perf_counter() - start_s
         print(heading(drawn_s, sum(path.stat().st_size for path in folder.glob("train_large*.tif"))))
         print("| trained on | validated on | peak memory, GiB | more than the small one, GiB | s |")
         print("| --- | --- | ---: | ---: | ---: |")
@@ -162,10 +162,10 @@ def trained(folder: Path, run: str) -> tuple[int, float]:
     from disk.process import peak_resident_bytes
     from training.run import train
 
-    began = time.perf_counter()
+    start_s = time.perf_counter()
     overrides = [f"data.path={folder / run}", f"run.folder={folder}", f"run.name=run_{run}", *SETTINGS]
     train(load(ROOT / "configs" / "histology_unet.yaml", overrides), Console(quiet=True))
-    return peak_resident_bytes(), time.perf_counter() - began
+    return peak_resident_bytes(), time.perf_counter() - start_s
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ from evaluation.metrics.overlap import confusion, overlaps_of
 from imaging.source import ImageSource
 from inference.plan import plan_image
 from inference.predictors.loading import load_predictor
-from inference.predictors.predictor import Predictor, SlidingWindowPredictor
+from inference.predictors.methods import SlidingWindowPredictor
+from inference.predictors.predictor import Predictor
 from inference.segment import bands, segment_array
 from models import bundle
 from transforms import normalise
@@ -42,7 +43,7 @@ Masks = list[NDArray[np.uint8]]
 
 
 def main() -> None:
-    """Prints a table in Markdown."""
+    """Print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("unet", type=Path)
@@ -95,9 +96,9 @@ def timed(ways: dict[str, Predictor], cases: Sequence[Case], repeats: int) -> tu
     masks: dict[str, Masks] = {}
     for _ in range(repeats + 1):  # the first sets things up
         for name, predictor in ways.items():
-            began = time.perf_counter()
+            start_s = time.perf_counter()
             masks[name] = [on_case(case, lambda image, by=predictor: segment_array(image, by)) for case in cases]
-            taken[name].append(time.perf_counter() - began)
+            taken[name].append(time.perf_counter() - start_s)
     return {name: statistics.median(each[1:]) for name, each in taken.items()}, masks
 
 
@@ -123,9 +124,9 @@ def one_naive(image: ImageSource, predictor: SlidingWindowPredictor) -> tuple[fl
     with torch.inference_mode():
         for batch_size in BATCH_SIZES:
             patch_by_patch(network, padded, drawn[:64], batch_size)
-            began = time.perf_counter()
+            start_s = time.perf_counter()
             logits = patch_by_patch(network, padded, drawn, batch_size)
-            taken.append(time.perf_counter() - began)
+            taken.append(time.perf_counter() - start_s)
     difference = np.abs(dense[:, rows, columns] - logits.numpy() - predictor.shift.numpy().reshape(-1, 1)).max()
     return min(taken) * float(np.prod(image.shape)) / SAMPLE_PIXELS, float(difference)
 

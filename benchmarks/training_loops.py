@@ -26,7 +26,7 @@ from turns import Turns
 from configs import schema
 from configs.schema import Config
 from datasets.cases import Case
-from inference.predictors.predictor import memory_format_of
+from inference.predictors.methods import memory_format_of
 from models.architectures import build
 from training import run
 from training.data.open_cases import open_case

@@ -48,7 +48,7 @@ Turn = tuple[float, float]  # seconds a step, and seconds of the processor
 
 
 def main() -> None:
-    """Prints a table in Markdown."""
+    """Print a table in Markdown."""
     arguments = _arguments()
     spec = make_spec(arguments)
     ran_on = machine()

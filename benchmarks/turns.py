@@ -50,9 +50,9 @@ class Turns:
     def _answer(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-        began, began_processor = self._began
+        start_s, began_processor = self._began
         taken = {
-            "seconds": time.perf_counter() - began,
+            "seconds": time.perf_counter() - start_s,
             "processor_seconds": time.process_time() - began_processor,
             "peak_bytes": self._peak_bytes(),
         }
@@ -85,7 +85,7 @@ class Contender:
         )
 
     def turn(self, steps: int) -> dict[str, Any]:
-        """What so many steps took: `seconds`, `processor_seconds`, and `peak_bytes` since the process began.
+        """What so many steps took: `seconds`, `processor_seconds`, and `peak_bytes` since the process start_s.
 
         Raises:
             SystemExit: it ended; the message is the end of what it printed.

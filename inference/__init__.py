@@ -1,1 +1,1 @@
-"""Image -> probability -> mask: tiles, predictors, stitching, and the whole flow."""
+"""Inference: tiles, predictors, stitching, and the flow from an image to its mask."""

@@ -1,4 +1,4 @@
-"""Compatibility of images and networks: dimensions, channels and spacing, and the image at the trained spacing."""
+"""Compatibility of images with networks: dimensions, channels and spacing, and resampling to the trained spacing."""
 
 from configs.schema import Config
 from configs.sections import DataSection
@@ -7,11 +7,11 @@ from imaging.resample import ResampledSource, shape_at
 from imaging.source import ImageSource, spacing_text
 
 SPACING_TOLERANCE = 0.1  # of the trained spacing; an image within it is not resampled
-MOST_SPACING_RATIO = 16.0  # of two spacings; beyond it the numbers are in different units
+MOST_SPACING_RATIO = 16.0  # between two spacings; a larger one means different units
 
 
-def as_trained(source: ImageSource, data: DataSection) -> ImageSource:
-    """Return the source at the spacing of `data`; itself where that is None or within the tolerance."""
+def at_trained_spacing(source: ImageSource, data: DataSection) -> ImageSource:
+    """Return the source resampled to the spacing of `data`, or itself if its spacing is unknown, the same or nearly so."""
     if data.spacing_um is None or source.spacing_um is None:
         return source
     ratios = [own / trained for own, trained in zip(source.spacing_um, data.spacing_um, strict=True)]

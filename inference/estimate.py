@@ -20,12 +20,12 @@ class Estimate:
 
     Args:
         shape: (*S) of the image.
-        tiles: number of segmented tiles and their size, for each bundle.
-        host_bytes: memory of the whole process.
-        memory_bytes: limit of that memory.
-        device_bytes: memory of a GPU.
-        disk_bytes: disk space during the work and afterwards.
-        seconds: time of the networks; None where they weren't timed.
+        tiles: number and size of the segmented tiles, for each bundle.
+        host_bytes: memory that the whole process needs.
+        memory_bytes: memory that the process may take.
+        device_bytes: memory that is needed on a GPU.
+        disk_bytes: disk space for the outputs and, until they are complete, for unfinished rows.
+        seconds: time of the networks; None if it was not measured.
     """
 
     shape: tuple[int, ...]
@@ -49,14 +49,14 @@ class Estimate:
 
 
 def estimate(plan: ImagePlan, pixel_bytes: int) -> Estimate:
-    """Return the memory and disk space that the plan takes; its predictors have a memory budget.
+    """Return the memory and disk space that the plan takes.
 
     Args:
         plan: plan of the image, whose predictors come from loaded bundles.
         pixel_bytes: bytes that the outputs hold for each pixel.
 
     Raises:
-        ValueError: a predictor has no memory budget.
+        ValueError: a predictor has no memory budget, since it was not loaded by `load_predictor`.
     """
     uses, budgets = [], []
     for member in plan.members:
@@ -75,10 +75,10 @@ def estimate(plan: ImagePlan, pixel_bytes: int) -> Estimate:
     )
 
 
-def timed(untimed: Estimate, plan: ImagePlan) -> Estimate:
-    """Return the estimate with seconds: a tile goes through each network twice, since the first pass sets things up."""
-    members = zip(plan.members, untimed.tiles, strict=True)
-    return replace(untimed, seconds=sum(count * _tile_s(member.predictor, size) for member, (count, size) in members))
+def with_seconds(estimated: Estimate, plan: ImagePlan) -> Estimate:
+    """Return the estimate with the seconds of the networks, which are measured on one tile of each."""
+    members = zip(plan.members, estimated.tiles, strict=True)
+    return replace(estimated, seconds=sum(count * _tile_s(member.predictor, size) for member, (count, size) in members))
 
 
 def check_disk(required: Estimate, folder: Path) -> None:
@@ -98,7 +98,7 @@ def check_disk(required: Estimate, folder: Path) -> None:
 
 
 def _tile_s(predictor: Predictor, tile_size: tuple[int, ...]) -> float:
-    """Return the seconds of one tile, without what the first pass sets up."""
+    """Return the seconds of a tile's second pass; the first one includes setting up the network."""
     patches = np.zeros((1, len(predictor.config.data.channels), *tile_size), np.float32)
     predictor(patches)
     start_s = time.perf_counter()

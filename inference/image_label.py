@@ -1,4 +1,4 @@
-"""Label of a whole image, collected from its tiles and bands, so that it takes no second pass and little memory."""
+"""Label of a whole image, computed from its tiles and bands while they are segmented, without a second pass."""
 
 import csv
 from collections import defaultdict
@@ -20,8 +20,8 @@ from inference.tiling.grid import Tile
 from inference.tiling.stitch import Band
 from models.heads import Head
 
-CHUNK_BYTES = 2**24  # of probabilities that are added to the map at a time
-FORMULA_PREFIXES = ("=", "+", "-", "@", "'", "\t", "\r", "\n")  # cells that begin so aren't text to a spreadsheet
+CHUNK_BYTES = 2**24  # size of the probabilities that are added to the map at a time
+FORMULA_PREFIXES = ("=", "+", "-", "@", "'", "\t", "\r", "\n")  # a spreadsheet reads cells that begin so as formulas
 
 Floats = NDArray[np.float32]
 
@@ -35,7 +35,7 @@ class ImageLabel:
 
     @property
     def number(self) -> int:
-        """Number of the likeliest class; the first of equals."""
+        """Index of the likeliest class, the first one of equals."""
         return int(np.argmax(self.probabilities))
 
     @property
@@ -45,7 +45,7 @@ class ImageLabel:
 
 
 def label_classes(predictor: Predictor | Ensemble) -> tuple[str, ...]:
-    """Return the classes of an image's label; none where the predictor predicts no label."""
+    """Return the classes of an image's label; empty if the predictor predicts no label."""
     for member in predictors_of(predictor):
         if member.predicts_image_label:
             return member.config.image_label.classes
@@ -53,9 +53,10 @@ def label_classes(predictor: Predictor | Ensemble) -> tuple[str, ...]:
 
 
 class LabelReader:
-    """Reader of one image's label: from tiles where networks have an output for it, from bands where a classifier reads a map.
+    """Accumulator of one image's label.
 
-    Several predictions are averaged as probabilities; the networks of one bundle average their logits before.
+    Networks with an output for the label give logits in every tile; map classifiers read a map that is built from the finished
+    bands. The predictions of several bundles are averaged as probabilities, those of one bundle's networks as logits.
 
     Args:
         predictor: predictor of a bundle, or of several.
@@ -73,9 +74,9 @@ class LabelReader:
         self._maps = {size: MapReader(predictor.head, shape, size) for size, _ in self._classifiers}
 
     def add_tile(self, predictor: Predictor, tile: Tile, logits: Floats) -> None:
-        """Add the label's logits (L, *S') at a tile's pixels; the kept ones count."""
+        """Add the label's logits (L, *S') of a tile; those outside of its output are ignored."""
         if len(logits):
-            self._means[predictor].add(logits[(slice(None), *tile.kept)])
+            self._means[predictor].add(logits[(slice(None), *tile.crop)])
 
     def add_band(self, band: Band) -> None:
         """Add finished rows of the image on its own grid."""
@@ -84,7 +85,7 @@ class LabelReader:
 
     @property
     def label(self) -> ImageLabel | None:
-        """Label from all tiles and bands that were added; None where nothing predicts one."""
+        """Label from all tiles and bands that were added; None if no network predicts one."""
         logits = [mean.logits for mean in self._means.values()]
         with torch.inference_mode():
             for size, classifier in self._classifiers:
@@ -114,10 +115,10 @@ class _RunningMean:
 
 
 class MapReader:
-    """Map of an image's class probabilities with `size` pixels a side, each the mean over the area that it covers.
+    """Builder of a map of an image's class probabilities, each of its pixels the mean over the area that it covers.
 
-    The image's longest side fills the map and its proportions are kept, so that structures keep their form; it lies in the
-    middle, and around it every class is 0.
+    The map has `size` pixels along each axis. The image's longest side fills it, and its proportions are kept; the image lies
+    in the middle, and around it every class is 0.
 
     Args:
         head: meaning of the logits.
@@ -133,21 +134,21 @@ class MapReader:
         self.map: Floats = np.zeros((head.classes, *(size for _ in shape)), np.float32)  # (K, *map)
 
     def add(self, band: Band) -> None:
-        """Add finished rows, some at a time."""
+        """Add finished rows, in chunks of about CHUNK_BYTES."""
         row_bytes = 4 * self.head.classes * prod(band.logits.shape[2:])
         step = max(1, CHUNK_BYTES // row_bytes)
         place = tuple(slice(first, first + side) for first, side in zip(self._before, self._sides, strict=True))
         for first in range(0, band.logits.shape[1], step):
             averaged = self.head.probabilities(band.logits[:, first : first + step])  # (K, rows, *rest)
             rows = slice(band.start + first, band.start + first + averaged.shape[1])
-            for axis in range(len(self._shares), 0, -1):  # rows last, of which there are fewest
+            for axis in range(len(self._shares), 0, -1):  # the first axis last, since a chunk has few rows
                 shares = self._shares[axis - 1]
                 averaged = _apply_shares(averaged, axis, shares[:, rows] if axis == 1 else shares)
             self.map[(slice(None), *place)] += averaged
 
 
 def area_shares(pixels: int, cells: int) -> sparse.csc_array:
-    """Return (cells, pixels): the share of each of `cells` equal parts of a side in each of its pixels; rows sum to 1."""
+    """Return the matrix (cells, pixels) that averages a side's pixels over `cells` equal parts of it; its rows sum to 1."""
     edges = np.union1d(np.arange(pixels + 1.0), np.arange(cells + 1) * (pixels / cells))
     middles, widths = (edges[1:] + edges[:-1]) / 2, np.diff(edges) * (cells / pixels)
     rows = np.minimum((middles * (cells / pixels)).astype(np.int64), cells - 1)
@@ -156,7 +157,7 @@ def area_shares(pixels: int, cells: int) -> sparse.csc_array:
 
 
 def _apply_shares(values: Floats, axis: int, shares: sparse.csc_array) -> Floats:
-    """Apply `shares` (new, old) to the values along one axis."""
+    """Return the values with the matrix `shares` (new, old) applied along one axis."""
     first = np.moveaxis(values, axis, 0)  # (old, rest)
     mixed = shares @ first.reshape(len(first), -1)
     return np.moveaxis(mixed.reshape(-1, *first.shape[1:]), 0, axis)
@@ -164,9 +165,9 @@ def _apply_shares(values: Floats, axis: int, shares: sparse.csc_array) -> Floats
 
 @contextmanager
 def label_table(path: Path, classes: Sequence[str]) -> Iterator[Callable[[str, ImageLabel], None]]:
-    """Open a CSV that gets a line for each image as soon as it is done: name, label, and each class's probability.
+    """Open a CSV file, and yield a function that appends a line for an image: name, label, and each class's probability.
 
-    Without classes no file is made. An apostrophe is put before cells that a spreadsheet would take for a formula.
+    Without classes no file is written. Cells that a spreadsheet would take for a formula begin with an apostrophe.
     """
     if not classes:
         yield lambda image, label: None
@@ -183,5 +184,5 @@ def label_table(path: Path, classes: Sequence[str]) -> Iterator[Callable[[str, I
 
 
 def as_text(cell: str) -> str:
-    """Return the cell with an apostrophe before what a spreadsheet would take for a formula."""
+    """Return the cell, with an apostrophe before it if a spreadsheet would take it for a formula."""
     return f"'{cell}" if cell.startswith(FORMULA_PREFIXES) else cell

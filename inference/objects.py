@@ -1,4 +1,4 @@
-"""Numbered objects of a mask: connected components, or components that a watershed splits where they are narrow."""
+"""Numbered objects of a mask: connected components, or components that a watershed splits at narrow places."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ Numbers = NDArray[np.int32]
 
 
 def objects_of(mask: NDArray[Any], section: InferenceSection) -> Numbers:
-    """Return the objects of a mask (*S), numbered 1, 2 .. in the order of their first pixels; 0 is no object.
+    """Return the objects of a mask (*S), numbered 1, 2 .. in the order of their first pixels; 0 is the background.
 
     Pixels of an object share a side (a face in 3D) and a label, so that touching classes are separate objects. Objects with
     fewer than `smallest_object_px` pixels are dropped.
@@ -37,7 +37,7 @@ def objects_of(mask: NDArray[Any], section: InferenceSection) -> Numbers:
 def split(mask: NDArray[Any], sigma_px: float) -> Numbers:
     """Return the components of each label (*S), divided between the peaks of the distance to their border.
 
-    The distance is smoothed by a Gaussian of `sigma_px`, so that ragged borders make no peaks: the larger, the fewer pieces.
+    The distance is smoothed by a Gaussian of `sigma_px`, so that ragged borders have no peaks. A larger one gives fewer pieces.
     Objects are assumed to continue beyond the image's border. The numbers of the pieces may have gaps.
 
     Source: the watershed of Beucher and Lantuejoul 1979.
@@ -50,8 +50,9 @@ def split(mask: NDArray[Any], sigma_px: float) -> Numbers:
 
 
 def _split_one(inside: NDArray[np.bool_], sigma_px: float) -> Numbers:
+    """Return the pieces of one label, numbered from 1, with 0 outside of it."""
     if inside.all():
-        return np.ones(inside.shape, np.int32)  # one piece, which has no border
+        return np.ones(inside.shape, np.int32)  # without a border there is no distance to it
     distance = ndimage.distance_transform_edt(inside).astype(np.float32)
     smooth = ndimage.gaussian_filter(distance, sigma_px, mode="nearest")
     markers = number_pieces(local_maxima(smooth) & inside)

@@ -33,8 +33,8 @@ class Output:
         kind: name of its writers in `Writers`.
         format: format of the file.
         ending: end of the file's name, after the image's stem.
-        pixel_bytes: bytes that it holds for each pixel.
-        opener: opens the writer from the file's path, its format, and the file that holds its rows meanwhile.
+        pixel_bytes: bytes per pixel of the image.
+        opener: opens the writer; takes the file's path, its format, and the file that holds its rows until it is complete.
     """
 
     kind: str
@@ -44,20 +44,20 @@ class Output:
     opener: Callable[..., BandWriter]
 
     def open(self, path: Path, kept: Kept | None) -> BandWriter:
-        """Return its open writer."""
+        """Open the writer of this output for a file at that path."""
         return self.opener(path, format=self.format, kept=kept)
 
 
 def outputs_of(source: ImageSource, predictor: AnyPredictor, request: OutputRequest) -> tuple[Output, ...]:
-    """Return the files of the mask or the values in each format, and those that are requested beside them.
+    """Return the output files of an image: the mask, or the values, in each format first, then the other requested files.
 
     Raises:
-        UnsuitableImage: `format_not_suitable`: one of the formats can't hold what is requested of the image.
+        UnsuitableImage: `format_not_suitable`: a format can't hold the requested outputs of this image.
     """
     geometry, classes = source.geometry, predictor.config.data.classes
     gives_values = predictor.head.gives_values
     natural = value_formats(geometry)[-1] if gives_values else source.mask_format
-    outputs: dict[str, Output] = {}  # by ending: what neither of two masks' formats holds is one file beside both
+    outputs: dict[str, Output] = {}  # by ending, since masks in two formats may share one file of probabilities
     for mask_format in request.mask_formats or (natural,):
         if gives_values:
             opener: Callable[..., BandWriter] = partial(open_value_writer, geometry=geometry, quantity=classes[0])
@@ -77,7 +77,7 @@ def outputs_of(source: ImageSource, predictor: AnyPredictor, request: OutputRequ
 
 
 def check_request(predictor: AnyPredictor, request: OutputRequest) -> None:
-    """Check that the bundle can give what is requested.
+    """Check that the bundle can give the requested outputs.
 
     Raises:
         BundleError: the bundle gives values, but probabilities, uncertainty, tissue or regions are requested.
@@ -96,7 +96,7 @@ def check_request(predictor: AnyPredictor, request: OutputRequest) -> None:
 def _probability_output(
     geometry: Geometry, mask_format: MaskFormat, classes: tuple[ClassSection, ...], dtype: ProbabilityType
 ) -> Output:
-    """Return the file of the probabilities, in the mask's format where that can hold them."""
+    """Return the output of the probabilities, in the mask's format if that can hold them."""
     formats = probability_formats(geometry, dtype)
     selected = mask_format if mask_format in formats else formats[0]
     return Output(
@@ -109,7 +109,7 @@ def _probability_output(
 
 
 def _map_output(geometry: Geometry, mask_format: MaskFormat, kind: str) -> Output:
-    """Return the file of a map with one value a pixel, in the mask's format where that can hold values."""
+    """Return the output of a map with one value per pixel, in the mask's format if that can hold values."""
     formats = value_formats(geometry)
     selected = mask_format if mask_format in formats else formats[-1]
     opener = partial(open_value_writer, geometry=geometry, quantity=ClassSection(name=kind, colour="#ffffff"))

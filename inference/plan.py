@@ -1,6 +1,6 @@
-"""Image plans: all that is chosen for one image before its first tile, resolved once.
+"""Image plans: all choices for one image that are made before its first tile, such as spacing, part and tiles.
 
-The estimate, the resumed work and the segmentation itself take the same plan.
+Estimating, resuming and segmenting take the same plan.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from imaging.source import ImageSource
-from inference.compatibility import as_trained, check_suitable
+from inference.compatibility import at_trained_spacing, check_suitable
 from inference.predictors.ensemble import Ensemble, predictors_of
 from inference.predictors.predictor import Predictor
 from inference.request import WHOLE_IMAGE, ImagePart
@@ -43,7 +43,7 @@ class MemberPlan:
 
     @cached_property
     def tile_count(self) -> int:
-        """Number of tiles of the whole image, without those that are skipped; an earlier run's are included."""
+        """Number of tiles without skipped ones, from the image's first row on, even if an earlier run has segmented some."""
         return self._count_tiles(0)
 
     @cached_property
@@ -74,7 +74,7 @@ class ImagePlan:
         predictor: predictor of a bundle, or of several.
         part: part of the image that is segmented.
         members: plan for each bundle's predictor.
-        first_row: first row of the image that is segmented; those above exist from an earlier run.
+        first_row: first row of the image that is segmented; the rows above are from an earlier run.
         scratch_folder: folder for logits that don't fit into memory; None: the system's folder for temporary files.
     """
 
@@ -87,7 +87,7 @@ class ImagePlan:
 
     @property
     def tile_count(self) -> int:
-        """Number of tiles of all members, without those that are skipped; an earlier run's are included."""
+        """Number of tiles of all members, counted as in `MemberPlan.tile_count`."""
         return sum(member.tile_count for member in self.members)
 
     @property
@@ -96,15 +96,15 @@ class ImagePlan:
         return tuple(member.grid.tile_size for member in self.members)
 
     def resumed(self, first_row: int, tile_sizes: tuple[tuple[int, ...], ...]) -> "ImagePlan":
-        """Return the plan of work that goes on from a row of the image with the tiles that it began with.
+        """Return the plan of interrupted work: it starts at a row of the image and has the tile sizes of the earlier run.
 
         Raises:
-            ImageTooLarge: `memory_too_small`: those tiles don't fit into the memory any more.
+            ImageTooLarge: `memory_too_small`: tiles of those sizes don't fit into the memory any more.
         """
         members = []
         for member, tile_size in zip(self.members, tile_sizes, strict=True):
             grid = (
-                member.grid if tile_size == member.grid.tile_size else _checked_grid(member.predictor, member.source, tile_size)
+                member.grid if tile_size == member.grid.tile_size else _fitting_grid(member.predictor, member.source, tile_size)
             )
             row = first_needed_row(first_row, member.source.shape, self.source.shape)
             members.append(replace(member, grid=grid, first_row=row))
@@ -118,7 +118,7 @@ def plan_image(
     *,
     scratch_folder: Path | None = None,
 ) -> ImagePlan:
-    """Return the plan of an image: its grid for each bundle, within the memory budget.
+    """Return the plan of an image, with a grid for each bundle that fits the memory budget.
 
     Args:
         source: open image.
@@ -133,12 +133,13 @@ def plan_image(
     members = []
     for member in predictors_of(predictor):
         check_suitable(source, member.config)
-        trained = as_trained(source, member.config.data)
-        members.append(MemberPlan(member, trained, _checked_grid(member, trained), part))
+        resampled = at_trained_spacing(source, member.config.data)
+        members.append(MemberPlan(member, resampled, _fitting_grid(member, resampled), part))
     return ImagePlan(source, predictor, part, tuple(members), scratch_folder=scratch_folder)
 
 
-def _checked_grid(predictor: Predictor, source: ImageSource, tile_size: tuple[int, ...] | None = None) -> Grid:
+def _fitting_grid(predictor: Predictor, source: ImageSource, tile_size: tuple[int, ...] | None = None) -> Grid:
+    """Return the tiles of an image, and check that they fit the predictor's memory budget."""
     grid = predictor.grid(source.shape, tile_size)
     if predictor.memory_budget:
         predictor.memory_budget.check(grid)

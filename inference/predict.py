@@ -1,4 +1,4 @@
-"""Segmentation of many files: each input's mask, or map of values, is written into one folder under the input's stem."""
+"""Segmentation of many files. The outputs of each are written into one folder, named by the input's stem."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -11,7 +11,7 @@ from imaging.errors import DataError
 from imaging.open import is_image_folder, open_image, stem_of
 from imaging.source import ImageSource
 from imaging.writing.band_writer import BandWriter
-from inference.estimate import Estimate, check_disk, estimate, timed
+from inference.estimate import Estimate, check_disk, estimate, with_seconds
 from inference.image_label import label_classes, label_table
 from inference.outputs import check_request, outputs_of
 from inference.plan import AnyPredictor, ImagePlan, plan_image
@@ -22,11 +22,11 @@ from inference.request import ImagePart, OutputRequest, Writers
 from inference.resume import UnfinishedOutputs, work_key
 from inference.segment import Progress, Segmentation, segment
 
-LABELS = "labels.csv"  # beside the masks
+LABELS = "labels.csv"  # name of the table of image labels
 
 
 class Opener(Protocol):
-    """A function such as `open_image`, with guards of its own."""
+    """Type of functions that open an image, such as `open_image` or one with further guards."""
 
     def __call__(self, path: Path, *, spacing_um: tuple[float, ...] | None) -> ImageSource:
         """Open an image; see `open_image` for the errors that it raises."""
@@ -35,7 +35,7 @@ class Opener(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome for one input: its files, the mask first, or the error that prevented them; or an estimate."""
+    """Outcome for one input: its files, the mask first, with facts about them; or an error and no files; or an estimate."""
 
     image: Path
     files: tuple[Path, ...]
@@ -43,12 +43,12 @@ class Outcome:
 
 
 def find_images(inputs: Sequence[Path]) -> tuple[Path, ...]:
-    """Return the inputs themselves, and what lies directly in the folders among them, except hidden files.
+    """Return the images among the inputs, and those directly in folders among the inputs, except hidden files.
 
     A folder that is an image itself (a DICOM series, an OME-Zarr) is one image.
 
     Raises:
-        DataError: there are no images, or two inputs' masks would have the same name.
+        DataError: there are no images, or the masks of two inputs would have the same name.
     """
     images: list[Path] = []
     for path in inputs:
@@ -58,7 +58,7 @@ def find_images(inputs: Sequence[Path]) -> tuple[Path, ...]:
         visible = (child for child in path.iterdir() if child.name[0] != ".")
         images += sorted(child for child in visible if child.is_file() or is_image_folder(child))
     if not images:
-        raise DataError("no_inputs", "the folders given are empty; give images, slides, volumes or folders of them")
+        raise DataError("no_inputs", "the folders are empty; give images, slides, volumes or folders of them")
     stems: dict[str, Path] = {}
     for image in images:
         other = stems.setdefault(stem_of(image), image)
@@ -77,15 +77,15 @@ def predict(
 ) -> Iterator[Outcome]:
     """Segment one image after the other; unreadable images are reported and skipped.
 
-    Where the bundle predicts labels of whole images, `labels.csv` in `out` gets a line for each image. Work that was killed
-    goes on where it was when it is requested again.
+    If the bundle predicts labels of whole images, `labels.csv` in `out` gets a line for each image. If the process is killed,
+    the same call resumes the image that it was segmenting.
 
     Args:
         images: files, or folders that are images.
         predictor: predictor of a bundle, or of several.
-        out: folder for the outputs; made where it is missing.
-        request: what is written of each image.
-        on_progress: called with the image, the tiles that are done and all tiles.
+        out: folder for the outputs; created if it is missing.
+        request: outputs that are written for each image.
+        on_progress: called with the image, the number of finished tiles and the number of all tiles.
         open_source: opens an image from its path and the user's spacing.
 
     Raises:
@@ -107,7 +107,9 @@ def predict(
 
 
 def estimates(images: Sequence[Path], predictor: AnyPredictor, out: Path, request: OutputRequest) -> Iterator[Outcome]:
-    """Yield what each image would take, as `predict` would segment it; nothing is written. The arguments are `predict`'s.
+    """Yield the memory, disk space and time that `predict` would take for each image, without writing anything.
+
+    The arguments are those of `predict`.
 
     Raises:
         BundleError: probabilities, uncertainty, tissue or regions are requested of a bundle that gives values.
@@ -118,9 +120,9 @@ def estimates(images: Sequence[Path], predictor: AnyPredictor, out: Path, reques
             with open_image(image, spacing_um=request.spacing_um) as source:
                 outputs = outputs_of(source, predictor, request)
                 plan = _plan(source, predictor, out, request)
-                untimed = estimate(plan, sum(output.pixel_bytes for output in outputs))
+                estimated = estimate(plan, sum(output.pixel_bytes for output in outputs))
                 yield Outcome(
-                    image, tuple(out / f"{stem_of(image)}{output.ending}" for output in outputs), timed(untimed, plan)
+                    image, tuple(out / f"{stem_of(image)}{output.ending}" for output in outputs), with_seconds(estimated, plan)
                 )
         except DataError as error:
             yield Outcome(image, (), error)
@@ -129,6 +131,7 @@ def estimates(images: Sequence[Path], predictor: AnyPredictor, out: Path, reques
 def _segment_one(
     image: Path, source: ImageSource, predictor: AnyPredictor, out: Path, request: OutputRequest, on_progress: Progress
 ) -> Outcome:
+    """Write the outputs of one open image, resuming them if an earlier process was killed."""
     outputs = outputs_of(source, predictor, request)
     files = [out / f"{stem_of(image)}{output.ending}" for output in outputs]
     if image.resolve() in [file.resolve() for file in files]:
@@ -153,6 +156,7 @@ def _segment_one(
 
 
 def _plan(source: ImageSource, predictor: AnyPredictor, out: Path, request: OutputRequest) -> ImagePlan:
+    """Return the plan of an image and of the part of it that is requested."""
     part = ImagePart(
         tissue=find_tissue(source) if request.tissue else None,
         regions=regions_of(request.regions, source.shape) if request.regions else None,

@@ -1,4 +1,4 @@
-"""Requests: which part of an image is segmented, and which outputs are written of it."""
+"""Requests: which outputs are written for an image, which part of it is segmented, and the writers of the outputs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from models.heads import Head
 
 @dataclass(frozen=True, kw_only=True)
 class OutputRequest:
-    """Outputs and options that a user requests for each image.
+    """Outputs and options that a user chooses for each image.
 
     Args:
-        mask_formats: formats that each mask, or map of values, is written in; none: each image's natural one.
-        probabilities: type of the classes' probabilities that are written beside the masks; None writes none.
+        mask_formats: formats of each mask or map of values; empty: the natural one of each image.
+        probabilities: type of the class probabilities that are written beside the masks; None writes none.
         uncertainty: writes each pixel's uncertainty beside the masks: 0 certain, 1 all classes equally likely.
         disagreement: writes the disagreement of an ensemble's networks beside the masks, 0 .. 1.
-        spacing_um: the user's distance between pixels, in S order or one for all axes; None takes that of the files.
-        tissue: skips tiles without tissue; they become background.
-        regions: regions of interest, each the first pixel and the size in S order; outside is background. Empty: the whole
-            image.
+        spacing_um: distance between pixels, in S order or one for all axes; None: as the file says.
+        tissue: skips tiles without tissue, which become background.
+        regions: regions of interest, each the first pixel and the size in S order; pixels outside become background. Empty:
+            the whole image.
     """
 
     mask_formats: tuple[MaskFormat, ...] = ()
@@ -36,7 +36,7 @@ class OutputRequest:
 
     @property
     def journal_text(self) -> str:
-        """The request as journals of unfinished work identify it, under the name that earlier versions gave it."""
+        """Text of the request in journals of unfinished work, with its old class name, so that older journals stay valid."""
         return repr(self).replace(type(self).__name__, "Wishes", 1)
 
 
@@ -45,8 +45,8 @@ class ImagePart:
     """The part of an image that is segmented.
 
     Args:
-        tissue: tiles outside of it are background and not segmented; None: every tile is segmented.
-        regions: what lies outside of them is background; None: the whole image.
+        tissue: tiles without tissue are background and not segmented; None: tissue plays no part.
+        regions: pixels outside of all regions are background; None: the whole image.
     """
 
     tissue: Tissue | None = None
@@ -58,7 +58,7 @@ class ImagePart:
         return self.tissue is None and self.regions is None
 
     def skips(self, region: Region, shape: tuple[int, ...]) -> bool:
-        """Return whether a region lies outside of the part; its coordinates are those of an image of that shape."""
+        """Return whether a region, in the coordinates of an image of that shape, lies outside of this part."""
         return any(each is not None and each.misses(region, shape) for each in (self.tissue, self.regions))
 
 
@@ -67,11 +67,11 @@ WHOLE_IMAGE = ImagePart()
 
 @dataclass(frozen=True)
 class Writers:
-    """Open writers of one image's outputs, each in any number of formats.
+    """Open writers of one image's outputs, any number of each kind.
 
     Args:
-        main: writers of the mask, or of a map of values where the network's head gives them.
-        probabilities: writers of the classes' probabilities.
+        main: writers of the mask, or of the map of values if the network's head gives values.
+        probabilities: writers of the class probabilities.
         uncertainty: writers of each pixel's uncertainty.
         disagreement: writers of the disagreement of an ensemble's networks.
         on_rows: called with the first row that isn't written yet.
@@ -84,7 +84,7 @@ class Writers:
     on_rows: Callable[[int], None] | None = None
 
     def write(self, head: Head, band: Band) -> None:
-        """Write finished rows."""
+        """Write finished rows to all writers."""
         outputs = (
             (self.main, head.values if head.gives_values else head.mask),
             (self.probabilities, head.probabilities),

@@ -1,4 +1,4 @@
-"""Resuming of work that broke off: the rows of an image's outputs are kept, so that the same command goes on after them."""
+"""Resuming of interrupted work: finished rows stay on the disk, and the same command continues after them."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ SYNC_SHARE = 0.05  # of the time that writing to the disk may take
 
 
 class Journal(BaseModel):
-    """Progress of the work: the key of the work, the rows that are on the disk, and the tile sizes that it began with."""
+    """Journal of the work: its key, the number of rows on the disk, and the tile sizes that it started with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,15 +36,15 @@ class Journal(BaseModel):
 
 
 class UnfinishedOutputs:
-    """Hidden folder beside the outputs that holds the finished rows; a context manager, for one process at a time.
+    """Context manager of a hidden folder beside the outputs that holds the finished rows; for one process at a time.
 
-    When it is left without an error, or because the image can't be used, the folder is removed; when the process is killed,
-    interrupted or finds the disk full, the folder stays, and the same work goes on there.
+    On exit the folder is removed if there is no error, or a DataError. If the process is killed or interrupted, or the disk is
+    full, it stays, and the same work resumes from it.
 
     Args:
         folder: hidden folder beside the outputs.
         key: key of the work: a digest of all that its outputs depend on.
-        tile_sizes: tile size of each predictor, for work that begins; work that goes on keeps the sizes that it began with.
+        tile_sizes: tile size of each predictor, for new work; resumed work has the sizes that it started with.
 
     Raises:
         DataError: `at_work`: another process uses the folder.
@@ -64,7 +64,7 @@ class UnfinishedOutputs:
 
     @property
     def tile_sizes(self) -> tuple[tuple[int, ...], ...]:
-        """Tile size of each predictor that the work began with."""
+        """Tile size of each predictor when the work started."""
         return self.journal.tile_sizes
 
     def rows_file(self, name: str) -> Kept:
@@ -72,10 +72,10 @@ class UnfinishedOutputs:
         return Kept(self.folder / f"{name.lstrip('.')}.rows", self.rows)
 
     def record(self, rows: int, writers: Sequence[BandWriter]) -> None:
-        """Bring the finished rows to the disk, from time to time.
+        """Write the finished rows to the disk, if enough time has passed since the last time.
 
         Args:
-            rows: number of rows that the writers have.
+            rows: number of rows that were given to the writers.
             writers: writers of all outputs.
         """
         now_s = time.monotonic()
@@ -98,23 +98,23 @@ class UnfinishedOutputs:
                 f"another process (process {error.process}) is segmenting this image into that folder; wait for it, stop it, "
                 "or choose another folder",
             ) from error
-        with suppress(OSError, ValidationError):  # no journal, or none that can be read
+        with suppress(OSError, ValidationError):  # no journal, or an unreadable one
             journal = Journal.model_validate_json((self.folder / JOURNAL).read_bytes())
             if journal.key == self.journal.key:
                 self.journal = journal
                 return self
-        (self.folder / JOURNAL).unlink(missing_ok=True)  # the rows of other work are overwritten
+        (self.folder / JOURNAL).unlink(missing_ok=True)  # rows of other work will be overwritten
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None or issubclass(kind, DataError):
-            (self.folder / JOURNAL).unlink(missing_ok=True)  # first: it mustn't count rows that are gone
+            (self.folder / JOURNAL).unlink(missing_ok=True)  # first, so that no journal counts rows that are deleted
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
 
 def work_key(image: Path, predictors: Sequence[Predictor], request_text: str) -> str:
-    """Return a digest of what the outputs depend on: the image's files, the bundles with their runtimes, and the request."""
+    """Return a digest of everything that the outputs depend on: the image's files, the bundles and runtimes, the request."""
     files = sorted(path for path in image.rglob("*") if path.is_file()) if image.is_dir() else [image]
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     facts = json.dumps([stats, [predictor.identity for predictor in predictors], request_text])

@@ -1,8 +1,8 @@
-"""The whole flow on one screen: an image becomes a mask, tile by tile, band by band."""
+"""Segmentation of an image: the loop over its tiles, and the writing of its mask band by band."""
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,18 +21,24 @@ from inference.tiling.prefetch import prefetch
 from inference.tiling.resampling import resample_bands
 from inference.tiling.seams import Seams
 from inference.tiling.stitch import Band, Stitcher
-from transforms import normalise
+from transforms.normalise import fit
 
-Progress = Callable[[int, int], None]  # called with the tiles that are done and all tiles
+Progress = Callable[[int, int], None]  # called with the number of finished tiles and the number of all tiles
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Facts about a finished mask: `seconds` from the first tile to the last row, `warnings` as stable codes.
+    """Facts about a finished mask.
 
-    `label` is that of the whole image, None without one. `seam` is the jump of the logits across the borders of tiles by the
-    jump elsewhere, about 1 where borders are invisible; None where there are none, or tiles were skipped. `skipped` tiles
-    hold no tissue, or lie outside of the regions of interest. Rows above `resumed_row` are an earlier run's.
+    Args:
+        seconds: duration from the first tile to the last row.
+        tiles: number of tiles of the image, for all bundles.
+        warnings: stable codes of remarks about the image and the mask.
+        label: label of the whole image; None if no network predicts one.
+        seam: ratio of the logits' jump across the borders of tiles to their jump elsewhere, about 1 if borders are invisible;
+            None if there are no borders, or tiles were skipped.
+        skipped: number of tiles without tissue, or outside of the regions of interest.
+        resumed_row: row that the work resumed from; the rows above are from an earlier run.
     """
 
     seconds: float
@@ -58,12 +64,12 @@ class Segmentation:
 
 
 class Observers:
-    """Observers of the tiles and bands of one image: progress, and where they are given its label and its seams.
+    """Observers of one image's tiles and bands: they report progress, and compute its label and its seams where requested.
 
     Args:
         plan: plan of the image.
         on_progress: called after each tile.
-        label: reader of the image's label.
+        label: accumulator of the image's label.
         seams: meters of the seams.
     """
 
@@ -79,23 +85,27 @@ class Observers:
         self.seams = seams
         self._on_progress = on_progress
         self._tile_count = plan.tile_count
-        self._done = self._tile_count - sum(member.remaining_tiles for member in plan.members)
+        self._finished_tiles = self._tile_count - sum(member.remaining_tiles for member in plan.members)
 
-    def add_tile(self, member: MemberPlan, tile: Tile, logits: NDArray[np.float32]) -> None:
-        """Add the outputs (R + L, *S') of one tile, of which the last L are the label's."""
-        if self.label:
-            self.label.add_tile(member.predictor, tile, logits[member.predictor.head.outputs :])
-        self._done += 1
-        if self._on_progress:
-            self._on_progress(self._done, self._tile_count)
+    def observe(
+        self, member: MemberPlan, outputs: Iterable[tuple[Tile, NDArray[np.float32]]]
+    ) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
+        """Yield the tiles with their outputs (R + L, *S'), and observe each once its user has finished with it."""
+        for tile, logits in outputs:
+            yield tile, logits
+            if self.label:
+                self.label.add_tile(member.predictor, tile, logits[member.predictor.head.outputs :])
+            self._finished_tiles += 1
+            if self._on_progress:
+                self._on_progress(self._finished_tiles, self._tile_count)
 
 
 def segment(plan: ImagePlan, writers: Writers, on_progress: Progress | None = None) -> Segmentation:
-    """Write the image's mask, (*S) uint8, the label of the likeliest class at each pixel; or its values, (*S) float32.
+    """Write the image's mask, the label (*S) uint8 of the likeliest class at each pixel, or its values (*S) float32.
 
     Args:
         plan: plan of the image.
-        writers: writers that are open for the image's geometry.
+        writers: open writers of the image's outputs.
         on_progress: called after each tile.
     """
     start_s, head, source = time.monotonic(), plan.predictor.head, plan.source
@@ -123,40 +133,39 @@ def segment(plan: ImagePlan, writers: Writers, on_progress: Progress | None = No
 
 
 def segment_array(source: ImageSource, predictor: AnyPredictor) -> NDArray[np.uint8]:
-    """Return the image's mask, (*S), in memory: for validation and for pictures."""
+    """Return the image's mask (*S) in memory."""
     return np.concatenate([predictor.head.mask(band.logits) for band in bands(plan_image(source, predictor))])
 
 
 def bands(plan: ImagePlan, observers: Observers | None = None) -> Iterator[Band]:
     """Return the logits of the image on its own grid, in finished bands from the plan's first row to the last."""
-    streams = []
+    observers, streams = observers or Observers(plan), []
     for member in plan.members:
         stream = stitched_bands(member, observers, plan.scratch_folder)
-        if observers and observers.seams:
-            stream = observers.seams.measured(stream, member.grid)
+        if observers.seams:
+            stream = observers.seams.measure(stream, member.grid)
         streams.append(resample_bands(stream, member.source.shape, plan.source.shape, plan.first_row))
     return mean_bands(plan.predictor, streams, plan.first_row) if isinstance(plan.predictor, Ensemble) else streams[0]
 
 
-def stitched_bands(plan: MemberPlan, observers: Observers | None = None, scratch_folder: Path | None = None) -> Iterator[Band]:
-    """Yield the logits of one predictor on the grid that it was trained at."""
-    predictor, source, config = plan.predictor, plan.source, plan.predictor.config
-    normalised = normalise.fit(config.normalise, source.channels, source.blocks())
+def stitched_bands(plan: MemberPlan, observers: Observers, scratch_folder: Path | None = None) -> Iterator[Band]:
+    """Yield the logits of one predictor, on the grid of the spacing that it was trained at."""
+    source, predictor, batch_size = plan.source, plan.predictor, plan.predictor.config.inference.batch_size
+    normalise = fit(predictor.config.normalise, source.channels, source.blocks())
     stitcher = _make_stitcher(plan, scratch_folder)
 
-    def read(batch: Sequence[Tile]) -> NDArray[np.float32]:
-        return np.stack([normalised(read_mirrored(source, tile.input)) for tile in batch])  # (B, C, *S)
+    def read(batch: tuple[Tile, ...]) -> NDArray[np.float32]:
+        return np.stack([normalise(read_mirrored(source, tile.input)) for tile in batch])  # (B, C, *S)
 
     yield from stitcher.finished()  # rows above the first tile, where tiles are skipped
-    for batch, patches in prefetch(read, batched(plan.tiles(), config.inference.batch_size)):
-        for tile, logits in zip(batch, predictor(patches), strict=True):  # each (K, *S'), a label's L behind them
+    for batch, patches in prefetch(read, batched(plan.tiles(), batch_size)):
+        for tile, logits in observers.observe(plan, zip(batch, predictor(patches), strict=True)):  # each (R + L, *S')
             stitcher.add(tile, logits)
             yield from stitcher.finished()  # rows that no later tile touches
-            if observers:
-                observers.add_tile(plan, tile, logits)
 
 
 def _make_stitcher(plan: MemberPlan, scratch_folder: Path | None) -> Stitcher:
+    """Return the empty stitcher of a plan, whose logits are on the disk if they don't fit into memory."""
     head, budget = plan.predictor.head, plan.predictor.memory_budget
     is_on_disk = budget is not None and budget.use(plan.grid).scratch_bytes > 0
     stitcher = Stitcher(

@@ -14,7 +14,8 @@ from scipy.ndimage import gaussian_filter1d
 from configs.schema import Config
 from evaluation.rendering import figure_to_png
 from evaluation.report.paired_plots import LIGHT, style
-from inference.predictors.predictor import best_device, make_predictor
+from inference.predictors.methods import make_predictor
+from inference.predictors.predictor import best_device
 from models.architectures import build
 from training.data.examination import make_sampler
 from training.data.patch_dataset import PatchDataset

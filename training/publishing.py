@@ -7,9 +7,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from configs.schema import Config
-from inference.compatibility import as_trained
+from inference.compatibility import at_trained_spacing
 from inference.predictors.loading import sample_of
-from inference.predictors.predictor import Predictor, make_predictor
+from inference.predictors.methods import make_predictor
+from inference.predictors.predictor import Predictor
 from models import bundle
 from models.architectures import build
 from models.bundle import Sample
@@ -74,4 +75,4 @@ def _sample(splits: Splits, predictor: Predictor) -> Sample:
     """Out of the first validation case."""
     labelled = open_labelled(splits.val[0], predictor.config)
     with labelled.image as image, labelled.reference:
-        return sample_of(as_trained(image, predictor.config.data), predictor.members)
+        return sample_of(at_trained_spacing(image, predictor.config.data), predictor.members)

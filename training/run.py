@@ -13,7 +13,8 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from configs.schema import Config
-from inference.predictors.predictor import Predictor, best_device, make_predictor
+from inference.predictors.methods import make_predictor
+from inference.predictors.predictor import Predictor, best_device
 from models.architectures import build, count_parameters
 from training.clock import Clock
 from training.data.examination import Examined, examine, make_sampler

@@ -9,7 +9,7 @@ from datasets.cases import Case, about, open_case_image, read_cases
 from datasets.fingerprint import sha256_of
 from datasets.references import check_aligned, check_labels, open_reference
 from imaging.errors import DataError
-from inference.compatibility import as_trained, check_suitable
+from inference.compatibility import at_trained_spacing, check_suitable
 from models.bundle import Bundle, Manifest
 from models.bundle_agreement import differences
 from models.heads import check_gives_masks
@@ -110,7 +110,7 @@ def check_case(case: Case, config: Config) -> tuple[tuple[int, ...], tuple[int, 
         check_aligned(image, reference)
         for block in reference.blocks():
             check_labels(block, len(config.data.classes), case.ignore_label)
-        return image.shape, as_trained(image, config.data).shape
+        return image.shape, at_trained_spacing(image, config.data).shape
 
 
 def group_note(cases: Sequence[Case]) -> str | None:

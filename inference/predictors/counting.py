@@ -1,4 +1,4 @@
-"""Counting of operations: a predictor on tensors without numbers, whose multiply-adds and memory are counted, not computed."""
+"""Counting of operations, on tensors that have a shape but no data."""
 
 from collections.abc import Callable
 
@@ -7,24 +7,25 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from configs.schema import Config
-from inference.predictors.predictor import Predictor, make_predictor
+from inference.predictors.methods import make_predictor
+from inference.predictors.predictor import Predictor
 from models.architectures import build
 
-META = torch.device("meta")  # tensors with a shape and no numbers; operations on them take no time and no memory
+META = torch.device("meta")  # tensors without data; operations on them take no time and no memory
 
 
 def shape_only_predictor(config: Config) -> Predictor:
-    """Return the config's predictor without weights; it has grids and shapes, and its operations can be counted."""
+    """Return the config's predictor without data, for its grids and for counting its operations and memory."""
     with META:
         network = build(config)
     return make_predictor(config, network.eval(), (1.0,) * len(config.data.classes), META, average=True)
 
 
 def multiply_adds_of_tile(predictor: Predictor, tile_size: tuple[int, ...]) -> int:
-    """Return the multiply-adds of a tile, over the passes of all symmetries that are averaged.
+    """Return the multiply-adds of a tile in all passes that are averaged.
 
     Args:
-        predictor: predictor without weights.
+        predictor: predictor without data.
         tile_size: (*S) of the tile.
     """
     patch = torch.empty(1, len(predictor.config.data.channels), *tile_size, device=META)

@@ -1,4 +1,4 @@
-"""Dropout passes: one network with dropout becomes several, whose disagreement can be measured (Gal and Ghahramani 2016)."""
+"""Dropout passes: a network with dropout as several predictors, whose disagreement is measured (Gal and Ghahramani 2016)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,14 +12,14 @@ from models.errors import BundleError
 
 
 class DropoutPass:
-    """A network's pass with dropout drawn from a seed: the same features are dropped in every tile of one size.
+    """Pass of a network with dropout from a fixed seed, so that the same features are dropped in all tiles of one size.
 
-    Each patch passes by itself, so that what is dropped doesn't depend on the rest of its batch.
+    Each patch has a pass of its own, so that its dropout doesn't depend on the rest of the batch.
 
     Args:
         run: pass of the network in torch.
-        layers: dropout layers of the network, which are inactive otherwise.
-        seed: seed of what they drop.
+        layers: dropout layers of the network, which are inactive outside of the pass.
+        seed: seed of the dropout.
     """
 
     def __init__(self, run: Pass, layers: Sequence[nn.Module], seed: int) -> None:
@@ -43,7 +43,7 @@ class DropoutPass:
 
 
 def check_passes(passes: int, runtime: str | None) -> None:
-    """Check the number of dropout passes and the runtime.
+    """Check the number of dropout passes, and that the runtime has dropout.
 
     Raises:
         BundleError: fewer than two passes, or a runtime without dropout.
@@ -57,10 +57,10 @@ def check_passes(passes: int, runtime: str | None) -> None:
 
 
 def with_dropout(predictor: Predictor, passes: int) -> tuple[Predictor, ...]:
-    """Return one predictor for each pass of each of a bundle's networks, each with a seed of its own.
+    """Return a predictor for each pass of each network of a bundle. The passes have different seeds.
 
     Args:
-        predictor: loaded predictor, run by torch.
+        predictor: loaded predictor with torch as its runtime.
         passes: number of passes, at least two.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Ensembles of bundles: each predicts the image with its own tiles, and their outputs are averaged row by row."""
+"""Ensembles of bundles. Each bundle has its own tiles, and the outputs of all are averaged band by band."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,14 +22,14 @@ from models.heads import Head
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Predictors whose outputs mean the same.
+    """Predictors of several bundles whose outputs have the same meaning.
 
-    Where all members use one method their logits are averaged, as those of folds are. Logits of different methods may differ
-    in scale, so that the more certain method would outvote the other; their probabilities are averaged instead.
+    If all members use one method, their logits are averaged, as for the folds of a run. Logits of different methods may differ
+    in scale, so that the more certain method would outvote the other; then probabilities are averaged.
 
     Args:
         members: at least one predictor.
-        gives_disagreement: whether the members' disagreement is computed beside their mean.
+        gives_disagreement: whether the disagreement of the members is computed, too.
     """
 
     members: tuple[Predictor, ...]
@@ -37,7 +37,7 @@ class Ensemble:
 
     @property
     def config(self) -> Config:
-        """Config of the first member; the outputs of all mean the same."""
+        """Config of the first member."""
         return self.members[0].config
 
     @property
@@ -46,16 +46,16 @@ class Ensemble:
         return self.members[0].head
 
     def mean(self, logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return the mean (R, *S) of one (R, *S) for each member."""
+        """Return the mean (R, *S) of the members' logits, (R, *S) each."""
         if len({member.config.model.name for member in self.members}) == 1:
             return np.asarray(np.mean(logits, axis=0, dtype=np.float32))
         return np.asarray(self.head.mean(logits), np.float32)
 
     def disagreement(self, logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return the members' disagreement at each pixel, (*S), from 0 where all agree to 1.
+        """Return the disagreement of the members at each pixel, (*S), from 0 (all agree) to 1.
 
-        It is the entropy of their mean less the mean of their entropies, each relative to the largest entropy: the mutual
-        information of the class and the member (Houlsby et al. 2011, equation 2).
+        It is the mutual information of class and member (Houlsby et al. 2011, equation 2): the entropy of the mean minus the
+        mean of the entropies, each relative to the largest entropy.
         """
         of_mean = self.head.uncertainty(np.asarray(self.head.mean(logits), np.float32))
         mean_of_members = np.mean([self.head.uncertainty(each) for each in logits], axis=0, dtype=np.float32)
@@ -76,13 +76,18 @@ def load_ensemble(
     disagreement: bool = False,
     dropout_passes: int | None = None,
 ) -> Predictor | Ensemble:
-    """Return the predictor of a bundle, or of several bundles, which share the memory; other arguments are `load_predictor`'s.
+    """Return the predictor of a bundle, or the ensemble of several bundles, which share the memory.
 
-    For the disagreement the networks of one bundle become members of their own. With dropout passes each network becomes as
-    many members.
+    Args:
+        bundles: at least one loaded bundle.
+        device: see `load_predictor`.
+        runtime: see `load_predictor`.
+        memory_bytes: see `load_predictor`.
+        disagreement: whether to compute the disagreement; then each network of a bundle is a member of the ensemble.
+        dropout_passes: number of members per network, each with its own dropout; None: without dropout.
 
     Raises:
-        BundleError: the outputs of two bundles mean different things; the runtime isn't available or has no dropout; or the
+        BundleError: the outputs of two bundles have different meanings; the runtime isn't available or has no dropout; or the
             networks have no dropout.
     """
     if dropout_passes is not None:
@@ -107,14 +112,14 @@ def load_ensemble(
 
 
 def _with_share(predictor: Predictor, process_bytes: int, shares: int) -> Predictor:
-    """Return the predictor with its share of the memory that is free once all bundles are loaded."""
+    """Return the predictor with its share of the memory that is free after all bundles are loaded."""
     if predictor.memory_budget is None:
         return predictor
     return replace(predictor, memory_budget=replace(predictor.memory_budget, process_bytes=process_bytes, shares=shares))
 
 
 def _single_predictors(predictor: Predictor) -> tuple[Predictor, ...]:
-    """Return a predictor for each network of one bundle; the first one keeps the classifiers."""
+    """Return a predictor for each network of a bundle. The first one has the classifiers."""
     if len(predictor.members) == 1:
         return (predictor,)
     return tuple(
@@ -129,6 +134,7 @@ def _single_predictors(predictor: Predictor) -> tuple[Predictor, ...]:
 
 
 def _check_same_meaning(first: Bundle, other: Bundle) -> None:
+    """Refuse bundles whose outputs have different meanings."""
     different = differences(first.manifest, other.manifest)
     heads = [bundle.config.head.name for bundle in (first, other)]
     if heads[0] != heads[1]:
@@ -145,9 +151,9 @@ def _check_same_meaning(first: Bundle, other: Bundle) -> None:
 
 
 def mean_bands(ensemble: Ensemble, streams: Sequence[Iterable[Band]], first_row: int = 0) -> Iterator[Band]:
-    """Yield the mean of the members' bands of one image from `first_row` on; the bands' borders may differ.
+    """Yield the mean of the members' bands from `first_row` on. Their bands may begin at different rows.
 
-    The member that is farthest behind advances first, so that each holds one band and the rows that it is ahead.
+    Bands are read only when their rows are needed, so that few rows of each member are in memory.
     """
     pending = [_PendingRows(iter(stream), stop=first_row) for stream in streams]
     start = first_row
@@ -164,20 +170,20 @@ def mean_bands(ensemble: Ensemble, streams: Sequence[Iterable[Band]], first_row:
 
 @dataclass
 class _PendingRows:
-    """Rows of one member that aren't averaged yet; `stop` is the row after the last one."""
+    """Bands of one member that aren't averaged yet; `stop` is the row after the last one."""
 
     bands: Iterator[Band]
     buffer: list[Band] = field(default_factory=list)
     stop: int = 0
 
     def advance(self, start: int) -> None:
-        """Read one more band, where no rows from `start` on are in the buffer and there is one."""
+        """Read the next band, if there is one and no row from `start` on is in the buffer."""
         if self.stop == start and (band := next(self.bands, None)) is not None:
             self.buffer.append(band)
             self.stop = band.start + band.logits.shape[1]
 
     def take(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return the logits (R, stop - start, *rest) of buffered rows, and drop the rows before `stop`."""
+        """Return the logits (R, stop - start, *rest) of rows in the buffer, and drop bands that end at `stop` or before."""
         parts = [band.logits[:, max(0, start - band.start) : stop - band.start] for band in self.buffer if band.start < stop]
         self.buffer = [band for band in self.buffer if band.start + band.logits.shape[1] > stop]
         return np.concatenate(parts, axis=1)

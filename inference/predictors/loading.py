@@ -1,6 +1,6 @@
-"""Loading of bundles as predictors, run by the fastest runtime whose output matches float32 PyTorch.
+"""Loading of bundles as predictors, with the fastest runtime whose output matches float32 PyTorch.
 
-The measurements from which the runtime is selected are kept beside the bundle.
+The measurements of the runtimes are stored beside the bundle.
 """
 
 import hashlib
@@ -22,9 +22,11 @@ from disk.digest import sha256_of_file
 from disk.process import resident_bytes
 from imaging.source import ImageSource
 from inference.predictors.counting import multiply_adds_of_tile, shape_only_predictor
+from inference.predictors.mean import MeanPredictor
+from inference.predictors.methods import make_predictor
 from inference.predictors.pass_memory import pass_memory_of
-from inference.predictors.predictor import MeanPredictor, Predictor, best_device, make_predictor
-from inference.predictors.runtime import AUTO, TORCH, Runtime, candidates, find
+from inference.predictors.predictor import Predictor, best_device
+from inference.predictors.runtime import AUTO, TORCH, Runtime, automatic_runtimes, find_runtime
 from inference.predictors.runtime_parity import RuntimeParity, measure_runtime
 from inference.tiling.grid import read_mirrored
 from inference.tiling.memory_budget import MemoryBudget
@@ -32,18 +34,18 @@ from models.bundle import MANIFEST, Bundle, Sample
 from models.errors import BundleError
 from transforms import normalise
 
-FREE_SHARE = 0.25  # of the free memory, where no limit is given
+FREE_SHARE = 0.25  # share of the free memory that is used without a limit
 CONTROL_GROUP = Path("/sys/fs/cgroup")  # limits of a container
 
 LEAST_MEASURED_WORK = 10**9  # multiply-adds of a pass over a sample; with fewer, measuring takes longer than it saves
 SAMPLE_SIDE_PX = {2: 256, 3: 64}
-PACKAGES = ("torch", "openvino", "onnxruntime")  # the measurements hold for their versions
+PACKAGES = ("torch", "openvino", "onnxruntime")  # packages whose versions the measurements depend on
 
 
 def load_predictor(
     bundle: Bundle, device: torch.device | None = None, runtime: str | None = None, memory_bytes: int | None = None
 ) -> Predictor:
-    """Return the bundle's predictor, on CUDA where there is one; it averages symmetries as its config says.
+    """Return the bundle's predictor, which averages over symmetries as its config says.
 
     Args:
         bundle: loaded bundle.
@@ -72,19 +74,19 @@ def load_predictor(
 
 @dataclass(frozen=True)
 class MemoryLimits:
-    """Memory of the process: `memory_bytes` that it may take in all, `process_bytes` that it has before an image is opened."""
+    """Memory of the process: the `memory_bytes` that it may take in all, and the `process_bytes` before an image is opened."""
 
     memory_bytes: int
     process_bytes: int
 
     @classmethod
     def of_process(cls, memory_bytes: int | None = None) -> Self:
-        """Return the limits of this process; None allows what it has and a quarter of the free memory."""
+        """Return the limits of this process; None allows its present memory and a quarter of the free memory."""
         process_bytes = resident_bytes()
         return cls(memory_bytes or process_bytes + int(free_bytes() * FREE_SHARE), process_bytes)
 
     def budget(self, predictor: Predictor, runtime: str) -> MemoryBudget:
-        """Return the memory budget of an image, for a predictor that is run by that runtime."""
+        """Return the memory budget of an image for a predictor with that runtime."""
         device, config = predictor.device, predictor.config
         return MemoryBudget(
             memory_bytes=self.memory_bytes,
@@ -98,7 +100,7 @@ class MemoryLimits:
         )
 
     def allow(self, predictor: Predictor, runtime: str) -> bool:
-        """Return whether the runtime leaves more than half of the memory for tiles; torch is always allowed."""
+        """Return whether the runtime leaves more than half of the memory to tiles. Torch is always allowed."""
         if runtime == TORCH:
             return True
         budget = self.budget(predictor, runtime)
@@ -108,7 +110,7 @@ class MemoryLimits:
 def free_bytes() -> int:
     """Return the memory that is available without swapping: the machine's, or less in a container."""
     free = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError):  # no control groups, or none that limit
+    with suppress(OSError, ValueError):  # no control group, or one without a limit
         limit, used = (int((CONTROL_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
         free = min(free, max(0, limit - used))
     return free
@@ -119,7 +121,7 @@ def sample_of(source: ImageSource, members: Sequence[Predictor]) -> Sample:
 
     Args:
         source: open image.
-        members: predictor of each network, all of one config, run by torch in float32 without symmetries.
+        members: predictor of each network, all of one config, with torch in float32 and without symmetries.
     """
     first = members[0]
     sides = (SAMPLE_SIDE_PX[len(source.shape)],) * len(source.shape)
@@ -136,7 +138,7 @@ def sample_with_logits(patches: torch.Tensor, members: Sequence[Predictor]) -> S
 
 
 class RuntimeMeasurements(BaseModel):
-    """Parity of each runtime that was measured with a bundle on a machine; the file's keys are the fields."""
+    """Measurements of all runtimes with a bundle on a machine. The fields are the keys of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -144,53 +146,53 @@ class RuntimeMeasurements(BaseModel):
     trials: tuple[RuntimeParity, ...]
 
     def fastest(self, predictor: Predictor, limits: MemoryLimits) -> str:
-        """Return the fastest runtime among those whose output matches float32 and for which there is memory."""
+        """Return the name of the fastest runtime whose output matches float32 and for which there is enough memory."""
         usable = [each for each in self.trials if each.is_admitted or each.name == TORCH]
         allowed = [each for each in usable if limits.allow(predictor, each.name)]
         return min(allowed, key=lambda each: each.seconds).name
 
 
 def measurements_path(folder: Path) -> Path:
-    """Return the path of the measurements, beside the bundle, whose own files don't change."""
+    """Return the path of the measurements, which is beside the bundle, since a bundle never changes."""
     return folder.with_name(f"{folder.name}.runtime.json")
 
 
 def _select_runtime(name: str, bundle: Bundle, predictor: Predictor, limits: MemoryLimits) -> Runtime:
-    """Return the runtime of that name, once its parity is measured; for `auto` the fastest one."""
+    """Return the runtime of that name if its output matches float32; for `auto` the fastest one."""
     if name == AUTO:
         if bundle.sample is None:
-            return find(TORCH, predictor.device, is_fixed=predictor.is_fixed)
+            return find_runtime(TORCH, predictor.device, is_fixed=predictor.is_fixed)
         work = multiply_adds_of_tile(shape_only_predictor(bundle.config), tuple(bundle.sample.patches.shape[2:]))
         if work >= LEAST_MEASURED_WORK:
             name = _measurements(bundle, bundle.sample, predictor).fastest(predictor, limits)
         else:
             name = TORCH
-        return find(name, predictor.device, is_fixed=predictor.is_fixed)
-    runtime = find(name, predictor.device, is_fixed=predictor.is_fixed)
+        return find_runtime(name, predictor.device, is_fixed=predictor.is_fixed)
+    runtime = find_runtime(name, predictor.device, is_fixed=predictor.is_fixed)
     if name == TORCH or bundle.sample is None:
         return runtime
     if not (parity := measure_runtime(runtime, predictor, bundle.sample)).is_admitted:
-        raise BundleError(f"{bundle.folder}: {parity.text}: not near enough to float32 on this machine; choose {TORCH}")
+        raise BundleError(f"{bundle.folder}: {parity.text}: differs too much from float32 on this machine; choose {TORCH}")
     return runtime
 
 
 def _measurements(bundle: Bundle, sample: Sample, predictor: Predictor) -> RuntimeMeasurements:
-    """Return the measurements of all runtimes, from the file beside the bundle or measured now."""
+    """Return the measurements from the file beside the bundle, or measure all runtimes and write it."""
     path, made_for = measurements_path(bundle.folder), _conditions(bundle, predictor.device)
     with suppress(OSError, ValidationError):
         stored = RuntimeMeasurements.model_validate_json(path.read_bytes())
         if stored.made_for == made_for and stored.trials:
             return stored
-    runtimes = candidates(predictor.device, is_fixed=predictor.is_fixed)
+    runtimes = automatic_runtimes(predictor.device, is_fixed=predictor.is_fixed)
     trials = tuple(measure_runtime(runtime, predictor, sample) for runtime in runtimes)
     measurements = RuntimeMeasurements(made_for=made_for, trials=trials)
-    with suppress(OSError):  # a read-only folder: they are measured anew each time
+    with suppress(OSError):  # the folder is read-only, so that the runtimes are measured each time
         path.write_text(measurements.model_dump_json(indent=2) + "\n")
     return measurements
 
 
 def _conditions(bundle: Bundle, device: torch.device) -> str:
-    """Return a digest of what measurements depend on: the bundle, the processor, the threads, the versions."""
+    """Return a digest of what the measurements depend on: the bundle, the machine, the threads and the versions."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     machine = (platform.machine(), platform.processor(), gpu, str(os.cpu_count()), str(torch.get_num_threads()))
     versions = []

@@ -1,4 +1,4 @@
-"""Memory of a network's pass, counted on tensors without numbers; plans and memory budgets are based on it."""
+"""Memory of a network's pass, counted on tensors without data; plans and memory budgets are based on it."""
 
 import math
 import weakref
@@ -18,8 +18,8 @@ from inference.tiling.grid import Grid
 from inference.tiling.memory_budget import PassMemory
 from models.architectures import count_parameters
 
-BYTES = 4  # of a float32
-MAPPED_BYTES = 2**25  # from here on glibc maps each block by itself, and gives it back when it is freed
+BYTES = 4  # size of a float32
+MAPPED_BYTES = 2**25  # size from which glibc maps a block separately, and returns it to the system when it is freed
 
 
 @dataclass
@@ -29,7 +29,7 @@ class TensorMemory:
     Args:
         peak_bytes: largest sum of the live tensors.
         convolution_bytes: largest output of a convolution.
-        heap_bytes: largest tensor for which the C library makes no mapping of its own.
+        heap_bytes: largest tensor in the C library's heap; larger ones are mapped separately.
     """
 
     peak_bytes: int = 0
@@ -38,9 +38,9 @@ class TensorMemory:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Mode that counts the live tensors while operations run under it.
+    """Mode of torch that counts the memory of live tensors.
 
-    Tensors that share their storage count once, and a storage counts until its last tensor is deleted.
+    Tensors that share a storage count once, until the last of them is deleted.
     """
 
     def __init__(self) -> None:
@@ -62,6 +62,7 @@ class LiveBytes(TorchDispatchMode):
         return outcome
 
     def _add(self, storage: torch.UntypedStorage) -> None:
+        """Count a storage until it is freed."""
         key, size = id(storage), storage.nbytes()
         if key in self._storages:
             return
@@ -82,10 +83,10 @@ class CpuOverhead:
 
     Args:
         fixed_bytes: compiled kernels, threads and the allocator's arenas.
-        weights: factor of the network's weights: copies in the kernels' order, sums of gradients in each thread.
-        convolutions: factor of the largest convolution's output: the kernels' workspace, which stays from step to step.
-        scattered: factor of the largest tensor of the heap: unused memory between tensors of different sizes.
-        scattered_by_instance_norm: the same factor with instance norm, which copies tensors into another order.
+        weights: factor of the network's weights, for copies in the kernels' layout and sums of gradients in each thread.
+        convolutions: factor of the largest convolution's output, for the kernels' workspace, which is kept between steps.
+        scattered: factor of the largest tensor in the heap, for unused memory between tensors of different sizes.
+        scattered_by_instance_norm: the same factor with instance norm, which copies tensors into another layout.
     """
 
     fixed_bytes: int
@@ -95,7 +96,7 @@ class CpuOverhead:
     scattered_by_instance_norm: float
 
     def total(self, memory: TensorMemory, config: Config) -> int:
-        """Return the bytes in all, the tensors included."""
+        """Return the sum of the overhead and the tensors in bytes."""
         weights_bytes = BYTES * count_parameters(shape_only_predictor(config).network)
         return round(
             self.fixed_bytes
@@ -106,21 +107,21 @@ class CpuOverhead:
         )
 
     def scattering(self, config: Config) -> float:
-        """Return the factor of the largest tensor of the heap, for the config's network."""
+        """Return the factor of the largest tensor in the heap for the config's network."""
         return self.scattered_by_instance_norm if config.model.norm == "instance" else self.scattered
 
 
-INFERENCE = {  # by dimensions; 3D kernels copy their input, up to twice the output, into another order
+INFERENCE = {  # by dimensions; 3D kernels copy their input, up to twice the output, into another layout
     2: CpuOverhead(14 * 2**20, weights=0, convolutions=1, scattered=1, scattered_by_instance_norm=3),
     3: CpuOverhead(14 * 2**20, weights=0, convolutions=4, scattered=1, scattered_by_instance_norm=3),
 }
 DENSE = CpuOverhead(14 * 2**20, weights=0, convolutions=0, scattered=0, scattered_by_instance_norm=0)  # sliding windows
-COMPILED = {  # by runtime: its library, weights in its kernels' order, and what stays after compiling
+COMPILED = {  # by runtime: its library, weights in the layout of its kernels, and memory that compiling leaves behind
     "openvino": CpuOverhead(140 * 2**20, weights=3.5, convolutions=0, scattered=0, scattered_by_instance_norm=0),
     "onnxruntime": CpuOverhead(240 * 2**20, weights=5, convolutions=0, scattered=0, scattered_by_instance_norm=0),
     "openvino_bfloat16": CpuOverhead(140 * 2**20, weights=2.5, convolutions=0, scattered=0, scattered_by_instance_norm=0),
 }
-COUNTED_SIDES = {2: (128, 256), 3: (32, 64)}  # of tiles; their memory grows linearly with their pixels
+COUNTED_SIDES = {2: (128, 256), 3: (32, 64)}  # sides of tiles in pixels; memory grows linearly with the number of pixels
 
 
 def inference_bytes(config: Config, shape: tuple[int, ...], device: torch.device) -> int:
@@ -130,12 +131,12 @@ def inference_bytes(config: Config, shape: tuple[int, ...], device: torch.device
 
 
 def pass_memory_of(config: Config, device: torch.device, runtime: str, members: int) -> PassMemory:
-    """Return the memory that a batch of tiles takes beyond the loaded networks.
+    """Return the memory that a batch of tiles takes beyond that of the loaded networks.
 
     Args:
         config: config of the networks.
         device: device that they run on.
-        runtime: name of their runtime; one that compiles keeps the memory of each network's pass.
+        runtime: name of their runtime; compiled networks keep the memory of their pass.
         members: number of networks.
     """
     predictor = shape_only_predictor(config)
@@ -147,7 +148,7 @@ def pass_memory_of(config: Config, device: torch.device, runtime: str, members: 
     if device.type != "cpu":
         return PassMemory(0, largest.peak_bytes / pixels, 0, 0)
     overhead = COMPILED.get(runtime, _torch_overhead(config))
-    passes = members if runtime in COMPILED else 1  # whose memory stays
+    passes = members if runtime in COMPILED else 1  # number of passes whose memory is in use at a time
     weights_bytes = BYTES * count_parameters(predictor.network)
     scattering = overhead.scattering(config)
     return PassMemory(
@@ -159,12 +160,13 @@ def pass_memory_of(config: Config, device: torch.device, runtime: str, members: 
 
 
 def _torch_overhead(config: Config) -> CpuOverhead:
+    """Return the overhead of the config's network with torch."""
     dense = isinstance(config.model, SlidingWindowSection) and config.model.foveation_px == 0
     return DENSE if dense else INFERENCE[config.data.dimensions]
 
 
 def _count_pass(predictor: Predictor, tile_size: tuple[int, ...]) -> TensorMemory:
-    """Count the tensors of a batch in the network, without its weights."""
+    """Return the memory of a batch of tiles in the network, without its weights."""
     memory, config = LiveBytes(), predictor.config
     with memory, torch.no_grad():
         predictor.averaged(torch.empty(config.inference.batch_size, len(config.data.channels), *tile_size, device=META))
@@ -172,7 +174,7 @@ def _count_pass(predictor: Predictor, tile_size: tuple[int, ...]) -> TensorMemor
 
 
 def count_inference(config: Config, shape: tuple[int, ...]) -> TensorMemory:
-    """Count the tensors of a tile of an image of that shape, with the row of tiles in the stitcher."""
+    """Return the memory of a batch of tiles of an image of that shape, with the row of tiles in the stitcher."""
     memory = LiveBytes()
     with memory, torch.no_grad():
         predictor = shape_only_predictor(config)

@@ -21,7 +21,7 @@ from models.onnx_export import INPUT, OUTPUT, onnx_of
 Pass = Callable[[Tensor], Tensor]  # (B, C, *S) -> (B, R, *S')
 
 AUTO, TORCH = "auto", "torch"
-WARM_UP_PASSES = 3  # before a pass is recorded
+WARM_UP_PASSES = 3  # passes before one is recorded
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Runtime:
     Args:
         name: value of `inference.runtime`.
         device: cpu or cuda.
-        load: returns this runtime's pass from torch's pass of a network.
-        missing: returns the package or program that has to be installed, None where nothing is missing.
-        is_automatic: `auto` considers it; not where it takes a minute to set up.
-        compiles: traces the pass once and then runs without torch, so that the pass has to be a fixed one.
+        load: returns this runtime's pass; takes torch's pass of a network.
+        missing: returns the package or program that has to be installed; None if nothing is missing.
+        is_automatic: whether `auto` considers it; false if its setup takes a minute.
+        compiles: whether it traces the pass once and replays that, for which the pass has to be fixed.
     """
 
     name: str
@@ -48,15 +48,15 @@ class Runtime:
 class OpenVino:
     """Network that OpenVINO compiles for each tile size; tiles pass one by one.
 
-    On a CPU a batch gains nothing, and one by one the last, smaller batch needs no compiled network of its own.
+    Batches are no faster on a CPU, and the smaller last batch would need another compiled network.
 
     Args:
         network: network in evaluation mode, on the CPU.
         precision: f32 or bf16, as OpenVINO names them.
 
     Attributes:
-        sizes: number of tile sizes that stay compiled, the most recently used ones. Compiling takes a second or more, so that
-            images that are processed in turn need one each.
+        sizes: number of compiled networks that are kept, the most recently used ones. Compiling takes a second or more, so
+            images that are processed at the same time need one each.
     """
 
     def __init__(self, network: nn.Module, precision: str) -> None:
@@ -66,12 +66,13 @@ class OpenVino:
         self.compiled: dict[tuple[int, ...], Any] = {}  # by shape, the most recently used one last
 
     def __call__(self, patches: Tensor) -> Tensor:
-        """Return (B, R, *S') of (B, C, *S) on the CPU."""
+        """Return the logits (B, R, *S') of patches (B, C, *S) on the CPU."""
         run = self._compiled_for((1, *patches.shape[1:]))
         outputs = [run(patch[None].contiguous().numpy())[0] for patch in patches]
         return torch.from_numpy(np.concatenate(outputs))
 
     def _compiled_for(self, shape: tuple[int, ...]) -> Any:
+        """Return the network compiled for that shape, and drop the one that was not used for longest."""
         run = self.compiled.pop(shape, None)
         while run is None and len(self.compiled) >= self.sizes:
             del self.compiled[next(iter(self.compiled))]  # frees its memory
@@ -99,7 +100,7 @@ class OpenVino:
 
 
 class OnnxRuntime:
-    """Network that ONNX Runtime runs in float32: one session for tiles of every size, which pass one by one.
+    """Network that ONNX Runtime runs in float32. One session takes tiles of all sizes, which pass one by one.
 
     Args:
         network: network in evaluation mode, on the CPU.
@@ -110,7 +111,7 @@ class OnnxRuntime:
         self.session: Any = None
 
     def __call__(self, patches: Tensor) -> Tensor:
-        """Return (B, R, *S') of (B, C, *S) on the CPU."""
+        """Return the logits (B, R, *S') of patches (B, C, *S) on the CPU."""
         if self.session is None:
             self._open(patches)
         outputs = [self.session.run([OUTPUT], {INPUT: patch[None].contiguous().numpy()})[0] for patch in patches]
@@ -127,7 +128,7 @@ class OnnxRuntime:
 
 
 class CudaGraphs:
-    """Pass in bfloat16 that is recorded once for each batch shape and then replayed: one launch instead of hundreds.
+    """Pass in bfloat16 that is recorded once for each shape of batches and then replayed by a single launch.
 
     Args:
         run: pass of the network in torch on CUDA.
@@ -138,7 +139,7 @@ class CudaGraphs:
         self.graphs: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
 
     def __call__(self, patches: Tensor) -> Tensor:
-        """Return (B, R, *S') of (B, C, *S) on CUDA."""
+        """Return the logits (B, R, *S') of patches (B, C, *S) on CUDA."""
         shape = tuple(patches.shape)
         if shape not in self.graphs:
             if any(other[1:] != shape[1:] for other in self.graphs):
@@ -177,16 +178,12 @@ def _compiled(run: Pass) -> Pass:
     return _in_bfloat16(torch.compile(run))
 
 
-def _openvino(run: Pass) -> Pass:
-    return OpenVino(cast(nn.Module, run), "f32")
-
-
-def _openvino_in_bfloat16(run: Pass) -> Pass:
-    return OpenVino(cast(nn.Module, run), "bf16")
-
-
 def _onnxruntime(run: Pass) -> Pass:
     return OnnxRuntime(cast(nn.Module, run))
+
+
+def _openvino(precision: str) -> Callable[[Pass], Pass]:
+    return lambda run: OpenVino(cast(nn.Module, run), precision)
 
 
 def _missing_package(package: str) -> Callable[[], str | None]:
@@ -194,7 +191,7 @@ def _missing_package(package: str) -> Callable[[], str | None]:
 
 
 def missing_compiler() -> str | None:
-    """Return the C++ compiler that torch.compile would call if it isn't installed; None where it is."""
+    """Return the C++ compiler that torch.compile needs if it isn't installed, else None."""
     compiler = os.environ.get("CXX", "g++")
     return None if shutil.which(compiler) else compiler
 
@@ -207,8 +204,8 @@ RUNTIMES = (
     Runtime(TORCH, "cpu", lambda run: run),
     Runtime("torch_bfloat16", "cpu", _in_bfloat16),
     Runtime("compile", "cpu", _compiled, _missing_compiler_text, is_automatic=False, compiles=True),
-    Runtime("openvino", "cpu", _openvino, _missing_package("openvino"), compiles=True),
-    Runtime("openvino_bfloat16", "cpu", _openvino_in_bfloat16, _missing_package("openvino"), compiles=True),
+    Runtime("openvino", "cpu", _openvino("f32"), _missing_package("openvino"), compiles=True),
+    Runtime("openvino_bfloat16", "cpu", _openvino("bf16"), _missing_package("openvino"), compiles=True),
     Runtime("onnxruntime", "cpu", _onnxruntime, _missing_package("onnxruntime"), compiles=True),
     Runtime(TORCH, "cuda", lambda run: run),
     Runtime("torch_bfloat16", "cuda", _in_bfloat16),
@@ -217,7 +214,7 @@ RUNTIMES = (
 )
 
 
-def find(name: str, device: torch.device, *, is_fixed: bool) -> Runtime:
+def find_runtime(name: str, device: torch.device, *, is_fixed: bool) -> Runtime:
     """Return the runtime of that name.
 
     Args:
@@ -226,7 +223,7 @@ def find(name: str, device: torch.device, *, is_fixed: bool) -> Runtime:
         is_fixed: whether the network's pass can be compiled.
 
     Raises:
-        BundleError: the runtime doesn't exist for that device or pass, or a package or program that it needs is missing.
+        BundleError: there is no such runtime for that device or pass, or a package or program that it needs is missing.
     """
     available = {each.name: each for each in _compatible(device, is_fixed)}
     if name not in available:
@@ -239,8 +236,8 @@ def find(name: str, device: torch.device, *, is_fixed: bool) -> Runtime:
     return available[name]
 
 
-def candidates(device: torch.device, *, is_fixed: bool) -> tuple[Runtime, ...]:
-    """Return the runtimes that `auto` measures: those that are compatible, installed and quick to set up."""
+def automatic_runtimes(device: torch.device, *, is_fixed: bool) -> tuple[Runtime, ...]:
+    """Return the runtimes that `auto` measures, which are compatible, installed and quick to set up."""
     return tuple(each for each in _compatible(device, is_fixed) if each.is_automatic and each.missing() is None)
 
 

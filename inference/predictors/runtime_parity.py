@@ -1,4 +1,4 @@
-"""Runtime parity: how far a runtime's outputs on a bundle's sample differ from float32 PyTorch, and how fast it is."""
+"""Runtime parity: difference of a runtime's outputs from float32 PyTorch on a bundle's sample, and its duration."""
 
 import math
 import time
@@ -15,9 +15,9 @@ from inference.predictors.runtime import Pass, Runtime
 from models.bundle import Sample
 from models.heads import Head
 
-LEAST_AGREEMENT = 0.999  # share of the sample's pixels with the label of float32
-MOST_DIFFERENCE = 0.01  # of the values' range, where a network gives values
-TIMED_PASSES = 5  # over the sample, after the one that sets things up; the fastest counts, since other work only slows it
+LEAST_AGREEMENT = 0.999  # share of the sample's pixels with the same label as in float32
+MOST_DIFFERENCE = 0.01  # share of the values' range, for networks that give values
+TIMED_PASSES = 5  # after a first one; the fastest counts, since other processes can only slow a pass
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RuntimeParity:
 
     Args:
         name: name of the runtime.
-        agreement: share of pixels with the label that torch gives in float32; None where the network gives values.
+        agreement: share of pixels with the same label as torch in float32; None if the network gives values.
         difference: largest difference between probabilities, or between values as a share of their range.
         seconds: duration of a pass over the sample.
     """
@@ -51,11 +51,11 @@ class RuntimeParity:
 
 
 def measure_runtime(runtime: Runtime, predictor: Predictor, sample: Sample) -> RuntimeParity:
-    """Return the parity of a runtime.
+    """Return the parity of a runtime with float32 PyTorch.
 
     Args:
         runtime: runtime to measure.
-        predictor: predictor of the bundle, run by torch.
+        predictor: predictor of the bundle with torch as its runtime.
         sample: the bundle's sample.
     """
     networks = (replace(member, run=runtime.load(member.run)) for member in predictor.members)
@@ -63,7 +63,7 @@ def measure_runtime(runtime: Runtime, predictor: Predictor, sample: Sample) -> R
 
 
 def measure_predictor(predictor: Predictor, sample: Sample) -> RuntimeParity:
-    """Return the parity of a loaded predictor with the runtime that it has.
+    """Return the parity of a loaded predictor's own runtime with float32 PyTorch.
 
     Args:
         predictor: predictor of the bundle.
@@ -73,7 +73,7 @@ def measure_predictor(predictor: Predictor, sample: Sample) -> RuntimeParity:
 
 
 def _parity(name: str, networks: Iterable[Predictor], sample: Sample) -> RuntimeParity:
-    """Return the parity of the network that differs most, NaN included, with the seconds of all networks."""
+    """Return the lowest agreement and largest difference (NaN if one is) of the networks, and the sum of their seconds."""
     agreements, differences, seconds = [], [], 0.0
     patches = sample.patches
     for network, expected in zip(networks, sample.logits, strict=True):
@@ -89,6 +89,7 @@ def _parity(name: str, networks: Iterable[Predictor], sample: Sample) -> Runtime
 
 
 def _seconds(run: Pass, patches: torch.Tensor) -> float:
+    """Return the duration of the fastest of TIMED_PASSES passes."""
     durations = []
     for _ in range(TIMED_PASSES):
         start_s = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Regions of interest: only tiles that touch one are segmented, and what lies outside of all is background."""
+"""Regions of interest: only tiles that touch one are segmented, and pixels outside of all regions are background."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from inference.tiling.stitch import Band
 
 @dataclass(frozen=True)
 class Regions:
-    """Boxes of an image.
+    """Regions of interest of one image, as boxes.
 
     Args:
         boxes: at least one box, in pixels of the image's own grid, inside the image.
@@ -24,7 +24,7 @@ class Regions:
     shape: tuple[int, ...]
 
     def misses(self, region: Region, shape: tuple[int, ...]) -> bool:
-        """Return whether a region touches no box; its coordinates are those of an image of that shape."""
+        """Return whether a region, in the coordinates of an image of that shape, touches no box."""
         scales = [other / own for other, own in zip(shape, self.shape, strict=True)]
         return not any(
             all(
@@ -35,7 +35,7 @@ class Regions:
         )
 
     def clear(self, band: Band, background: NDArray[np.float32]) -> None:
-        """Write the logits `background` (R,) over a band's pixels outside of all boxes; the band is on the image's own grid."""
+        """Set the pixels outside of all boxes to the logits `background` (R,), in a band on the image's own grid."""
         outside = np.ones(band.logits.shape[1:], bool)
         for box in self.boxes:
             rows = slice(max(0, box[0].start - band.start), max(0, box[0].stop - band.start))
@@ -44,10 +44,10 @@ class Regions:
 
 
 def regions_of(numbers: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> Regions:
-    """Return the boxes from the first pixel and the size of each, both in S order: top, left, height, width.
+    """Return the regions with these boxes, each the first pixel and the size in S order: top, left, height, width.
 
     Raises:
-        UnsuitableImage: `region_outside`: the count of numbers doesn't fit the image, or a box isn't inside it.
+        UnsuitableImage: `region_outside`: a box has the wrong number of values, or isn't inside the image.
     """
     boxes = []
     for each in numbers:

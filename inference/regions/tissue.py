@@ -10,10 +10,10 @@ from imaging.resample import ResampledSource
 from imaging.source import ImageSource, Region
 
 LONGEST_SIDE_PX = 2048  # of the thumbnail in which tissue is detected
-BAND_ROWS = 64  # of the thumbnail that are read at a time
-LEAST_COLOUR = 0.04  # of the range from black to white; noise on glass has less
-DARKNESS = 0.2  # of that range below glass: ink and pigment have no colour
-DILATION_PX = 3  # of the thumbnail, around each piece of tissue
+BAND_ROWS = 64  # rows of the thumbnail that are read at a time
+LEAST_COLOUR = 0.04  # share of the range from black to white; noise on glass has less
+DARKNESS = 0.2  # share of that range below glass; for ink and pigment, which have no colour
+DILATION_PX = 3  # pixels of the thumbnail, around each piece of tissue
 
 
 class Tissue:
@@ -32,7 +32,7 @@ class Tissue:
         return float(self.mask.mean())
 
     def misses(self, region: Region, shape: tuple[int, ...]) -> bool:
-        """Return whether a region has no tissue; its coordinates are those of an image of that shape."""
+        """Return whether a region, in the coordinates of an image of that shape, has no tissue."""
         return not self.mask[
             tuple(
                 slice(part.start * low // high, -(-part.stop * low // high))
@@ -42,7 +42,7 @@ class Tissue:
 
 
 def find_tissue(source: ImageSource) -> Tissue:
-    """Return the tissue of a slide: what has colour or is darker than glass, with a little around it.
+    """Return the tissue of a slide: pixels with colour or darker than glass, and DILATION_PX around them.
 
     Colour is the difference between the strongest and the weakest channel, thresholded by the method of Otsu (1979).
 

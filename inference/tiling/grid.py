@@ -26,28 +26,28 @@ class Tile:
     Args:
         input: region that the tile reads, in the image's coordinates; may reach over the border.
         output: region that the tile writes, inside the image.
-        kept: region of the tile's logits that goes into `output`.
+        crop: region of the tile's logits that goes into `output`.
         finished_row: image row above which no later tile writes.
     """
 
     input: Region
     output: Region
-    kept: Region
+    crop: Region
     finished_row: int = 0
 
 
 @dataclass(frozen=True)
 class Span:
-    """A tile along one axis; the fields are those of Tile."""
+    """A tile along one axis. The fields are those of `Tile`."""
 
     input: slice
     output: slice
-    kept: slice
+    crop: slice
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The tiles along one axis of an image of `size` pixels; all have one `tile_size`, outputs begin in rising order."""
+    """The tiles along one axis of an image of `size` pixels, all of one size, ordered by the start of their output."""
 
     size: int
     tile_size: int
@@ -56,7 +56,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """The tiles of one image. The first axis varies slowest, so that finished rows can leave early."""
+    """The tiles of one image. The first axis varies slowest, so that rows are finished early."""
 
     axes: tuple[Axis, ...]
 
@@ -84,7 +84,7 @@ class Grid:
         return math.prod(len(axis.spans) for axis in self.axes)
 
     def tiles_above(self, row: int) -> int:
-        """Count the tiles that write nothing from that image row on."""
+        """Return the number of tiles that write only above that row of the image."""
         above = len([span for span in self.axes[0].spans if span.output.stop <= row])
         return above * math.prod(len(axis.spans) for axis in self.axes[1:])
 
@@ -93,14 +93,14 @@ class Grid:
 
         Args:
             first_row: row of the image.
-            is_skipped: leaves out the tiles for whose output it is true; None leaves out none.
+            is_skipped: returns whether a tile with this output is skipped; None skips none.
         """
         rows = [span for span in self.axes[0].spans if span.output.stop > first_row]
         tiles = (
             Tile(
                 input=tuple(span.input for span in spans),
                 output=tuple(span.output for span in spans),
-                kept=tuple(span.kept for span in spans),
+                crop=tuple(span.crop for span in spans),
             )
             for spans in itertools.product(rows, *(axis.spans for axis in self.axes[1:]))
         )
@@ -116,15 +116,15 @@ LegalSize = Callable[[int], int]
 def losing_axis(size: int, tile_size: int, margin: tuple[int, int], stride: int, legal_size: LegalSize) -> Axis:
     """Return the tiles of a network that loses `margin` before and after: outputs side by side, inputs overlapping.
 
-    Source: the overlap-tile strategy, Ronneberger et al. 2015, figure 2. The tile shrinks where as many smaller tiles
-    cover the image.
+    Source: the overlap-tile strategy, Ronneberger et al. 2015, figure 2. Tiles are made smaller as long as their number stays
+    the same.
 
     Args:
         size: size of the image, pixels.
-        tile_size: largest input of the network, pixels; enlarged where it would be all margin.
+        tile_size: largest input of the network, pixels; enlarged if it would consist of margin alone.
         margin: pixels that the network loses before and after.
         stride: tile steps are multiples of it.
-        legal_size: returns the smallest legal input size of at least so many pixels.
+        legal_size: returns the smallest legal input size of at least that many pixels.
     """
     lost = sum(margin)
     step = _even_step(size, (tile_size - lost) // stride * stride, stride)
@@ -137,16 +137,16 @@ def losing_axis(size: int, tile_size: int, margin: tuple[int, int], stride: int,
 
 
 def keeping_axis(size: int, tile_size: int, margin: int, stride: int, legal_size: LegalSize) -> Axis:
-    """Return the tiles of a network with same padding, whose outputs near an inner side of a tile are dropped.
+    """Return the tiles of a network with same padding. Outputs near a tile's border inside the image are dropped.
 
-    At the image's own border nothing is dropped: the pass over the whole image has the same padding there.
+    At the image's own border nothing is dropped, since a pass over the whole image has the same padding there.
 
     Args:
         size: size of the image, pixels; it is mirrored at its end up to a legal size.
-        tile_size: largest input of the network, pixels; enlarged where it would be all margin.
+        tile_size: largest input of the network, pixels; enlarged if it would consist of margin alone.
         margin: distance that an output pixel depends on at each side, pixels, a multiple of `stride`.
         stride: tile steps are multiples of it.
-        legal_size: returns the smallest legal input size of at least so many pixels.
+        legal_size: returns the smallest legal input size of at least that many pixels.
     """
     padded = legal_size(size)
     tile_size = max(tile_size, 2 * margin + stride)
@@ -167,7 +167,7 @@ def keeping_axis(size: int, tile_size: int, margin: int, stride: int, legal_size
 
 
 def blended_axis(size: int, tile_size: int, overlap: float, legal_size: LegalSize) -> Axis:
-    """Return evenly spread tiles that overlap by at least that share; one mirrored tile where the image is smaller."""
+    """Return evenly spread tiles that overlap by at least that share; a single mirrored tile if the image is smaller."""
     tile_size = min(legal_size(tile_size), legal_size(size))
     step = max(1, int(tile_size * (1 - overlap)))
     count = 1 + max(0, math.ceil((size - tile_size) / step))
@@ -179,13 +179,13 @@ def blended_axis(size: int, tile_size: int, overlap: float, legal_size: LegalSiz
 
 
 def _even_step(size: int, step: int, stride: int) -> int:
-    """Return the smallest multiple of `stride` that needs no more tiles than `step` does, at least one stride."""
+    """Return the smallest step, a multiple of `stride`, with which no more tiles are needed than with `step`."""
     count = math.ceil(size / max(step, stride))
     return max(1, math.ceil(math.ceil(size / count) / stride)) * stride
 
 
 def read_mirrored(source: ImageSource, region: Region) -> NDArray[np.generic]:
-    """Return the pixels (C, *S) of a region; beyond the border the image is mirrored about its last pixel."""
+    """Return the pixels (C, *S) of a region. Beyond the border the image is mirrored about its last pixel."""
     indices = [_mirror(np.arange(axis.start, axis.stop), size) for axis, size in zip(region, source.shape, strict=True)]
     inside = tuple(slice(int(index.min()), int(index.max()) + 1) for index in indices)
     pixels = source.read(inside)
@@ -197,7 +197,7 @@ def read_mirrored(source: ImageSource, region: Region) -> NDArray[np.generic]:
 
 
 def _mirror(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Fold each index back into 0 .. size - 1: -1 becomes 1 and size becomes size - 2, however far outside."""
+    """Fold each index back into 0 .. size - 1: -1 becomes 1 and size becomes size - 2, however far outside it is."""
     if size == 1:
         return np.zeros_like(index)
     period = 2 * (size - 1)

@@ -1,4 +1,4 @@
-"""Memory budget of one image: how much memory its tiles take, and the tiles that fit."""
+"""Memory budget of one image: the memory that its tiles take, and the tiles that fit."""
 
 import itertools
 import math
@@ -11,10 +11,10 @@ from inference.tiling.grid import Axis, Grid
 from inference.tiling.stitch import rows_per_group
 
 TILE_SIDES_PX = {2: (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048), 3: (32, 48, 64, 96, 128, 160, 192, 256)}
-WORK_TOLERANCE = 1.05  # times the least work: of the tiles within it, those that take the least memory are used
-BANDS_ALIVE = 10  # while a band becomes a mask: probabilities, their logarithms and other arrays of its size
+WORK_TOLERANCE = 1.05  # factor of the least work; of all tiles within it, those that take the least memory are chosen
+BANDS_ALIVE = 10  # arrays of a band's size while it becomes a mask, such as probabilities and their logarithms
 STATISTICS_BYTES = 48 * 2**20  # while an image is read once for its mean and deviation
-FRAGMENTATION = 1.08  # factor for memory that lies unused between arrays of different sizes, more of it on a busy machine
+FRAGMENTATION = 1.08  # factor for unused memory between arrays of different sizes
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class PassMemory:
     """Memory that a batch of tiles takes in the network, beyond the loaded weights.
 
     Args:
-        fixed_bytes: independent of the tiles.
-        pixel_bytes: for each pixel of a tile.
-        scattered_bytes: for each pixel, up to `most_scattered_bytes` in all.
-        most_scattered_bytes: limit of the scattered memory.
+        fixed_bytes: memory that doesn't depend on the tiles.
+        pixel_bytes: memory per pixel of a tile.
+        scattered_bytes: unused memory between arrays, per pixel of a tile.
+        most_scattered_bytes: limit of that unused memory.
     """
 
     fixed_bytes: int
@@ -34,7 +34,7 @@ class PassMemory:
     most_scattered_bytes: int
 
     def bytes_of(self, pixels: int) -> int:
-        """Return the memory with tiles of so many pixels."""
+        """Return the memory of a batch of tiles with that many pixels each."""
         scattered = min(self.scattered_bytes * pixels, self.most_scattered_bytes)
         return round(self.fixed_bytes + self.pixel_bytes * pixels + scattered)
 
@@ -50,19 +50,19 @@ class MemoryUse:
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """Memory that a process may take for one image, and the memory that a network takes.
+    """Memory that a process may take for one image, and that its network takes.
 
     Args:
         memory_bytes: limit of the whole process.
         process_bytes: memory of the process before an image is opened.
-        device_bytes: memory that the network may take on a GPU; None: it runs on the host.
+        device_bytes: memory that the network may take on a GPU; None if it runs on the CPU.
         network: memory of a pass.
         channels: channels of the images.
         outputs: outputs of the network, R.
         batch_size: tiles that go through the network together.
         blends: whether tiles overlap.
-        shares: images or networks of an ensemble that are processed together; each may take its share of the free memory.
-        most_side_px: largest side of a tile, so that nobody waits long for one; None: unlimited.
+        shares: number of images, or members of an ensemble, that are processed together and share the free memory equally.
+        most_side_px: largest side of a tile, which limits the time that one takes; None: unlimited.
     """
 
     memory_bytes: int
@@ -82,13 +82,12 @@ class MemoryBudget:
         return (self.memory_bytes - self.process_bytes) // self.shares
 
     def use(self, grid: Grid) -> MemoryUse:
-        """Return the memory that an image with this grid takes; logits lie on the disk where they don't fit into memory."""
+        """Return the memory that an image with this grid takes. Logits that don't fit into memory are on the disk."""
         pixels = math.prod(grid.tile_size)
         network_bytes = self.network.bytes_of(pixels)
         row_pixels = math.prod(grid.shape[1:])
-        patch_bytes = (
-            4 * self.batch_size * self.channels * pixels * 3 + 24 * pixels
-        )  # in use, prefetched, stacked; one in float64
+        # three batches, in use, prefetched and being stacked, and a channel in float64 with its temporary arrays
+        patch_bytes = 3 * 4 * self.batch_size * self.channels * pixels + 24 * pixels
         band_rows = min(grid.shape[0], rows_per_group((self.outputs, *grid.shape)))
         band_bytes = BANDS_ALIVE * 4 * self.outputs * row_pixels * band_rows
         statistics_bytes = min(STATISTICS_BYTES, 32 * self.channels * math.prod(grid.shape))
@@ -98,7 +97,7 @@ class MemoryBudget:
         if self.device_bytes is None:
             host_bytes += network_bytes
         is_on_disk = FRAGMENTATION * (host_bytes + logits_bytes) > self.free_bytes
-        host_bytes += 4 * self.outputs * pixels if is_on_disk else logits_bytes  # the part of the logits that a tile touches
+        host_bytes += 4 * self.outputs * pixels if is_on_disk else logits_bytes  # on the disk: only those that a tile touches
         return MemoryUse(
             host_bytes=round(self.process_bytes + FRAGMENTATION * host_bytes),
             device_bytes=0 if self.device_bytes is None else network_bytes,
@@ -111,17 +110,17 @@ class MemoryBudget:
         return use.host_bytes - self.process_bytes <= self.free_bytes and fits_device
 
     def best_grid(self, shape: tuple[int, ...], axis: Callable[[int, int, int], Axis]) -> Grid:
-        """Return the tiles that cost the network the least among those that fit; the smallest ones where none fit.
+        """Return the tiles with the least work among those that fit, or with the least memory if none fit.
 
-        Margins are computed and dropped, so that larger tiles cost less, up to an image in one piece.
+        Margins are computed and dropped, so that larger tiles need less work in all, up to an image in one piece.
 
         Args:
             shape: (*S) of the image.
-            axis: returns the tiles along an axis from its number, the image's pixels and the largest tile's.
+            axis: returns the tiles along an axis; takes its number, the image's size and the largest tile size.
         """
         sides = [side for side in TILE_SIDES_PX[len(shape)] if self.most_side_px is None or side <= self.most_side_px]
         axes = [{side: axis(number, size, side) for side in sides} for number, size in enumerate(shape)]
-        grids = [  # tiles as high as they are wide, and flatter ones, which hold less of a wide image
+        grids = [  # tiles as high as they are wide, and flatter ones, which need less memory in a wide image
             Grid((axes[0][rows], *(along[others] for along in axes[1:])))
             for rows, others in itertools.combinations_with_replacement(sides, 2)
         ]
@@ -135,7 +134,7 @@ class MemoryBudget:
         return min(good, key=lambda each: (each[1].host_bytes + each[1].device_bytes, network_pixels(each[0])))[0]
 
     def check(self, grid: Grid) -> None:
-        """Check that an image with this grid fits.
+        """Check that an image with this grid fits into the budget.
 
         Raises:
             ImageTooLarge: `memory_too_small`: it doesn't fit, however small the tiles.
@@ -161,5 +160,5 @@ class MemoryBudget:
 
 
 def network_pixels(grid: Grid) -> int:
-    """Return how many pixels go through the network."""
+    """Return the number of pixels that go through the network."""
     return len(grid) * math.prod(grid.tile_size)

@@ -1,4 +1,4 @@
-"""Prefetching: the next tiles are read in a thread while the network runs."""
+"""Prefetching: the next item is read in a thread while the current one is in use."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ Data = TypeVar("Data")
 def prefetch(read: Callable[[Item], Data], items: Iterable[Item]) -> Iterator[tuple[Item, Data]]:
     """Yield each item and what `read` returns for it, while a thread reads the next item.
 
-    The data of one more item are in memory for it. Errors of `read` and of the items are raised here, in their turn.
+    The data of two items are in memory at a time. Errors of `read` and of the iterable are raised when their item is due.
     """
     pairs = ((item, read(item)) for item in items)
     end = object()

@@ -14,14 +14,14 @@ def resample_bands(
 ) -> Iterator[Band]:
     """Yield the bands of an image on another grid over the same extent.
 
-    Holds one band and the rows that the next one still needs, however long the image; the bands that it yields have as many
-    rows as are processed at a time. Equal shapes pass through unchanged.
+    Holds one band and the rows that the next one still needs, however long the image. New bands have the number of rows that
+    are processed at a time. If the shapes are equal, the bands pass through unchanged.
 
     Args:
         bands: bands from row `first_needed_row(first_row, ...)` on.
         trained_shape: (*S) of the bands' grid.
         shape: (*S) of the new grid.
-        first_row: row of the new grid that the first band begins with.
+        first_row: row of the new grid at which the first band begins.
     """
     if trained_shape == shape:
         yield from bands
@@ -45,12 +45,12 @@ def resample_bands(
 
 
 def first_needed_row(row: int, trained_shape: tuple[int, ...], shape: tuple[int, ...]) -> int:
-    """Return the first row on the trained grid that the rows from `row` on need on a grid of another shape."""
+    """Return the first row of the trained grid that is needed for the rows from `row` on of the new grid."""
     return row if trained_shape == shape else Weights(slice(row, row + 1), shape[0], trained_shape[0]).needed.start
 
 
 def _computable_rows(finished: int, trained_size: int, size: int) -> int:
-    """Return how many rows of the image's own grid need no more than the first `finished` rows of the trained grid."""
+    """Return the number of rows on the new grid that need only the first `finished` rows of the trained grid."""
     if finished == trained_size:
         return size
     scale = trained_size / size

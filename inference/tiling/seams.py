@@ -1,4 +1,4 @@
-"""Visibility of tile borders in a result: the jump of the logits across them, relative to the jump elsewhere."""
+"""Visibility of tile borders: the jump of the logits across them, relative to their jump elsewhere."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,8 +17,8 @@ class Seams:
     def __init__(self) -> None:
         self.meters: list[SeamMeter] = []
 
-    def measured(self, bands: Iterable[Band], grid: Grid) -> Iterator[Band]:
-        """Yield the bands of a network with this grid, each after its seams were measured."""
+    def measure(self, bands: Iterable[Band], grid: Grid) -> Iterator[Band]:
+        """Yield the bands of a network with this grid unchanged, each once its seams are measured."""
         meter = SeamMeter(grid)
         self.meters.append(meter)
         for band in bands:
@@ -27,12 +27,12 @@ class Seams:
 
     @property
     def seam(self) -> float | None:
-        """Ratio of the most visible seams; None where there are none."""
+        """Ratio of the network with the most visible seams; None if no network has any."""
         return max((meter.seam for meter in self.meters if meter.seam is not None), default=None)
 
 
 class SeamMeter:
-    """Comparison of the jump of logits across each border with the jump in the middle between two borders.
+    """Meter that compares the jump of logits across tile borders with the jump in the middle between two borders.
 
     As many lines are compared in the middle as there are borders, so that the cost beside the network is small.
 
@@ -60,7 +60,7 @@ class SeamMeter:
 
     @property
     def seam(self) -> float | None:
-        """Ratio of the jumps: about 1 where borders are invisible; None without borders, or where nothing changes."""
+        """Ratio of the jumps, about 1 if borders are invisible; None without borders, or if the logits are constant."""
         jumps = [total / count if count else 0.0 for total, count in zip(self.sums, self.counts, strict=True)]
         if not self.counts[0] or jumps == [0, 0]:
             return None
@@ -72,7 +72,7 @@ class SeamMeter:
 
 
 def _borders(axis: Axis) -> list[int]:
-    """Return the pixels at which an output begins or ends inside the image."""
+    """Return the pixels at which a tile's output begins or ends inside the image."""
     ends = {end for span in axis.spans for end in (span.output.start, span.output.stop)}
     return sorted(ends - {0, axis.size})
 

@@ -1,4 +1,4 @@
-"""Stitching of tiles: side by side or blended, in bands that leave as soon as no later tile touches them."""
+"""Stitching of tiles, side by side or blended, into bands that are yielded as soon as no later tile touches them."""
 
 import math
 import os
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from inference.tiling.grid import Grid, Tile
 
-GROUP_BYTES = 4 * 2**20  # of logits that are processed at a time; at least one row
+GROUP_BYTES = 4 * 2**20  # size of the logits that are processed at a time; at least one row
 
 
 @dataclass(frozen=True)
 class Band:
     """Finished rows: logits (K, rows, *rest) that begin at row `start` of the image's first axis.
 
-    `disagreement` (rows, *rest) is that of an ensemble's networks, where it is requested.
+    `disagreement` (rows, *rest) is that of an ensemble's members; None if it is not requested.
     """
 
     start: int
@@ -53,7 +53,7 @@ class Stitcher:
     ) -> None:
         self.grid = grid
         self.weights = weights
-        self.first_row = first_row  # of the rows that haven't left yet
+        self.first_row = first_row  # of the rows that were not yielded yet
         self.finished_row = first_row  # no later tile writes above it
         self.rows = grid.most_rows
         self.background = background
@@ -63,36 +63,36 @@ class Stitcher:
         self._clear(slice(0, self.rows))
 
     def add(self, tile: Tile, logits: NDArray[np.float32]) -> None:
-        """Write one tile's logits (K, *S') into the buffers; outputs beyond K, such as an image label's, are ignored.
+        """Add one tile's logits (K, *S') to the buffers. Outputs beyond K, such as those of an image label, are ignored.
 
-        Where tiles overlap, the buffers hold the weighted mean so far rather than a sum that is divided in the end: equal
-        values stay exactly as they are, however many tiles overlap (West 1979, updating a weighted mean).
+        Where tiles overlap, the buffers hold the weighted mean so far rather than a sum that is divided in the end, so that
+        the mean of equal values is exactly that value, however many tiles overlap (West 1979, updating a weighted mean).
         """
         first = max(tile.output[0].start, self.first_row)
         for rows, ring_rows in self._ring_pieces(first, tile.output[0].stop):
-            kept_from = tile.kept[0].start + rows.start - tile.output[0].start
-            kept = (slice(kept_from, kept_from + rows.stop - rows.start), *tile.kept[1:])
-            self._write((ring_rows, *tile.output[1:]), kept, logits)
+            first_cropped = tile.crop[0].start + rows.start - tile.output[0].start
+            crop = (slice(first_cropped, first_cropped + rows.stop - rows.start), *tile.crop[1:])
+            self._write((ring_rows, *tile.output[1:]), crop, logits)
         self.finished_row = tile.finished_row
 
-    def _write(self, place: tuple[slice, ...], kept: tuple[slice, ...], logits: NDArray[np.float32]) -> None:
-        """Write class by class, so that the memory it takes doesn't grow with the classes."""
+    def _write(self, place: tuple[slice, ...], crop: tuple[slice, ...], logits: NDArray[np.float32]) -> None:
+        """Write a tile's cropped logits to a place in the buffers, class by class, so that many classes take no more memory."""
         share: NDArray[np.float32] | None = None
         if self.weights is not None and self.weight_sum is not None:
-            self.weight_sum[place] += self.weights[kept]
-            share = self.weights[kept] / self.weight_sum[place]
+            self.weight_sum[place] += self.weights[crop]
+            share = self.weights[crop] / self.weight_sum[place]
         rows, columns, *rest = place
         for number in range(len(self.background)):
             block = self.logits.read(number, rows, columns)  # (rows, columns, *rest)
             mean = block[(slice(None), slice(None), *rest)]
             if share is None:
-                mean[...] = logits[number][kept]
+                mean[...] = logits[number][crop]
             else:
-                mean += (logits[number][kept] - mean) * share
+                mean += (logits[number][crop] - mean) * share
             self.logits.write(number, rows, columns, block)
 
     def finished(self) -> Iterator[Band]:
-        """Yield the rows that no later tile touches, in bands of about GROUP_BYTES that end where a row of tiles ends."""
+        """Yield the rows that no later tile touches, in bands of about GROUP_BYTES that don't cross rows of tiles."""
         if self.first_row >= self.finished_row:
             return
         most_rows = rows_per_group((len(self.background), *self.grid.shape))
@@ -107,6 +107,7 @@ class Stitcher:
                 yield Band(rows.start, logits)
 
     def _clear(self, ring_rows: slice) -> None:
+        """Reset rows of the buffers to the background."""
         for number, value in enumerate(self.background):
             line = np.full((1, *self.grid.shape[1:]), value, np.float32)
             for row in range(ring_rows.start, ring_rows.stop):
@@ -115,7 +116,7 @@ class Stitcher:
             self.weight_sum[ring_rows] = 0
 
     def _ring_pieces(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
-        """Yield rows of the image beside their rows in the buffers, in pieces that don't wrap around the ring."""
+        """Yield rows of the image with their rows in the buffers, in pieces that don't wrap around the ring."""
         while start < stop:
             place = start % self.rows
             count = min(stop - start, self.rows - place)
@@ -130,19 +131,19 @@ class LogitsInMemory:
         self.array = np.empty(shape, np.float32)
 
     def read(self, number: int, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """Return one class, (rows, columns, *rest)."""
+        """Return the logits of one class, (rows, columns, *rest), as a view."""
         return self.array[number, rows, columns]
 
     def write(self, number: int, rows: slice, columns: slice, block: NDArray[np.float32]) -> None:
-        """Write a block of one class; a view that `read` returned is written already."""
+        """Write a block of one class; a view from `read` is in place already."""
         if block.base is not self.array:
             self.array[number, rows, columns] = block
 
 
 class LogitsOnDisk:
-    """Logits (K, rows, columns, *rest) in a file without a name, read and written row by row.
+    """Logits (K, rows, columns, *rest) in an unnamed file, read and written row by row.
 
-    A memory mapping would be shorter, but its pages count as the process's memory, and the system maps far more than is used.
+    A memory mapping would be less code, but its pages count as the process's memory, and the system maps more than is used.
     """
 
     def __init__(self, shape: tuple[int, ...], folder: Path) -> None:
@@ -153,23 +154,24 @@ class LogitsOnDisk:
         self._file.truncate(4 * math.prod(shape))
 
     def read(self, number: int, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """Return one class, (rows, columns, *rest)."""
+        """Return the logits of one class, (rows, columns, *rest)."""
         block = np.empty((rows.stop - rows.start, columns.stop - columns.start, *self.shape[3:]), np.float32)
         for row, line in enumerate(block, start=rows.start):
-            os.preadv(self._file.fileno(), [line], self._place(number, row, columns.start))
+            os.preadv(self._file.fileno(), [line], self._offset(number, row, columns.start))
         return block
 
     def write(self, number: int, rows: slice, columns: slice, block: NDArray[np.float32]) -> None:
         """Write a block of one class."""
         for row, line in enumerate(block, start=rows.start):
-            os.pwrite(self._file.fileno(), line, self._place(number, row, columns.start))
+            os.pwrite(self._file.fileno(), line, self._offset(number, row, columns.start))
 
-    def _place(self, number: int, row: int, column: int) -> int:
+    def _offset(self, number: int, row: int, column: int) -> int:
+        """Return the position of a value in the file, in bytes."""
         return ((number * self.shape[1] + row) * self.shape[2] + column) * self._column_bytes
 
 
 def rows_per_group(shape: tuple[int, ...]) -> int:
-    """Return how many rows of logits (K, *S) are processed at a time."""
+    """Return the number of rows of logits (K, *S) that are processed at a time."""
     return max(1, GROUP_BYTES // (4 * shape[0] * math.prod(shape[2:])))
 
 
@@ -183,5 +185,5 @@ def gaussian_weights(tile_size: tuple[int, ...]) -> NDArray[np.float32]:
         distance = (np.arange(size) - (size - 1) / 2) / (size / 8)
         line = np.exp(-(distance**2) / 2)
         weights *= line.reshape([-1 if other == axis else 1 for other in range(len(tile_size))])
-    floored: NDArray[np.float32] = np.maximum(weights / weights.max(), 1e-3).astype(np.float32)
-    return floored
+    result: NDArray[np.float32] = np.maximum(weights / weights.max(), 1e-3).astype(np.float32)
+    return result

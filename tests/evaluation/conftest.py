@@ -8,7 +8,7 @@ import pytest
 import torch
 from evaluation_samples import UNET, WINDOW, MakeBundle, make_config
 
-from inference.predictors.predictor import make_predictor
+from inference.predictors.methods import make_predictor
 from models import bundle
 from models.architectures import build
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from imaging.errors import ImageTooLarge
 from inference import estimate as estimating
-from inference.estimate import Estimate, check_disk, estimate, timed
+from inference.estimate import Estimate, check_disk, estimate, with_seconds
 from inference.plan import plan_image
 from inference.predictors.ensemble import load_ensemble
 from inference.predictors.loading import load_predictor
@@ -45,7 +45,7 @@ def test_of_one_bundle_and_of_several(tmp_path: Path) -> None:
     assert one.disk_bytes == 2 * 5 * 130 * 70
     assert both.host_bytes > one.host_bytes > 100 * MB
     assert one.seconds is None
-    seconds = timed(one, plan_image(Picture(), alone)).seconds
+    seconds = with_seconds(one, plan_image(Picture(), alone)).seconds
     assert seconds is not None
     assert 0 < seconds < 60
 

@@ -13,9 +13,10 @@ from configs.schema import Config
 from imaging.errors import UnsuitableImage
 from imaging.source import Geometry, ImageSource, Region
 from imaging.writing.band_writer import open_writer
-from inference.compatibility import as_trained, check_suitable
+from inference.compatibility import at_trained_spacing, check_suitable
 from inference.plan import plan_image
-from inference.predictors.predictor import Predictor, UNetPredictor, make_predictor
+from inference.predictors.methods import UNetPredictor, make_predictor
+from inference.predictors.predictor import Predictor
 from inference.request import Writers
 from inference.segment import Observers, Progress, bands, segment, segment_array
 from inference.tiling.grid import Grid, losing_axis
@@ -182,7 +183,7 @@ def test_unknown_spacing(config: Config) -> None:
 
 def test_spacing_that_is_near_is_taken_as_it_is(config: Config) -> None:
     near = ArraySource(np.zeros((3, 8, 8), np.uint8), (0.46, 0.54))
-    assert as_trained(near, config.data) is near
+    assert at_trained_spacing(near, config.data) is near
 
 
 @pytest.mark.parametrize("spacing_um", [(0.25, 0.25), (1.0, 1.0), (0.3, 0.8)], ids=str)

@@ -12,7 +12,8 @@ from imaging.open import open_image
 from imaging.writing.band_writer import open_writer
 from inference.compatibility import check_suitable
 from inference.plan import plan_image
-from inference.predictors.predictor import Predictor, make_predictor
+from inference.predictors.methods import make_predictor
+from inference.predictors.predictor import Predictor
 from inference.request import Writers
 from inference.segment import Segmentation, segment
 from models.architectures import build

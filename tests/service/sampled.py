@@ -8,7 +8,7 @@ import torch
 
 from configs.schema import Config, parse
 from inference.predictors.loading import sample_with_logits
-from inference.predictors.predictor import make_predictor
+from inference.predictors.methods import make_predictor
 from models import bundle
 from models.architectures import build
 from models.bundle import Bundle, Sample

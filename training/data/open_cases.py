@@ -12,7 +12,7 @@ from datasets.references import check_aligned, open_reference
 from imaging.errors import DataError
 from imaging.resample import ResampledSource
 from imaging.source import ImageSource
-from inference.compatibility import as_trained, check_suitable
+from inference.compatibility import at_trained_spacing, check_suitable
 from transforms import limits, normalise
 from transforms.limits import Limits
 from transforms.normalise import Normalise
@@ -107,7 +107,7 @@ def open_case(case: Case, config: Config, statistics: Statistics | None = None) 
         DataError: a case that `open_labelled` refuses, or pixels that can't be read.
     """
     labelled = open_labelled(case, config, numbered=config.loss.border_weight > 0)
-    image, reference = as_trained(labelled.image, config.data), labelled.reference
+    image, reference = at_trained_spacing(labelled.image, config.data), labelled.reference
     if image is not labelled.image:
         reference = ResampledSource(reference, image.shape, labels=not case.values or case.ignore_label is not None)
     with about(case):

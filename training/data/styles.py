@@ -9,7 +9,7 @@ from configs.schema import Config
 from datasets.cases import Case, about
 from imaging.errors import DataError
 from imaging.open import open_image
-from inference.compatibility import as_trained, check_suitable
+from inference.compatibility import at_trained_spacing, check_suitable
 from inference.tiling.grid import read_mirrored
 from transforms import limits
 from transforms.restyle import StyleBank
@@ -37,7 +37,7 @@ def _patches(path: Path, config: Config, random: np.random.Generator) -> NDArray
     """(n, C, *patch) in 0 .. 1, about."""
     with about(Case(path.name, (path,))), open_image(path) as stored:
         check_suitable(stored, config)
-        image = as_trained(stored, config.data)
+        image = at_trained_spacing(stored, config.data)
         found = limits.fit(image.dtype, image.channels, image.blocks())
         patches = []
         for _ in range(PATCHES_A_STYLE):

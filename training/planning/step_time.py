@@ -5,7 +5,7 @@ import time
 import torch
 
 from configs.schema import Config
-from inference.predictors.predictor import make_predictor
+from inference.predictors.methods import make_predictor
 from models.architectures import build
 from training.objective.losses import make_loss
 from training.optimization.optimizers import make_optimizer

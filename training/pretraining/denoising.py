@@ -26,7 +26,8 @@ from configs.schema import Config, ConfigError
 from configs.sections import PretrainSection, WarmStartSection
 from disk.publish import publish
 from evaluation.rendering import TEXT, Picture, figure_to_png, to_picture
-from inference.predictors.predictor import best_device, memory_format_of
+from inference.predictors.methods import memory_format_of
+from inference.predictors.predictor import best_device
 from models.architectures import ENCODER, build
 from models.layers import Convolution, Transposed, activation_of, norm_of
 from models.unet import UNet, centre_crop

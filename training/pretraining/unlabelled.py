@@ -14,7 +14,7 @@ from datasets.cases import Case, about, open_case_image
 from imaging.errors import DataError
 from imaging.open import is_image_folder
 from imaging.source import ImageSource, Region
-from inference.compatibility import as_trained, check_suitable
+from inference.compatibility import at_trained_spacing, check_suitable
 from inference.tiling.grid import read_mirrored
 from training.data.open_cases import OpenCases, Statistics, TrainingImage, read_statistics
 
@@ -41,7 +41,7 @@ def open_unlabelled(case: Case, config: Config, statistics: Statistics | None = 
         stored = open_case_image(case)
         try:
             check_suitable(stored, config)
-            image = as_trained(stored, config.data)
+            image = at_trained_spacing(stored, config.data)
             return TrainingImage(case, image, Nothing(image), statistics or read_statistics(image, config))
         except DataError:
             stored.close()

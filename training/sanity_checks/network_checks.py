@@ -20,7 +20,8 @@ from evaluation.rendering import to_png
 from imaging.errors import DataError
 from inference.predict import predict
 from inference.predictors.loading import load_predictor
-from inference.predictors.predictor import Predictor, make_predictor
+from inference.predictors.methods import make_predictor
+from inference.predictors.predictor import Predictor
 from inference.request import OutputRequest
 from inference.segment import segment_array
 from models import bundle

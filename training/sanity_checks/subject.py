@@ -15,7 +15,8 @@ from torch.utils.data import default_collate
 
 from configs.schema import Config
 from configs.sections import WarmStartSection
-from inference.predictors.predictor import Predictor, best_device, make_predictor
+from inference.predictors.methods import make_predictor
+from inference.predictors.predictor import Predictor, best_device
 from models.architectures import Network, build
 from training.data.examination import Examined, examine, make_sampler
 from training.data.open_cases import Statistics

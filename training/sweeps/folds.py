@@ -20,7 +20,8 @@ from imaging.errors import DataError
 from inference.compatibility import check_suitable
 from inference.plan import plan_image
 from inference.predictors.loading import sample_with_logits
-from inference.predictors.predictor import Predictor, best_device, make_predictor
+from inference.predictors.methods import make_predictor
+from inference.predictors.predictor import Predictor, best_device
 from inference.segment import bands
 from models import bundle
 from training.data.open_cases import open_labelled

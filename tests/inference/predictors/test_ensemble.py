@@ -21,7 +21,8 @@ from imaging.open import open_image
 from inference.plan import plan_image
 from inference.predictors.ensemble import Ensemble, load_ensemble, mean_bands
 from inference.predictors.loading import load_predictor
-from inference.predictors.predictor import MeanPredictor, Predictor
+from inference.predictors.mean import MeanPredictor
+from inference.predictors.predictor import Predictor
 from inference.segment import Observers, bands, segment_array
 from inference.tiling.stitch import Band
 from models import bundle

@@ -18,8 +18,9 @@ from inference.plan import plan_image
 from inference.predictors import loading
 from inference.predictors import runtime as runtimes
 from inference.predictors.loading import RuntimeMeasurements, load_predictor, measurements_path, sample_of, sample_with_logits
-from inference.predictors.predictor import Predictor, make_predictor
-from inference.predictors.runtime import find
+from inference.predictors.methods import make_predictor
+from inference.predictors.predictor import Predictor
+from inference.predictors.runtime import find_runtime
 from inference.predictors.runtime_parity import RuntimeParity, measure_runtime
 from inference.segment import bands
 from models import bundle
@@ -87,7 +88,7 @@ def logits_of(predictor: Predictor) -> Any:
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_compiled_runtimes_give_torchs_logits(runtime: str, name: str, overrides: tuple[str, ...]) -> None:
     predictor = predictor_of(name, *overrides)
-    run = find(runtime, CPU, is_fixed=predictor.is_fixed).load(predictor.run)
+    run = find_runtime(runtime, CPU, is_fixed=predictor.is_fixed).load(predictor.run)
     random = torch.Generator().manual_seed(0)
     dimensions = predictor.config.data.dimensions
     for batch, side in ((1, 36), (3, 36), (2, 52)):
@@ -102,8 +103,8 @@ def test_a_runtime_is_tried_on_the_bundles_sample(tmp_path: Path) -> None:
     assert loaded.sample is not None
     predictor = load_predictor(loaded, CPU)
     by_torch = predictor.run
-    exact = measure_runtime(find("openvino", CPU, is_fixed=True), predictor, loaded.sample)
-    rounded = measure_runtime(find("torch_bfloat16", CPU, is_fixed=True), predictor, loaded.sample)
+    exact = measure_runtime(find_runtime("openvino", CPU, is_fixed=True), predictor, loaded.sample)
+    rounded = measure_runtime(find_runtime("torch_bfloat16", CPU, is_fixed=True), predictor, loaded.sample)
     assert exact.agreement == 1
     assert exact.difference < 1e-4 < rounded.difference < 0.1
     assert 0 < exact.seconds < 60
@@ -126,7 +127,7 @@ def test_auto_takes_the_fastest_and_remembers_it(tmp_path: Path) -> None:
     assert (found.argmax(0) == expected.argmax(0)).mean() > 0.99
     path = measurements_path(loaded.folder)
     choice = RuntimeMeasurements.model_validate_json(path.read_bytes())
-    assert [trial.name for trial in choice.trials] == [each.name for each in runtimes.candidates(CPU, is_fixed=True)]
+    assert [trial.name for trial in choice.trials] == [each.name for each in runtimes.automatic_runtimes(CPU, is_fixed=True)]
     fastest = min((trial for trial in choice.trials if trial.is_admitted), key=lambda trial: trial.seconds).name
     assert f" {fastest} cpu " in load_predictor(loaded, CPU, "auto").identity
 
@@ -190,7 +191,7 @@ def test_auto_is_torch_where_there_is_little_to_do(tmp_path: Path) -> None:
 def test_a_named_one_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle", spoilt=100.0)
     with pytest.raises(
-        BundleError, match=r"openvino: [\d.]+% of pixels alike, off by [\d.]+ at most, .*not near enough to float32"
+        BundleError, match=r"openvino: [\d.]+% of pixels alike, off by [\d.]+ at most, .*differs too much from float32"
     ):
         load_predictor(loaded, CPU, "openvino")
 
@@ -218,7 +219,7 @@ def test_values_are_compared_by_their_range(tmp_path: Path) -> None:
         tmp_path / "bundle", "histology_unet", "head.kind=regression", "data.classes=[{name: v, colour: '#000000'}]"
     )
     assert loaded.sample is not None
-    trial = measure_runtime(find("openvino", CPU, is_fixed=True), load_predictor(loaded, CPU), loaded.sample)
+    trial = measure_runtime(find_runtime("openvino", CPU, is_fixed=True), load_predictor(loaded, CPU), loaded.sample)
     assert trial.agreement is None
     assert trial.difference < 1e-4
     assert trial.is_admitted
@@ -291,7 +292,7 @@ def test_graphs_are_cudas(tmp_path: Path) -> None:
 def test_graphs_give_torchs_logits_for_each_size_of_tile(batch: int) -> None:
     device = torch.device("cuda")
     network = predictor_of("histology_unet").network.to(device)
-    run = find("graphs", device, is_fixed=True).load(network)
+    run = find_runtime("graphs", device, is_fixed=True).load(network)
     for side in (48, 64, 48):
         patches = torch.randn(batch, 3, side, side, device=device)
         with torch.inference_mode():

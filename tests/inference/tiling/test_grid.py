@@ -36,7 +36,7 @@ def check_covers_once(axis: Axis) -> None:
     for span in axis.spans:
         written[span.output] += 1
         assert span.input.stop - span.input.start == axis.tile_size
-        assert span.kept.stop - span.kept.start == span.output.stop - span.output.start
+        assert span.crop.stop - span.crop.start == span.output.stop - span.output.start
     assert (written == 1).all()
 
 
@@ -53,7 +53,7 @@ def test_losing_axis_writes_each_pixel_once(size: int, tile: int, before: int, a
     for span in axis.spans:
         assert span.output.start % stride == 0
         assert span.output.start - span.input.start == before  # the network's first output
-        assert span.kept.stop <= axis.tile_size - before - after
+        assert span.crop.stop <= axis.tile_size - before - after
 
 
 @given(size=st.integers(1, 300), tile=st.integers(1, 200), margin=st.integers(0, 5).map(lambda count: 8 * count))
@@ -65,9 +65,9 @@ def test_keeping_axis_writes_each_pixel_once_away_from_inner_sides(size: int, ti
         assert span.input.start % 8 == 0
         assert span.input.start >= 0
         assert span.input.stop <= padded
-        assert span.input.start == 0 or span.kept.start >= margin
-        assert span.input.stop == padded or axis.tile_size - span.kept.stop >= margin
-        assert span.input.start + span.kept.start == span.output.start
+        assert span.input.start == 0 or span.crop.start >= margin
+        assert span.input.stop == padded or axis.tile_size - span.crop.stop >= margin
+        assert span.input.start + span.crop.start == span.output.start
 
 
 @given(size=st.integers(1, 300), tile=st.integers(1, 120), overlap=st.floats(0, 0.9))

@@ -64,9 +64,9 @@ def test_an_image_takes_its_worst() -> None:
     seams = Seams()
     assert seams.seam is None
     slope = np.add.outer(np.arange(30), np.arange(40)).astype(np.float32)[None]
-    list(seams.measured([Band(0, slope)], grid(30, 40)))
-    list(seams.measured([Band(0, slope + 4 * np.add.outer(steps(30, 10), steps(40, 10))[None])], grid(30, 40)))
-    list(seams.measured([Band(0, slope[:, :9, :9])], grid(9, 9)))
+    list(seams.measure([Band(0, slope)], grid(30, 40)))
+    list(seams.measure([Band(0, slope + 4 * np.add.outer(steps(30, 10), steps(40, 10))[None])], grid(30, 40)))
+    list(seams.measure([Band(0, slope[:, :9, :9])], grid(9, 9)))
     assert seams.seam == pytest.approx(5)
 
 

@@ -69,8 +69,8 @@ def test_tiles_that_disagree_are_averaged_by_their_weights(
     weighted, total = np.zeros(shape), np.zeros(shape)
     for cut in grid.tiles():
         logits = random.normal(size=(1, *grid.tile_size)).astype(np.float32)
-        weighted[cut.output] += (logits[0] * weights.astype(np.float64))[cut.kept]
-        total[cut.output] += weights[cut.kept]
+        weighted[cut.output] += (logits[0] * weights.astype(np.float64))[cut.crop]
+        total[cut.output] += weights[cut.crop]
         stitcher.add(cut, logits)
         bands += [band.logits for band in stitcher.finished()]
     np.testing.assert_allclose(np.concatenate(bands, axis=1)[0], weighted / total, atol=1e-5)

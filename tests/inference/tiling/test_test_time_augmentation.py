@@ -15,8 +15,9 @@ from evaluation.comparison.cost import multiply_adds_patch_by_patch, multiply_ad
 from imaging.source import Geometry, ImageSource, Region
 from inference.plan import plan_image
 from inference.predictors.loading import load_predictor
+from inference.predictors.methods import make_predictor
 from inference.predictors.pass_memory import count_inference
-from inference.predictors.predictor import Predictor, make_predictor
+from inference.predictors.predictor import Predictor
 from inference.segment import bands
 from inference.tiling.test_time_augmentation import LostPixels, Symmetry, mean_over, symmetries
 from models import bundle
@@ -86,9 +87,9 @@ def test_every_symmetry_once_and_undone(average: Any, dimensions: int, count: in
 
 def test_moves_typed_out() -> None:
     tile = torch.tensor([[[[1, 2, 3], [4, 5, 6]]]])
-    assert Symmetry(flipped=(-1,)).apply(tile)[0, 0].tolist() == [[3, 2, 1], [6, 5, 4]]
-    assert Symmetry(turned=True).apply(tile)[0, 0].tolist() == [[3, 6], [2, 5], [1, 4]]
-    assert Symmetry(turned=True, flipped=(-2,)).apply(tile)[0, 0].tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert Symmetry(flipped_axes=(-1,)).apply(tile)[0, 0].tolist() == [[3, 2, 1], [6, 5, 4]]
+    assert Symmetry(is_turned=True).apply(tile)[0, 0].tolist() == [[3, 6], [2, 5], [1, 4]]
+    assert Symmetry(is_turned=True, flipped_axes=(-2,)).apply(tile)[0, 0].tolist() == [[1, 4], [2, 5], [3, 6]]
 
 
 def test_the_mean_typed_out() -> None:

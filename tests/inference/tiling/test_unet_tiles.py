@@ -10,7 +10,8 @@ from configs import schema
 from configs.network_sections import UNetSection
 from imaging.source import Geometry, ImageSource, Region
 from inference.plan import plan_image
-from inference.predictors.predictor import Predictor, make_predictor
+from inference.predictors.methods import make_predictor
+from inference.predictors.predictor import Predictor
 from inference.segment import bands
 from models.architectures import build
 from tests.models.unet_sections import sections, small

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from configs import schema
 from configs.schema import Config
 from datasets.cases import Case, read_cases
-from inference.predictors.predictor import Predictor, make_predictor
+from inference.predictors.methods import make_predictor
+from inference.predictors.predictor import Predictor
 from models.architectures import build
 from models.sliding_window import SlidingWindow
 from tests.phantom import draw_slide, write_slide_dataset
