@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from yaml import YAMLError
 
 from configs import agreement, compatibility
+from configs.errors import OvertileError
 from configs.network_sections import ModelSection, SlidingWindowSection, UNetSection
 from configs.sections import (
     AugmentSection,
@@ -30,7 +31,7 @@ from configs.sections import (
 )
 
 
-class ConfigError(Exception):
+class ConfigError(OvertileError):
     """A config, or an option of the command line, that isn't valid. The message names the key and what is allowed."""
 
 

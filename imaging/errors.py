@@ -10,10 +10,13 @@ Messages say what came, what is allowed and what to do; they never carry a path,
 that the service can hand them out. The command line puts the path before them.
 """
 
+from configs.errors import DATA, OvertileError
 
-class DataError(Exception):
+
+class DataError(OvertileError):
     """An image or a data set can't be used; `code` is stable and meant for programs."""
 
+    exit_code = DATA
     status: int = 422  # of the HTTP answer
 
     def __init__(self, code: str, message: str) -> None:

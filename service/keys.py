@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from configs.errors import OvertileError
 from service.store import read_json, write_json
 
 KeyScope = Literal["models", "segment", "jobs", "metrics", "admin"]
@@ -25,11 +26,11 @@ _TOKEN = re.compile(r"ovt_([0-9a-f]{12})_([0-9a-f]{64})")
 _log = logging.getLogger("overtile.service")
 
 
-class KeysDamaged(Exception):
+class KeysDamaged(OvertileError):
     """The file of keys is damaged; the message says what to do."""
 
 
-class UnknownKey(Exception):
+class UnknownKey(OvertileError):
     """No key has that ID; the message says where to look."""
 
 

@@ -2,37 +2,45 @@
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from configs.command_line import exit_codes
+
 if TYPE_CHECKING:
     from service.keys import Key, Keys, KeyScope
 
-CONFIG, STORAGE = 2, 6  # exit codes, the same for every command
-
-app = typer.Typer(help="Keys of the service: who may use it, for what and how much.", no_args_is_help=True)
+app = typer.Typer(help="Manage the keys of the service: who may use it, for which requests and how much.", no_args_is_help=True)
 
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="user or purpose of the key")],
+    name: Annotated[str, typer.Argument(help="User or purpose of the key.")],
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="models, segment, jobs, metrics or admin; may be repeated; default: the first three"),
+        typer.Option(
+            help="What the key allows: models, segment, jobs, metrics or admin. Repeat it for several. "
+            "Default: models, segment and jobs."
+        ),
     ] = None,
-    expires: Annotated[str | None, typer.Option(help="lifetime of the key, such as 30d or 12h; default: unlimited")] = None,
-    max_jobs: Annotated[int | None, typer.Option(help="most unfinished jobs at a time", min=1)] = None,
-    max_stored_bytes: Annotated[str | None, typer.Option(help="most bytes of uploads and results, for example 10GB")] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="Lifetime of the key, for example 30d or 12h. Default: unlimited.")
+    ] = None,
+    max_jobs: Annotated[
+        int | None,
+        typer.Option(help="Limit of unfinished jobs at a time. Default: only the limit of the server's queue.", min=1),
+    ] = None,
+    max_stored_bytes: Annotated[
+        str | None, typer.Option(help="Limit of stored uploads and results, for example 10GB. Default: only the server's disk.")
+    ] = None,
     requests_per_minute: Annotated[
-        int | None, typer.Option(help="most requests a minute; default: the server's limit", min=1)
+        int | None, typer.Option(help="Limit of requests per minute. Default: the server's limit.", min=1)
     ] = None,
 ) -> None:
-    """Add a key and print it, this once: KEY=$(overtile keys add NAME)."""
-    with _exit_codes():
+    """Add a key and print it; it can't be shown again. In a shell: KEY=$(overtile keys add NAME)."""
+    with exit_codes():
         from configs.quantities import parse_memory
 
         key, token = _keys().add(
@@ -50,7 +58,7 @@ def add(
 @app.command("list")
 def list_keys() -> None:
     """Print a line for each key: ID, state, name, scopes, and its limits."""
-    with _exit_codes():
+    with exit_codes():
         keys = _keys().list()
         for key in keys:
             typer.echo(_line(key))
@@ -59,9 +67,11 @@ def list_keys() -> None:
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="as printed by keys list")]) -> None:
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="ID of the key, as overtile keys list prints it.")],
+) -> None:
     """Revoke a key; its uploads and jobs stay until they expire."""
-    with _exit_codes():
+    with exit_codes():
         typer.echo(_line(_keys().revoke(key_id)), err=True)
 
 
@@ -111,19 +121,3 @@ def _line(key: "Key") -> str:
     }
     more = " ".join(f"{name}={value}" for name, value in details.items() if value is not None)
     return f"{key.id} {key.state} {key.name!r} {','.join(key.scopes)} {more}"
-
-
-@contextmanager
-def _exit_codes() -> Iterator[None]:
-    """Print the message of an expected error, and exit with its code."""
-    from configs.schema import ConfigError
-    from service.keys import KeysDamaged, UnknownKey
-
-    try:
-        yield
-    except (ConfigError, KeysDamaged, UnknownKey) as error:
-        typer.secho(str(error), err=True, fg="red")
-        raise typer.Exit(CONFIG) from error
-    except OSError as error:
-        typer.secho(str(error), err=True, fg="red")
-        raise typer.Exit(STORAGE) from error

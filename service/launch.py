@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from configs.errors import OvertileError
 from service.packaging.model_store import BENTO, bundle_folders
 
 
-class ServeError(Exception):
+class ServeError(OvertileError):
     """The server can't be started; the message says what to do."""
 
 

@@ -1,4 +1,4 @@
-"""The demo: what it says offline, that it trusts no archive of another hash, and that the held-out half is held out."""
+"""The demo: its message without a network, archives with another hash, and the split of the labelled field."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import demo
+import demo_data
 from datasets.cases import read_cases
 from tests.phantom import draw_slide
 
@@ -24,7 +24,7 @@ def run_demo(folder: Path, **environment: str) -> "subprocess.CompletedProcess[s
     )
 
 
-def write_wheel(folder: Path, archive: demo.Archive) -> None:
+def write_wheel(folder: Path, archive: demo_data.Archive) -> None:
     """A wheel of the archive's name and version with other contents."""
     folder.mkdir()
     metadata = f"{archive.name}-{archive.version}.dist-info"
@@ -35,42 +35,42 @@ def write_wheel(folder: Path, archive: demo.Archive) -> None:
 
 
 def test_offline(tmp_path: Path) -> None:
-    done = run_demo(tmp_path / "demo", PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path), PIP_CONFIG_FILE=os.devnull)
-    assert done.returncode == 3
-    assert "pip can't fetch histolytics==0.3.0; the demo needs the package index once" in done.stderr
-    assert "Traceback" not in done.stderr
+    process = run_demo(tmp_path / "demo", PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path), PIP_CONFIG_FILE=os.devnull)
+    assert process.returncode == 3
+    assert "pip can't fetch histolytics==0.3.0; the demo needs the package index once" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
-def test_an_archive_of_another_hash_is_thrown_away(tmp_path: Path) -> None:
-    write_wheel(tmp_path / "wheels", demo.ARCHIVES[0])
+def test_an_archive_of_another_hash_is_deleted(tmp_path: Path) -> None:
+    write_wheel(tmp_path / "wheels", demo_data.ARCHIVES[0])
     links = str(tmp_path / "wheels")
-    done = run_demo(tmp_path / "demo", PIP_NO_INDEX="1", PIP_FIND_LINKS=links, PIP_CONFIG_FILE=os.devnull)
-    assert done.returncode == 3
-    assert "histolytics==0.3.0 has SHA-256" in done.stderr
+    process = run_demo(tmp_path / "demo", PIP_NO_INDEX="1", PIP_FIND_LINKS=links, PIP_CONFIG_FILE=os.devnull)
+    assert process.returncode == 3
+    assert "histolytics==0.3.0 has SHA-256" in process.stderr
     assert not list((tmp_path / "demo").rglob("*.whl"))
     assert not list((tmp_path / "demo").rglob("*.jpg"))
 
 
 def test_the_right_half_is_held_out_and_every_pixel_is_used_once(tmp_path: Path) -> None:
-    fetched = tmp_path / "downloads"
-    fetched.mkdir()
-    image, mask = draw_slide((demo.FIELD_PX, demo.FIELD_PX), 0)
-    Image.fromarray(np.moveaxis(image, 0, -1).copy()).save(fetched / "hgsc_nest.jpg")
-    np.savez(fetched / "hgsc_nest_inst_mask.npz", nuc_raster=mask.astype(np.int32))
-    data = demo.write_data(fetched, tmp_path / "data")
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    image, mask = draw_slide((demo_data.FIELD_PX, demo_data.FIELD_PX), 0)
+    Image.fromarray(np.moveaxis(image, 0, -1).copy()).save(downloads / "hgsc_nest.jpg")
+    np.savez(downloads / "hgsc_nest_inst_mask.npz", nuc_raster=mask.astype(np.int32))
+    data = demo_data.write_data(downloads, tmp_path / "data")
     cases = read_cases(data)
     areas = dict.fromkeys(("train", "val", "test"), 0)
     for case in cases:
         assert case.reference is not None
         areas[case.split or ""] += np.asarray(Image.open(case.reference)).size
-    assert areas["train"] + areas["val"] == areas["test"] == demo.FIELD_PX**2 // 2
-    with Image.open(fetched / "hgsc_nest.jpg") as file:
+    assert areas["train"] + areas["val"] == areas["test"] == demo_data.FIELD_PX**2 // 2
+    with Image.open(downloads / "hgsc_nest.jpg") as file:
         field = np.asarray(file.convert("RGB"))
     for case in cases:
         if case.split == "test":
             _, top, left = case.name.split("_")
-            cut = field[int(top) :, int(left) :][: demo.HELD_OUT_PX, : demo.HELD_OUT_PX]
-            assert int(left) >= demo.FIELD_PX // 2
+            cut = field[int(top) :, int(left) :][: demo_data.HELD_OUT_PX, : demo_data.HELD_OUT_PX]
+            assert int(left) >= demo_data.FIELD_PX // 2
             np.testing.assert_array_equal(np.asarray(Image.open(case.images[0])), cut)
 
 

@@ -159,7 +159,7 @@ def test_predict_takes_folders_and_slides_and_goes_on_after_a_bad_file(home: Pat
         (
             ("predict", "{home}/inputs", "-b", "{unet}", "-o", "{home}/o5", "--spacing-um", "wide"),
             2,
-            "--spacing-um 'wide': not one number, or one an axis with commas between",
+            "--spacing-um 'wide': not a number, or one number per axis with commas between",
         ),
         (
             ("predict", "{home}/inputs", "-b", "{unet}", "-o", "{home}/o6", "--format", "exe"),

@@ -1,8 +1,12 @@
 """What can end a run besides its config and its data; light, so that the command line can know it."""
 
+from configs.errors import NUMERIC, OvertileError
 
-class NumericError(Exception):
+
+class NumericError(OvertileError):
     """The loss is no number, again; the message says at which step, with which cases, and what to do."""
+
+    exit_code = NUMERIC
 
 
 class StorageError(OSError):

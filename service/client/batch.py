@@ -1,4 +1,7 @@
-"""Images -> jobs -> masks in a folder: several on their way at a time, each gone on with where an earlier run left it."""
+"""A batch of images: each becomes a job whose masks are fetched into a folder, several jobs at a time.
+
+What an earlier run of the same batch left is continued, not repeated.
+"""
 
 import hashlib
 import json
@@ -12,20 +15,20 @@ from typing import Any, Protocol
 
 from service.client.errors import ClientError, NotAllowed, TooManyJobs, Unreachable
 from service.client.http_client import OvertileClient, failure
-from service.client.inputs import Image
+from service.client.inputs import InputImage
 from service.schemas import JobAnswer, ModelAnswer
 
-AHEAD = 4  # jobs that the server may have before the first is waited for: it is never idle while a file is sent
+MAX_OPEN_JOBS = 4  # submitted before the first is waited for, so that the server is never idle while a file is sent
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What is wanted of every image.
+class BatchSettings:
+    """Models, formats and options that every image of a batch is segmented with.
 
     Args:
-        models: that the server has.
-        formats: of the masks; none: the image's own.
-        options: of the job.
+        models: models of the server.
+        formats: formats of the masks; none: each image's own.
+        options: options of the jobs.
     """
 
     models: Sequence[ModelAnswer]
@@ -34,136 +37,131 @@ class Wishes:
 
     @property
     def text(self) -> str:
-        """The same for the same wishes to the same models: one that was trained again is another."""
+        """Text that is equal for equal settings; a model that was trained again has another."""
         models = [model.model_dump(mode="json") for model in self.models]
         return json.dumps([models, list(self.formats), self.options], sort_keys=True)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of an image: its files, or why there are none."""
+class BatchOutcome:
+    """Files of an image, or the error that prevented them."""
 
-    image: Image
+    image: InputImage
     result: list[Path] | ClientError | OSError
     job_id: str | None = None
 
 
-class Told(Protocol):
-    """Who is told how it goes."""
+class BatchObserver(Protocol):
+    """Receiver of a batch's progress."""
 
-    def bytes(self, image: Image, done: int, total: int) -> None:
-        """So many bytes of the image are on the server."""
+    def on_bytes(self, image: InputImage, done: int, total: int) -> None:
+        """Receive the number of the image's bytes that are on the server."""
 
-    def job(self, image: Image, job: JobAnswer) -> None:
-        """How it stands with its job."""
+    def on_job(self, image: InputImage, job: JobAnswer) -> None:
+        """Receive the state of the image's job."""
 
 
 @dataclass(frozen=True)
-class Works:
-    """Images that are to be segmented by one server.
+class Batch:
+    """Images that one server segments.
 
     Args:
-        client: to it.
-        wishes: what is wanted of each.
-        out: where the masks go, by the images' stems.
-        told: how it goes.
+        client: client of the server.
+        settings: settings of every image.
+        out: folder for the masks, which are named by the images' stems.
+        observer: receiver of the progress.
     """
 
     client: OvertileClient
-    wishes: Wishes
+    settings: BatchSettings
     out: Path
-    told: Told
+    observer: BatchObserver
 
-    def run(self, images: Sequence[Image]) -> Iterator[Outcome]:
-        """An outcome an image; one that fails doesn't keep the others from theirs.
+    def run(self, images: Sequence[InputImage]) -> Iterator[BatchOutcome]:
+        """Yield an outcome for each image; an image that fails doesn't affect the others.
 
         Raises:
-            Unreachable, NotAllowed: so would all others.
+            Unreachable, NotAllowed: all other images would fail, too.
         """
-        waiting: deque[tuple[Image, str]] = deque()
+        open_jobs: deque[tuple[InputImage, str]] = deque()
         for image in images:
-            while len(waiting) >= AHEAD:
-                yield self._settled(*waiting.popleft())
+            while len(open_jobs) >= MAX_OPEN_JOBS:
+                yield self._finish(*open_jobs.popleft())
             while True:
-                handed = self._handed_over(image, waits=not waiting)
-                if not isinstance(handed, TooManyJobs) or not waiting:
+                job_id = self._start(image, waits=not open_jobs)
+                if not isinstance(job_id, TooManyJobs) or not open_jobs:
                     break
-                yield self._settled(*waiting.popleft())
-            if isinstance(handed, str):
-                waiting.append((image, handed))
+                yield self._finish(*open_jobs.popleft())
+            if isinstance(job_id, str):
+                open_jobs.append((image, job_id))
             else:
-                yield Outcome(image, handed)
-        for image, job_id in waiting:
-            yield self._settled(image, job_id)
+                yield BatchOutcome(image, job_id)
+        for image, job_id in open_jobs:
+            yield self._finish(image, job_id)
 
-    def _handed_over(self, image: Image, *, waits: bool) -> str | ClientError | OSError:
-        """A job's ID."""
+    def _start(self, image: InputImage, *, waits: bool) -> str | ClientError | OSError:
+        """Return the ID of the image's job, of an earlier run if that is still useful, or the error of this image."""
         try:
-            return self._known_job(image) or self._new_job(image, waits=waits)
+            return self._earlier_job(image) or self._new_job(image, waits=waits)
         except (Unreachable, NotAllowed):
             raise
         except (ClientError, OSError) as error:
             return error
 
-    def _known_job(self, image: Image) -> str | None:
-        """That an earlier run handed over, if it is still of use."""
-        memory = self.client.memory
-        key = memory.key(image.files, self.wishes.text)
-        if (job_id := memory.recall(key)) is None:
+    def _earlier_job(self, image: InputImage) -> str | None:
+        """Return the job that an earlier run submitted, or None; one that failed or expired is removed."""
+        journal = self.client.journal
+        key = journal.key(image.files, self.settings.text)
+        if (job_id := journal.read(key)) is None:
             return None
         try:
-            if _is_of_use(self.client.job(job_id)):
+            if _is_useful(self.client.job(job_id)):
                 return job_id
             self.client.forget(job_id)
         except ClientError as error:
             if error.status != 404:
                 raise
-        memory.forget(key)
+        journal.remove(key)
         return None
 
-    def _new_job(self, image: Image, *, waits: bool) -> str:
-        memory = self.client.memory
-        key = memory.key(image.files, self.wishes.text)
-        uploads = self._uploaded(image)
-        job = self._submitted(uploads, waits=waits)
-        if not _is_of_use(job):  # of a run that was killed before it could remember it
-            self.client.forget(job.id)
-            job = self._submitted(uploads, waits=waits)
-        memory.remember(key, job.id)
-        return job.id
-
-    def _uploaded(self, image: Image) -> list[str]:
+    def _new_job(self, image: InputImage, *, waits: bool) -> str:
+        """Upload the image's files, submit a job, and write its ID into the journal."""
         sizes = [file.stat().st_size for file in image.files]
 
-        def told(number: int, done: int, _: int) -> None:
-            self.told.bytes(image, sum(sizes[:number]) + done, sum(sizes))
+        def on_bytes(number: int, done: int, _: int) -> None:
+            self.observer.on_bytes(image, sum(sizes[:number]) + done, sum(sizes))
 
-        return [self.client.upload(file, partial(told, number)) for number, file in enumerate(image.files)]
+        journal = self.client.journal
+        key = journal.key(image.files, self.settings.text)
+        uploads = [self.client.upload(file, partial(on_bytes, number)) for number, file in enumerate(image.files)]
+        job = self._submit(uploads, waits=waits)
+        if not _is_useful(job):  # that of a run which was killed before it could write the ID down
+            self.client.forget(job.id)
+            job = self._submit(uploads, waits=waits)
+        journal.write(key, job.id)
+        return job.id
 
-    def _submitted(self, uploads: Sequence[str], *, waits: bool) -> JobAnswer:
-        wishes = self.wishes
-        names = [model.name for model in wishes.models]
-        key = _digest(uploads, wishes.text)
-        return self.client.submit(uploads, names, wishes.formats, wishes.options, idempotency_key=key, waits=waits)
+    def _submit(self, uploads: Sequence[str], *, waits: bool) -> JobAnswer:
+        settings = self.settings
+        names = [model.name for model in settings.models]
+        key = hashlib.sha256(json.dumps([list(uploads), settings.text]).encode()).hexdigest()
+        return self.client.submit(uploads, names, settings.formats, settings.options, idempotency_key=key, waits=waits)
 
-    def _settled(self, image: Image, job_id: str) -> Outcome:
+    def _finish(self, image: InputImage, job_id: str) -> BatchOutcome:
+        """Wait for the job and fetch its results."""
         try:
-            job = self.client.wait(job_id, lambda answer: self.told.job(image, answer))
+            job = self.client.wait(job_id, lambda answer: self.observer.on_job(image, answer))
             if job.state != "done":
-                return Outcome(image, failure(job), job_id)
-            return Outcome(image, self.client.fetch(job_id, self.out, stem=image.stem), job_id)
+                return BatchOutcome(image, failure(job), job_id)
+            return BatchOutcome(image, self.client.fetch(job_id, self.out, stem=image.stem), job_id)
         except (Unreachable, NotAllowed):
             raise
         except (ClientError, OSError) as error:
-            return Outcome(image, error, job_id)
+            return BatchOutcome(image, error, job_id)
 
 
-def _digest(uploads: Sequence[str], wishes: str) -> str:
-    return hashlib.sha256(json.dumps([list(uploads), wishes]).encode()).hexdigest()
-
-
-def _is_of_use(job: JobAnswer) -> bool:
-    """Whether it is under way, or has results that are still kept."""
+def _is_useful(job: JobAnswer) -> bool:
+    """Return whether the job is under way, or has results that haven't expired."""
     if job.state == "done":
         return job.expires_at is None or job.expires_at > datetime.now(UTC)
     return job.state in ("queued", "running")

@@ -1,31 +1,42 @@
-"""`overtile client`: images to a server, masks back; the same command again goes on where it was."""
+"""`overtile client`: sends images to a server and fetches masks; the same command again continues where it stopped."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from configs.command_line import exit_codes
+from configs.errors import INTERRUPTED, STORAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from service.client.batch import BatchSettings
     from service.client.errors import ClientError
     from service.client.http_client import OvertileClient
+    from service.client.inputs import InputImage
     from service.schemas import JobAnswer, ModelAnswer
 
-CONFIG, DATA, STORAGE, INTERRUPTED = 2, 3, 6, 130  # exit codes, as those of every command; a server that can't be had is 6
+app = typer.Typer(
+    help="Segment images on a server (overtile serve) that runs on another machine.\n\n"
+    "Each command needs the server's address in --url or OVERTILE_URL, and a key in OVERTILE_KEY if the server has keys.",
+    no_args_is_help=True,
+)
 
-app = typer.Typer(help="Sends images to a server that runs elsewhere, and fetches their masks.", no_args_is_help=True)
-
-Url = Annotated[str, typer.Option(envvar="OVERTILE_URL", help="where the server is")]
+Url = Annotated[str, typer.Option(envvar="OVERTILE_URL", help="Address of the server.")]
 Key = Annotated[
     str | None,
-    typer.Option(envvar="OVERTILE_KEY", show_default=False, help="as overtile keys add printed it; better in OVERTILE_KEY"),
+    typer.Option(
+        envvar="OVERTILE_KEY",
+        show_default=False,
+        help="Key that overtile keys add printed; safer in OVERTILE_KEY, where other users of this machine can't read it.",
+    ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", help="a folder for the results")]
-JobID = Annotated[str, typer.Argument(metavar="ID", help="of the job, as jobs lists it")]
-HERE = "http://127.0.0.1:3000"
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+JobID = Annotated[str, typer.Argument(metavar="ID", help="ID of the job, as overtile client jobs prints it.")]
+DEFAULT_URL = "http://127.0.0.1:3000"
 
 _HINTS = {
     "key_required": "give the key with --key, or in OVERTILE_KEY",
@@ -37,146 +48,180 @@ _HINTS = {
 
 @app.command()
 def submit(
-    inputs: Annotated[list[Path], typer.Argument(help="images, slides, volumes, or folders of them")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="gets a mask by each input's stem")],
-    url: Url = HERE,
+    inputs: Annotated[list[Path], typer.Argument(help="Images, slides, volumes, or folders of them.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the masks; each mask gets its image's name with another suffix.")
+    ],
+    url: Url = DEFAULT_URL,
     key: Key = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="any number of times; may be left out when only one is loaded")
+        list[str] | None,
+        typer.Option(
+            "--model", "-m", help="Name of a model. Repeat it for several. Default: the server's only model, if it has one."
+        ),
     ] = None,
     mask_format: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", help="png, tiff, nifti, geojson, dicom-seg or ome-zarr, any number of times; left out: each image's own"
+            "--format",
+            help="Format of the masks: png, tiff, nifti, geojson, dicom-seg or ome-zarr. Repeat it for several. "
+            "Default: depends on the image's own format.",
         ),
     ] = None,
-    kind: Annotated[Literal["segment", "compare"], typer.Option(help="compare: two models on each image")] = "segment",
+    kind: Annotated[
+        Literal["segment", "compare"],
+        typer.Option(help="segment: write masks; compare: also write how far the masks of two models agree."),
+    ] = "segment",
     spacing_um: Annotated[
         str | None,
-        typer.Option(help="micrometres between pixels where the files don't say: 0.25, or one an axis: 2000,500,500"),
+        typer.Option(
+            help="Distance between pixels in micrometres, for images that don't state it: one number, for example 0.25, "
+            "or one per axis (z,)y,x, for example 2000,500,500."
+        ),
     ] = None,
-    tissue: Annotated[bool, typer.Option(help="find tissue on RGB slides first, and skip what holds none")] = False,
+    tissue: Annotated[
+        bool, typer.Option(help="On RGB slides, detect tissue first and skip tiles without any; they become background.")
+    ] = False,
     uncertainty: Annotated[
-        bool, typer.Option(help="how little is known of each pixel, too: 0 sure, 1 all classes alike")
+        bool, typer.Option(help="Also write per-pixel uncertainty: 0 certain, 1 all classes equally likely.")
     ] = False,
     probabilities: Annotated[
-        Literal["uint8", "float16"] | None, typer.Option(help="each class's probability, too, as this type")
+        Literal["uint8", "float16"] | None,
+        typer.Option(help="Also write the probability of each class, as this type (uint8: 0 to 255)."),
     ] = None,
-    as_ensemble: Annotated[bool, typer.Option(help="several models give one mask")] = False,
-    disagreement: Annotated[bool, typer.Option(help="of an ensemble: how far its models are apart, too")] = False,
+    as_ensemble: Annotated[bool, typer.Option(help="Average several models into one mask.")] = False,
+    disagreement: Annotated[
+        bool,
+        typer.Option(help="With --as-ensemble: also write how much the models differ at each pixel, from 0 (not at all) to 1."),
+    ] = False,
     together: Annotated[
         bool,
-        typer.Option("--together", help="the files of a folder are one image, as are those that are named: channels, or DICOM"),
+        typer.Option(
+            "--together",
+            help="Treat the files of each folder as one image, and the files named here as another: channels, or DICOM slices.",
+        ),
     ] = False,
 ) -> None:
-    """Segments files on a server; one that can't be read doesn't keep the others from it."""
-    with _exit_codes() as console, _client(url, key, console) as client:
-        from service.client.batch import Wishes
+    """Segment images on the server and fetch their masks.
+
+    Files that the server can't read are reported and skipped; the command then exits with 3. After an interruption, the same
+    command continues: nothing is sent or computed twice.
+    """
+    with _connection(url, key) as (client, console):
+        from configs.quantities import parse_spacing
+        from service.client.batch import BatchSettings
         from service.client.inputs import find_images
 
         images = find_images(inputs, together=together)
         options = {
             "kind": kind,
-            "spacing_um": _spacing(spacing_um),
+            "spacing_um": parse_spacing(spacing_um) if spacing_um is not None else None,
             "tissue": tissue,
             "uncertainty": uncertainty,
             "probabilities": probabilities,
             "as_ensemble": as_ensemble,
             "disagreement": disagreement,
         }
-        formats = _formats(mask_format or [])
-        wishes = Wishes(_chosen(client, model or [], kind), formats, options)
-        code = _carry_out(client, images, wishes, out, console)
+        formats = _mask_formats(mask_format or [])
+        settings = BatchSettings(_select_models(client, model or [], kind), formats, options)
+        code = _run_batch(client, images, settings, out, console)
     raise typer.Exit(code)
 
 
 @app.command()
-def models(url: Url = HERE, key: Key = None) -> None:
-    """Prints a line a model: name, method, dimensions, channels, classes, validation."""
-    with _exit_codes() as console, _client(url, key, console) as client:
+def models(url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """Print a line for each model: name, method, dimensions, channels, classes, validation scores."""
+    with _connection(url, key) as (client, console):
         answer = client.models()
         for model in answer.models:
-            typer.echo(_model_line(model))
+            classes = ",".join(each.name for each in model.classes)
+            scores = " ".join(f"{name}={value:.3g}" for name, value in model.validation.items())
+            channels = ",".join(model.channels)
+            typer.echo(f"{model.name} {model.method} {model.dimensions}D {channels} {classes} {scores}".rstrip())
         for broken in answer.broken:
             console.print(f"{broken.name}: {broken.message}", style="bold red")
 
 
 @app.command("jobs")
 def list_jobs(
-    url: Url = HERE,
+    url: Url = DEFAULT_URL,
     key: Key = None,
     state: Annotated[
-        Literal["queued", "running", "done", "failed", "cancelled"] | None, typer.Option(help="only those")
+        Literal["queued", "running", "done", "failed", "cancelled"] | None,
+        typer.Option(help="Print only jobs in this state. Default: all jobs."),
     ] = None,
-    limit: Annotated[int, typer.Option(help="of the newest", min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option(help="Print at most this many jobs.", min=1, max=1000)] = 100,
 ) -> None:
-    """Prints a line a job, newest first: ID, state, progress, models, files."""
-    with _exit_codes() as console, _client(url, key, console) as client:
+    """Print a line for each job, newest first: ID, state, progress, models, files."""
+    with _connection(url, key) as (client, _):
         for job in client.jobs(state, limit):
             typer.echo(_job_line(job))
 
 
 @app.command()
-def fetch(job_id: JobID, out: Out, url: Url = HERE, key: Key = None) -> None:
-    """Waits for a job and fetches its results; what came before isn't fetched again."""
-    with _exit_codes() as console, _client(url, key, console) as client:
+def fetch(job_id: JobID, out: Out, url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """Wait for a job and fetch its results; files that are complete aren't fetched again."""
+    with _connection(url, key) as (client, _):
         client.wait(job_id)
         for path in client.fetch(job_id, out):
             typer.echo(str(path))
 
 
 @app.command()
-def cancel(job_id: JobID, url: Url = HERE, key: Key = None) -> None:
-    """Calls a job off; one that is finished stays."""
-    with _exit_codes() as console, _client(url, key, console) as client:
+def cancel(job_id: JobID, url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """Cancel a job; a job that is finished stays as it is."""
+    with _connection(url, key) as (client, _):
         typer.echo(_job_line(client.cancel(job_id)))
 
 
-def _carry_out(client: "OvertileClient", images: Sequence[Any], wishes: Any, out: Path, console: "Console") -> int:
-    """Prints a line an image and gives the exit code."""
-    from service.client.batch import Works
-    from service.client.progress_bars import shown
+def _run_batch(
+    client: "OvertileClient", images: "Sequence[InputImage]", settings: "BatchSettings", out: Path, console: "Console"
+) -> int:
+    """Segment the images, print a line for each, and return the exit code."""
+    from configs.errors import OvertileError
+    from service.client.batch import Batch
+    from service.client.progress_bars import batch_progress
 
     codes = {0}
-    with shown(console) as bars:
-        for outcome in Works(client, wishes, out, bars).run(images):
+    with batch_progress(console) as bars:
+        for outcome in Batch(client, settings, out, bars).run(images):
             if isinstance(outcome.result, Exception):
-                codes.add(_code_of(outcome.result))
-                console.print(f"{outcome.image.path}: {_text_of(outcome.result)}", style="bold red")
+                codes.add(outcome.result.exit_code if isinstance(outcome.result, OvertileError) else STORAGE)
+                console.print(f"{outcome.image.path}: {_message(outcome.result)}", style="bold red")
             else:
                 files = " and ".join(map(str, outcome.result))
                 console.print(f"{outcome.image.path} -> {files} (job {outcome.job_id})")
     return max(codes)
 
 
-def _chosen(client: "OvertileClient", names: Sequence[str], kind: str) -> list["ModelAnswer"]:
-    """The models of these names; without any, the only one that is loaded."""
+def _select_models(client: "OvertileClient", names: Sequence[str], kind: str) -> list["ModelAnswer"]:
+    """Return the models of these names; without any name, the only one that is loaded.
+
+    Raises:
+        ClientError: a model isn't loaded, or the number of models doesn't fit.
+    """
     from service.client.errors import ClientError
 
     loaded = {model.name: model for model in client.models().models}
     names = list(dict.fromkeys(names)) or (list(loaded) if len(loaded) == 1 else [])
     if not names or not set(names) <= set(loaded):
-        what = (
-            f"no model {', '.join(set(names) - set(loaded))} is" if names else "several models are" if loaded else "no model is"
-        )
-        known = f"; choose of {', '.join(sorted(loaded))} with --model" if loaded else "; serve one there with overtile serve"
-        raise ClientError("model_not_found", f"{what} loaded at the server{known}")
+        if names:
+            problem = f"no model {', '.join(set(names) - set(loaded))} is"
+        else:
+            problem = "several models are" if loaded else "no model is"
+        remedy = f"choose of {', '.join(sorted(loaded))} with --model" if loaded else "serve one there with overtile serve"
+        raise ClientError("model_not_found", f"{problem} loaded at the server; {remedy}")
     if kind == "compare" and len(names) != 2:
         raise ClientError("parameter_invalid", f"--kind compare takes two models, not {len(names)}; name them with --model")
     return [loaded[name] for name in names]
 
 
-def _spacing(text: str | None) -> list[float] | None:
-    from service.client.errors import ClientError
+def _mask_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the formats without repetitions.
 
-    try:
-        return [float(part) for part in text.split(",")] if text is not None else None
-    except ValueError as error:
-        message = f"--spacing-um {text!r}: not one number, or one an axis with commas between"
-        raise ClientError("parameter_invalid", message) from error
-
-
-def _formats(names: Sequence[str]) -> tuple[str, ...]:
+    Raises:
+        ClientError: a name isn't that of a format.
+    """
     from service.client.errors import ClientError
     from service.media_types import FORMATS
 
@@ -186,68 +231,33 @@ def _formats(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _model_line(model: "ModelAnswer") -> str:
-    classes = ",".join(each.name for each in model.classes)
-    scores = " ".join(f"{name}={value:.3g}" for name, value in model.validation.items())
-    return f"{model.name} {model.method} {model.dimensions}D {','.join(model.channels)} {classes} {scores}".rstrip()
-
-
 def _job_line(job: "JobAnswer") -> str:
+    """Return one line on a job, with the reason where it failed."""
     names = ",".join(name or "?" for name in job.names[:3]) + (f" and {len(job.names) - 3} more" if len(job.names) > 3 else "")
-    why = f" {job.error.code}: {job.error.message}" if job.error else ""
-    return f"{job.id} {job.state} {job.progress:.0%} {','.join(job.models)} {names}{why}"
+    reason = f" {job.error.code}: {job.error.message}" if job.error else ""
+    return f"{job.id} {job.state} {job.progress:.0%} {','.join(job.models)} {names}{reason}"
 
 
 @contextmanager
-def _client(url: str, key: str | None, console: "Console") -> Iterator["OvertileClient"]:
-    """Says when it waits for more than a moment."""
-    from service.client.http_client import OvertileClient
+def _connection(url: str, key: str | None) -> "Iterator[tuple[OvertileClient, Console]]":
+    """Open a client and a console; errors and Ctrl-C are printed, and the command exits with their code."""
+    with exit_codes(_message) as console:
 
-    def tell(error: "ClientError", pause_s: float) -> None:
-        if pause_s > 2:
-            console.print(f"{error}; trying again in {pause_s:.0f} s")
+        def print_pause(error: "ClientError", pause_s: float) -> None:
+            if pause_s > 2:
+                console.print(f"{error}; trying again in {pause_s:.0f} s")
 
-    with OvertileClient(url, key, on_pause=tell) as client:
-        yield client
+        try:
+            from service.client.http_client import OvertileClient
 
-
-@contextmanager
-def _exit_codes() -> Iterator["Console"]:
-    """Turns errors that say what to do into their text and their exit code."""
-    from rich.console import Console
-
-    from service.client.errors import ClientError
-
-    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    try:
-        yield console
-    except (ClientError, OSError) as error:
-        console.print(_text_of(error), style="bold red")
-        raise typer.Exit(_code_of(error)) from error
-    except KeyboardInterrupt as error:
-        console.print("stopped; jobs that were handed over go on, and the same command goes on where it was")
-        raise typer.Exit(INTERRUPTED) from error
+            with OvertileClient(url, key, on_pause=print_pause) as client:
+                yield client, console
+        except KeyboardInterrupt as error:
+            console.print("stopped; submitted jobs continue on the server, and the same command continues where it stopped")
+            raise typer.Exit(INTERRUPTED) from error
 
 
-def _text_of(error: Exception) -> str:
+def _message(error: Exception) -> str:
+    """Return the message of an error, with the option or command that helps."""
     hint = _HINTS.get(getattr(error, "code", ""))
     return f"{error}; {hint}" if hint and "--model" not in str(error) else str(error)
-
-
-def _code_of(error: Exception) -> int:
-    """Refused requests, images that don't suit, and whatever may go well another time."""
-    from service.client.errors import ClientError, Damaged, JobFailed, NotAllowed, Unreachable, UploadHeld
-
-    usage = ("no_such_file", "no_inputs", "same_stem", "url_invalid", "parameter_invalid", "model_not_found", "field_unknown")
-    if not isinstance(error, ClientError) or isinstance(error, Damaged | UploadHeld):
-        return STORAGE
-    if isinstance(error, NotAllowed) or error.code in usage or error.status in (404, 405, 412):
-        return CONFIG
-    if (
-        isinstance(error, Unreachable)
-        or error.retry_s is not None
-        or (error.status or 0) >= 500
-        or error.code == "not_overtile"
-    ):
-        return STORAGE
-    return DATA if isinstance(error, JobFailed) or error.status is not None or error.code == "body_empty" else STORAGE

@@ -16,7 +16,7 @@ WHOLE = (
     "service",
 )  # import roots
 IN_PART = ("transforms", "datasets", "evaluation")  # only the modules that the others import; no training
-COMMANDS = ("*_command.py", "client")  # parts of the command line, which a server doesn't need
+COMMANDS = ("command_line.py", "command.py", "*_command.py", "client")  # parts of the command line, which a server doesn't need
 REQUIREMENTS = (
     "dbos", "fastapi", "google-crc32c", "h11", "highdicom", "imagecodecs", "marshmallow", "nibabel", "numpy", "omegaconf",
     "onnx", "onnxruntime", "onnxscript", "openslide-bin", "openslide-python", "openvino", "pillow", "opentelemetry-api",

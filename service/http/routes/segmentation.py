@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse
 
+from configs import quantities
+from configs.schema import ConfigError
 from service.errors import BadRequest, UnknownModel, Unsuitable
 from service.http import request_body
 from service.http.owner import owner_of
@@ -133,14 +135,14 @@ def model_pair(models: dict[str, ModelAnswer], names: list[str]) -> list[str]:
     return names
 
 
-def parse_spacing(text: str | None) -> list[float] | None:
+def parse_spacing(text: str | None) -> tuple[float, ...] | None:
     """Return the numbers of a parameter such as `0.25` or `2000,500,500`.
 
     Raises:
         BadRequest: the text isn't numbers with commas between.
     """
     try:
-        return [float(part) for part in text.split(",")] if text is not None else None
-    except ValueError as error:
+        return quantities.parse_spacing(text) if text is not None else None
+    except ConfigError as error:
         message = "spacing_um takes one number, or one for each axis with commas between, in micrometres"
         raise BadRequest("parameter_invalid", message, field="spacing_um") from error

@@ -23,12 +23,12 @@ from test_serve_access import make_certificate
 
 from imaging.open import stem_of
 from service.client import OvertileClient, inputs
-from service.client.batch import Wishes, Works
+from service.client.batch import Batch, BatchSettings
 from service.client.errors import ClientError, Damaged, JobFailed, NotAllowed, Unreachable, UploadHeld
-from service.client.inputs import Image
-from service.client.progress_bars import shown
-from service.client.results import place_of
-from service.client.transport import Wire
+from service.client.inputs import InputImage
+from service.client.progress_bars import batch_progress
+from service.client.results import result_path
+from service.client.transport import Transport
 from service.schemas import JobAnswer, ResultAnswer
 
 PIECE_BYTES = 64 * 2**10
@@ -173,11 +173,11 @@ def test_a_file_that_is_another_though_it_looks_the_same(ours: OvertileClient, n
 
 
 def test_two_at_one_file(ours: OvertileClient, noise: Path, memory: Path) -> None:
-    key = ours.memory.key([noise])
+    key = ours.journal.key([noise])
     code = f"""
 from pathlib import Path
-from service.client.journal import Memory
-with Memory(Path({str(memory)!r}), "").alone({key!r}, Path()):
+from service.client.journal import ClientJournal
+with ClientJournal(Path({str(memory)!r}), "").lock({key!r}, Path()):
     print("held", flush=True)
     input()
 """
@@ -237,7 +237,7 @@ def test_results_that_were_damaged(ours: OvertileClient, server: Server, image: 
         return block.replace(b"IEND", b"IEMD")
 
     with Proxy(server.url, mangle=spoil) as proxy, OvertileClient(proxy.url) as client:
-        with pytest.raises(Damaged, match="other bytes came than the job made"):
+        with pytest.raises(Damaged, match="arrived with other bytes than the job wrote"):
             client.fetch(job.id, tmp_path / "out")
         assert list((tmp_path / "out").iterdir()) == []
     stored = server.folder.parent / "store" / "jobs" / job.id / "results" / "mask.png"
@@ -268,7 +268,7 @@ def test_calling_off(ours: OvertileClient, big_picture: bytes, tmp_path: Path) -
     ours.cancel(job.id)
     assert ours.wait(job.id).state == "cancelled"
     assert ours.cancel(job.id).state == "cancelled"
-    with pytest.raises(JobFailed, match="was called off; the same command hands it over again") as failed:
+    with pytest.raises(JobFailed, match="was cancelled; the same command submits it again") as failed:
         ours.fetch(job.id, tmp_path)
     assert failed.value.code == "cancelled"
     ours.forget(job.id)
@@ -305,21 +305,24 @@ def test_no_server_there(tmp_path: Path) -> None:
 
 def test_a_connection_that_breaks_again_and_again(server: Server) -> None:
     with Proxy(server.url, cuts=[10] * 100) as proxy, OvertileClient(proxy.url) as client:
-        with pytest.raises(Unreachable, match=r"broke off \(\w+\); the same command goes on") as error:
+        with pytest.raises(Unreachable, match=r"broke off \(\w+\); the same command continues") as error:
             client.models()
         assert error.value.code == "connection_lost"
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:3000", "ftp://127.0.0.1", "http://[", ""])
 def test_what_is_no_address(url: str) -> None:
-    with pytest.raises(ClientError, match="is no address; give one such as") as error:
+    with pytest.raises(ClientError, match="isn't an address; give one such as") as error:
         OvertileClient(url).models()
     assert error.value.code == "url_invalid"
 
 
 @pytest.mark.parametrize(
     ("old", "new", "text"),
-    [(b"200 OK", b"302 No", "HTTP 302.*isn't Overtile's"), (b'{"models"', b'{"others"', "isn't what this client knows")],
+    [
+        (b"200 OK", b"302 No", "HTTP 302.*isn't Overtile's"),
+        (b'{"models"', b'{"others"', "this client doesn't understand the answer"),
+    ],
 )
 def test_an_answer_of_something_else(server: Server, old: bytes, new: bytes, text: str) -> None:
     with Proxy(server.url, mangle=lambda block: block.replace(old, new)) as proxy, OvertileClient(proxy.url) as client:
@@ -346,7 +349,7 @@ def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_none() -> None:
-    with pytest.raises(NotAllowed, match="letters that no key has"):
+    with pytest.raises(NotAllowed, match="characters that no key has"):
         OvertileClient("http://127.0.0.1:1", "kéy\n")
 
 
@@ -370,8 +373,8 @@ def test_files_and_wishes_that_are_refused(ours: OvertileClient, tmp_path: Path,
 @pytest.mark.parametrize("name", ["../mask.png", "/etc/passwd", ".bashrc", "..", "", "a\\b", "a\nb"])
 def test_names_that_lead_elsewhere(name: str, tmp_path: Path) -> None:
     result = ResultAnswer(name=name, bytes=1, sha256="0" * 64, media_type="image/png")
-    with pytest.raises(ClientError, match="which is no file's name; it isn't fetched"):
-        place_of(result, tmp_path, None)
+    with pytest.raises(ClientError, match="which isn't the name of a file; it isn't fetched"):
+        result_path(result, tmp_path, None)
 
 
 @pytest.mark.parametrize(
@@ -386,8 +389,8 @@ def test_names_that_lead_elsewhere(name: str, tmp_path: Path) -> None:
 )
 def test_names_of_results(name: str, place: str, tmp_path: Path) -> None:
     result = ResultAnswer(name=name, bytes=1, sha256="0" * 64, media_type="image/png")
-    assert place_of(result, tmp_path, "a") == tmp_path / place
-    assert place_of(result, tmp_path, None) == tmp_path / name
+    assert result_path(result, tmp_path, "a") == tmp_path / place
+    assert result_path(result, tmp_path, None) == tmp_path / name
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.nii.gz", "a.ome.tif", "a.b.svs", "a", "a.ome.zarr"])
@@ -400,19 +403,19 @@ def test_what_is_remembered_is_private_and_not_kept_for_ever(ours: OvertileClien
     assert memory.stat().st_mode & 0o777 == 0o700
     for file in memory.iterdir():
         os.utime(file, (1, 1))
-    ours.memory.sweep()
+    ours.journal.remove_old()
     assert list(memory.iterdir()) == []
 
 
 def test_bars_in_a_terminal(ours: OvertileClient, image: Path, tmp_path: Path) -> None:
     screen = StringIO()
     model = next(model for model in ours.models().models if model.name == "window")
-    with shown(Console(file=screen, force_terminal=True, width=120)) as bars:
-        (outcome,) = Works(ours, Wishes([model]), tmp_path / "out", bars).run([Image(image, (image,))])
+    with batch_progress(Console(file=screen, force_terminal=True, width=120)) as bars:
+        (outcome,) = Batch(ours, BatchSettings([model]), tmp_path / "out", bars).run([InputImage(image, (image,))])
         job = ours.job(str(outcome.job_id))
-        bars.bytes(outcome.image, 500, 1000)
-        bars.job(outcome.image, job.model_copy(update={"state": "queued", "position": 3}))
-        bars.job(outcome.image, job.model_copy(update={"state": "running", "progress": 0.5, "eta_s": 3700.0}))
+        bars.on_bytes(outcome.image, 500, 1000)
+        bars.on_job(outcome.image, job.model_copy(update={"state": "queued", "position": 3}))
+        bars.on_job(outcome.image, job.model_copy(update={"state": "running", "progress": 0.5, "eta_s": 3700.0}))
     assert outcome.result == [tmp_path / "out" / "slide.png"]
     assert "500 bytes of 1.0 kB sent" in screen.getvalue()
     assert "running, 1:01:40 left" in screen.getvalue()
@@ -427,7 +430,7 @@ def test_the_client_knows_no_torch_and_no_images(environment: dict[str, str]) ->
 
 def test_pauses_grow_and_end() -> None:
     waited: list[float] = []
-    pauses = Wire("http://127.0.0.1:1", None, 1, 1.2, lambda _, s: waited.append(s)).pauses()
+    pauses = Transport("http://127.0.0.1:1", None, timeout_s=1, patience_s=1.2, on_pause=lambda _, s: waited.append(s)).pauses()
     error = Unreachable("no_server", "", retry_s=0)
 
     def wait() -> None:

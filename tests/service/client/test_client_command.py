@@ -81,7 +81,7 @@ def test_a_job_that_was_called_off_is_handed_over_again(server: Server, tmp_path
         (job_id,) = open_jobs(server)
         assert ask(server, "cancel", job_id).exit_code == 0
         _, told = running.communicate()
-    assert (running.returncode, "was called off; the same command hands it over again" in told) == (3, True)
+    assert (running.returncode, "was cancelled; the same command submits it again" in told) == (3, True)
     assert ask(server, *words).exit_code == 0
     assert (tmp_path / "out" / "big.png").exists()
 
@@ -106,7 +106,9 @@ def test_killed_in_the_middle_of_an_upload(server: Server, tmp_path: Path, big_p
             running.send_signal(sign)
             _, told = running.communicate()
         assert running.returncode == (-9 if sign == signal.SIGKILL else 130)
-        assert ("stopped; jobs that were handed over go on, and the same command goes on" in told) == (sign == signal.SIGINT)
+        assert ("stopped; submitted jobs continue on the server, and the same command continues" in told) == (
+            sign == signal.SIGINT
+        )
         wait_until(lambda: is_quiet(proxy), timeout_s=10)
         (upload_id,) = [file.read_text() for file in (tmp_path / "cache").rglob("*.id")]
         kept = httpx.get(f"{server.url}/v1/uploads/{upload_id}").json()["received"]
@@ -172,10 +174,14 @@ def test_models_jobs_and_fetch(server: Server, folder: Path, tmp_path: Path) -> 
         (("submit", "{}", "-o", "out", "-m", "none"), 2, "no model none is loaded at the server; choose of fine, "),
         (("submit", "{}", "-o", "out", "--kind", "compare", "-m", "unet"), 2, "--kind compare takes two models, not 1; name"),
         (("submit", "{}", "-o", "out", "--format", "exe"), 2, "--format 'exe': not a format; give png, tiff, "),
-        (("submit", "{}", "-o", "out", "--spacing-um", "a"), 2, "--spacing-um 'a': not one number, or one an axis"),
-        (("submit", "{}/none", "-o", "out"), 2, "/none isn't there; give files or folders of them"),
+        (("submit", "{}", "-o", "out", "--spacing-um", "a"), 2, "--spacing-um 'a': not a number, or one number per axis"),
+        (("submit", "{}/none", "-o", "out"), 2, "/none doesn't exist; give files or folders of them"),
         (("submit", "{}/empty", "-o", "out"), 2, "the folders given are empty; give images"),
-        (("submit", "{}", "{}/good0.png", "-o", "out"), 2, "would have masks of one name; rename one or send them apart"),
+        (
+            ("submit", "{}", "{}/good0.png", "-o", "out"),
+            2,
+            "would have masks of the same name; rename one or send them separately",
+        ),
         (("submit", "{}/good0.png", "-o", "out", "-m", "fine"), 3, "spacing"),
         (("submit", "{}/nothing", "-o", "out", "-m", "unet"), 3, "/nothing is empty; give an image file"),
         (("submit", "{}/good0.png", "-o", "{}/bad.png", "-m", "unet"), 6, "bad.png"),
@@ -185,7 +191,7 @@ def test_models_jobs_and_fetch(server: Server, folder: Path, tmp_path: Path) -> 
             "there is no such job; GET /v1/jobs lists yours; see them with: overtile client jobs",
         ),
         (("cancel", "x"), 2, "there is no such job"),
-        (("models", "--key", "kéy"), 2, "the key has letters that no key has; copy it again"),
+        (("models", "--key", "kéy"), 2, "the key has characters that no key has; copy it again"),
     ],
 )
 def test_what_is_refused(server: Server, folder: Path, words: tuple[str, ...], code: int, text: str) -> None:

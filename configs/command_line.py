@@ -1,0 +1,56 @@
+"""Parts that all commands share: expected errors become messages and exit codes, and progress is shown as bars."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from configs.errors import STORAGE, OvertileError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn, TaskID
+
+
+@contextmanager
+def exit_codes(text_of: Callable[[Exception], str] = str) -> Iterator["Console"]:
+    """Open a console on standard error; an expected error is printed there, and the command exits with its code.
+
+    All other errors are defects of Overtile and keep their traceback.
+
+    Args:
+        text_of: returns the message that is printed for an error.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    try:
+        yield console
+    except (OvertileError, OSError) as error:
+        console.print(text_of(error), style="bold red")
+        raise typer.Exit(error.exit_code if isinstance(error, OvertileError) else STORAGE) from error
+
+
+@contextmanager
+def progress_bars(console: "Console") -> Iterator[Callable[[object, int, int], None]]:
+    """Show progress bars, and yield a function (label, done, total) that updates the bar of a label."""
+    from rich.progress import TimeRemainingColumn
+
+    tasks: dict[object, TaskID] = {}
+    with progress_display(console, TimeRemainingColumn()) as progress:
+
+        def on_progress(label: object, done: int, total: int) -> None:
+            if label not in tasks:
+                tasks[label] = progress.add_task(str(label))
+            progress.update(tasks[label], completed=done, total=total)
+
+        yield on_progress
+
+
+def progress_display(console: "Console", last_column: "ProgressColumn") -> "Progress":
+    """Return a display of labelled bars with the elapsed time, which shows nothing where the console is no terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), last_column)
+    return Progress(*columns, console=console, disable=not console.is_terminal)

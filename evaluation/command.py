@@ -1,0 +1,62 @@
+"""`overtile inspect` and `overtile compare`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from configs.command_line import exit_codes, progress_bars
+from configs.errors import DATA
+
+
+def inspect(
+    data: Annotated[Path, typer.Argument(help="Folder with a cases.csv, or in another layout that is recognised.")],
+    config: Annotated[
+        Path | None, typer.Option(help="Config (YAML) whose channels, classes and spacing the images are checked against.")
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Number of classes including the background, where no --config gives them.", min=2)
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page to write, with pictures of the cases.")] = None,
+    folds: Annotated[int, typer.Option(help="Number of folds to draw where the data set defines no splits.", min=2)] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the random folds.", min=0)] = 0,
+) -> None:
+    """Summarise a data set and list its problems.
+
+    Exits with 3 if a problem would spoil a training. Next step: overtile plan DATA -o CONFIG.
+    """
+    with exit_codes() as console:
+        from configs.schema import load
+        from evaluation.inspection.data_summary import Wanted
+        from evaluation.inspection.data_summary import inspect as inspect_data
+        from evaluation.inspection.page import write_inspection
+        from evaluation.inspection.terminal_text import tell
+
+        request = Wanted(load(config) if config else None, classes, folds, seed)
+        with progress_bars(console) as on_progress:
+            inspection = inspect_data(data, request, lambda done, total: on_progress("cases", done, total))
+        tell(inspection, console)
+        if out:
+            write_inspection(inspection, out)
+            console.print(f"Page: {out}")
+    raise typer.Exit(DATA if inspection.examination.stops else 0)
+
+
+def compare(
+    bundles: Annotated[tuple[Path, Path], typer.Argument(help="The bundle/ folders of two finished runs.")],
+    data: Annotated[Path, typer.Option(help="Data set with references, whose cases neither run was trained or validated on.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML report to write.")],
+    split: Annotated[
+        Literal["val", "test"] | None, typer.Option(help="Split to compare on. Default: test, or val where there is no test.")
+    ] = None,
+) -> None:
+    """Compare two bundles on held-out cases: which is better, by how much, and at what cost."""
+    with exit_codes() as console:
+        from evaluation.comparison.compare import compare as compare_bundles
+        from evaluation.report.comparison_page import write_report
+
+        out.parent.mkdir(parents=True, exist_ok=True)  # reports a wrong path before the work, not after it
+        with progress_bars(console) as on_progress:
+            comparison = compare_bundles(bundles, data, split, lambda done, total: on_progress("tiles", done, total))
+        write_report(comparison, out)
+        console.print(f"{comparison.verdict}\nReport: {out}")

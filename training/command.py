@@ -1,0 +1,182 @@
+"""`overtile plan`, `train`, `tune`, `check`, `find-rate` and `pretrain`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from configs.command_line import exit_codes, progress_bars
+from configs.errors import DATA, NUMERIC
+
+ConfigFile = Annotated[Path, typer.Argument(help="Config (YAML), for example configs/histology_unet.yaml.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Values that replace those of the config: section.key=value, for example trainer.max_steps=2000."),
+]
+
+
+def plan(
+    data: Annotated[Path, typer.Argument(help="Folder of the data set, with references.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Config to write; an existing file isn't replaced.")],
+    method: Annotated[Literal["unet", "sliding_window"], typer.Option(help="Network that the config trains.")] = "unet",
+    memory: Annotated[str, typer.Option(help="Memory that training may use, for example 8GB or 500MB.")] = "8GB",
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Duration of the run on this machine, which is timed. Default: as long as the planned steps take.", min=0.1
+        ),
+    ] = None,
+    channels: Annotated[
+        str, typer.Option(help="Names of the channels, for example T1,T2; a channel named CT gets the normalisation for CT.")
+    ] = "",
+    classes: Annotated[str, typer.Option(help="Names of the classes, background first, for example background,tumour.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the run. Default: names of the folder and the method.")] = "",
+) -> None:
+    """Write a config that suits a data set and the available memory, with a reason for each value.
+
+    Next step: overtile train CONFIG.
+    """
+    with exit_codes() as console:
+        from configs.quantities import parse_memory
+        from datasets.fingerprint import read_facts
+        from inference.predictors.predictor import best_device
+        from training.planning.plan import PlanRequest, planning_cases, write_config
+        from training.planning.plan import plan as plan_config
+
+        request = PlanRequest(data, method, parse_memory(memory), minutes, _names(channels), _names(classes), name)
+        cases = planning_cases(data)
+        with progress_bars(console) as on_progress:
+            facts = []
+            for case in cases:
+                facts.append(read_facts(case))
+                on_progress("cases", len(facts), len(cases))
+        planned = plan_config(facts, request, best_device())
+        write_config(planned.text, out)
+        console.print(f"{planned.summary}\n{out}: train it with: overtile train {out}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Return the names in a list with commas between."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def train(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Train a network and write its bundle; with trainer.folds, train one network per fold.
+
+    The same command again continues a stopped run. Next step: overtile predict IMAGES -b RUN/bundle -o FOLDER.
+    """
+    with exit_codes() as console:
+        from configs.schema import load
+
+        loaded = load(config, overrides or [])
+
+        from training.run import train as train_run
+        from training.sweeps.folds import train_folds
+
+        (train_folds if loaded.trainer.folds else train_run)(loaded, console)
+
+
+def tune(
+    config: Annotated[Path, typer.Argument(help="Config (YAML) with the values that all trials share.")],
+    ranges: Annotated[
+        Path, typer.Argument(help="YAML file with the values to try for each key; docs/many_runs.md has an example.")
+    ],
+    overrides: Overrides = None,
+    trials: Annotated[int, typer.Option(help="Number of trials, including those of earlier calls.", min=1)] = 20,
+    minutes: Annotated[float | None, typer.Option(help="Start no new trial after this time. Default: no limit.", min=0)] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="URL of a database for Optuna. Default: a file in the run's folder.")
+    ] = None,
+) -> None:
+    """Search a config's values with Optuna, and write the config of the best trial.
+
+    The same command again continues a stopped search. Next step: overtile train RUN/best.yaml.
+    """
+    with exit_codes() as console:
+        from configs.schema import load
+
+        loaded = load(config, overrides or [])
+
+        from training.sweeps.tune import TuningLimits
+        from training.sweeps.tune import tune as tune_run
+
+        tune_run(loaded, ranges, TuningLimits(trials, minutes), console, storage)
+
+
+def check(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page to write, with pictures.")] = None,
+    only: Annotated[str, typer.Option(help="Numbers of the checks to run, for example 3,6. Default: all.")] = "",
+    minutes: Annotated[
+        float, typer.Option(help="Time for all checks, in minutes; each may take at most a third of it.", min=0)
+    ] = 15,
+) -> None:
+    """Run fourteen checks of data, network, loss and augmentation before a long training.
+
+    Exits with 3 if a check fails, and with 5 if a loss is NaN or infinite.
+    """
+    with exit_codes() as console:
+        from configs.schema import load
+
+        loaded = load(config, overrides or [])
+
+        from training.sanity_checks.suite import parse_check_numbers, run_checks, write_checks
+
+        numbers, outcomes = parse_check_numbers(only), []
+        with progress_bars(console) as on_progress:
+            for outcome in run_checks(loaded, numbers, minutes, on_progress):
+                console.print(str(outcome), style="bold red" if outcome.stops else None)
+                outcomes.append(outcome)
+        if out:
+            write_checks(loaded, outcomes, out)
+            console.print(f"Page: {out}")
+    numeric = any(outcome.numeric for outcome in outcomes)
+    raise typer.Exit(NUMERIC if numeric else DATA if any(outcome.stops for outcome in outcomes) else 0)
+
+
+def find_rate(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="PNG to write: the loss at each learning rate.")] = None,
+) -> None:
+    """Try rising learning rates on a run's data for 100 steps, and suggest one; the run itself isn't changed."""
+    with exit_codes() as console:
+        from configs.schema import load
+
+        loaded = load(config, overrides or [])
+
+        from training.find_rate import find_rate as test_rates
+        from training.find_rate import plot
+
+        with progress_bars(console) as on_progress:
+            test = test_rates(loaded, on_progress)
+        if out:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_bytes(plot(test))
+            console.print(f"Picture: {out}")
+        console.print(f"use it: overtile train {config} optimizer.learning_rate={test.suggestion:.2g}")
+
+
+def pretrain(
+    config: Annotated[Path, typer.Argument(help="Config (YAML) whose model is a unet.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="pretrain.images=FOLDER, and any other section.key=value that replaces a value of the config."),
+    ] = None,
+) -> None:
+    """Train a U-Net's encoder on images without references, to start a training from its weights.
+
+    Next step, which is printed with the path: overtile train CONFIG warm_start.weights=FILE.
+    """
+    with exit_codes() as console:
+        from configs.schema import load
+
+        loaded = load(config, overrides or [])
+
+        from training.pretraining.denoising import pretrain as pretrain_encoder
+
+        with progress_bars(console) as on_progress:
+            result = pretrain_encoder(loaded, on_progress)
+        console.print(f"{loaded.run.name}: loss {result.losses[0]:.3f} -> {result.losses[-1]:.3f}; see {result.picture}")
+        console.print(f"use it: overtile train {config} warm_start.weights={result.weights}")
