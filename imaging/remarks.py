@@ -7,10 +7,13 @@ says which files get which remark, and which are refused.
 REMARKS = {
     "bitpix_ignored": "the header's number of bits differs from its data type; the data type is used",
     "constant_image": "all pixels have the same value",
+    "high_bit_ignored": "the header's high bit is not its bits stored - 1; values are read from the lowest bit, as in pydicom",
     "name_differs": "the file's name says compressed and its content does not, or the other way round",
     "no_orientation": "the header says neither sform nor qform; only the voxel size is known",
     "offset_corrected": "the header says that the voxels begin at 0; they are read from right behind the header",
     "orientation_code_unknown": "the header has an orientation code that NIfTI does not define; it counts as 0, as in nibabel",
+    "pixel_types_differ": "some slices are signed and some are not; each is read as its own header says",
+    "preamble_missing": "the DICOM file has no preamble; it is read all the same",
     "scaling_ignored": "the header's scale factor is not a finite number; values are read unscaled, as in nibabel",
     "sform_qform_differ": "the header's sform and qform disagree; the sform is used",
     "single_frame": "a fourth axis of length 1 is left out, in the mask too",

@@ -14,7 +14,7 @@ from PIL.Image import DecompressionBombError
 from pydicom import Dataset, dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -34,6 +34,11 @@ from pydicom.uid import (
 from imaging.errors import BrokenImage, DataError, UnsuitableImage, UnsupportedFormat
 
 HEAD_BYTES = 132
+_PREAMBLE_BYTES = 128
+_META_GROUP = 0x0002
+_BARE_META = b"\x02\0\0\0UL\4\0"  # where the preamble is missing: file meta information's first element
+_BARE_DATA_GROUP = 0x0008  # the first group of files without preamble and meta information
+_BARE_DATA_ELEMENTS = range(0x0001, 0x0019)  # up to the SOP instance UID; length to group, image type, creation date, SOP class
 UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 DEEP_JPEG = (JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)  # of up to 12 and 16 bits
 COMPRESSED = (
@@ -80,11 +85,27 @@ class Header:
     series: str
     transfer_syntax: UID
     pixels_at: int
+    has_preamble: bool = True
 
 
 def is_dicom(head: bytes) -> bool:
-    """Return True if a file's first bytes are those of a DICOM file."""
-    return head[128:132] == b"DICM"
+    """Return True if a file's first bytes are those of a DICOM file, with its preamble or without."""
+    return _has_preamble(head) or head.startswith(_BARE_META) or _begins_with_data(head)
+
+
+def _has_preamble(head: bytes) -> bool:
+    return head[_PREAMBLE_BYTES:HEAD_BYTES] == b"DICM"
+
+
+def _begins_with_data(head: bytes) -> bool:
+    """Return True if an element of group 0008 stands first, little endian, and another element of that group behind it."""
+    group, element = struct.unpack_from("<HH", head.ljust(4, b"\0"))
+    if group != _BARE_DATA_GROUP or element not in _BARE_DATA_ELEMENTS:
+        return False
+    is_explicit = head[4:6].isalpha() and head[4:6].isupper()
+    length = int.from_bytes(head[6:8] if is_explicit else head[4:8], "little")
+    behind = head[8 + length : 10 + length]
+    return behind == struct.pack("<H", _BARE_DATA_GROUP)
 
 
 def read_header(path: Path) -> Header:
@@ -101,15 +122,30 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise DataError("file_unreadable", "the file can't be read; check its permissions and its disk") from error
     if not is_dicom(head):
-        raise UnsupportedFormat("unsupported_format", "not a DICOM file with its preamble; export the image again")
+        raise UnsupportedFormat("unsupported_format", "not a DICOM file; export the image again")
     with dicom_errors():
-        transfer_syntax = UID(str(read_file_meta_info(path)["TransferSyntaxUID"].value))
-        if transfer_syntax not in (*UNCOMPRESSED, *COMPRESSED):
-            raise compression_not_supported()
         with path.open("rb") as file:
-            dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+            file.seek(HEAD_BYTES if _has_preamble(head) else 0)
+            meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != _META_GROUP)
+            _check_transfer_syntax(meta.get("TransferSyntaxUID"))  # before dcmread inflates a deflated file
+            file.seek(0)
+            dataset = dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+            transfer_syntax = _transfer_syntax(meta, dataset)
             kind, series = (str(dataset.get(keyword, "")) for keyword in ("SOPClassUID", "SeriesInstanceUID"))
-            return Header(path, dataset, kind, series, transfer_syntax, file.tell())
+            return Header(path, dataset, kind, series, transfer_syntax, file.tell(), _has_preamble(head))
+
+
+def _check_transfer_syntax(declared: object) -> None:
+    if declared is not None and declared not in (*UNCOMPRESSED, *COMPRESSED):
+        raise compression_not_supported()
+
+
+def _transfer_syntax(meta: Dataset, dataset: Dataset) -> UID:
+    """Return the declared transfer syntax; without one the encoding that pydicom found."""
+    if "TransferSyntaxUID" in meta:
+        return UID(str(meta["TransferSyntaxUID"].value))
+    is_implicit, _ = dataset.original_encoding
+    return ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -55,6 +55,7 @@ class Pixels:
     vr: str
     offset: int
     length: int | None
+    remarks: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -84,8 +85,9 @@ def pixels_of(header: Header, *, bits: tuple[int, ...] = (8, 16, 32)) -> Pixels:
         samples = whole(dataset, "SamplesPerPixel", 1, 4)
         highest_bit = whole(dataset, "HighBit", 0, bits_allocated - 1)
         grey = interpretation in ("MONOCHROME1", "MONOCHROME2") and samples == 1
-        if not grey or bits_allocated not in bits or highest_bit != bits_stored - 1 or "ModalityLUTSequence" in dataset:
+        if not grey or bits_allocated not in bits or "ModalityLUTSequence" in dataset:
             raise pixel_format_not_supported()
+        remarks = () if highest_bit == bits_stored - 1 else ("high_bit_ignored",)
         pixels = Pixels(
             rows=whole(dataset, "Rows", 1, 65535),
             columns=whole(dataset, "Columns", 1, 65535),
@@ -97,9 +99,9 @@ def pixels_of(header: Header, *, bits: tuple[int, ...] = (8, 16, 32)) -> Pixels:
             vr=vr,
             offset=offset,
             length=length,
+            remarks=remarks if header.has_preamble else (*remarks, "preamble_missing"),
         )
-        _check_length(header, pixels)
-    return pixels
+        return _with_length_checked(header, pixels)
 
 
 def check_size(pixels: Pixels, images: int, guards: Guards) -> None:
@@ -127,7 +129,8 @@ def stored_images(header: Header, pixels: Pixels) -> Iterator[NDArray[Any]]:
             if image.shape != (pixels.rows, pixels.columns) or count == pixels.frames:
                 raise dicom_broken()
             count += 1
-            yield image.astype(pixels.dtype, copy=False)
+            image = image.astype(pixels.dtype, copy=False)
+            yield _from_lowest_bit(image, pixels) if "high_bit_ignored" in pixels.remarks else image
         if count != pixels.frames:
             raise dicom_broken()
 
@@ -176,14 +179,15 @@ def _pixel_element(header: Header) -> tuple[str, int, int | None]:
     return vr, header.pixels_at + head_bytes, None if length == _UNDEFINED else length
 
 
-def _check_length(header: Header, pixels: Pixels) -> None:
+def _with_length_checked(header: Header, pixels: Pixels) -> Pixels:
+    """Return the pixels, with a remark where padding follows them (PS3.5, 8.1.1)."""
     size = header.path.stat().st_size
     if pixels.length is None:
         if size < pixels.offset + pixels.frames * _LEAST_PACKED_BYTES:
             raise dicom_broken()
-        return
+        return pixels
     needed = -(-pixels.rows * pixels.columns * pixels.frames * pixels.bits_allocated // 8)
-    if pixels.length != needed + needed % 2:
+    if pixels.length < needed:
         raise BrokenImage(
             "dicom_wrong_length",
             f"the DICOM file's header declares images of {needed} bytes, its pixels are declared as {pixels.length}; "
@@ -195,6 +199,9 @@ def _check_length(header: Header, pixels: Pixels) -> None:
             f"the DICOM file's pixels end at byte {pixels.offset + pixels.length}, the file at {size}; "
             "it was cut, send or export it again",
         )
+    if pixels.length > needed + needed % 2:
+        return replace(pixels, length=needed, remarks=(*pixels.remarks, "trailing_data"))
+    return pixels
 
 
 def _uncompressed(file: BinaryIO, header: Header, pixels: Pixels) -> Iterator[NDArray[Any]]:
@@ -238,6 +245,18 @@ def _signed(image: NDArray[Any], pixels: Pixels) -> NDArray[Any]:
     return shifted.view(pixels.dtype) >> unused
 
 
+def _from_lowest_bit(image: NDArray[Any], pixels: Pixels) -> NDArray[Any]:
+    """Return values whose stored bits begin at the lowest one, although the header says otherwise.
+
+    Raises:
+        UnsuitableImage: `pixel_format_not_supported`: higher bits are in use, so that it is open which ones are meant.
+    """
+    extended = _signed(image, pixels)
+    if not np.array_equal(extended, image) and int(image.view(f"u{image.itemsize}").max()) >= 2**pixels.bits_stored:
+        raise pixel_format_not_supported()
+    return extended
+
+
 def _options(header: Header, pixels: Pixels) -> dict[str, Any]:
     return {
         "transfer_syntax_uid": header.transfer_syntax,
@@ -247,7 +266,7 @@ def _options(header: Header, pixels: Pixels) -> dict[str, Any]:
         "samples_per_pixel": 1,
         "photometric_interpretation": "MONOCHROME2",
         "bits_allocated": pixels.bits_allocated,
-        "bits_stored": pixels.bits_stored,
+        "bits_stored": pixels.bits_allocated if "high_bit_ignored" in pixels.remarks else pixels.bits_stored,
         "pixel_representation": int(pixels.signed),
         "pixel_keyword": "PixelData",
         "pixel_vr": pixels.vr,

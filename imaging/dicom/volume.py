@@ -125,11 +125,15 @@ class DicomSource(ImageSource):
         self.stack = stacked([plane for header in headers for plane in planes_of(header)])
         self._scalings = [scaling for header in headers for scaling in _scalings(header)]
         is_scaled = any(scaling != (1.0, 0.0) for scaling in self._scalings)
+        stored_dtype = np.result_type(*(pixels.dtype for pixels in self._pixels))
         files = tuple(header.path for header in headers)
         if len(files) > 1:
             files = tuple(files[index] for index in np.argsort(self.stack.slices))
         geometry = geometry_of(self.stack, self._pixels[0], files)
-        super().__init__(geometry, 1, np.dtype(np.float32) if is_scaled else self._pixels[0].dtype)
+        super().__init__(geometry, 1, np.dtype(np.float32) if is_scaled or stored_dtype.itemsize > 4 else stored_dtype)
+        self.file_warnings = tuple(dict.fromkeys(remark for pixels in self._pixels for remark in pixels.remarks))
+        if len({pixels.dtype for pixels in self._pixels}) > 1:
+            self.file_warnings += ("pixel_types_differ",)
 
     @property
     def held_bytes(self) -> int:
@@ -166,7 +170,7 @@ def _check_alike(headers: Sequence[Header], stored: Sequence[Pixels]) -> None:
         frames_of_reference = {str(header.dataset.get("FrameOfReferenceUID", "")) for header in headers}
     if len(frames_of_reference) > 1:
         raise series_mixed("frames of reference")
-    if len({(pixels.rows, pixels.columns, pixels.dtype, pixels.inverted) for pixels in stored}) > 1:
+    if len({(pixels.rows, pixels.columns, pixels.bits_allocated, pixels.inverted) for pixels in stored}) > 1:
         raise series_mixed("sizes or types of pixels")
     if len(stored) > 1 and any(pixels.frames > 1 for pixels in stored):
         raise UnsuitableImage(
