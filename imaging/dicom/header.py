@@ -123,16 +123,15 @@ def read_header(path: Path) -> Header:
         raise DataError("file_unreadable", "the file can't be read; check its permissions and its disk") from error
     if not is_dicom(head):
         raise UnsupportedFormat("unsupported_format", "not a DICOM file; export the image again")
-    with dicom_errors():
-        with path.open("rb") as file:
-            file.seek(HEAD_BYTES if _has_preamble(head) else 0)
-            meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != _META_GROUP)
-            _check_transfer_syntax(meta.get("TransferSyntaxUID"))  # before dcmread inflates a deflated file
-            file.seek(0)
-            dataset = dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
-            transfer_syntax = _transfer_syntax(meta, dataset)
-            kind, series = (str(dataset.get(keyword, "")) for keyword in ("SOPClassUID", "SeriesInstanceUID"))
-            return Header(path, dataset, kind, series, transfer_syntax, file.tell(), _has_preamble(head))
+    with dicom_errors(), path.open("rb") as file:
+        file.seek(HEAD_BYTES if _has_preamble(head) else 0)
+        meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != _META_GROUP)
+        _check_transfer_syntax(meta.get("TransferSyntaxUID"))  # before dcmread inflates a deflated file
+        file.seek(0)
+        dataset = dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+        transfer_syntax = _transfer_syntax(meta, dataset)
+        kind, series = (str(dataset.get(keyword, "")) for keyword in ("SOPClassUID", "SeriesInstanceUID"))
+        return Header(path, dataset, kind, series, transfer_syntax, file.tell(), _has_preamble(head))
 
 
 def _check_transfer_syntax(declared: object) -> None:
