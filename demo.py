@@ -17,8 +17,8 @@ from configs.command_line import progress_bars
 from datasets.cases import open_case_image, read_cases
 from demo_data import fetch, write_data
 from evaluation.comparison.compare import compare
-from evaluation.rendering import panel
-from evaluation.report.comparison_page import write_report
+from evaluation.rendering import draw_panel
+from evaluation.report.html_page import write_report
 from imaging.errors import DataError
 from imaging.open import open_image
 from inference.predictors.loading import load_predictor
@@ -193,14 +193,14 @@ def _held_out_picture(data: Path, bundles: list[Path], colours: list[str]) -> by
         region = tuple(slice(0, side) for side in PICTURED_PX)
         masks = [segment_array(source, load_predictor(load(bundle)))[region] for bundle in bundles]
         image, labels = next(source.blocks())[(slice(None), *region)], next(reference.blocks())[0][region]
-        return panel(image, labels, masks, METHOD_TITLES, colours)
+        return draw_panel(image, labels, masks, METHOD_TITLES, colours)
 
 
 def _slide_picture(slide: Path, masks: list[Path], colours: list[str]) -> bytes:
     """Return a PNG of a part of the slide with both masks; it has no reference."""
     with open_image(slide) as source, open_image(masks[0], labels=True) as first, open_image(masks[1], labels=True) as second:
         labels = [mask.read(PICTURED_SLIDE)[0] for mask in (first, second)]
-        return panel(source.read(PICTURED_SLIDE), None, labels, METHOD_TITLES, colours)
+        return draw_panel(source.read(PICTURED_SLIDE), None, labels, METHOD_TITLES, colours)
 
 
 def _minutes(seconds: float) -> str:

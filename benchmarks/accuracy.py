@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 from configs import schema
 from configs.schema import Config
 from configs.sections import InferenceSection
-from datasets.cases import Case, about, open_case_image
+from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.references import open_reference
-from evaluation.comparison.held_out import check_unseen, group_note, held_out_cases
-from evaluation.comparison.measurement import machine
-from evaluation.comparison.paired_difference import difference_of
-from evaluation.comparison.threshold_baseline import floor_of
-from evaluation.metrics.instances import match
+from evaluation.comparison.held_out import check_not_trained_on, group_note, select_held_out_cases
+from evaluation.comparison.measurement import describe_machine
+from evaluation.comparison.paired_difference import paired_difference
+from evaluation.comparison.threshold_baseline import score_threshold_baseline
+from evaluation.metrics.instances import match_objects
 from evaluation.metrics.membranes import membrane_scores
-from evaluation.metrics.overlap import confusion, mean_of, overlaps_of
+from evaluation.metrics.overlap import confusion, nan_mean, overlaps_from_counts
 from evaluation.metrics.surface_distance import surface_scores
 from imaging.errors import DataError
 from imaging.open import open_image, stem_of
@@ -88,14 +88,14 @@ def main() -> None:
     contenders = [_contender(text) for text in arguments.contenders]
     bundles = [contender.bundle for contender in contenders if contender.bundle]
     config = _config(arguments, bundles)
-    split, cases = held_out_cases(arguments.data, arguments.split, config.data)
+    split, cases = select_held_out_cases(arguments.data, arguments.split, config.data)
     if split == "test":
-        check_unseen(cases, bundles)
+        check_not_trained_on(cases, bundles)
     options = ScoreOptions(config, config.inference, arguments.membranes, arguments.surface)
     scores = [scores_of(contender, cases, options) for contender in contenders]
     print("\n".join([_introduction(arguments.data, split, cases, config), "", *table(contenders, scores)]))
     if len(config.data.classes) == 2 and config.data.ignore_label is None:
-        floor = floor_of(cases)
+        floor = score_threshold_baseline(cases)
         print(f"| Otsu's threshold, {floor.foreground} | | | {_mean(floor.dice)} |{' |' * (len(scores[0].values) - 1)}")
     if len(contenders) > 1:
         print("\n".join(["", *differences(contenders, scores)]))
@@ -160,7 +160,7 @@ def scores_of(contender: Contender, cases: Sequence[Case], options: ScoreOptions
     values: dict[str, list[float]] = {}
     one_sided = 0
     for case in cases:
-        with about(case):
+        with prefix_errors(case):
             case_values, missed = _case_scores(contender.mask_of(case), case, options)
         one_sided += missed
         for metric, value in case_values.items():
@@ -193,7 +193,7 @@ def _case_scores(mask: Array, case: Case, options: ScoreOptions) -> tuple[dict[s
 
 
 def _dice(counts: NDArray[np.int64], names: Sequence[str]) -> dict[str, float]:
-    overlaps = overlaps_of(counts)
+    overlaps = overlaps_from_counts(counts)
     each = {f"Dice, {name}": value for name, value in zip(names[1:], overlaps.dice, strict=True)}
     return {"Dice": overlaps.macro_dice} | (each if len(each) > 1 else {})
 
@@ -204,7 +204,7 @@ def _instances(
     values: dict[str, float] = {}
     for method in OBJECT_METHODS:
         objects = objects_of(labels, section.model_copy(update={"objects": method})) if numbered is None else numbered
-        matches = match(np.where(is_scored, objects, 0), reference)
+        matches = match_objects(np.where(is_scored, objects, 0), reference)
         values |= {f"PQ, {method}": matches.pq, f"F1, {method}": matches.f1}
     return values
 
@@ -218,8 +218,8 @@ def _surfaces(labels: Array, reference: Array, case: Case, options: ScoreOptions
     scores = [surface_scores(labels == label, reference == label, spacing_um, tolerance=tolerance) for label in classes]
     unit = scores[0].unit
     values = {
-        f"HD95, {unit}": mean_of(each.hd95 for each in scores),
-        f"surface Dice at {tolerance:g} {unit}": mean_of(each.nsd for each in scores),
+        f"HD95, {unit}": nan_mean(each.hd95 for each in scores),
+        f"surface Dice at {tolerance:g} {unit}": nan_mean(each.nsd for each in scores),
     }
     return values, sum(each.one_sided for each in scores)
 
@@ -242,14 +242,14 @@ def differences(contenders: Sequence[Contender], scores: Sequence[Scores]) -> li
     metrics = list(scores[0].values)
     lines = _head([f"minus {contenders[0].name}", *metrics])
     for contender, score in zip(contenders[1:], scores[1:], strict=True):
-        pairs = [difference_of(scores[0].values[metric], score.values[metric]) for metric in metrics]
+        pairs = [paired_difference(scores[0].values[metric], score.values[metric]) for metric in metrics]
         lines.append(_row([contender.name, *[_value_text(pair.mean, pair.interval, "+") for pair in pairs]]))
     return lines
 
 
 def _mean(values: Sequence[float]) -> str:
     """Return the mean over the cases that have a value, with its interval, and the number of cases without one."""
-    mean = difference_of([0.0] * len(values), values)  # differences from 0 are the values themselves, resampled the same way
+    mean = paired_difference([0.0] * len(values), values)  # the values themselves, resampled alike
     empty = sum(math.isnan(value) for value in values)
     return _value_text(mean.mean, mean.interval) + (f", {empty} empty" if empty else "")
 
@@ -270,7 +270,7 @@ def _row(cells: Sequence[str]) -> str:
 
 def _introduction(data: Path, split: str, cases: Sequence[Case], config: Config) -> str:
     """Return a line about the data, the machine and the versions, with notes that a reader needs for the scores."""
-    ran_on = machine()
+    ran_on = describe_machine()
     versions = ", ".join(f"{name} {version}" for name, version in ran_on.versions.items())
     objects = f" Watershed's sigma {config.inference.object_sigma_px:g} px." if config.data.instances else ""
     notes = [note for note in (group_note(cases),) if note and split == "test"]

@@ -28,7 +28,7 @@ from monai.data import set_track_meta
 from numpy.typing import NDArray
 
 from configs.sections import AugmentSection
-from evaluation.comparison.measurement import machine
+from evaluation.comparison.measurement import describe_machine
 from transforms.augment import make_augment
 
 SHAPES = ((3, 256, 256), (1, 64, 64, 64))
@@ -48,7 +48,7 @@ def main() -> None:
         {"torchio": torchio_pipeline} if find_spec("torchio") else {}
     )
     versions = ", ".join(f"{name} {version(name.lower())}" for name in libraries)
-    ran_on = machine(torch.device("cpu"))
+    ran_on = describe_machine(torch.device("cpu"))
     versions += f", torch {torch.__version__}, OpenCV {cv2.__version__}, NumPy {np.__version__}"
     print(f"{ran_on.processor}, 1 thread; {versions};")
     print(f"{arguments.patches} patches per library in {arguments.repeats} turns, medians over turns.\n")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from configs.network_sections import SlidingWindowSection
-from evaluation.comparison.measurement import machine
+from evaluation.comparison.measurement import describe_machine
 from models.sliding_window import SlidingWindow
 
 SIDE_PX = 512
@@ -30,7 +30,7 @@ def main() -> None:
     border = network.window - 1
     image = torch.nn.functional.pad(torch.randn(1, 1, SIDE_PX, SIDE_PX), (border // 2,) * 4, mode="reflect")
     pixels = torch.randint(0, SIDE_PX, (SAMPLE_PIXELS, 2)).tolist()
-    ran_on = machine(torch.device("cpu"))
+    ran_on = describe_machine(torch.device("cpu"))
     print(
         f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, torch {ran_on.versions['torch']}, float32; ",
         end="",

@@ -26,7 +26,7 @@ from tifffile import TiffFile, TiffWriter
 
 from configs import schema
 from configs.quantities import parse_memory
-from evaluation.comparison.measurement import machine
+from evaluation.comparison.measurement import describe_machine
 
 TILE_PX = 512
 STEPS = (1, 4, 16, 64)  # downsampling factors of the pyramid's levels
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--memory", default="2GiB")
     parser.add_argument("--bundle", type=Path)
     arguments = parser.parse_args()
-    ran_on = machine(torch.device("cpu"))
+    ran_on = describe_machine(torch.device("cpu"))
     print(f"{ran_on.processor}, {ran_on.cores} cores, torch {ran_on.versions['torch']}, {arguments.side:,} pixels a side")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

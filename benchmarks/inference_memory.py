@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from configs import schema
 from disk.process import peak_resident_bytes
-from evaluation.comparison.measurement import machine
+from evaluation.comparison.measurement import describe_machine
 from imaging.source import Geometry, ImageSource, Region
 from imaging.writing.band_writer import open_writer
 from inference.plan import plan_image
@@ -63,7 +63,7 @@ class Noise(ImageSource):
 
 def main() -> None:
     """Prints a table in Markdown for each that is asked for."""
-    ran_on = machine(torch.device("cpu"))
+    ran_on = describe_machine(torch.device("cpu"))
     print(f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, torch {ran_on.versions['torch']}")
     tables: dict[str, Callable[[], None]] = {"lengths": lengths, "budgets": budgets, "classes": classes, "spacing": spacing}
     for name in sys.argv[1:] or tables:

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from configs import schema
 from configs.quantities import parse_memory
-from evaluation.comparison.measurement import machine
+from evaluation.comparison.measurement import describe_machine
 from imaging.source import Geometry, ImageSource, Region
 from inference.predictors.counting import multiply_adds_of_tile, shape_only_predictor
 from inference.predictors.loading import MemoryLimits
@@ -108,7 +108,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.side = arguments.side or SIDE_PX[arguments.dimensions]
     rates = {"float32": matrix_rate(torch.float32), "bfloat16": matrix_rate(torch.bfloat16)}
-    ran_on = machine(CPU)
+    ran_on = describe_machine(CPU)
     print(
         f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, torch {ran_on.versions['torch']}, MONAI "
         f"{monai.__version__}; {arguments.side}^{arguments.dimensions} pixels, medians of {arguments.repeats}; "

@@ -23,7 +23,7 @@ import torch
 from configs import schema
 from configs.schema import Config
 from disk.process import peak_resident_bytes, reset_peak, resident_bytes
-from evaluation.comparison.measurement import machine
+from evaluation.comparison.measurement import describe_machine
 from imaging.source import Geometry, ImageSource
 from inference.plan import plan_image
 from inference.predictors.methods import make_predictor
@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fit", action="store_true")
     fitting = parser.parse_args().fit
-    ran_on, device = machine(best_device()), best_device()
+    ran_on, device = describe_machine(best_device()), best_device()
     versions = f"torch {ran_on.versions['torch']}, float32, {device.type}"
     print(f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, {versions}\n")
     print("| network | batch | what | predicted, MB | measured, MB | predicted / measured |")

@@ -28,8 +28,8 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 
 from configs import schema
-from evaluation.comparison.paired_difference import difference_of
-from evaluation.metrics.kappa import quadratic_weighted_kappa
+from evaluation.comparison.paired_difference import paired_difference
+from evaluation.metrics.classification import quadratic_weighted_kappa
 from evaluation.metrics.overlap import confusion
 from imaging.open import open_image
 from inference.predictors.loading import load_predictor
@@ -172,7 +172,7 @@ def table(scores: Mapping[str, Scores]) -> Sequence[str]:
 
 def more(base: NDArray[np.float64], values: NDArray[np.float64]) -> str:
     """The paired difference with its interval."""
-    difference = difference_of(base.tolist(), values.tolist())
+    difference = paired_difference(base.tolist(), values.tolist())
     if difference.interval is None:
         return "" if difference.mean == 0 else f"{difference.mean:+.3f}"
     return f"{difference.mean:+.3f} ({difference.interval[0]:+.3f} to {difference.interval[1]:+.3f})"

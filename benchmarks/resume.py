@@ -20,14 +20,14 @@ from pathlib import Path
 
 from forked import METHODS, STEP, VALIDATION, Moment, overtile, weights_of, words
 
-from evaluation.comparison.measurement import machine
+from evaluation.comparison.measurement import describe_machine
 from tests.phantom import write_slide_dataset
 
 Digests = tuple[str, str]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", **os.environ}  # as many threads in the runs that are compared
 
 MOMENTS = {
-    "while the cases are read": Moment("training.data.examination:read_reports", after=True),
+    "while the cases are read": Moment("training.data.examination:examine_cases", after=True),
     "before the first checkpoint": Moment(STEP),
     "after the first step": Moment(STEP, 1, after=True),
     "between two validations": Moment(STEP, 5),
@@ -55,7 +55,7 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         data = write_slide_dataset(folder / "data", cases=4, shape=(48, 52)).parent
-        print(f"{machine()}\n")
+        print(f"{describe_machine()}\n")
         at_moments(data, folder, arguments.moments)
         at_random(data, folder, arguments.kills)
 

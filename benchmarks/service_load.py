@@ -48,7 +48,7 @@ from servers import png, wait_until
 from service_overhead import overhead
 from tifffile import TiffWriter
 
-from evaluation.comparison.measurement import machine
+from evaluation.comparison.measurement import describe_machine
 from service.keys import Keys
 
 CONFIG, FEATURES, MODEL = "histology_unet", "model.features=[16,32,64,128,256]", "benchmark"
@@ -66,7 +66,7 @@ Options = argparse.Namespace
 def main() -> None:
     """All sub-benchmarks, or those that are named."""
     options = arguments()
-    torch_only = machine(torch.device("cpu"))
+    torch_only = describe_machine(torch.device("cpu"))
     versions = ", ".join(f"{name} {version}" for name, version in torch_only.versions.items())
     print(f"{torch_only.processor}, {torch_only.cores} cores, {torch_only.threads} threads, {versions}")
     known: dict[str, Callable[[Options, Path], bool]] = {

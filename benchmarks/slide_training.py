@@ -138,9 +138,9 @@ def heading(drawn_s: float, large_bytes: int) -> str:
     """The machine, the versions, and what was drawn."""
     import torch
 
-    from evaluation.comparison.measurement import machine
+    from evaluation.comparison.measurement import describe_machine
 
-    ran_on = machine(torch.device("cpu"))
+    ran_on = describe_machine(torch.device("cpu"))
     versions = ", ".join(f"{name} {version}" for name, version in ran_on.versions.items())
     return (
         f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, {versions}; histology_unet, {STEPS} steps; "

@@ -22,10 +22,10 @@ from benchmarks.dense_sliding_window import patch_by_patch
 from datasets.cases import Case, open_case_image
 from datasets.references import open_reference
 from evaluation.comparison.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel
-from evaluation.comparison.held_out import held_out_cases
-from evaluation.comparison.measurement import machine
-from evaluation.comparison.paired_difference import difference_of
-from evaluation.metrics.overlap import confusion, overlaps_of
+from evaluation.comparison.held_out import select_held_out_cases
+from evaluation.comparison.measurement import describe_machine
+from evaluation.comparison.paired_difference import paired_difference
+from evaluation.metrics.overlap import confusion, overlaps_from_counts
 from imaging.source import ImageSource
 from inference.plan import plan_image
 from inference.predictors.loading import load_predictor
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     unet, window = (bundle.load(folder) for folder in (arguments.unet, arguments.sliding_window))
-    split, cases = held_out_cases(arguments.data, arguments.split, unet.config.data)
+    split, cases = select_held_out_cases(arguments.data, arguments.split, unet.config.data)
     ways = {
         "U-Net, as it comes": load_predictor(unet, CPU, "auto"),
         "U-Net, torch in float32": load_predictor(unet, CPU, "torch"),
@@ -62,7 +62,7 @@ def main() -> None:
     naive_s, difference = naive(ways["sliding window, dense"], cases)
     shapes = [mask.shape for mask in masks["U-Net, as it comes"]]
     pixels = sum(int(np.prod(shape)) for shape in shapes)
-    ran_on = machine(CPU)
+    ran_on = describe_machine(CPU)
     print(
         f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, torch {ran_on.versions['torch']}; {len(cases)} "
         f"cases ({split}), {pixels:,} pixels, medians of {arguments.repeats}\n"
@@ -146,8 +146,8 @@ def reference_of(case: Case) -> NDArray[Any]:
 def dice(masks: Masks, references: Sequence[NDArray[Any]], classes: int) -> str:
     """The mean over cases with its bootstrapped interval."""
     pairs = zip(masks, references, strict=True)
-    scores = [overlaps_of(confusion(mask, reference, classes)).macro_dice for mask, reference in pairs]
-    found = difference_of([0.0] * len(scores), scores)  # from nothing: the values themselves, resampled alike
+    scores = [overlaps_from_counts(confusion(mask, reference, classes)).macro_dice for mask, reference in pairs]
+    found = paired_difference([0.0] * len(scores), scores)  # from nothing: the values themselves, resampled alike
     low, high = found.interval or (found.mean, found.mean)
     return f"{found.mean:.3f} ({low:.3f} to {high:.3f})"
 

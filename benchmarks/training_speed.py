@@ -28,7 +28,7 @@ import nnunet
 import torch
 from turns import ONE_BY_ONE, Contender
 
-from evaluation.comparison.measurement import machine
+from evaluation.comparison.measurement import describe_machine
 from inference.predictors.predictor import best_device
 
 HERE = Path(__file__).parent
@@ -51,7 +51,7 @@ def main() -> None:
     """Print a table in Markdown."""
     arguments = _arguments()
     spec = make_spec(arguments)
-    ran_on = machine()
+    ran_on = describe_machine()
     print(f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, {ran_on.device}, torch {torch.__version__};")
     print(
         f"{len(spec['patch'])}D, patch {spec['patch']}, batch {spec['batch']}, features {spec['features']}, "

@@ -38,7 +38,7 @@ class Outline:
     rings: tuple[Ring, ...]
 
 
-class AnnotatedSource(ImageSource):
+class AnnotationSource(ImageSource):
     """Annotations as a reference of labels (1, H, W), uint8; what nobody outlined is 0, of what overlaps the last counts.
 
     With `numbered` of objects' numbers, int32, in place of their labels.

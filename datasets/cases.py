@@ -9,8 +9,8 @@ from pathlib import Path
 
 from configs.sections import DataSection
 from datasets.annotations import is_annotation, read_outlines
-from datasets.channels import stacked
-from datasets.layouts import SPLITS, Row, read_layout
+from datasets.channels import stack_channels
+from datasets.layouts import SPLITS, CaseRow, read_layout
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.source import ImageSource
@@ -86,13 +86,13 @@ def open_case_image(case: Case) -> ImageSource:
         DataError: a file can't be read, or `channel_geometry_mismatch`.
     """
     with ExitStack() as opened:
-        image = stacked([opened.enter_context(open_image(path, spacing_um=case.spacing_um)) for path in case.images])
+        image = stack_channels([opened.enter_context(open_image(path, spacing_um=case.spacing_um)) for path in case.images])
         opened.pop_all()
     return image
 
 
 @contextmanager
-def about(case: Case) -> Iterator[None]:
+def prefix_errors(case: Case) -> Iterator[None]:
     """Puts the case's name before the message of a DataError."""
     try:
         yield
@@ -100,7 +100,7 @@ def about(case: Case) -> Iterator[None]:
         raise DataError(error.code, f"case {case.name}: {error.message}") from error
 
 
-def _case(row: Row, folder: Path, classes: tuple[str, ...], data: DataSection | None) -> Case:
+def _case(row: CaseRow, folder: Path, classes: tuple[str, ...], data: DataSection | None) -> Case:
     references = tuple(folder / name for name in row.references)
     return Case(
         name=row.case,
@@ -118,7 +118,7 @@ def _case(row: Row, folder: Path, classes: tuple[str, ...], data: DataSection | 
     )
 
 
-def _annotated_classes(rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
+def _annotated_classes(rows: Sequence[CaseRow], folder: Path) -> tuple[str, ...]:
     """The names that outlines have, after a background; none where no reference is an annotation that can be read."""
     names: set[str] = set()
     for path in {folder / name for row in rows for name in row.references if is_annotation(folder / name)}:
@@ -127,7 +127,7 @@ def _annotated_classes(rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
     return (BACKGROUND, *sorted(names)) if names else ()
 
 
-def _name_problems(rows: Sequence[Row]) -> list[str]:
+def _name_problems(rows: Sequence[CaseRow]) -> list[str]:
     """Names that differ only in case or in how an accent is composed are one file on some systems."""
     problems, seen = [], set[str]()
     for row in rows:
@@ -138,7 +138,7 @@ def _name_problems(rows: Sequence[Row]) -> list[str]:
     return problems
 
 
-def _split_problems(rows: Sequence[Row]) -> list[str]:
+def _split_problems(rows: Sequence[CaseRow]) -> list[str]:
     some_split = any(row.split in ("train", "val") for row in rows)
     problems = []
     for row in rows:
@@ -149,7 +149,7 @@ def _split_problems(rows: Sequence[Row]) -> list[str]:
     return problems
 
 
-def _row_problems(row: Row, folder: Path) -> list[str]:
+def _row_problems(row: CaseRow, folder: Path) -> list[str]:
     cells = (row.case, *row.images, row.reference, row.group, row.label)
     if not all(cell.isprintable() for cell in cells):
         return ["a cell holds characters that can't be printed; remove them"]

@@ -57,7 +57,7 @@ class StackedSource(ImageSource):
             source.close()
 
 
-def stacked(sources: Sequence[ImageSource], what: str = "image") -> ImageSource:
+def stack_channels(sources: Sequence[ImageSource], what: str = "image") -> ImageSource:
     """One source as it is, several as one.
 
     Raises:

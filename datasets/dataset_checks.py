@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from datasets.problems import CaseReport, Problem, shown_path
-from datasets.references import shown
+from datasets.problems import CaseReport, Problem, short_path
+from datasets.references import join_first
 
 Reports = Sequence[CaseReport]
 Splits = Mapping[str, str]  # train, val, test or a fold's name, by case
@@ -19,7 +19,7 @@ MANY_LABELS = 16  # in the middling case; more are counted objects where cases d
 _TRAINED = ("train", "val")
 
 
-def findings(reports: Reports, splits: Splits) -> list[Problem]:
+def dataset_problems(reports: Reports, splits: Splits) -> list[Problem]:
     """All of them, question by question."""
     return [problem for question in _QUESTIONS for problem in question(reports, splits)]
 
@@ -30,9 +30,9 @@ def _references(reports: Reports, splits: Splits) -> Iterator[Problem]:
     ]
     if missing:
         yield Problem(
-            "stops" if len(missing) == len(reports) else "note",
+            "error" if len(missing) == len(reports) else "note",
             "reference_missing",
-            f"{len(missing)} of {len(reports)} cases have no reference: {shown(missing)}",
+            f"{len(missing)} of {len(reports)} cases have no reference: {join_first(missing)}",
             "only cases with one train and validate",
         )
 
@@ -44,11 +44,11 @@ def _enough(reports: Reports, splits: Splits) -> Iterator[Problem]:
     for split in _TRAINED:
         if given and split not in given:
             value = f"no case with a reference has split {split}"
-            yield Problem("stops", "split_empty", value, "training needs one in train and in val")
+            yield Problem("error", "split_empty", value, "training needs one in train and in val")
     patients = {case.patient for case in usable}
     if len(patients) == 1:
         value = f"all {len(usable)} cases come from one patient" if len(usable) > 1 else "there is one case to train with"
-        yield Problem("stops", "groups_too_few", value, "add cases of another: to train and to validate takes 2")
+        yield Problem("error", "groups_too_few", value, "add cases of another: to train and to validate takes 2")
 
 
 def _one_kind(reports: Reports, splits: Splits) -> Iterator[Problem]:
@@ -61,13 +61,15 @@ def _one_kind(reports: Reports, splits: Splits) -> Iterator[Problem]:
         if len(tally) > 1:
             usual = tally.most_common(1)[0][0]
             odd = [f"{name} ({value})" for name, value in values.items() if value != usual]
-            yield Problem("stops", code, f"most images have {usual} {what}, not so {shown(odd)}", "keep one kind a data set")
+            yield Problem(
+                "error", code, f"most images have {usual} {what}, not so {join_first(odd)}", "keep one kind a data set"
+            )
 
 
 def _labels(reports: Reports, splits: Splits) -> Iterator[Problem]:
     """Where nobody says which labels there are: those that few cases hold, and gaps."""
     counted = [report for report in reports if report.label_counts and not report.case.classes]
-    if not counted or counts_objects(counted):
+    if not counted or labels_count_objects(counted):
         if counted:
             yield Problem(
                 "note",
@@ -87,14 +89,14 @@ def _labels(reports: Reports, splits: Splits) -> Iterator[Problem]:
     gaps = sorted(set(holders) - set(run) - odd)
     if gaps:
         yield Problem(
-            "stops",
+            "error",
             "labels_not_contiguous",
-            f"references hold {shown([str(label) for label in sorted(set(holders) - odd)])}",
+            f"references hold {join_first([str(label) for label in sorted(set(holders) - odd)])}",
             "number the classes 0, 1, 2 .. without a gap, or set data.instances to true if any label above 0 is one class",
         )
 
 
-def counts_objects(reports: Reports) -> bool:
+def labels_count_objects(reports: Reports) -> bool:
     """Whether labels number objects rather than classes: many of them, and not the same in every case."""
     sizes = [len(report.label_counts or {}) for report in reports]
     return float(np.median(sizes)) > MANY_LABELS and len(set(sizes)) > len(sizes) / 4
@@ -114,24 +116,24 @@ def _is_odd(cases: int, of: int) -> bool:
 def _odd_label(report: CaseReport, label: int, run: range) -> Problem:
     pixels = (report.label_counts or {})[label]
     return Problem(
-        "stops",
+        "error",
         "labels_unknown",
         f"reference holds {label} ({pixels} pixels), which nearly no other case does",
         f"labels are 0 .. {run.stop - 1} elsewhere; correct it, or say with --config or --classes which there are",
         report.case.name,
-        shown_path(report.case.reference) if report.case.reference else None,
+        short_path(report.case.reference) if report.case.reference else None,
     )
 
 
 def _foreground(reports: Reports, splits: Splits) -> Iterator[Problem]:
     counted = [report for report in reports if report.label_counts is not None]
     if counted and not any(map(_holds_foreground, counted)):
-        yield Problem("stops", "no_foreground", "no reference holds a label above 0", "draw some, or check the references")
+        yield Problem("error", "no_foreground", "no reference holds a label above 0", "draw some, or check the references")
         return
     for split, here in _by_split(counted, splits).items():
         if not any(map(_holds_foreground, here)):
             yield Problem(
-                "stops" if split in _TRAINED else "note",
+                "error" if split in _TRAINED else "note",
                 "no_foreground",
                 f"no reference of {split} holds a label above 0",
                 f"put a case that has some into {split}",
@@ -140,14 +142,14 @@ def _foreground(reports: Reports, splits: Splits) -> Iterator[Problem]:
 
 def _absent_classes(reports: Reports, splits: Splits) -> Iterator[Problem]:
     counted = [report for report in reports if report.label_counts is not None]
-    if not counted or (not counted[0].case.classes and counts_objects(counted)):
+    if not counted or (not counted[0].case.classes and labels_count_objects(counted)):
         return
     held = {label for report in counted for label in report.label_counts or {}}
     names = counted[0].case.classes or tuple(f"label {label}" for label in _run_from_zero(dict.fromkeys(held)))
     for label, name in list(enumerate(names))[1:]:
         if label not in held:
             value = f"class {name} (label {label}) is in no reference"
-            yield Problem("stops", "class_absent", value, "draw it, or leave it out of the classes")
+            yield Problem("error", "class_absent", value, "draw it, or leave it out of the classes")
             continue
         for split, here in _by_split(counted, splits).items():
             if any(map(_holds_foreground, here)) and not any((report.label_counts or {}).get(label) for report in here):
@@ -177,7 +179,7 @@ def _spacings(reports: Reports, splits: Splits) -> Iterator[Problem]:
             if some
             else "no image says how far apart its"
         )
-        names = f": {shown(missing)}" if some else ""
+        names = f": {join_first(missing)}" if some else ""
         remedy = "if you know it, write it into cases.csv as spacing_um, in micrometres"
         yield Problem("note", "spacing_missing", f"{who} pixels lie{names}", remedy)
     known = {fact.name: fact.spacing_um for fact in facts if fact.spacing_um}
@@ -208,9 +210,9 @@ def _duplicates(reports: Reports, splits: Splits) -> Iterator[Problem]:
         across = len({splits.get(name) for name in names}) > 1
         cases = [f"{name} ({splits[name]})" if across and name in splits else name for name in names]
         yield Problem(
-            "stops" if across else "note",
+            "error" if across else "note",
             "image_twice",
-            f"{len(names)} cases hold the same image: {shown(cases)}",
+            f"{len(names)} cases hold the same image: {join_first(cases)}",
             "what trains must not validate; keep one of them" if across else "keep one of them, or give them one group",
         )
 
@@ -222,8 +224,8 @@ def _groups(reports: Reports, splits: Splits) -> Iterator[Problem]:
             members[report.case.group].add(splits.get(report.case.name, ""))
     shared = [f"{group} ({', '.join(sorted(names))})" for group, names in sorted(members.items()) if len(names) > 1]
     if shared:
-        value = f"groups are in several splits: {shown(shared)}"
-        yield Problem("stops", "group_in_several_splits", value, "put every case of a group into one split")
+        value = f"groups are in several splits: {join_first(shared)}"
+        yield Problem("error", "group_in_several_splits", value, "put every case of a group into one split")
     if not members:
         yield Problem(
             "note",

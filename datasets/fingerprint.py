@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from datasets.cases import Case, about, open_case_image
-from datasets.references import count_classes, foreground_of, open_reference
+from datasets.cases import Case, open_case_image, prefix_errors
+from datasets.references import count_classes, foreground_mask, open_reference
 from disk.digest import sha256_of_file
 from imaging.source import ImageSource, Region
 
@@ -72,14 +72,14 @@ def read_facts(case: Case) -> CaseFacts:
     Raises:
         DataError: with the case's name: a file can't be read, or its labels aren't whole numbers.
     """
-    with about(case), open_case_image(case) as image:
+    with prefix_errors(case), open_case_image(case) as image:
         if case.reference is None or case.values:
-            return facts_of(case, image, None, {})
+            return measure_facts(case, image, None, {})
         with open_reference(case) as reference:
-            return facts_of(case, image, reference, label_counts(reference, case.ignore_label))
+            return measure_facts(case, image, reference, count_reference_labels(reference, case.ignore_label))
 
 
-def label_counts(reference: ImageSource, ignore_label: int | None = None) -> dict[int, int]:
+def count_reference_labels(reference: ImageSource, ignore_label: int | None = None) -> dict[int, int]:
     """Pixels of each label of an open reference, without those to be ignored.
 
     Raises:
@@ -91,7 +91,7 @@ def label_counts(reference: ImageSource, ignore_label: int | None = None) -> dic
     return dict(sorted(counts.items()))
 
 
-def facts_of(case: Case, image: ImageSource, reference: ImageSource | None, counts: Mapping[int, int]) -> CaseFacts:
+def measure_facts(case: Case, image: ImageSource, reference: ImageSource | None, counts: Mapping[int, int]) -> CaseFacts:
     """The facts of a case that is open.
 
     Args:
@@ -103,7 +103,7 @@ def facts_of(case: Case, image: ImageSource, reference: ImageSource | None, coun
     Raises:
         DataError: pixels can't be read.
     """
-    sampled = is_sampled(image)
+    sampled = is_read_in_blocks(image)
     step = ceil((BLOCKS_AN_AXIS * BLOCK_PX) ** 2 / SAMPLED_VALUES if sampled else prod(image.shape) / SAMPLED_VALUES)
     everywhere, foreground = _Tally(step), _Tally(step)
     digest = hashlib.sha256(repr((image.shape, image.channels, image.dtype.str)).encode())
@@ -113,7 +113,7 @@ def facts_of(case: Case, image: ImageSource, reference: ImageSource | None, coun
         everywhere.add(pixels.reshape(image.channels, -1))
         digest.update(np.ascontiguousarray(pixels).data)
         if reference is not None:
-            inside = foreground_of(reference.read(region), case.ignore_label)  # (*region)
+            inside = foreground_mask(reference.read(region), case.ignore_label)  # (*region)
             foreground.add(pixels[:, inside])
             parts.add(inside, region)
     return CaseFacts(
@@ -125,12 +125,12 @@ def facts_of(case: Case, image: ImageSource, reference: ImageSource | None, coun
         foreground=foreground.intensities(),
         label_counts=dict(counts),
         object_px=parts.median_sides(),
-        sha256=tuple(sha256_of(path) for path in case.images),
+        sha256=tuple(sha256_of_path(path) for path in case.images),
         pixels_sha256=None if sampled else digest.hexdigest(),
     )
 
 
-def is_sampled(image: ImageSource) -> bool:
+def is_read_in_blocks(image: ImageSource) -> bool:
     """Whether only blocks of the image are read: a slide of more than 2**26 pixels."""
     return len(image.shape) == 2 and prod(image.shape) > WHOLE_PIXELS
 
@@ -221,10 +221,10 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[Region]:
             yield rows, columns
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of_path(path: Path) -> str:
     """SHA-256 in hexadecimal of a file; of a folder that is an image, over its files' names and digests."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        lines = [f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in files]
+        lines = [f"{file.relative_to(path).as_posix()} {sha256_of_path(file)}\n" for file in files]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     return sha256_of_file(path)

@@ -27,7 +27,7 @@ def label_number(case: Case, classes: Sequence[str]) -> int:
     return classes.index(case.label)
 
 
-def label_problems(reports: Sequence[CaseReport], splits: Mapping[str, str], classes: Sequence[str]) -> Iterator[Problem]:
+def image_label_problems(reports: Sequence[CaseReport], splits: Mapping[str, str], classes: Sequence[str]) -> Iterator[Problem]:
     """All that is wrong with them; nothing where no classes are asked for.
 
     Args:
@@ -43,7 +43,7 @@ def label_problems(reports: Sequence[CaseReport], splits: Mapping[str, str], cla
             label_number(case, classes)
         except DataError as error:
             value, _, remedy = error.message.partition("; ")
-            yield Problem("stops", error.code, value, remedy, case.name)
+            yield Problem("error", error.code, value, remedy, case.name)
     present = set(splits.values())
     for held_out in ("val",) if "train" in present else sorted(present - {"val", "test"}):
         yield from _training_problems(cases, splits, held_out, "train" if "train" in present else f"all but {held_out}")
@@ -62,7 +62,7 @@ def _training_problems(cases: Sequence[Case], splits: Mapping[str, str], held_ou
     if len(counts) < 2:
         held = ", ".join(f"{label}: {count}" for label, count in counts.items()) or "none"
         yield Problem(
-            "stops",
+            "error",
             "image_labels_too_few",
             f"training cases ({name}) have labels of fewer than two classes ({held})",
             "give column label of cases.csv at least two of image_label.classes there, or set image_label.classes to []",

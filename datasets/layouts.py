@@ -30,7 +30,7 @@ _TABLE = "cases.csv: case,image,reference[,group,split,spacing_um,label]"
 
 
 @dataclass(frozen=True)
-class Row:
+class CaseRow:
     """One case as text; paths are relative to the data set, `where` is what a message calls it."""
 
     where: str
@@ -54,7 +54,7 @@ class Layout:
     """What a folder holds; `classes` are names in the order of their labels, where the layout says."""
 
     origin: str
-    rows: tuple[Row, ...]
+    rows: tuple[CaseRow, ...]
     classes: tuple[str, ...] = ()
 
 
@@ -102,12 +102,12 @@ def _table(folder: Path) -> Layout:
     return Layout(str(table), tuple(_table_row(line, row) for line, row in enumerate(rows, start=2)))
 
 
-def _table_row(line: int, row: dict[str, str]) -> Row:
+def _table_row(line: int, row: dict[str, str]) -> CaseRow:
     images = tuple(name.strip() for name in row["image"].split(";")) if row["image"] else ()
     reference, *others = (name.strip() for name in row.get("reference", "").split(";"))
     cells = {column: row.get(column, "") for column in OPTIONAL} | {"reference": reference}
     cells["label"] = cells["label"].strip()
-    return Row(f"line {line}", row["case"], images, **cells, other_references=tuple(others))
+    return CaseRow(f"line {line}", row["case"], images, **cells, other_references=tuple(others))
 
 
 def _column_problems(columns: tuple[str, ...]) -> list[str]:
@@ -132,13 +132,13 @@ def _own_folders(folder: Path) -> Layout:
                 f"{folder}: {references[stem]}: no image of that name in images/; rename or remove it" for stem in lonely
             ),
         )
-    return Layout(str(folder), tuple(Row(images[stem], stem, (images[stem],), references.get(stem, "")) for stem in images))
+    return Layout(str(folder), tuple(CaseRow(images[stem], stem, (images[stem],), references.get(stem, "")) for stem in images))
 
 
 def _nnunet(folder: Path) -> Layout:
     described = _described(folder)
     rows = [
-        Row(f"images{part}/{case}", case, channels, references.get(case, ""), split=split)
+        CaseRow(f"images{part}/{case}", case, channels, references.get(case, ""), split=split)
         for part, split in (("Tr", ""), ("Ts", "test"))
         for references in [_by_stem(folder, f"labels{part}")]
         for case, channels in _channels(folder, f"images{part}").items()
@@ -176,15 +176,15 @@ def _decathlon(folder: Path) -> Layout:
     return Layout(str(origin), tuple(rows), _classes(described))
 
 
-def _decathlon_row(image: str, label: str, split: str) -> Row:
+def _decathlon_row(image: str, label: str, split: str) -> CaseRow:
     image, label = image.removeprefix("./"), label.removeprefix("./")
-    return Row(image, stem_of(Path(image)), (image,), label, split=split)
+    return CaseRow(image, stem_of(Path(image)), (image,), label, split=split)
 
 
 def _annotated_slides(folder: Path) -> Layout:
     annotations = {stem_of(path): path.name for path in _files(folder) if path.suffix.lower() in _ANNOTATIONS}
     slides = {stem_of(path): path.name for path in _files(folder) if path.suffix.lower() not in _ANNOTATIONS}
-    rows = [Row(slides[stem], stem, (slides[stem],), name) for stem, name in annotations.items() if stem in slides]
+    rows = [CaseRow(slides[stem], stem, (slides[stem],), name) for stem, name in annotations.items() if stem in slides]
     return Layout(str(folder), tuple(rows))
 
 
@@ -195,7 +195,7 @@ def _bids(folder: Path) -> Layout:
         prefix = "_".join(part for part in place if part.startswith(("sub-", "ses-")))
         images = sorted(folder.joinpath(*place).glob(f"{prefix}_*.nii.gz"))
         paths = tuple(path.relative_to(folder).as_posix() for path in images)
-        rows.append(Row(prefix, prefix, paths, reference.relative_to(folder).as_posix(), group=place[0]))
+        rows.append(CaseRow(prefix, prefix, paths, reference.relative_to(folder).as_posix(), group=place[0]))
     return Layout(str(folder), tuple(rows))
 
 

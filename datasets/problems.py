@@ -9,7 +9,7 @@ from datasets.cases import Case
 from datasets.fingerprint import CaseFacts
 from imaging.errors import DataError
 
-Severity = Literal["stops", "note"]
+Severity = Literal["error", "note"]
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class CaseReport:
     problems: tuple[Problem, ...]
 
 
-def problem_of(error: DataError, case: Case, *paths: Path) -> Problem:
+def problem_from_error(error: DataError, case: Case, *paths: Path) -> Problem:
     """A refusal, with its place; its message says what came before the first semicolon, and then what to do."""
     value, _, remedy = error.message.partition("; ")
-    return Problem("stops", error.code, value, remedy, case.name, "; ".join(map(shown_path, paths)))
+    return Problem("error", error.code, value, remedy, case.name, "; ".join(map(short_path, paths)))
 
 
-def shown_path(path: Path) -> str:
+def short_path(path: Path) -> str:
     """The file with its folder."""
     return f"{path.parent.name}/{path.name}"

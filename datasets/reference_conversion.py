@@ -12,7 +12,7 @@ from imaging.source import ImageSource, MaskFormat, Region
 Pixels = NDArray[Any]
 
 
-class ViewedSource(ImageSource):
+class ConvertedSource(ImageSource):
     """A source whose pixels go through a function.
 
     Args:
@@ -53,7 +53,7 @@ def as_foreground(objects: ImageSource, ignore_label: int | None = None) -> Imag
             foreground[numbers == ignore_label] = ignore_label
         return foreground
 
-    return ViewedSource(objects, view, dtype)
+    return ConvertedSource(objects, view, dtype)
 
 
 def as_unit(values: ImageSource, ignore_label: int | None = None) -> ImageSource:
@@ -71,4 +71,4 @@ def as_unit(values: ImageSource, ignore_label: int | None = None) -> ImageSource
             )
         return pixels
 
-    return ViewedSource(values, view, values.dtype)
+    return ConvertedSource(values, view, values.dtype)

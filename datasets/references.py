@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.annotations import AnnotatedSource, is_annotation
+from datasets.annotations import AnnotationSource, is_annotation
 from datasets.cases import Case, open_case_image
-from datasets.channels import AFFINE_TOLERANCE_MM, affine_distance_mm, stacked
+from datasets.channels import AFFINE_TOLERANCE_MM, affine_distance_mm, stack_channels
 from datasets.reference_conversion import as_foreground
 from imaging.errors import DataError
 from imaging.open import open_image
@@ -49,7 +49,7 @@ def open_reference(case: Case, *, numbered: bool = False) -> ImageSource:
         )
     with ExitStack() as opened:
         classes = [as_foreground(opened.enter_context(_open_one(case, path)), case.ignore_label) for path in paths]
-        reference = stacked(classes, "reference")
+        reference = stack_channels(classes, "reference")
         opened.pop_all()
     return reference
 
@@ -58,7 +58,7 @@ def _open_one(case: Case, path: Path, *, numbered: bool = False) -> ImageSource:
     """One file, with one channel."""
     if is_annotation(path):
         with open_case_image(case) as image:
-            return AnnotatedSource(path, image.geometry, image.levels, case.classes, numbered=numbered)
+            return AnnotationSource(path, image.geometry, image.levels, case.classes, numbered=numbered)
     if _is_jpeg(path):
         raise DataError("reference_lossy", "reference is a JPEG, which changes labels at every edge; export it as PNG or TIFF")
     source = open_image(path, labels=True)
@@ -111,10 +111,10 @@ def check_labels(labels: NDArray[np.generic], classes: int, ignore_label: int | 
         DataError: other values, each with its number of pixels.
     """
     if classes > 1 and len(labels) == 1:
-        check_counts(count_labels(labels), classes, ignore_label)
+        check_label_counts(count_labels(labels), classes, ignore_label)
 
 
-def check_counts(counts: Mapping[int, int], classes: int, ignore_label: int | None = None) -> None:
+def check_label_counts(counts: Mapping[int, int], classes: int, ignore_label: int | None = None) -> None:
     """`check_labels` for labels that are counted already.
 
     Raises:
@@ -126,7 +126,7 @@ def check_counts(counts: Mapping[int, int], classes: int, ignore_label: int | No
         smoothed = "; so many come from smoothing or from JPEG, export labels without" if len(unknown) > MOST_LABELS else ""
         raise DataError(
             "labels_unknown",
-            f"reference holds {shown(unknown)}; "
+            f"reference holds {join_first(unknown)}; "
             f"allowed are 0 .. {classes - 1}, one for each of data.classes, in order{smoothed}",
         )
 
@@ -148,7 +148,7 @@ def class_masks(pixels: NDArray[Any], classes: int, ignore_label: int | None = N
         yield from pixels == 1
 
 
-def foreground_of(pixels: NDArray[Any], ignore_label: int | None = None) -> NDArray[np.bool_]:
+def foreground_mask(pixels: NDArray[Any], ignore_label: int | None = None) -> NDArray[np.bool_]:
     """Which pixels (*S) of a reference (channels, *S) are of any class but the background."""
     foreground = pixels > 0
     if ignore_label is not None:
@@ -183,12 +183,12 @@ def count_labels(labels: NDArray[np.generic]) -> dict[int, int]:
     if broken:
         raise DataError(
             "labels_not_whole",
-            f"reference holds {shown(broken)}, which are no labels; export it without smoothing or interpolation",
+            f"reference holds {join_first(broken)}, which are no labels; export it without smoothing or interpolation",
         )
     return {int(value): count for value, count in pairs}
 
 
-def shown(items: Sequence[str]) -> str:
+def join_first(items: Sequence[str]) -> str:
     """The first few, and how many more there are."""
     more = f" and {len(items) - VALUES_SHOWN} more" if len(items) > VALUES_SHOWN else ""
     return ", ".join(items[:VALUES_SHOWN]) + more

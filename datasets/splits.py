@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.cases import Case
-from datasets.references import shown
+from datasets.references import join_first
 from imaging.errors import DataError
 
 COLUMNS = ("case", "split", "fold")
@@ -66,13 +66,13 @@ def check_groups(cases: Sequence[Case]) -> None:
     for group, names in sorted(splits.items()):
         groups[tuple(sorted(names, key=ORDER.index))].append(group)
     divided = [
-        f"groups {shown(members)} are in {' and in '.join(names)}" for names, members in groups.items() if len(names) > 1
+        f"groups {join_first(members)} are in {' and in '.join(names)}" for names, members in groups.items() if len(names) > 1
     ]
     if divided:
         raise DataError("group_in_both_splits", f"{', '.join(divided)}; put every case of a group into one split")
 
 
-def assign(cases: Sequence[Case], folds: Mapping[str, int], fold: int = 0) -> dict[str, str]:
+def assign_splits(cases: Sequence[Case], folds: Mapping[str, int], fold: int = 0) -> dict[str, str]:
     """Split by case: the table's where it has one, else val for those of that fold and train for the others."""
     drawn = {name: "val" if number == fold else "train" for name, number in folds.items()}
     return {case.name: case.split or drawn[case.name] for case in cases if case.split or case.name in drawn}
@@ -103,7 +103,7 @@ def read_splits(path: Path, cases: Sequence[Case]) -> dict[str, str]:
     if changed:
         raise DataError(
             "splits_changed",
-            f"{path} was written for other cases: {shown(changed)} came or went since; choose another run.name",
+            f"{path} was written for other cases: {join_first(changed)} came or went since; choose another run.name",
         )
     return splits
 

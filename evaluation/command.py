@@ -23,23 +23,21 @@ def inspect(
 ) -> None:
     """Summarise a data set and list its problems.
 
-    Exits with 3 if a problem would spoil a training. Next step: overtile plan DATA -o CONFIG.
+    Exits with 3 if a problem must be fixed before training. Next step: overtile plan DATA -o CONFIG.
     """
     with exit_codes() as console:
         from configs.schema import load
-        from evaluation.inspection.data_summary import Wanted
-        from evaluation.inspection.data_summary import inspect as inspect_data
+        from evaluation.inspection.data_summary import InspectionOptions, inspect_dataset, print_summary
         from evaluation.inspection.page import write_inspection
-        from evaluation.inspection.terminal_text import tell
 
-        request = Wanted(load(config) if config else None, classes, folds, seed)
+        options = InspectionOptions(load(config) if config else None, classes, folds, seed)
         with progress_bars(console) as on_progress:
-            inspection = inspect_data(data, request, lambda done, total: on_progress("cases", done, total))
-        tell(inspection, console)
+            inspection = inspect_dataset(data, options, lambda done, total: on_progress("cases", done, total))
+        print_summary(inspection, console)
         if out:
             write_inspection(inspection, out)
             console.print(f"Page: {out}")
-    raise typer.Exit(DATA if inspection.examination.stops else 0)
+    raise typer.Exit(DATA if inspection.examination.errors else 0)
 
 
 def compare(
@@ -53,7 +51,7 @@ def compare(
     """Compare two bundles on held-out cases: which is better, by how much, and at what cost."""
     with exit_codes() as console:
         from evaluation.comparison.compare import compare as compare_bundles
-        from evaluation.report.comparison_page import write_report
+        from evaluation.report.html_page import write_report
 
         out.parent.mkdir(parents=True, exist_ok=True)  # reports a wrong path before the work, not after it
         with progress_bars(console) as on_progress:

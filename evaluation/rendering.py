@@ -1,10 +1,12 @@
-"""Arrays -> pictures: an image, masks over it, and where two masks disagree; for the report and for the README."""
+"""Pictures and plots as PNG: an image, masks over it, where two masks disagree, and the colour schemes of the pages."""
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -13,16 +15,31 @@ from PIL import Image
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
 
-FILL = 0.5  # how much of a mask's colour lies over the image
-PALE, PALER = 0.45, 0.75  # how far the image is moved towards white under masks, and under what they got wrong
-ONLY_FIRST, ONLY_SECOND, NEITHER = "#0072b2", "#e69f00", "#1a1a1a"  # told apart with any colour vision (Okabe and Ito 2008)
+FILL = 0.5  # opacity of a mask over the image
+PALE, PALER = 0.45, 0.75  # share of white in the image under masks, and under disagreements
+ONLY_FIRST, ONLY_SECOND, NEITHER = "#0072b2", "#e69f00", "#1a1a1a"  # distinct with any colour vision (Okabe and Ito 2008)
 TEXT = "#1c2024"
 
 
-def to_picture(image: NDArray[Any]) -> Picture:
-    """(C, H, W) of any type as RGB (H, W, 3): three channels of 8 bits as they are, else the first channel as grey.
+@dataclass(frozen=True)
+class ColourScheme:
+    """Colours of plots on a light or dark page: text, fine lines, and one for each of two methods."""
 
-    Grey of more than 8 bits is stretched from its 0.5th to its 99.5th percentile.
+    text: str
+    line: str
+    first: str
+    second: str
+
+
+LIGHT = ColourScheme(text="#1c2024", line="#c9ced4", first=ONLY_FIRST, second="#c77700")
+DARK = ColourScheme(text="#e6e9ec", line="#454d56", first="#56b4e9", second=ONLY_SECOND)
+
+
+def to_picture(image: NDArray[Any]) -> Picture:
+    """Convert an image (C, H, W) of any type to RGB (H, W, 3).
+
+    Three channels of 8 bits stay as they are; of any other image the first channel is shown in grey. Grey that is not of 8
+    bits is stretched from its 0.5th to its 99.5th percentile.
     """
     if image.shape[0] == 3 and image.dtype == np.uint8:
         return np.ascontiguousarray(np.moveaxis(image, 0, -1))  # (H, W, 3)
@@ -34,21 +51,21 @@ def to_picture(image: NDArray[Any]) -> Picture:
 
 
 def overlay(picture: Picture, mask: NDArray[Any], colours: Sequence[str]) -> Picture:
-    """The picture in pale grey with the mask (H, W) filled and outlined in its classes' colours; label 0 stays clear."""
-    result = _paled(picture, PALE)
-    inner = _inner(mask)
+    """Return the picture in pale grey with the mask (H, W) filled and outlined in its classes' colours, except label 0."""
+    result = _pale_grey(picture, PALE)
+    is_inner = _is_inner(mask)
     for label, colour in enumerate(colours):
         if label == 0:
             continue
         here = mask == label
         result[here] = (1 - FILL) * result[here] + FILL * _rgb(colour)
-        result[here & ~inner] = _rgb(colour)
+        result[here & ~is_inner] = _rgb(colour)
     return np.rint(result).astype(np.uint8)
 
 
-def disagreement(picture: Picture, reference: NDArray[Any], first: NDArray[Any], second: NDArray[Any]) -> Picture:
-    """The picture in pale grey, coloured where a mask (H, W) is wrong: only the first right, only the second, neither."""
-    result = _paled(picture, PALER)
+def overlay_disagreement(picture: Picture, reference: NDArray[Any], first: NDArray[Any], second: NDArray[Any]) -> Picture:
+    """Return the picture in pale grey, coloured where a mask (H, W) is wrong: one colour for each of the two, and for both."""
+    result = _pale_grey(picture, PALER)
     first_right, second_right = first == reference, second == reference
     for here, colour in (
         (first_right & ~second_right, ONLY_FIRST),
@@ -60,13 +77,13 @@ def disagreement(picture: Picture, reference: NDArray[Any], first: NDArray[Any],
 
 
 def to_png(picture: Picture) -> bytes:
-    """The picture as a PNG file."""
+    """Encode the picture as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
-def panel(
+def draw_panel(
     image: NDArray[Any],
     reference: NDArray[Any] | None,
     masks: Sequence[NDArray[Any]],
@@ -74,51 +91,60 @@ def panel(
     colours: Sequence[str],
     aspect: float = 1.0,
 ) -> bytes:
-    """A PNG with image | reference | each mask side by side, each under its title.
+    """Draw the image, the reference and each mask side by side under their titles, as a PNG file.
 
     Args:
-        image: (C, H, W), of a volume one slice.
-        reference: (H, W) labels; None leaves its place out.
-        masks: (H, W) labels, one a method.
-        names: the methods' titles, one a mask.
-        colours: #rrggbb, one a class; the first is background and stays clear.
+        image: pixels (C, H, W); of a volume, one slice.
+        reference: labels (H, W); None leaves it out.
+        masks: labels (H, W), one array for each method.
+        names: title of each mask.
+        colours: #rrggbb for each class; the first is background and is not drawn.
         aspect: height of a pixel divided by its width.
 
     Raises:
-        ValueError: not as many names as masks, or a mask that isn't of the image's size.
+        ValueError: the numbers of names and masks differ, or a mask has another size than the image.
     """
-    over, titles = list(masks), ["image", *names]
+    labels, titles = list(masks), ["image", *names]
     if reference is not None:
-        over, titles = [reference, *masks], ["image", "reference", *names]
-    if any(mask.shape != image.shape[1:] for mask in over):
-        raise ValueError(f"masks {[mask.shape for mask in over]} don't lie on the image {image.shape[1:]}")
+        labels, titles = [reference, *masks], ["image", "reference", *names]
+    if any(mask.shape != image.shape[1:] for mask in labels):
+        raise ValueError(f"masks {[mask.shape for mask in labels]} don't have the size of the image {image.shape[1:]}")
     picture = to_picture(image)
-    tiles = [picture, *(overlay(picture, mask, colours) for mask in over)]
+    panels = [picture, *(overlay(picture, mask, colours) for mask in labels)]
     height = 3.0 * aspect * picture.shape[0] / picture.shape[1]
     layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.08, wspace=0.01)
-    figure = Figure(figsize=(3.1 * len(tiles), height + 0.5), layout=layout)
-    for axes, tile, title in zip(figure.subplots(1, len(tiles)), tiles, titles, strict=True):
-        axes.imshow(tile, aspect=aspect, interpolation="nearest")
+    figure = Figure(figsize=(3.1 * len(panels), height + 0.5), layout=layout)
+    for axes, content, title in zip(figure.subplots(1, len(panels)), panels, titles, strict=True):
+        axes.imshow(content, aspect=aspect, interpolation="nearest")
         axes.set_title(title, fontsize=13, color=TEXT, pad=6, parse_math=False)
         axes.set_axis_off()
     return figure_to_png(figure, dpi=120)
 
 
 def figure_to_png(figure: Figure, dpi: int, *, transparent: bool = False) -> bytes:
-    """The figure as a PNG file, drawn without a screen."""
+    """Render the figure as a PNG file, without a screen."""
     file = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(file, format="png", dpi=dpi, transparent=transparent)
     return file.getvalue()
 
 
-def _paled(picture: Picture, share: float) -> NDArray[np.float64]:
+def style_axes(axes: Axes, scheme: ColourScheme) -> None:
+    """Draw the axes in the colours of the scheme, with no frame but the bottom line."""
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=scheme.text, labelsize=10, length=0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(scheme.line)
+
+
+def _pale_grey(picture: Picture, share: float) -> NDArray[np.float64]:
     grey = picture @ np.array([0.299, 0.587, 0.114])
     return np.repeat((grey + (255 - grey) * share)[..., None], 3, axis=-1)
 
 
-def _inner(mask: NDArray[Any]) -> NDArray[np.bool_]:
-    """Pixels whose four neighbours have their label; the picture's border counts as a continuation."""
+def _is_inner(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which pixels have the label of their four neighbours; beyond the border the picture continues."""
     padded = np.pad(mask, 1, mode="edge")
     neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
     inner = np.ones(mask.shape, np.bool_)

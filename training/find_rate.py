@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
 
 from configs.schema import Config
-from evaluation.rendering import figure_to_png
-from evaluation.report.paired_plots import LIGHT, style
+from evaluation.rendering import LIGHT, figure_to_png, style_axes
 from inference.predictors.methods import make_predictor
 from inference.predictors.predictor import best_device
 from models.architectures import build
@@ -145,7 +144,7 @@ def plot(test: RateTest) -> bytes:
     """PNG: the smoothed loss over the rate, and the suggestion."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
-    style(axes, LIGHT)
+    style_axes(axes, LIGHT)
     axes.semilogx(test.rates, test.losses, color=LIGHT.first, linewidth=2)
     axes.axvline(test.suggestion, color=LIGHT.second, linewidth=2)
     axes.annotate(

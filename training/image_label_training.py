@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from configs.schema import Config
 from configs.sections import AugmentSection
-from datasets.cases import Case, about, open_case_image
+from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.image_labels import NO_LABEL, label_number
 from evaluation.metrics.classification import accuracy, weighted_f1
 from evaluation.metrics.overlap import confusion
@@ -106,7 +106,7 @@ def read_maps(cases: Sequence[Case], config: Config, predictor: Predictor) -> Ma
     size, dimensions = config.image_label.map_size, config.data.dimensions
     maps, labels = [torch.empty(0, len(config.data.classes), *[size] * dimensions, dtype=STORED)], []
     for case, number in _labelled(cases, config.image_label.classes):
-        with about(case), open_case_image(case) as image:
+        with prefix_errors(case), open_case_image(case) as image:
             maps.append(torch.from_numpy(_map(image, predictor, size))[None].to(STORED))
         labels.append(number)
     return Maps(torch.cat(maps), torch.tensor(labels, dtype=torch.int64))
@@ -178,7 +178,7 @@ def _map(image: ImageSource, predictor: Predictor, size: int) -> NDArray[np.floa
 
 
 def _joint_label(case: Case, predictor: Predictor) -> int:
-    with about(case), open_case_image(case) as image:
+    with prefix_errors(case), open_case_image(case) as image:
         plan, reader = plan_image(image, predictor), LabelReader(predictor, image.shape)
         for _ in bands(plan, Observers(plan, label=reader)):
             pass

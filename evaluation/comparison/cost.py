@@ -1,4 +1,4 @@
-"""What a bundle costs a pixel: multiply-adds, counted on tensors without contents, so that counting is free."""
+"""Multiply-adds of a network for each output pixel, counted on tensors without data, which costs no computing time."""
 
 import math
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from models.sliding_window import SlidingWindow
 
 
 def multiply_adds_per_pixel(config: Config, shapes: Sequence[tuple[int, ...]]) -> float:
-    """Multiply-adds of the convolutions by output pixel, over images of these shapes, as Overtile tiles them.
+    """Return the multiply-adds of the convolutions per output pixel, over images of these shapes as Overtile tiles them.
 
-    One tile of each image's grid is counted, times the grid's tiles, divided by the image's pixels: margins, overlaps and
-    mirrored borders are paid for.
+    One tile of each image's grid is counted, multiplied by the number of tiles, and divided by the image's pixels. Margins,
+    overlaps and mirrored borders are included.
     """
     predictor = shape_only_predictor(config)
-    done = sum(len(grid) * multiply_adds_of_tile(predictor, grid.tile_size) for grid in map(predictor.grid, shapes))
-    return done / sum(math.prod(shape) for shape in shapes)
+    total = sum(len(grid) * multiply_adds_of_tile(predictor, grid.tile_size) for grid in map(predictor.grid, shapes))
+    return total / sum(math.prod(shape) for shape in shapes)
 
 
 def multiply_adds_patch_by_patch(config: Config) -> int | None:
-    """Multiply-adds by output pixel if every pixel's window went through the network alone; None for a U-Net."""
+    """Return the multiply-adds per output pixel if each pixel's window were run separately; None for a U-Net."""
     predictor = shape_only_predictor(config)
     if not isinstance(predictor.network, SlidingWindow):
         return None

@@ -1,12 +1,12 @@
-"""Which cases two bundles may honestly be compared on, and whether they may be compared at all."""
+"""Held-out cases of a comparison, and checks that the two bundles and the cases allow a fair one."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from configs.schema import Config
 from configs.sections import DataSection
-from datasets.cases import Case, about, open_case_image, read_cases
-from datasets.fingerprint import sha256_of
+from datasets.cases import Case, open_case_image, prefix_errors, read_cases
+from datasets.fingerprint import sha256_of_path
 from datasets.references import check_aligned, check_labels, open_reference
 from imaging.errors import DataError
 from inference.compatibility import at_trained_spacing, check_suitable
@@ -14,83 +14,84 @@ from models.bundle import Bundle, Manifest
 from models.bundle_agreement import differences
 from models.heads import check_gives_masks
 
-SHOWN_CASES = 10  # more of them only fill the screen
+SHOWN_CASES = 10  # names listed in a message
 
 
-def held_out_cases(data: Path, split: str | None, meaning: DataSection | None = None) -> tuple[str, tuple[Case, ...]]:
-    """The split and its cases: the one asked for, else `test`, else `val`; `meaning` is the bundles' data section.
+def select_held_out_cases(data: Path, split: str | None, section: DataSection | None = None) -> tuple[str, tuple[Case, ...]]:
+    """Return the name of a split and its cases: the given split, or else `test`, or else `val`.
+
+    Args:
+        data: the data set's folder.
+        split: name of the split; None takes the first of `test` and `val` that has cases.
+        section: the bundles' data section, which says what the references mean.
 
     Raises:
-        DataError: `held_out_missing`: no such case; `reference_missing`: a case without reference.
+        DataError: `held_out_missing`: no case has that split; `reference_missing`: a case has no reference.
     """
-    cases = read_cases(data, meaning)
-    for name in (split,) if split else ("test", "val"):
-        chosen = tuple(case for case in cases if case.split == name)
-        if chosen:
-            _check_references(chosen)
-            return name, chosen
-    wanted = split or "test or val"
-    raise DataError(
-        "held_out_missing",
-        f"no case has the split {wanted}; add a column split to {data / 'cases.csv'} with {split or 'test'} at the cases "
-        "that training hasn't seen",
-    )
-
-
-def _check_references(cases: Sequence[Case]) -> None:
-    missing = [case.name for case in cases if case.reference is None]
+    cases = read_cases(data, section)
+    names = (split,) if split else ("test", "val")
+    split_cases = {name: tuple(case for case in cases if case.split == name) for name in names}
+    name = next((name for name in names if split_cases[name]), None)
+    if name is None:
+        raise DataError(
+            "held_out_missing",
+            f"no case has the split {split or 'test or val'}; add a column split to {data / 'cases.csv'} with "
+            f"{split or 'test'} at the cases that training hasn't seen",
+        )
+    missing = [case.name for case in split_cases[name] if case.reference is None]
     if missing:
         raise DataError(
             "reference_missing",
-            f"{len(missing)} of {len(cases)} cases have no reference to compare with: {listed(missing)}; "
-            "add their references to cases.csv, or take their split away",
+            f"{len(missing)} of {len(split_cases[name])} cases have no reference to compare with: {join_names(missing)}; "
+            "add their references to cases.csv, or remove their split",
         )
+    return name, split_cases[name]
 
 
 def check_comparable(first: Manifest, second: Manifest) -> None:
-    """Nothing, if both bundles answer the same question.
+    """Refuse two bundles that were trained for different tasks.
 
     Raises:
         DataError: `bundles_not_comparable`, with every difference in dimensions, channels, classes and spacing.
     """
-    found = differences(first, second)
-    if found:
+    mismatches = differences(first, second)
+    if mismatches:
         raise DataError(
             "bundles_not_comparable",
-            f"{first.name} and {second.name} differ in {'; '.join(found)}: their numbers mean different things; "
+            f"{first.name} and {second.name} differ in {'; '.join(mismatches)}: their numbers mean different things; "
             "train both from the same data section",
         )
 
 
-def check_one_class_a_pixel(bundles: Sequence[Bundle]) -> None:
-    """Nothing, if what both bundles give can be counted pixel by pixel and class by class.
+def check_exclusive_classes(bundles: Sequence[Bundle]) -> None:
+    """Refuse bundles whose outputs are not one class per pixel.
 
     Raises:
-        BundleError: one gives values.
-        DataError: `classes_overlap`: of one a pixel can have several classes.
+        BundleError: a bundle predicts values instead of classes.
+        DataError: `classes_overlap`: a bundle can give a pixel several classes.
     """
     for bundle in bundles:
         check_gives_masks(bundle.config)
         if bundle.config.head.kind == "multi_label":
             raise DataError(
                 "classes_overlap",
-                f"{bundle.manifest.name} has classes that overlap, and bundles are compared by masks, which have one a pixel; "
+                f"{bundle.manifest.name} has classes that overlap, but bundles are compared by masks with one class per pixel; "
                 "train both with head.kind softmax",
             )
 
 
-def check_unseen(cases: Sequence[Case], bundles: Sequence[Bundle]) -> None:
-    """Nothing, if neither bundle's training or validation saw one of these images.
+def check_not_trained_on(cases: Sequence[Case], bundles: Sequence[Bundle]) -> None:
+    """Refuse cases whose images were used to train or validate one of the bundles.
 
     Raises:
         DataError: `training_cases_compared`, with the cases.
     """
-    digests = {case.name: {sha256_of(path) for path in case.images} for case in cases}
+    digests = {case.name: {sha256_of_path(path) for path in case.images} for case in cases}
     problems = []
     for bundle in bundles:
-        seen = [name for name, digest in digests.items() if digest & set(bundle.manifest.training_images)]
-        if seen:
-            problems.append(f"training of {bundle.manifest.name} saw {len(seen)} of {len(cases)} cases: {listed(seen)}")
+        names = [name for name, digest in digests.items() if digest & set(bundle.manifest.training_images)]
+        if names:
+            problems.append(f"training of {bundle.manifest.name} saw {len(names)} of {len(cases)} cases: {join_names(names)}")
     if problems:
         raise DataError(
             "training_cases_compared",
@@ -100,12 +101,13 @@ def check_unseen(cases: Sequence[Case], bundles: Sequence[Bundle]) -> None:
 
 
 def check_case(case: Case, config: Config) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shape, own and at the trained spacing, of a case whose image suits the bundles and whose reference suits the image.
+    """Check that a case suits the bundles, and return its shape as stored and at the spacing of training.
 
     Raises:
-        DataError: with the case's name: what can't be read, doesn't suit, or is of another shape, or has unknown labels.
+        DataError: with the case's name: a file can't be read, the image doesn't suit the bundles, or the reference has
+            another shape or unknown labels.
     """
-    with about(case), open_case_image(case) as image, open_reference(case) as reference:
+    with prefix_errors(case), open_case_image(case) as image, open_reference(case) as reference:
         check_suitable(image, config)
         check_aligned(image, reference)
         for block in reference.blocks():
@@ -114,12 +116,12 @@ def check_case(case: Case, config: Config) -> tuple[tuple[int, ...], tuple[int, 
 
 
 def group_note(cases: Sequence[Case]) -> str | None:
-    """A word on cases that belong together; None where every case is a group of its own."""
+    """Return a note on cases that are not independent of each other; None where every case is a group of its own."""
     groups = {case.group for case in cases if case.group is not None}
     if not groups:
         return (
             "cases.csv names no groups. If several cases come from one patient or one field, they aren't independent, "
-            "and the interval is narrower than it should be."
+            "and the interval is too narrow."
         )
     count = len(groups) + sum(case.group is None for case in cases)
     if count == len(cases):
@@ -127,22 +129,22 @@ def group_note(cases: Sequence[Case]) -> str | None:
     groups_word = "1 group" if count == 1 else f"{count} groups"
     return (
         f"The {len(cases)} cases come from {groups_word} (patients or fields), and cases of one group aren't independent: "
-        "the interval is over cases, not over patients, and narrower than one over patients."
+        "the interval treats them as independent and is narrower than an interval over patients."
     )
 
 
 def training_note(first: Manifest, second: Manifest) -> str | None:
-    """A word on bundles that weren't trained on the same images; None where they were."""
-    one, other = set(first.training_images), set(second.training_images)
-    if one == other:
+    """Return a note on bundles that were trained on different images; None where the images were the same."""
+    images, other_images = set(first.training_images), set(second.training_images)
+    if images == other_images:
         return None
     return (
-        f"The bundles weren't trained on the same images: {len(one)} and {len(other)}, of which {len(one & other)} are common. "
-        "This compares the bundles, and not the methods alone."
+        f"The bundles weren't trained on the same images: {len(images)} and {len(other_images)}, "
+        f"of which {len(images & other_images)} are common. This compares the bundles, and not the methods alone."
     )
 
 
-def listed(names: Sequence[str]) -> str:
-    """The names with commas, the eleventh and later ones as a number."""
+def join_names(names: Sequence[str]) -> str:
+    """Join the first ten names with commas, and say how many more there are."""
     rest = len(names) - SHOWN_CASES
     return ", ".join(names[:SHOWN_CASES]) + (f" and {rest} more" if rest > 0 else "")

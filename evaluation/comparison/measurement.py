@@ -1,7 +1,7 @@
-"""One bundle over many images in a process of its own: masks on disk, and the seconds and memory that are its alone.
+"""Measurement of a bundle: its masks of many images, and the time and memory that they took.
 
-A process of its own, freshly spawned: what a first bundle left in memory, in caches and in torch's thread pool would be
-counted for the second. This file imports nothing that inference doesn't need.
+Each bundle runs in a newly spawned process, because memory, caches and torch's thread pool that a first bundle leaves behind
+would be counted for the second. This file imports nothing that inference does not need.
 """
 
 import multiprocessing
@@ -9,6 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.cases import Case, about, open_case_image
+from datasets.cases import Case, open_case_image, prefix_errors
 from disk.process import peak_resident_bytes, reset_peak, resident_bytes
 from imaging.errors import DataError
 from imaging.source import ImageSource
@@ -30,8 +31,8 @@ TilesDone = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Job:
-    """A bundle's folder and the cases it is to segment, in this order, each with the .npy file that takes its mask."""
+class SegmentationJob:
+    """Bundle folder, the cases to segment with it in this order, and the .npy file for each case's mask."""
 
     bundle: Path
     cases: tuple[Case, ...]
@@ -40,7 +41,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it ran: `threads` of torch, `cores` that this process may use."""
+    """Hardware and software of a measurement: `threads` of torch, `cores` that this process may use."""
 
     processor: str
     cores: int
@@ -51,15 +52,15 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a bundle took.
+class Measurement:
+    """Time and memory that a bundle took to segment the cases of a job.
 
     Args:
-        seconds: one a case: open, read, normalise, network, stitch, write the mask.
-        peak_bytes: the process' largest resident memory after the bundle was loaded, Python and torch included.
-        loaded_bytes: its resident memory once the bundle was loaded, before the first tile.
-        device_bytes: the largest memory of torch on the GPU, weights included; None on a CPU.
-        machine: where it ran.
+        seconds: time for each case: open, read, normalise, network, stitch, write the mask.
+        peak_bytes: largest resident memory of the process after the bundle was loaded, Python and torch included.
+        loaded_bytes: resident memory of the process with the bundle loaded, before the first tile.
+        device_bytes: largest memory of torch on the GPU, weights included; None on a CPU.
+        machine: hardware and software that it ran on.
     """
 
     seconds: tuple[float, ...]
@@ -74,37 +75,36 @@ class Measured:
         return max(0, self.peak_bytes - self.loaded_bytes)
 
     @property
-    def spent_bytes(self) -> int:
-        """The memory that is compared: the GPU's where one is used, else the working memory."""
+    def compared_bytes(self) -> int:
+        """Memory that the comparison uses: the GPU's where one is used, else the working memory."""
         return self.working_bytes if self.device_bytes is None else self.device_bytes
 
 
-def measure(job: Job, on_tiles: TilesDone | None = None) -> Measured:
-    """Segments the job's cases in a new process and says what that took.
+def measure(job: SegmentationJob, on_tiles: TilesDone | None = None) -> Measurement:
+    """Segment the job's cases in a new process, and return the time and memory it took.
 
-    Started by multiprocessing's spawn, so that a script which calls this needs `if __name__ == "__main__":`.
+    The process is spawned by multiprocessing, so a script that calls this needs `if __name__ == "__main__":`.
 
     Args:
-        job: what to run.
+        job: bundle, cases and mask files.
         on_tiles: called with the tiles done so far, over all cases.
 
     Raises:
-        DataError: with the name of the case that can't be read or doesn't suit; or `measurement_stopped`: the process
-            ended early.
+        DataError: a case can't be read or doesn't suit, with its name; or `measurement_stopped`: the process ended early.
     """
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(job, sending), daemon=True)
+    process = context.Process(target=_run_child, args=(job, sending), daemon=True)
     process.start()
-    sending.close()  # the child's end only: its death ends the reading here
+    sending.close()  # only the child holds this end now, so its death ends the reading here
     try:
-        return _listen(receiving, on_tiles or (lambda tiles: None))
+        return _receive(receiving, on_tiles or (lambda tiles: None))
     except EOFError as error:
         process.join()
         raise DataError(
             "measurement_stopped",
-            f"the process that ran {job.bundle} ended with status {process.exitcode} before it was done; "
-            "-9 mostly means too little memory: choose a smaller inference.tile_size",
+            f"the process that ran {job.bundle} ended early, with status {process.exitcode}; "
+            "-9 usually means too little memory: choose a smaller inference.tile_size",
         ) from error
     finally:
         process.kill()
@@ -112,69 +112,66 @@ def measure(job: Job, on_tiles: TilesDone | None = None) -> Measured:
         receiving.close()
 
 
-def _listen(receiving: Connection, on_tiles: TilesDone) -> Measured:
+def _receive(receiving: Connection, on_tiles: TilesDone) -> Measurement:
+    """Pass the child's progress on until it sends its measurement or an error."""
     while True:
         message = receiving.recv()
-        if isinstance(message, Measured):
+        if isinstance(message, Measurement):
             return message
         if isinstance(message, DataError):
             raise message
         on_tiles(message)
 
 
-def _run(job: Job, sending: Connection) -> None:
-    """The child's whole life."""
+def _run_child(job: SegmentationJob, sending: Connection) -> None:
+    """Run the job in the new process, and send the tiles done and then the measurement or an error."""
     try:
-        sending.send(_measured(job, sending.send))
+        sending.send(_measure_here(job, sending.send))
     except DataError as error:
         sending.send(error)
 
 
-def _measured(job: Job, on_tiles: TilesDone) -> Measured:
+def _measure_here(job: SegmentationJob, on_tiles: TilesDone) -> Measurement:
+    """Segment the job's cases in this process."""
     predictor = load_predictor(bundle.load(job.bundle))
+    on_gpu = predictor.device.type == "cuda"
     loaded_bytes = resident_bytes()
     reset_peak()  # loading holds the weights twice and is not counted
-    if predictor.device.type == "cuda":
+    if on_gpu:
         torch.cuda.reset_peak_memory_stats(predictor.device)
-    _warm_up(predictor, job.cases[0])
+    with prefix_errors(job.cases[0]), open_case_image(job.cases[0]) as source:
+        (tile_size,) = plan_image(source, predictor).tile_sizes
+        predictor(np.zeros((1, source.channels, *tile_size), np.float32))  # untimed: torch picks algorithms, starts threads
     seconds, tiles = [], 0
     for case, mask in zip(job.cases, job.masks, strict=True):
-        began = time.perf_counter()
-        with about(case), open_case_image(case) as source:
-            tiles = _segment(source, predictor, mask, tiles, on_tiles)
-        seconds.append(time.perf_counter() - began)
-    on_gpu = predictor.device.type == "cuda"
-    return Measured(
+        start = time.perf_counter()
+        with prefix_errors(case), open_case_image(case) as source:
+            tiles = _write_mask(source, predictor, mask, tiles, on_tiles)
+        seconds.append(time.perf_counter() - start)
+    return Measurement(
         seconds=tuple(seconds),
         peak_bytes=peak_resident_bytes(),
         loaded_bytes=loaded_bytes,
         device_bytes=torch.cuda.max_memory_allocated(predictor.device) if on_gpu else None,
-        machine=machine(predictor.device),
+        machine=describe_machine(predictor.device),
     )
 
 
-def _warm_up(predictor: Predictor, case: Case) -> None:
-    """One tile of zeros, untimed: torch chooses algorithms and starts threads at the first."""
-    with about(case), open_case_image(case) as source:
-        (tile_size,) = plan_image(source, predictor).tile_sizes
-        predictor(np.zeros((1, source.channels, *tile_size), np.float32))
-
-
-def _segment(source: ImageSource, predictor: Predictor, path: Path, done: int, on_tiles: TilesDone) -> int:
-    """Writes the mask (*S) uint8 as .npy, row by row; gives back the tiles done with this image's added."""
+def _write_mask(source: ImageSource, predictor: Predictor, path: Path, first_tile: int, on_tiles: TilesDone) -> int:
+    """Write the mask (*S) uint8 as .npy, row by row; return the tiles done so far, this image's included."""
     plan = plan_image(source, predictor)
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": source.shape})
-        for band in bands(plan, Observers(plan, lambda tiles, _: on_tiles(done + tiles))):
+        for band in bands(plan, Observers(plan, lambda tiles, _: on_tiles(first_tile + tiles))):
             file.write(predictor.head.mask(band.logits).tobytes())
-    return done + plan.tile_count
+    return first_tile + plan.tile_count
 
 
-def machine(device: torch.device | None = None) -> Machine:
-    """The machine and the versions that matter for speed."""
+def describe_machine(device: torch.device | None = None) -> Machine:
+    """Describe this machine and the versions that matter for speed; `device` None is the best one."""
     device = device or best_device()
     return Machine(
-        processor=_processor(),
+        processor=_processor_name(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
@@ -183,15 +180,10 @@ def machine(device: torch.device | None = None) -> Machine:
     )
 
 
-def _processor() -> str:
-    for line in _lines(Path("/proc/cpuinfo")):
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
+def _processor_name() -> str:
+    """Return the processor's model from /proc/cpuinfo, or what Python knows where that has none."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []

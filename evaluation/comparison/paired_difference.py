@@ -1,4 +1,4 @@
-"""Two methods' values on the same cases -> their mean difference and how sure it is."""
+"""Paired difference of two methods' scores on the same cases: its mean and a bootstrap confidence interval."""
 
 import math
 import warnings
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-FEWEST_CASES = 3  # below, an interval would say nothing
+FEWEST_CASES = 3  # with fewer, an interval would mean nothing
 RESAMPLES = 9999
 CONFIDENCE = 0.95
 SEED = 0
-MOST_DRAWS_AT_ONCE = 10**6  # bounds the bootstrap's memory at 10^4 cases
+MAX_BATCH_VALUES = 10**6  # resampled at once: bounds the bootstrap's memory
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The second method's value minus the first's, case by case.
+class PairedDifference:
+    """Difference of two methods' scores, case by case and on average.
 
     Args:
-        second_minus_first: one a case, NaN where either method has no value.
-        means: of the first and of the second method, over the cases where both have a value.
-        mean: of the differences.
+        second_minus_first: one value for each case, NaN where either method has no score.
+        means: mean score of the first and of the second method, over the cases where both have one.
+        mean: mean of the differences.
         interval: 95% bootstrap interval of that mean over cases; None where it is omitted.
-        omitted: why there is no interval.
+        omitted: why there is no interval; None where there is one.
     """
 
     second_minus_first: tuple[float, ...]
@@ -35,38 +35,39 @@ class Difference:
 
     @property
     def pairs(self) -> int:
-        """Cases where both methods have a value."""
+        """Number of cases where both methods have a score."""
         return sum(not math.isnan(value) for value in self.second_minus_first)
 
 
-def difference_of(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """The paired difference of two methods' values, one a case and in the same order; NaN means no value.
+def paired_difference(first: Sequence[float], second: Sequence[float]) -> PairedDifference:
+    """Compare two methods' scores, one for each case and in the same order; NaN means no score.
 
-    The interval resamples whole cases: both values of a case stay together (Efron and Tibshirani 1993, chapter 8),
-    bias-corrected and accelerated (Efron 1987), 9999 resamples, seed 0.
+    The interval resamples whole cases, so that both scores of a case stay together (Efron and Tibshirani 1993, chapter 8):
+    bias-corrected and accelerated bootstrap (Efron 1987), 9999 resamples, seed 0.
     """
     differences = [after - before for before, after in zip(first, second, strict=True)]
-    paired = [index for index, value in enumerate(differences) if not math.isnan(value)]
-    interval, omitted = _interval([differences[index] for index in paired])
-    return Difference(
+    pairs = [index for index, value in enumerate(differences) if not math.isnan(value)]
+    interval, omitted = _bootstrap_interval([differences[index] for index in pairs])
+    return PairedDifference(
         second_minus_first=tuple(differences),
-        means=(_mean([first[index] for index in paired]), _mean([second[index] for index in paired])),
-        mean=_mean([differences[index] for index in paired]),
+        means=(_mean([first[index] for index in pairs]), _mean([second[index] for index in pairs])),
+        mean=_mean([differences[index] for index in pairs]),
         interval=interval,
         omitted=omitted,
     )
 
 
-def _interval(values: list[float]) -> tuple[tuple[float, float] | None, str | None]:
+def _bootstrap_interval(values: list[float]) -> tuple[tuple[float, float] | None, str | None]:
+    """Return the interval of the mean, or None and why there is none."""
     if len(values) < FEWEST_CASES:
         return None, f"{len(values)} of the needed {FEWEST_CASES} cases have a value for both"
     if max(values) - min(values) < 1e-12:
         return None, "all cases differ by the same amount, so resampling them shows no spread"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy's word on degenerate data; it then gives NaN, which is said below
+        warnings.simplefilter("ignore")  # on degenerate data scipy warns and returns NaN, which is handled below
         result = stats.bootstrap(
             (np.array(values),), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
-            method="BCa", rng=np.random.default_rng(SEED), batch=max(1, MOST_DRAWS_AT_ONCE // len(values)),
+            method="BCa", rng=np.random.default_rng(SEED), batch=max(1, MAX_BATCH_VALUES // len(values)),
         )  # fmt: skip
     low, high = (float(end) for end in result.confidence_interval)
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -1,29 +1,29 @@
-"""What a comparison found: plain values, all that the report shows; `compare` makes it and `write_report` draws it."""
+"""Result of a comparison: plain values with everything that the report shows."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from configs.sections import ClassSection
-from evaluation.comparison.measurement import Measured
-from evaluation.comparison.paired_difference import Difference
-from evaluation.comparison.threshold_baseline import Floor
+from evaluation.comparison.measurement import Measurement
+from evaluation.comparison.paired_difference import PairedDifference
+from evaluation.comparison.threshold_baseline import ThresholdBaseline
 from evaluation.comparison.verdict import Verdict
-from evaluation.metrics.overlap import Overlaps, mean_of
+from evaluation.metrics.overlap import Overlaps, nan_mean
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One case under both methods; pairs are (first, second).
+    """Scores of both methods on one case; pairs are (first method, second method).
 
     Args:
-        name: of cases.csv.
-        group: of cases.csv, or None.
-        shape: the image's, S order.
-        overlaps: with the reference.
+        name: the case's name in cases.csv.
+        group: the case's group in cases.csv; None where it has none.
+        shape: shape of the image, in S order.
+        overlaps: Dice and IoU of each method's mask with the reference.
         agreement: share of pixels where the two masks have the same label.
-        agreement_dice: macro Dice between the two masks; NaN where both hold background only.
-        empty: the reference has no foreground at all.
+        agreement_dice: macro Dice between the two masks; NaN where both are background only.
+        empty: the reference has no foreground.
     """
 
     name: str
@@ -36,27 +36,27 @@ class CaseResult:
 
     @property
     def second_minus_first(self) -> float:
-        """Difference of the macro Dice; NaN where either has none."""
+        """Difference of the macro Dice; NaN where either method has none."""
         return self.overlaps[1].macro_dice - self.overlaps[0].macro_dice
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """One bundle: what it is, what it scored over all cases, what it took.
+    """Description, scores and cost of one bundle over all cases.
 
     Args:
-        label: what the report calls it.
-        name: the run's.
+        label: display name in the report.
+        name: name of the training run.
         method: "unet" or "sliding_window".
-        seed: the run's.
-        parameters: trained weights.
-        training_steps: of the manifest.
-        training_seconds: of the manifest.
-        commit: of the manifest.
+        seed: seed of the training run.
+        parameters: number of trained weights.
+        training_steps: steps of the training run.
+        training_seconds: duration of the training run.
+        commit: commit of the code that trained it; None where it is unknown.
         pooled: overlaps of all cases' pixels together.
-        measured: seconds, memory, machine.
-        multiply_adds_per_pixel: as Overtile tiles these images, margins included.
-        patch_by_patch_per_pixel: if each pixel's window went through the network alone; None for a U-Net.
+        measurement: time, memory and machine.
+        multiply_adds_per_pixel: multiply-adds as Overtile tiles these images, margins included.
+        patch_by_patch_per_pixel: multiply-adds if each pixel's window were run separately; None for a U-Net.
     """
 
     label: str
@@ -68,19 +68,19 @@ class MethodResult:
     training_seconds: float
     commit: str | None
     pooled: Overlaps
-    measured: Measured
+    measurement: Measurement
     multiply_adds_per_pixel: float
     patch_by_patch_per_pixel: int | None
 
     @property
     def seconds(self) -> float:
-        """For all cases."""
-        return math.fsum(self.measured.seconds)
+        """Time for all cases."""
+        return math.fsum(self.measurement.seconds)
 
 
 @dataclass(frozen=True)
 class PictureTile:
-    """One picture of a row: a title, what it shows in words, and the PNG."""
+    """One picture in the row of a case: its title, alternative text, and PNG."""
 
     title: str
     alt: str
@@ -89,7 +89,7 @@ class PictureTile:
 
 @dataclass(frozen=True)
 class CasePicture:
-    """A row of pictures of one case; `why` it was chosen, `where` in the image it lies."""
+    """Row of pictures of one case: `why` the case was selected, and `where` in the image the pictures lie."""
 
     name: str
     why: str
@@ -99,21 +99,22 @@ class CasePicture:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods on the same held-out cases.
+    """Comparison of two methods on the same held-out cases.
 
     Args:
-        data: the data set's folder name.
-        split: of the cases.
+        data: name of the data set's folder.
+        split: split of the cases.
         dimensions: 2 or 3.
-        classes: background first.
-        spacing_um: that both were trained at.
-        methods: first and second.
-        cases: in the order of cases.csv.
-        difference: of the macro Dice, second minus first.
-        floor: Otsu's threshold; None where it isn't defined, and then `floor_omitted` says why.
-        notes: what a reader must know beside the numbers.
-        pictures: up to six cases.
-        verdict: made from the numbers by fixed rules.
+        classes: classes, background first.
+        spacing_um: spacing that both methods were trained at.
+        methods: first and second method.
+        cases: results in the order of cases.csv.
+        difference: paired difference of the macro Dice, second minus first.
+        baseline: scores of Otsu's threshold; None where it isn't defined.
+        baseline_omitted: why there is no baseline; None where there is one.
+        notes: limits of the comparison that a reader must know.
+        pictures: pictures of up to six cases.
+        verdict: sentence and remarks derived from the numbers.
     """
 
     data: str
@@ -123,16 +124,16 @@ class Comparison:
     spacing_um: tuple[float, ...] | None
     methods: tuple[MethodResult, MethodResult]
     cases: tuple[CaseResult, ...]
-    difference: Difference
-    floor: Floor | None
-    floor_omitted: str | None
+    difference: PairedDifference
+    baseline: ThresholdBaseline | None
+    baseline_omitted: str | None
     notes: tuple[str, ...]
     pictures: tuple[CasePicture, ...]
     verdict: Verdict
 
     @property
     def pixels(self) -> int:
-        """Of all cases together."""
+        """Number of pixels of all cases together."""
         return sum(math.prod(case.shape) for case in self.cases)
 
     @property
@@ -144,39 +145,39 @@ class Comparison:
     @property
     def agreement_dice(self) -> float:
         """Mean over cases of the macro Dice between the two masks."""
-        return mean_of(case.agreement_dice for case in self.cases)
+        return nan_mean(case.agreement_dice for case in self.cases)
 
     def mean_dice(self, index: int) -> float:
-        """Macro Dice of method 0 or 1, mean over the cases that have one."""
-        return mean_of(case.overlaps[index].macro_dice for case in self.cases)
+        """Return the macro Dice of method 0 or 1, mean over the cases that have one."""
+        return nan_mean(case.overlaps[index].macro_dice for case in self.cases)
 
     def mean_iou(self, index: int) -> float:
-        """Macro IoU of method 0 or 1, mean over the cases that have one."""
-        return mean_of(case.overlaps[index].macro_iou for case in self.cases)
+        """Return the macro IoU of method 0 or 1, mean over the cases that have one."""
+        return nan_mean(case.overlaps[index].macro_iou for case in self.cases)
 
     def class_dice(self, index: int, label: int) -> float:
-        """Dice of one label (from 1 on) by method 0 or 1, mean over the cases that have one."""
-        return mean_of(case.overlaps[index].dice[label - 1] for case in self.cases)
+        """Return the Dice of one label (from 1 on) of method 0 or 1, mean over the cases that have one."""
+        return nan_mean(case.overlaps[index].dice[label - 1] for case in self.cases)
 
     def empty_cases(self, index: int) -> int:
-        """Cases without a Dice: neither the reference nor the method's mask has foreground."""
+        """Count the cases without a Dice: neither the reference nor the mask of method 0 or 1 has foreground."""
         return sum(math.isnan(case.overlaps[index].macro_dice) for case in self.cases)
 
-    def invented(self, index: int) -> int:
-        """Cases without foreground in the reference in which the method sees some."""
+    def false_alarms(self, index: int) -> int:
+        """Count the cases without foreground in the reference where the mask of method 0 or 1 has some."""
         return sum(case.empty and not math.isnan(case.overlaps[index].macro_dice) for case in self.cases)
 
     @property
     def empty_references(self) -> int:
-        """Cases whose reference has no foreground."""
+        """Number of cases whose reference has no foreground."""
         return sum(case.empty for case in self.cases)
 
 
-def labels_for(methods: Sequence[str], names: Sequence[str]) -> tuple[str, str]:
-    """What the two are called: by method where these differ, else by run, else by order."""
-    words = {"unet": "U-Net", "sliding_window": "sliding window"}
+def method_labels(methods: Sequence[str], names: Sequence[str]) -> tuple[str, str]:
+    """Return the display names of two methods: by method where these differ, else by run, else by order."""
+    display_names = {"unet": "U-Net", "sliding_window": "sliding window"}
     if methods[0] != methods[1]:
-        return words[methods[0]], words[methods[1]]
+        return display_names[methods[0]], display_names[methods[1]]
     if names[0] != names[1]:
         return names[0], names[1]
     return f"{names[0]} (first)", f"{names[1]} (second)"

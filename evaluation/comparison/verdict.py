@@ -1,43 +1,43 @@
-"""Numbers -> one plain sentence, by fixed rules and without a person's hopes."""
+"""Verdict of a comparison: one sentence and remarks, derived from the numbers by fixed rules."""
 
 import math
 from dataclasses import dataclass
 
-from evaluation.comparison.paired_difference import FEWEST_CASES, Difference
+from evaluation.comparison.paired_difference import FEWEST_CASES, PairedDifference
 
-FEW_CASES = 10  # below, bootstrap intervals are known to be too narrow
+FEW_CASES = 10  # with fewer, bootstrap intervals are too narrow
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the verdict is made from; pairs are (first method, second method).
+    """Numbers that the verdict is derived from; pairs are (first method, second method).
 
     Args:
-        labels: what the methods are called.
+        labels: display name of each method.
         methods: "unet" or "sliding_window".
-        cases: how many were compared.
-        difference: of the macro Dice.
-        seconds: for all cases.
-        memory_bytes: the working memory, or the GPU's.
-        multiply_adds: by output pixel.
-        means: Dice of each method over its own cases.
-        floor_dice: mean Dice of Otsu's threshold; None where there is no floor.
+        cases: number of compared cases.
+        difference: paired difference of the macro Dice.
+        seconds: time for all cases.
+        memory_bytes: working memory, or the GPU's memory where one is used.
+        multiply_adds: multiply-adds per output pixel.
+        means: mean Dice of each method over all its cases.
+        baseline_dice: mean Dice of Otsu's threshold; None where there is no baseline.
     """
 
     labels: tuple[str, str]
     methods: tuple[str, str]
     cases: int
-    difference: Difference
+    difference: PairedDifference
     seconds: tuple[float, float]
     memory_bytes: tuple[int, int]
     multiply_adds: tuple[float, float]
     means: tuple[float, float]
-    floor_dice: float | None
+    baseline_dice: float | None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One sentence, and remarks that a reader must know with it."""
+    """Sentence on which method is better, and remarks that limit what it means."""
 
     sentence: str
     remarks: tuple[str, ...]
@@ -46,23 +46,24 @@ class Verdict:
         return " ".join((self.sentence, *self.remarks))
 
 
-def verdict_of(evidence: Evidence) -> Verdict:
-    """Which method is better, by how much, how sure that is, and at what cost.
+def decide_verdict(evidence: Evidence) -> Verdict:
+    """Decide which method is better, by how much, how certain that is, and at what cost.
 
     A method is called better only where the 95% interval of the paired difference excludes 0.
     """
-    remarks = (_unet_remark(evidence), _few_remark(evidence.difference), *_floor_remarks(evidence))
+    remarks = (_unet_remark(evidence), _few_remark(evidence.difference), *_baseline_remarks(evidence))
     return Verdict(_sentence(evidence), tuple(remark for remark in remarks if remark))
 
 
-def better_index(difference: Difference) -> int | None:
-    """0 if the first method is better, 1 if the second is; None where the interval is missing or holds 0."""
+def better_index(difference: PairedDifference) -> int | None:
+    """Return 0 if the first method is better and 1 if the second is; None where the interval is missing or includes 0."""
     if difference.interval is None or difference.interval[0] <= 0 <= difference.interval[1]:
         return None
     return int(difference.mean > 0)
 
 
 def _sentence(evidence: Evidence) -> str:
+    """Return the verdict's sentence for an interval that excludes 0, includes 0, or is missing."""
     difference, better = evidence.difference, better_index(evidence.difference)
     if difference.pairs == 0:
         return f"No verdict: in none of the {evidence.cases} cases do both methods have a Dice."
@@ -105,32 +106,31 @@ def _unet_remark(evidence: Evidence) -> str | None:
     return f"Here the U-Net is not better than the sliding window{'' if better is None else ': it is worse'}."
 
 
-def _few_remark(difference: Difference) -> str | None:
+def _few_remark(difference: PairedDifference) -> str | None:
     if difference.interval is None or difference.pairs >= FEW_CASES:
         return None
-    return f"With only {_cases(difference.pairs)} the interval is narrower than it should be: take it as a hint."
+    return f"With only {_cases(difference.pairs)} the interval is too narrow: take it as a hint."
 
 
-def _floor_remarks(evidence: Evidence) -> list[str]:
-    floor = evidence.floor_dice
-    if floor is None or math.isnan(floor):
+def _baseline_remarks(evidence: Evidence) -> list[str]:
+    baseline = evidence.baseline_dice
+    if baseline is None or math.isnan(baseline):
         return []
-    losers = [pair for pair in zip(evidence.labels, evidence.means, strict=True) if not pair[1] > floor]
     return [
-        f"{_capital(label)} doesn't beat Otsu's threshold ({mean:.3f} against {floor:.3f}): it isn't worth its cost."
-        for label, mean in losers
-        if not math.isnan(mean)
+        f"{_capital(label)} doesn't beat Otsu's threshold ({mean:.3f} against {baseline:.3f}): it isn't worth its cost."
+        for label, mean in zip(evidence.labels, evidence.means, strict=True)
+        if mean <= baseline  # NaN isn't
     ]
 
 
 def _cost(evidence: Evidence, index: int) -> str:
-    """What method `index` takes of what the other one takes."""
-    shares = [
+    """Describe the cost of method `index` relative to the other method."""
+    costs = [
         (evidence.seconds, "time"),
         (evidence.memory_bytes, "working memory"),
         (evidence.multiply_adds, "multiply-adds"),
     ]
-    parts = [f"{_ratio(pair[index] / pair[1 - index])} the {what}" for pair, what in shares if min(pair) > 0]
+    parts = [f"{_ratio(pair[index] / pair[1 - index])} the {name}" for pair, name in costs if min(pair) > 0]
     if not parts:
         return "its cost wasn't measured"
     words = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,4 +1,4 @@
-"""A data set -> what `overtile inspect` says of it: its cases' facts in a few lines, every problem, and pictures of some."""
+"""Summary of a data set as `overtile inspect` prints it: facts about its cases in a few lines, and every problem."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -6,22 +6,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from configs.schema import Config
-from datasets.case_checks import Examination, conclude, read_reports
+from datasets.case_checks import Examination, Progress, examine_cases, examine_dataset
 from datasets.cases import Case, read_cases
-from datasets.dataset_checks import counts_objects
+from datasets.dataset_checks import labels_count_objects
 from datasets.fingerprint import CaseFacts
 from datasets.problems import CaseReport
-from datasets.splits import assign, draw_folds
+from datasets.splits import assign_splits, draw_folds
 from evaluation.report.number_text import percent, significant, size, spacing
 from inference.compatibility import check_suitable
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class ClassShare:
-    """One class over all references: its share of their pixels, and how many of them hold it."""
+    """One class over all references: its share of the pixels, and the number of references that contain it."""
 
     label: int
     name: str
@@ -31,38 +33,38 @@ class ClassShare:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A data set that was read.
+    """Inspected data set: facts, problems and splits.
 
     Args:
-        data: its folder.
-        examination: facts and problems.
-        splits: train, val and test, or the folds that would be drawn, by case.
-        drawn: how many folds were drawn; 0 where the data set has splits of its own.
-        seed: of the draw.
-        colours: #rrggbb by label, those of the config; empty without one.
+        data: the data set's folder.
+        examination: facts and problems of all cases.
+        splits: split of each case by name: train, val and test, or the fold that training would draw.
+        fold_count: number of folds in `splits`; 0 where the data set has splits of its own.
+        seed: seed of the folds.
+        colours: #rrggbb of each label from the config; empty without a config.
     """
 
     data: Path
     examination: Examination
     splits: Mapping[str, str]
-    drawn: int
+    fold_count: int
     seed: int
     colours: tuple[str, ...] = ()
 
     @property
     def facts(self) -> tuple[CaseFacts, ...]:
-        """Of the cases whose images could be read."""
+        """Facts of the cases with readable images."""
         return tuple(report.facts for report in self.examination.reports if report.facts)
 
     @property
     def classes(self) -> tuple[ClassShare, ...]:
-        """By label; none where labels count objects or where no reference could be read."""
-        return _classes(self.examination.reports)
+        """Classes in the order of their labels; empty where labels number objects or no reference could be read."""
+        return _class_shares(self.examination.reports)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What `inspect` is asked: with which config or how many classes, and how many folds are to be drawn by which seed."""
+class InspectionOptions:
+    """Options of `overtile inspect`: a config or a number of classes, and how to draw folds where there are no splits."""
 
     config: Config | None = None
     classes: int | None = None
@@ -70,92 +72,122 @@ class Wanted:
     seed: int = 0
 
 
-def inspect(data: Path, wanted: Wanted, on_progress: Progress | None = None) -> Inspection:
-    """Reads every case of a data set once.
+def inspect_dataset(data: Path, options: InspectionOptions, on_progress: Progress | None = None) -> Inspection:
+    """Read every case of a data set once, and collect its facts, problems and splits.
 
     Raises:
-        DataError: there is no data set, or its table is broken.
+        DataError: there is no data set in the folder, or its table is broken.
     """
-    config = wanted.config
+    config = options.config
     cases = read_cases(data, config.data if config else None)
-    if wanted.classes and not config:
-        names = tuple(f"label {label}" for label in range(wanted.classes))
+    if options.classes and not config:
+        names = tuple(f"label {label}" for label in range(options.classes))
         cases = tuple(replace(case, classes=names) for case in cases)
-    reports = read_reports(cases, (lambda image: check_suitable(image, config)) if config else None, on_progress)
-    splits, drawn = _splits(reports, wanted)
+    reports = examine_cases(cases, (lambda image: check_suitable(image, config)) if config else None, on_progress)
+    splits, fold_count = _splits_or_folds(reports, options)
     colours = tuple(section.colour for section in config.data.classes) if config else ()
     labels = config.image_label.classes if config else ()
-    return Inspection(data, conclude(reports, splits, labels), splits, drawn, wanted.seed, colours)
+    return Inspection(data, examine_dataset(reports, splits, labels), splits, fold_count, options.seed, colours)
 
 
-def summary(inspection: Inspection) -> list[tuple[str, str]]:
-    """The few lines that say what the data set is."""
-    facts, cases = inspection.facts, [report.case for report in inspection.examination.reports]
-    rows = [("Cases", _counted(cases, inspection)), ("Patients", _patients(cases))]
+def print_summary(inspection: Inspection, console: Console) -> None:
+    """Print the summary, then every note, then every error with its remedy."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in summary_rows(inspection):
+        table.add_row(Text(name, style="bold"), Text(value))
+    console.print(table)
+    examination = inspection.examination
+    for note in examination.notes:
+        console.print(f"note: {note}")
+    for error in examination.errors:
+        console.print(f"problem: {error}", style="bold red")
+    count = len(examination.errors)
+    if count:
+        console.print(f"{count} problem{'' if count == 1 else 's'} must be fixed before training")
+    else:
+        console.print("No problems found")
+
+
+def summary_rows(inspection: Inspection) -> list[tuple[str, str]]:
+    """Return the lines of the summary, each a name and a value."""
+    facts, reports = inspection.facts, inspection.examination.reports
+    cases = [report.case for report in reports]
+    rows = [("Cases", _describe_cases(cases, inspection)), ("Patients", _describe_patients(cases))]
     if facts:
         rows += [
-            ("Images", _kind(facts)),
-            ("Size", _range([fact.shape for fact in facts], _sizes)),
-            ("Spacing", _spacing(facts)),
-            *((f"Intensity{_channel(number, facts)}", _intensity(facts, number)) for number in range(len(facts[0].image))),
+            ("Images", _describe_images(facts)),
+            ("Size", _range_text([fact.shape for fact in facts], lambda axes: size([round(axis) for axis in axes]))),
+            ("Spacing", _describe_spacing(facts)),
         ]
-    rows += [(f"Class {share.name}", _share(share, inspection)) for share in inspection.classes]
+        channels = len(facts[0].image)
+        names = ["Intensity"] if channels == 1 else [f"Intensity, channel {number}" for number in range(1, channels + 1)]
+        rows += [(name, _describe_intensity(facts, channel)) for channel, name in enumerate(names)]
+    references = sum(report.label_counts is not None for report in reports)
+    for share in inspection.classes:
+        value = f"label {share.label}, {percent(share.share)} of the pixels, in {share.cases} of {references} references"
+        rows.append((f"Class {share.name}", value))
     sides = [fact.object_px for fact in facts if fact.object_px]
     if sides:
-        middle = tuple(round(median(axis)) for axis in zip(*sides, strict=True))
-        rows.append(("Connected foreground", f"{size(middle)} pixels, the middling part of the middling case"))
+        typical_sides = [round(median(axis)) for axis in zip(*sides, strict=True)]
+        rows.append(("Typical object size", f"{size(typical_sides)} pixels"))
     return rows
 
 
-def _splits(reports: Sequence[CaseReport], wanted: Wanted) -> tuple[dict[str, str], int]:
-    """The data set's own, or folds as a training would draw them; and how many folds were drawn."""
+def _splits_or_folds(reports: Sequence[CaseReport], options: InspectionOptions) -> tuple[dict[str, str], int]:
+    """Return the split or fold of each case and the number of folds; folds are drawn where cases have no splits."""
     cases = [report.case for report in reports]
-    splits = assign([case for case in cases if case.split], {})
-    rest = [case for case in cases if case.split is None and case.reference is not None]
-    if len({case.patient for case in rest}) < 2:
+    splits = assign_splits([case for case in cases if case.split], {})
+    without_split = [case for case in cases if case.split is None and case.reference is not None]
+    if len({case.patient for case in without_split}) < 2:
         return splits, 0
-    folds = draw_folds(rest, wanted.folds, wanted.seed, {report.case.name: report.label_counts or {} for report in reports})
+    label_counts = {report.case.name: report.label_counts or {} for report in reports}
+    folds = draw_folds(without_split, options.folds, options.seed, label_counts)
     return splits | {name: f"fold {fold + 1}" for name, fold in folds.items()}, max(folds.values()) + 1
 
 
-def _classes(reports: Sequence[CaseReport]) -> tuple[ClassShare, ...]:
-    counted = [report for report in reports if report.label_counts]
-    if not counted or (not counted[0].case.classes and counts_objects(counted)):
+def _class_shares(reports: Sequence[CaseReport]) -> tuple[ClassShare, ...]:
+    readable = [report for report in reports if report.label_counts]
+    if not readable or (not readable[0].case.classes and labels_count_objects(readable)):
         return ()
     totals: Counter[int] = Counter()
-    for report in counted:
+    for report in readable:
         totals.update(report.label_counts or {})
-    names = dict(enumerate(counted[0].case.classes)) or {label: "background" if label == 0 else str(label) for label in totals}
+    names = dict(enumerate(readable[0].case.classes))
+    if not names:
+        names = {label: "background" if label == 0 else str(label) for label in totals}
     return tuple(
         ClassShare(
             label,
             names.get(label, f"unknown label {label}"),
             totals[label] / totals.total(),
-            sum(bool((report.label_counts or {}).get(label)) for report in counted),
+            sum(bool((report.label_counts or {}).get(label)) for report in readable),
         )
         for label in sorted(set(names) | set(totals))
     )
 
 
-def _counted(cases: Sequence[Case], inspection: Inspection) -> str:
+def _describe_cases(cases: Sequence[Case], inspection: Inspection) -> str:
+    """Describe how many cases there are in each split, such as `6 (3 folds of 2, drawn with seed 4)`."""
     tally = Counter(inspection.splits.get(case.name, "in no split") for case in cases)
-    folds = sorted(tally.pop(f"fold {number}") for number in range(1, inspection.drawn + 1))
+    folds = sorted(tally.pop(f"fold {number}") for number in range(1, inspection.fold_count + 1))
     parts = [f"{count} {name}" for name, count in sorted(tally.items())]
     if folds:
         sizes = f"{folds[0]}" if folds[0] == folds[-1] else f"{folds[0]} to {folds[-1]}"
-        parts.insert(0, f"{len(folds)} folds of {sizes}, drawn by seed {inspection.seed}")
+        parts.insert(0, f"{len(folds)} folds of {sizes}, drawn with seed {inspection.seed}")
     return f"{len(cases)} ({', '.join(parts)})"
 
 
-def _patients(cases: Sequence[Case]) -> str:
+def _describe_patients(cases: Sequence[Case]) -> str:
     groups = {case.group for case in cases if case.group}
-    alone = sum(case.group is None for case in cases)
+    without_group = sum(case.group is None for case in cases)
     if not groups:
-        return "no groups given: each case counts as one"
-    return f"{len(groups)} group{'' if len(groups) == 1 else 's'}" + (f" and {alone} cases without one" if alone else "")
+        return "no groups given; each case counts as a patient of its own"
+    return f"{len(groups)} group{'' if len(groups) == 1 else 's'}" + (
+        f" and {without_group} cases without one" if without_group else ""
+    )
 
 
-def _kind(facts: Sequence[CaseFacts]) -> str:
+def _describe_images(facts: Sequence[CaseFacts]) -> str:
     kinds = Counter((len(fact.shape), len(fact.image), fact.dtype) for fact in facts)
     return "; ".join(
         f"{f'{count} of ' if len(kinds) > 1 else ''}{axes}D, {channels} channel{'' if channels == 1 else 's'}, {dtype}"
@@ -163,40 +195,30 @@ def _kind(facts: Sequence[CaseFacts]) -> str:
     )
 
 
-def _range(values: Sequence[tuple[float, ...]], words: Callable[[Sequence[float]], str]) -> str:
-    """One value where all are equal, else the smallest to the largest of each axis, and the middle."""
-    usual = Counter(len(value) for value in values).most_common(1)[0][0]
-    axes = list(zip(*(value for value in values if len(value) == usual), strict=True))
-    ends = [tuple(function(axis) for axis in axes) for function in (min, max, median)]
-    if ends[0] == ends[1]:
-        return words(ends[0])
-    return f"{words(ends[0])} to {words(ends[1])}, median {words(ends[2])}"
+def _range_text(values: Sequence[tuple[float, ...]], as_text: Callable[[Sequence[float]], str]) -> str:
+    """Describe the values axis by axis: the value where all are equal, else the smallest, largest and median."""
+    usual_axes = Counter(len(value) for value in values).most_common(1)[0][0]
+    axes = list(zip(*(value for value in values if len(value) == usual_axes), strict=True))
+    smallest, largest, middle = (tuple(function(axis) for axis in axes) for function in (min, max, median))
+    if smallest == largest:
+        return as_text(smallest)
+    return f"{as_text(smallest)} to {as_text(largest)}, median {as_text(middle)}"
 
 
-def _sizes(axes: Sequence[float]) -> str:
-    return size([round(axis) for axis in axes])
-
-
-def _spacing(facts: Sequence[CaseFacts]) -> str:
-    known = [fact.spacing_um for fact in facts if fact.spacing_um]
-    if not known:
+def _describe_spacing(facts: Sequence[CaseFacts]) -> str:
+    spacings = [fact.spacing_um for fact in facts if fact.spacing_um]
+    if not spacings:
         return "not given"
-    return _range(known, spacing) + (f"; {len(facts) - len(known)} not given" if len(known) < len(facts) else "")
+    missing = len(facts) - len(spacings)
+    return _range_text(spacings, spacing) + (f"; {missing} not given" if missing else "")
 
 
-def _channel(number: int, facts: Sequence[CaseFacts]) -> str:
-    return f", channel {number + 1}" if len(facts[0].image) > 1 else ""
-
-
-def _intensity(facts: Sequence[CaseFacts], number: int) -> str:
-    channels = [fact.image[number] for fact in facts if number < len(fact.image)]
-    lowest, highest = min(channel.minimum for channel in channels), max(channel.maximum for channel in channels)
-    middle = [
-        significant(median(values)) for values in zip(*((each.low, each.median, each.high) for each in channels), strict=True)
-    ]
-    return f"{significant(lowest)} to {significant(highest)}; in the middling case {' / '.join(middle)} (0.5%, median, 99.5%)"
-
-
-def _share(share: ClassShare, inspection: Inspection) -> str:
-    cases = sum(report.label_counts is not None for report in inspection.examination.reports)
-    return f"label {share.label}, {percent(share.share)} of the pixels, in {share.cases} of {cases} references"
+def _describe_intensity(facts: Sequence[CaseFacts], channel: int) -> str:
+    """Describe one channel: its range over all cases, and the medians over the cases of three percentiles."""
+    intensities = [fact.image[channel] for fact in facts if channel < len(fact.image)]
+    lowest, highest = min(each.minimum for each in intensities), max(each.maximum for each in intensities)
+    low = significant(median(each.low for each in intensities))
+    middle = significant(median(each.median for each in intensities))
+    high = significant(median(each.high for each in intensities))
+    typical = f"in a typical case, 0.5% of the pixels are below {low}, half below {middle}, 99.5% below {high}"
+    return f"{significant(lowest)} to {significant(highest)}; {typical}"

@@ -1,4 +1,4 @@
-"""Cases -> pictures of some of them with their references' outlines, for the page of `overtile inspect`."""
+"""Example pictures for the page of `overtile inspect`: some cases with the outlines of their references."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,50 +12,51 @@ from datasets.case_checks import Examination
 from datasets.cases import Case, open_case_image
 from datasets.problems import CaseReport
 from datasets.references import open_reference
-from evaluation.comparison.panels import WINDOW_PX, enlarged, telling_region
+from evaluation.comparison.panels import WINDOW_PX, enlarge, region_with_most_foreground
 from evaluation.rendering import Picture, to_picture, to_png
 from imaging.errors import DataError
 from imaging.source import Region
 
-MOST_EXAMPLES = 12
+MAX_EXAMPLES = 12
 COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2")  # Okabe and Ito 2008
 
 
 @dataclass(frozen=True)
 class Example:
-    """A case's plane as PNG, with its reference's outlines if it has one."""
+    """Picture of one plane of a case as PNG, with the outlines of its reference where it has one."""
 
     name: str
     where: str
     png: bytes
 
 
-def examples(examination: Examination, colours: Sequence[str]) -> tuple[Example, ...]:
-    """At most twelve: those with problems first, then others from the least to the most foreground.
+def draw_examples(examination: Examination, colours: Sequence[str]) -> tuple[Example, ...]:
+    """Draw at most twelve cases: those with problems first, then others from the least to the most foreground.
 
     Args:
-        examination: of all cases; those without facts can't be drawn.
-        colours: #rrggbb by label; empty takes colours that anybody tells apart.
+        examination: facts and problems of all cases; cases without facts can't be drawn.
+        colours: #rrggbb of each label; empty takes colours that are distinct with any colour vision.
     """
-    return tuple(_example(report.case, tuple(colours) or COLOURS) for report in chosen(examination))
+    return tuple(_draw_example(report.case, tuple(colours) or COLOURS) for report in select_examples(examination))
 
 
-def chosen(examination: Examination) -> list[CaseReport]:
-    """Those to draw, in the order to draw them."""
-    named = {problem.case for problem in examination.problems}
+def select_examples(examination: Examination) -> list[CaseReport]:
+    """Return the cases to draw, in their order on the page."""
+    names = {problem.case for problem in examination.problems}
     readable = [report for report in examination.reports if report.facts]
-    troubled = [report for report in readable if report.case.name in named][: MOST_EXAMPLES // 2]
-    rest = sorted((report for report in readable if report not in troubled), key=_foreground)
-    count = min(len(rest), MOST_EXAMPLES - len(troubled))
-    return troubled + [rest[place] for place in np.linspace(0, len(rest) - 1, count).round().astype(int).tolist()]
+    with_problems = [report for report in readable if report.case.name in names][: MAX_EXAMPLES // 2]
+    others = sorted((report for report in readable if report not in with_problems), key=_foreground_share)
+    count = min(len(others), MAX_EXAMPLES - len(with_problems))
+    return with_problems + [others[index] for index in np.linspace(0, len(others) - 1, count).round().astype(int).tolist()]
 
 
-def outlined(picture: Picture, labels: NDArray[Any], colours: Sequence[str]) -> Picture:
-    """The picture (H, W, 3) with a line of 2 px along the inner border of each label (H, W) but 0."""
+def draw_outlines(picture: Picture, labels: NDArray[Any], colours: Sequence[str]) -> Picture:
+    """Draw a line of 2 px along the inner border of each label (H, W) but 0 into a copy of the picture (H, W, 3)."""
     border = np.zeros(labels.shape, np.bool_)
     for axis in (0, 1):
         for step in (-2, -1, 1, 2):
-            border |= _shifted(labels, step, axis) != labels
+            indices = np.clip(np.arange(labels.shape[axis]) + step, 0, labels.shape[axis] - 1)
+            border |= labels.take(indices, axis=axis) != labels
     palette = np.array([[int(colour[start : start + 2], 16) for start in (1, 3, 5)] for colour in colours[1:]], np.uint8)
     result = picture.copy()
     here = border & (labels > 0)
@@ -63,52 +64,42 @@ def outlined(picture: Picture, labels: NDArray[Any], colours: Sequence[str]) -> 
     return result
 
 
-def _shifted(labels: NDArray[Any], step: int, axis: int) -> NDArray[Any]:
-    """Moved along an axis, its border continued."""
-    places = np.clip(np.arange(labels.shape[axis]) + step, 0, labels.shape[axis] - 1)
-    return labels.take(places, axis=axis)
-
-
-def _foreground(report: CaseReport) -> float:
+def _foreground_share(report: CaseReport) -> float:
     counts = report.label_counts or {}
     return 1 - counts.get(0, 0) / max(1, sum(counts.values()))
 
 
-def _example(case: Case, colours: Sequence[str]) -> Example:
+def _draw_example(case: Case, colours: Sequence[str]) -> Example:
     with open_case_image(case) as image:
-        region, labels = _labels(case, image.shape)
+        region, labels = _region_to_show(case, image.shape)
         pixels = image.read(region)
         spacing_um = image.spacing_um or (1.0,) * len(image.shape)
-    if len(region) == 3:  # one slice: its axis goes
+    if len(region) == 3:  # one slice
         pixels, labels = pixels[:, 0], labels if labels is None else labels[0]  # (C, H, W), (H, W)
-    picture = enlarged(to_picture(pixels), spacing_um[-2] / spacing_um[-1])
+    picture = enlarge(to_picture(pixels), spacing_um[-2] / spacing_um[-1])
     if labels is not None:
-        times = [new // old for new, old in zip(picture.shape, labels.shape, strict=False)]
-        picture = outlined(picture, labels.repeat(times[0], axis=0).repeat(times[1], axis=1), colours)
-    return Example(case.name, _where(region, image.shape, labels is not None and bool(labels.any())), to_png(picture))
+        times = [enlarge // size for enlarge, size in zip(picture.shape, labels.shape, strict=False)]
+        picture = draw_outlines(picture, labels.repeat(times[0], axis=0).repeat(times[1], axis=1), colours)
+    has_outlines = labels is not None and bool(labels.any())
+    return Example(case.name, _describe_region(region, image.shape, has_outlines), to_png(picture))
 
 
-def _labels(case: Case, shape: tuple[int, ...]) -> tuple[Region, NDArray[Any] | None]:
-    """What to show, and its labels; the middle where no reference of that shape can be read."""
-    with suppress(DataError), open_reference(case) as reference:  # told among the problems
+def _region_to_show(case: Case, shape: tuple[int, ...]) -> tuple[Region, NDArray[Any] | None]:
+    """Return the region with the most foreground and its labels, or the middle where no fitting reference can be read."""
+    with suppress(DataError), open_reference(case) as reference:  # the error is among the problems
         if reference.shape == shape and not case.values:
-            region = telling_region(reference)
+            region = region_with_most_foreground(reference)
             return region, reference.read(region)[0]
-    return _middle(shape), None
-
-
-def _middle(shape: tuple[int, ...]) -> Region:
     if len(shape) == 3:
-        return slice(shape[0] // 2, shape[0] // 2 + 1), slice(0, shape[1]), slice(0, shape[2])
+        return (slice(shape[0] // 2, shape[0] // 2 + 1), slice(0, shape[1]), slice(0, shape[2])), None
     starts = [max(0, (size - WINDOW_PX) // 2) for size in shape]
-    return tuple(slice(start, min(start + WINDOW_PX, size)) for start, size in zip(starts, shape, strict=True))
+    return tuple(slice(start, min(start + WINDOW_PX, size)) for start, size in zip(starts, shape, strict=True)), None
 
 
-def _where(region: Region, shape: tuple[int, ...], referenced: bool) -> str:
-    place = "most foreground" if referenced else "middle, nothing outlined"
+def _describe_region(region: Region, shape: tuple[int, ...], has_outlines: bool) -> str:
+    place = "most foreground" if has_outlines else "middle, nothing outlined"
     if len(region) == 3:
         return f"slice {region[0].start + 1} of {shape[0]}: {place}"
-    whole = all(axis.stop - axis.start == size for axis, size in zip(region, shape, strict=True))
-    if whole:
-        return "the whole image" if referenced else "the whole image, nothing outlined"
+    if all(axis.stop - axis.start == size for axis, size in zip(region, shape, strict=True)):
+        return "the whole image" if has_outlines else "the whole image, nothing outlined"
     return f"from row {region[0].start}, column {region[1].start}: {place}"

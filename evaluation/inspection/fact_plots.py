@@ -1,4 +1,4 @@
-"""Facts of a data set's cases -> plots for the page of `overtile inspect`, each drawn for a light and for a dark page."""
+"""Plots for the page of `overtile inspect`: sizes, spacings, intensities and class shares of the cases."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,66 +8,67 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evaluation.inspection.data_summary import Inspection
-from evaluation.rendering import figure_to_png
-from evaluation.report.paired_plots import Scheme, style
+from evaluation.rendering import ColourScheme, figure_to_png, style_axes
 
 AXES = {2: ("rows", "columns"), 3: ("slices", "rows", "columns")}
-MOST_LINES = 400  # cases that get a line of their own
-MOST_PANELS = 6  # channels
-MOST_CLASSES = 20
-MOST_LETTERS = 24  # of a class's name
-FAR_APART = 50  # the largest median by the smallest
+MAX_LINES = 400  # cases in an intensity plot
+MAX_PANELS = 6  # channels in an intensity plot
+MAX_CLASSES = 20
+MAX_LETTERS = 24  # of a class's name
+LOGARITHMIC_RATIO = 50  # of the largest median to the smallest, above which intensities get a logarithmic scale
 
 
-def geometry_plot(inspection: Inspection, scheme: Scheme) -> bytes:
-    """PNG: left the sizes, right the spacings; a dot a case, larger where several are equal."""
+def geometry_plot(inspection: Inspection, scheme: ColourScheme) -> bytes:
+    """Plot the sizes (left) and spacings (right) of the images as PNG; dots are larger where images share a value."""
     figure = Figure(figsize=(9.2, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    usual = Counter(len(fact.shape) for fact in inspection.facts).most_common(1)[0][0]
-    chosen = [fact for fact in inspection.facts if len(fact.shape) == usual]
-    _dots(left, [fact.shape for fact in chosen], "pixels", scheme)
+    usual_axes = Counter(len(fact.shape) for fact in inspection.facts).most_common(1)[0][0]
+    facts = [fact for fact in inspection.facts if len(fact.shape) == usual_axes]
+    _draw_dots(left, [fact.shape for fact in facts], "pixels", scheme)
     left.set_title("Size of the images", loc="left", fontsize=11, color=scheme.text)
-    spacings = [fact.spacing_um for fact in chosen if fact.spacing_um]
-    _dots(right, spacings, "micrometres", scheme)
+    spacings = [fact.spacing_um for fact in facts if fact.spacing_um]
+    _draw_dots(right, spacings, "micrometres", scheme)
     right.set_title("Spacing of the pixels", loc="left", fontsize=11, color=scheme.text)
     return figure_to_png(figure, dpi=170, transparent=True)
 
 
-def intensity_plot(inspection: Inspection, scheme: Scheme) -> bytes:
-    """PNG: a line a case from percentile 0.5 to 99.5 with a dot at the median, by rising median; a panel a channel."""
-    usual = Counter(len(fact.image) for fact in inspection.facts).most_common(1)[0][0]
-    chosen = [fact for fact in inspection.facts if len(fact.image) == usual]
+def intensity_plot(inspection: Inspection, scheme: ColourScheme) -> bytes:
+    """Plot each case's intensities as PNG: a line from percentile 0.5 to 99.5, a dot at the median, a panel per channel."""
+    usual_channels = Counter(len(fact.image) for fact in inspection.facts).most_common(1)[0][0]
+    facts = [fact for fact in inspection.facts if len(fact.image) == usual_channels]
     figure = Figure(figsize=(9.2, 3.0), layout="constrained")
-    panels = min(usual, MOST_PANELS)
-    for number, axes in enumerate(figure.subplots(1, panels, squeeze=False, sharey=True)[0]):
-        channels = sorted((fact.image[number] for fact in chosen), key=lambda channel: channel.median)
-        channels = channels[:: -(-len(channels) // MOST_LINES)]
-        places = np.arange(len(channels))
-        width = min(6.0, max(0.6, 250 / panels / len(channels)))
-        axes.vlines(
-            places, [each.low for each in channels], [each.high for each in channels], color=scheme.first, linewidth=width
-        )
-        axes.scatter(places, [each.median for each in channels], s=5, color=scheme.second, zorder=3)
-        style(axes, scheme)
-        _scale(axes, [each.median for each in channels])
+    panels = min(usual_channels, MAX_PANELS)
+    for channel, axes in enumerate(figure.subplots(1, panels, squeeze=False, sharey=True)[0]):
+        intensities = sorted((fact.image[channel] for fact in facts), key=lambda each: each.median)
+        intensities = intensities[:: -(-len(intensities) // MAX_LINES)]
+        medians = [each.median for each in intensities]
+        positions = np.arange(len(intensities))
+        width = min(6.0, max(0.6, 250 / panels / len(intensities)))
+        lows, highs = [each.low for each in intensities], [each.high for each in intensities]
+        axes.vlines(positions, lows, highs, color=scheme.first, linewidth=width)
+        axes.scatter(positions, medians, s=5, color=scheme.second, zorder=3)
+        style_axes(axes, scheme)
+        positive = [value for value in medians if value > 0]
+        if positive and max(positive) > LOGARITHMIC_RATIO * min(positive):
+            axes.set_yscale("symlog", linthresh=min(positive))
         axes.set_xticks(())
         axes.grid(axis="y", color=scheme.line, linewidth=0.6)
-        title = "Intensity of each case" if usual == 1 else f"Intensity of each case, channel {number + 1}"
+        title = "Intensity of each case" if usual_channels == 1 else f"Intensity of each case, channel {channel + 1}"
         axes.set_title(title, loc="left", fontsize=11, color=scheme.text)
     return figure_to_png(figure, dpi=170, transparent=True)
 
 
-def class_plot(inspection: Inspection, scheme: Scheme) -> bytes:
-    """PNG: a row a class with a dot a case, at the class's share of the reference's pixels."""
-    shares = [share for share in inspection.classes if share.label > 0][:MOST_CLASSES]
-    counted = [report.label_counts for report in inspection.examination.reports if report.label_counts]
+def class_plot(inspection: Inspection, scheme: ColourScheme) -> bytes:
+    """Plot each class's share of each reference as PNG: a row for each class, a dot for each case."""
+    shares = [share for share in inspection.classes if share.label > 0][:MAX_CLASSES]
+    label_counts = [report.label_counts for report in inspection.examination.reports if report.label_counts]
     figure = Figure(figsize=(9.2, 1.1 + 0.4 * len(shares)), layout="constrained")
     axes = figure.subplots()
-    style(axes, scheme)
-    for place, share in enumerate(shares):
-        values = [100 * counts.get(share.label, 0) / sum(counts.values()) for counts in counted]
-        axes.scatter(values, [place] * len(values), s=28, color=scheme.first, alpha=max(0.15, min(0.8, 10 / len(values))))
-    axes.set_yticks(range(len(shares)), [shortened(share.name) for share in shares], parse_math=False)
+    style_axes(axes, scheme)
+    for row, share in enumerate(shares):
+        values = [100 * counts.get(share.label, 0) / sum(counts.values()) for counts in label_counts]
+        axes.scatter(values, [row] * len(values), s=28, color=scheme.first, alpha=max(0.15, min(0.8, 10 / len(values))))
+    axes.set_yticks(range(len(shares)), [_shorten(share.name) for share in shares], parse_math=False)
     axes.set_ylim(len(shares) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.grid(axis="x", color=scheme.line, linewidth=0.6)
@@ -75,31 +76,23 @@ def class_plot(inspection: Inspection, scheme: Scheme) -> bytes:
     return figure_to_png(figure, dpi=170, transparent=True)
 
 
-def _scale(axes: Axes, medians: Sequence[float]) -> None:
-    """A logarithmic one where cases lie far apart."""
-    positive = [value for value in medians if value > 0]
-    if positive and max(positive) > FAR_APART * min(positive):
-        axes.set_yscale("symlog", linthresh=min(positive))
+def _shorten(name: str) -> str:
+    return name if len(name) <= MAX_LETTERS else f"{name[: MAX_LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def shortened(name: str) -> str:
-    """A name that leaves room for the plot."""
-    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
-
-
-def _dots(axes: Axes, values: Sequence[tuple[float, ...]], unit: str, scheme: Scheme) -> None:
-    """A column of dots an image axis."""
-    style(axes, scheme)
+def _draw_dots(axes: Axes, values: Sequence[tuple[float, ...]], unit: str, scheme: ColourScheme) -> None:
+    """Draw a column of dots for each image axis."""
+    style_axes(axes, scheme)
     if not values:
         axes.text(0.5, 0.5, "not given", ha="center", color=scheme.text, transform=axes.transAxes)
         axes.set_xticks(())
         axes.set_yticks(())
         return
     names = AXES[len(values[0])]
-    for place, column in enumerate(zip(*values, strict=True)):
+    for position, column in enumerate(zip(*values, strict=True)):
         tally = Counter(column)
         sizes = [24 + 300 * count / len(values) for count in tally.values()]
-        axes.scatter([place] * len(tally), list(tally), s=sizes, color=scheme.first, alpha=0.45, linewidths=0)
+        axes.scatter([position] * len(tally), list(tally), s=sizes, color=scheme.first, alpha=0.45, linewidths=0)
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.6, len(names) - 0.4)
     highest = max(max(value) for value in values)

@@ -1,54 +1,57 @@
-"""An inspection -> one HTML file that needs nothing else, in the look of the report of a comparison."""
+"""HTML page of `overtile inspect`: one file with the summary, problems, plots and example pictures of a data set."""
 
 from collections import Counter
 from pathlib import Path
 
-from evaluation.inspection.data_summary import Inspection, summary
-from evaluation.inspection.examples import COLOURS, examples
+from evaluation.inspection.data_summary import Inspection, summary_rows
+from evaluation.inspection.examples import COLOURS, draw_examples
 from evaluation.inspection.fact_plots import class_plot, geometry_plot, intensity_plot
-from evaluation.report import paired_plots
+from evaluation.rendering import DARK, LIGHT
 from evaluation.report.html_page import render_page, write_page
 
 TEMPLATE = "inspection.html.j2"
-MOST_ROWS = 2000  # of the table of cases: a browser becomes slow beyond
+MAX_ROWS = 2000  # in the table of cases; a browser gets slow beyond
 
 
 def write_inspection(inspection: Inspection, path: Path) -> None:
-    """Writes the page; folders that are missing are made.
+    """Write the page, and create missing folders.
 
     Raises:
         OSError: the file can't be written.
     """
-    write_page(render(inspection), path)
+    write_page(render_inspection(inspection), path)
 
 
-def render(inspection: Inspection) -> str:
-    """The page as HTML; every name out of the data is escaped, and the page forbids scripts and loads."""
+def render_inspection(inspection: Inspection) -> str:
+    """Return the page as HTML."""
     return render_page(
         TEMPLATE,
         inspection=inspection,
         examination=inspection.examination,
         name=inspection.data.resolve().name,
-        summary=summary(inspection),
+        summary=summary_rows(inspection),
         legend=_legend(inspection),
-        plots=_plots(inspection),
-        examples=examples(inspection.examination, inspection.colours),
-        reports=inspection.examination.reports[:MOST_ROWS],
+        plots=_draw_plots(inspection),
+        examples=draw_examples(inspection.examination, inspection.colours),
+        reports=inspection.examination.reports[:MAX_ROWS],
         problem_counts=Counter(problem.case for problem in inspection.examination.problems),
     )
 
 
-def _plots(inspection: Inspection) -> list[tuple[str, bytes, bytes]]:
-    """What each shows in words, and its PNG for a light and for a dark page."""
+def _draw_plots(inspection: Inspection) -> list[tuple[str, bytes, bytes]]:
+    """Draw each plot for a light and for a dark page, with its alternative text."""
     if not inspection.facts:
         return []
-    shown = [("Size and spacing of the images, a dot a value, larger where more images share it.", geometry_plot)]
-    shown += [("Intensities of each case, sorted by their median.", intensity_plot)]
-    shown += [("Share of each class in each reference.", class_plot)] if inspection.classes else []
-    return [(words, plot(inspection, paired_plots.LIGHT), plot(inspection, paired_plots.DARK)) for words, plot in shown]
+    plots = [
+        ("Sizes and spacings of the images; dots are larger where more images share a value.", geometry_plot),
+        ("Intensities of each case, sorted by their median.", intensity_plot),
+    ]
+    if inspection.classes:
+        plots.append(("Share of each class in each reference.", class_plot))
+    return [(alt, plot(inspection, LIGHT), plot(inspection, DARK)) for alt, plot in plots]
 
 
 def _legend(inspection: Inspection) -> list[tuple[str, str]]:
-    """Colour and name of each class but the background."""
+    """Return the colour and name of each class but the background."""
     colours = (inspection.colours or COLOURS)[1:]
     return [(colours[(share.label - 1) % len(colours)], share.name) for share in inspection.classes if share.label > 0]

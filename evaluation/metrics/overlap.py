@@ -1,8 +1,8 @@
-"""Mask and reference -> overlap: Dice and IoU of one case, of each class, from one pass over the pixels.
+"""Overlap scores: Dice and IoU of each class of one case, from one pass over the pixels of mask and reference.
 
-Conventions, since libraries disagree: the labels 1 .. K - 1 are foreground, 0 is background and never scored. A class that
-is in neither the mask nor the reference has no Dice: NaN, left out of means, and counted. The macro mean of a case goes
-over its classes that have a value. Nothing is averaged over batches.
+Conventions, because libraries disagree: the labels 1 .. K - 1 are foreground; 0 is background and never scored. A class that
+is in neither the mask nor the reference has no Dice (NaN); means leave it out, and it is counted separately. The macro mean of
+a case is over its classes that have a value. Nothing is averaged over batches.
 """
 
 import math
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imaging.errors import DataError
 
-CHUNK_PX = 2**22  # pixels counted at once, so that a slide needs no copy of itself in int64
+CHUNK_PX = 2**22  # pixels counted at once, so that a slide is not copied as int64
 
 Labels = NDArray[Any]
 Counts = NDArray[np.int64]
@@ -23,7 +23,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Dice and IoU of one case (or of pooled cases), a value for each label from 1 on; NaN where a class is in neither."""
+    """Dice and IoU of one case or of pooled cases, one value for each label from 1 on; NaN where neither side has it."""
 
     dice: tuple[float, ...]
     iou: tuple[float, ...]
@@ -31,68 +31,68 @@ class Overlaps:
     @property
     def macro_dice(self) -> float:
         """Mean over the foreground classes that have a value; NaN where none has."""
-        return mean_of(self.dice)
+        return nan_mean(self.dice)
 
     @property
     def macro_iou(self) -> float:
         """Mean over the foreground classes that have a value; NaN where none has."""
-        return mean_of(self.iou)
+        return nan_mean(self.iou)
 
 
 def dice(mask: Labels, reference: Labels, label: int) -> float:
-    """2TP / (2TP + FP + FN) of one label (Dice 1945); NaN where neither array (*S) has it.
+    """Return the Dice of one label, 2TP / (2TP + FP + FN) (Dice 1945); NaN where neither array (*S) has it.
 
     Raises:
         DataError: `shape_mismatch`.
     """
-    return overlaps_of(confusion(mask == label, reference == label, 2)).dice[0]
+    return overlaps_from_counts(confusion(mask == label, reference == label, 2)).dice[0]
 
 
 def iou(mask: Labels, reference: Labels, label: int) -> float:
-    """TP / (TP + FP + FN) of one label (Jaccard 1912); NaN where neither array (*S) has it.
+    """Return the IoU of one label, TP / (TP + FP + FN) (Jaccard 1912); NaN where neither array (*S) has it.
 
     Raises:
         DataError: `shape_mismatch`.
     """
-    return overlaps_of(confusion(mask == label, reference == label, 2)).iou[0]
+    return overlaps_from_counts(confusion(mask == label, reference == label, 2)).iou[0]
 
 
 def overlaps(mask: Labels, reference: Labels, classes: int) -> Overlaps:
-    """All overlaps of one case, arrays (*S) of labels below `classes`.
+    """Return the Dice and IoU of every class of one case, from arrays (*S) of labels below `classes`.
 
     Raises:
         DataError: `shape_mismatch`, or `label_unknown`: a label that is no class.
     """
-    return overlaps_of(confusion(mask, reference, classes))
+    return overlaps_from_counts(confusion(mask, reference, classes))
 
 
 def confusion(mask: Labels, reference: Labels, classes: int, *, ignore_label: int | None = None) -> Counts:
-    """Pixels by the reference's label (rows) and the mask's label (columns), (K, K).
+    """Return the confusion matrix (K, K): pixels by the reference's label (rows) and the mask's label (columns).
 
     Args:
         mask: labels (*S).
         reference: labels (*S).
         classes: K, background included.
-        ignore_label: of the reference's pixels that aren't counted.
+        ignore_label: label of the reference's pixels that are not counted.
 
     Raises:
         DataError: `shape_mismatch`, or `label_unknown`: a label that is no class.
     """
-    check_shapes(mask, reference)
+    check_same_shape(mask, reference)
     flat_mask, flat_reference = mask.reshape(-1), reference.reshape(-1)
     counts = np.zeros(classes**2, np.int64)
     for start in range(0, flat_mask.size, CHUNK_PX):
-        of_mask, of_reference = flat_mask[start : start + CHUNK_PX], flat_reference[start : start + CHUNK_PX]
+        mask_chunk, reference_chunk = flat_mask[start : start + CHUNK_PX], flat_reference[start : start + CHUNK_PX]
         if ignore_label is not None:
-            counted = of_reference != ignore_label
-            of_mask, of_reference = of_mask[counted], of_reference[counted]
-        rows, columns = labels_of(of_reference, classes, "reference"), labels_of(of_mask, classes, "mask")
+            is_scored = reference_chunk != ignore_label
+            mask_chunk, reference_chunk = mask_chunk[is_scored], reference_chunk[is_scored]
+        rows, columns = as_labels(reference_chunk, classes, "reference"), as_labels(mask_chunk, classes, "mask")
         counts += np.bincount(rows * classes + columns, minlength=classes**2)
     return counts.reshape(classes, classes)
 
 
-def check_shapes(mask: Labels, reference: Labels) -> None:
-    """Nothing, when both lie on the same pixels.
+def check_same_shape(mask: Labels, reference: Labels) -> None:
+    """Refuse a mask and a reference of different shapes.
 
     Raises:
         DataError: `shape_mismatch`.
@@ -104,52 +104,53 @@ def check_shapes(mask: Labels, reference: Labels) -> None:
         )
 
 
-def labels_of(values: Labels, classes: int, what: str) -> NDArray[np.int64]:
-    """The values as whole numbers, same shape.
+def as_labels(values: Labels, classes: int, what: str) -> NDArray[np.int64]:
+    """Convert label values to int64, same shape; `what` names them in the error.
 
     Raises:
         DataError: `label_unknown`: a value that isn't one of 0 .. classes - 1.
     """
-    known = (values >= 0) & (values < classes)
-    labels = np.where(known, values, 0).astype(np.int64)
-    known &= labels == values
-    if not known.all():
-        found = ", ".join(f"{value:g}" for value in np.unique(values[~known])[:5])
+    is_label = (values >= 0) & (values < classes)
+    labels = np.where(is_label, values, 0).astype(np.int64)
+    is_label &= labels == values
+    if not is_label.all():
+        unknown = ", ".join(f"{value:g}" for value in np.unique(values[~is_label])[:5])
         raise DataError(
             "label_unknown",
-            f"{what} has the labels {found}, the classes are 0 to {classes - 1}; "
+            f"{what} has the labels {unknown}, the classes are 0 to {classes - 1}; "
             "relabel it, or use bundles that were trained with those classes",
         )
     return labels
 
 
-def overlaps_of(counts: Counts) -> Overlaps:
-    """Overlaps from a case's `confusion` (K, K), or from the sum over cases."""
-    both = counts.diagonal()[1:]
-    either = counts.sum(axis=0)[1:] + counts.sum(axis=1)[1:]  # 2TP + FP + FN
+def overlaps_from_counts(counts: Counts) -> Overlaps:
+    """Return the overlaps of one confusion matrix (K, K), of a case or summed over cases."""
+    pairs = [  # TP and 2TP + FP + FN of each class
+        (int(counts[label, label]), int(counts[label].sum() + counts[:, label].sum())) for label in range(1, len(counts))
+    ]
     return Overlaps(
-        dice=tuple(_share(2 * int(hit), int(all_)) for hit, all_ in zip(both, either, strict=True)),
-        iou=tuple(_share(int(hit), int(all_ - hit)) for hit, all_ in zip(both, either, strict=True)),
+        dice=tuple(_ratio(2 * true_positives, total) for true_positives, total in pairs),
+        iou=tuple(_ratio(true_positives, total - true_positives) for true_positives, total in pairs),
     )
 
 
-def pooled(confusions: Iterable[Counts]) -> Overlaps:
-    """Overlaps of all cases' pixels together: counts are summed first, so that a large case weighs more.
+def pooled_overlaps(confusions: Iterable[Counts]) -> Overlaps:
+    """Return the overlaps of all cases' pixels together: counts are summed first, so that a large case weighs more.
 
     Raises:
-        ValueError: no case was given.
+        ValueError: there are no cases.
     """
     counts = list(confusions)
     if not counts:
         raise ValueError("no cases to pool; give at least one")
-    return overlaps_of(np.sum(counts, axis=0))
+    return overlaps_from_counts(np.sum(counts, axis=0))
 
 
-def mean_of(values: Iterable[float]) -> float:
-    """Mean of the values that are numbers; NaN where none is."""
+def nan_mean(values: Iterable[float]) -> float:
+    """Return the mean of the values that are not NaN; NaN where all are."""
     numbers = [value for value in values if not math.isnan(value)]
     return math.fsum(numbers) / len(numbers) if numbers else math.nan
 
 
-def _share(part: int, whole: int) -> float:
+def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan

@@ -1,9 +1,10 @@
-"""Where a structure ends in the mask and in the reference -> how far apart: HD95, and the share that is near enough.
+"""Surface distances between the structures of a mask and of its reference: HD95 and the normalised surface Dice.
 
-Conventions, since libraries differ by far. Surfaces lie between pixels and are closed at the image's border; each of their
-elements counts by its length (area in 3D). HD95 is the larger of the two directed 95th percentiles, not that of both together.
-A structure that only one side has gets the image's diagonal and a surface Dice of 0, and is counted, so that nobody gains by
-missing it. One that neither side has gives no value: NaN, left out of means, and counted.
+Conventions, because libraries differ widely: surfaces lie between pixels and are closed at the image's border; each surface
+element is weighted by its length (its area in 3D). HD95 is the larger of the two directed 95th percentiles, not the percentile
+of both together. A structure that only one side has gets the image's diagonal as HD95 and a surface Dice of 0, so that missing
+it never improves a score. A structure that neither side has gets no score (NaN); means leave it out, and it is counted
+separately.
 """
 
 import math
@@ -16,7 +17,7 @@ from monai.metrics.utils import get_mask_edges
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from evaluation.metrics.overlap import check_shapes
+from evaluation.metrics.overlap import check_same_shape
 
 PERCENTILE = 0.95
 
@@ -26,13 +27,13 @@ Structure = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class SurfaceScores:
-    """Of one structure in one case.
+    """Surface scores of one structure in one case.
 
     Args:
-        hd95: in `unit`.
+        hd95: 95th percentile of the surface distances, in `unit`.
         nsd: normalised surface Dice, the share of both surfaces within the tolerance of the other.
-        unit: "um", or "px" where the spacing isn't known.
-        one_sided: the structure was missed or invented.
+        unit: "um", or "px" where the spacing is unknown.
+        one_sided: only the mask or only the reference has the structure.
     """
 
     hd95: float
@@ -44,36 +45,36 @@ class SurfaceScores:
 def surface_scores(
     mask: Structure, reference: Structure, spacing_um: Sequence[float] | None, *, tolerance: float
 ) -> SurfaceScores:
-    """HD95 and normalised surface Dice (Nikolov et al. 2021) of one structure, arrays (*S) in 2D or 3D.
+    """Return HD95 and normalised surface Dice (Nikolov et al. 2021) of one structure, arrays (*S) in 2D or 3D.
 
     Args:
         mask: where the mask has the structure.
         reference: where the reference has it.
-        spacing_um: between pixels, in S order; None counts distances in pixels.
-        tolerance: as far as surfaces may be apart, in the unit of the distances.
+        spacing_um: distance between pixels, in S order; None measures distances in pixels.
+        tolerance: largest distance at which surfaces agree, in the unit of the distances.
 
     Raises:
         DataError: `shape_mismatch`.
         ValueError: the spacing has another number of axes.
     """
-    check_shapes(mask, reference)
+    check_same_shape(mask, reference)
     unit, spacing = ("um", tuple(spacing_um)) if spacing_um is not None else ("px", (1.0,) * mask.ndim)
     if len(spacing) != mask.ndim:
         raise ValueError(f"spacing {spacing} has {len(spacing)} axes, the mask has {mask.ndim}; give one number an axis")
-    present = mask.any(), reference.any()
-    if not any(present):
+    is_present = mask.any(), reference.any()
+    if not any(is_present):
         return SurfaceScores(math.nan, math.nan, unit, one_sided=False)
-    if not all(present):
+    if not all(is_present):
         diagonal = math.hypot(*(size * step for size, step in zip(mask.shape, spacing, strict=True)))
         return SurfaceScores(diagonal, 0.0, unit, one_sided=True)
-    there, back = _distances(mask, reference, spacing)
-    near = there.area_within(tolerance) + back.area_within(tolerance)
-    nsd = near / (there.area_within(math.inf) + back.area_within(math.inf))
-    return SurfaceScores(max(there.percentile(), back.percentile()), nsd, unit, one_sided=False)
+    from_mask, from_reference = _surface_distances(mask, reference, spacing)
+    near = from_mask.area_within(tolerance) + from_reference.area_within(tolerance)
+    nsd = near / (from_mask.area_within(math.inf) + from_reference.area_within(math.inf))
+    return SurfaceScores(max(from_mask.percentile(), from_reference.percentile()), nsd, unit, one_sided=False)
 
 
-class _Directed:
-    """Elements of one surface: how far each is from the other surface, in rising order, and its area."""
+class _DirectedDistances:
+    """Distance of each element of one surface from the other surface, in rising order, and the element's area."""
 
     def __init__(self, distances: Values, areas: Values) -> None:
         order = np.argsort(distances)
@@ -83,17 +84,22 @@ class _Directed:
         return float(self.areas[self.distances <= distance].sum())
 
     def percentile(self) -> float:
-        """The least distance that `PERCENTILE` of the area doesn't exceed."""
+        """Return the smallest distance that covers the share `PERCENTILE` of the area."""
         sums = np.cumsum(self.areas)
         return float(self.distances[np.searchsorted(sums, PERCENTILE * sums[-1])])
 
 
-def _distances(mask: Structure, reference: Structure, spacing: tuple[float, ...]) -> tuple[_Directed, _Directed]:
-    """From the mask's surface to the reference's, and back."""
+def _surface_distances(
+    mask: Structure, reference: Structure, spacing: tuple[float, ...]
+) -> tuple[_DirectedDistances, _DirectedDistances]:
+    """Return the distances from the mask's surface to the reference's, and from the reference's to the mask's."""
     box = ndimage.find_objects((mask | reference).astype(np.uint8))[0]
-    both = [torch.from_numpy(np.pad(structure[box], 1)) for structure in (mask, reference)]  # surfaces closed at the border
-    edges_and_areas = get_mask_edges(both[0], both[1], crop=False, spacing=spacing)
-    edges = [found.numpy() for found in edges_and_areas[:2]]  # each at the corners between pixels
-    areas = [found.numpy().astype(np.float64) for found in edges_and_areas[2:]]
-    away = [ndimage.distance_transform_edt(~edge, sampling=spacing) for edge in edges]
-    return _Directed(away[1][edges[0]], areas[0][edges[0]]), _Directed(away[0][edges[1]], areas[1][edges[1]])
+    padded = [torch.from_numpy(np.pad(structure[box], 1)) for structure in (mask, reference)]  # closes surfaces at the border
+    edges_and_areas = get_mask_edges(padded[0], padded[1], crop=False, spacing=spacing)
+    edges = [edge.numpy() for edge in edges_and_areas[:2]]  # each at the corners between pixels
+    areas = [area.numpy().astype(np.float64) for area in edges_and_areas[2:]]
+    distances = [ndimage.distance_transform_edt(~edge, sampling=spacing) for edge in edges]  # of every corner to each edge
+    return (
+        _DirectedDistances(distances[1][edges[0]], areas[0][edges[0]]),
+        _DirectedDistances(distances[0][edges[1]], areas[1][edges[1]]),
+    )

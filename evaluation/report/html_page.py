@@ -1,4 +1,7 @@
-"""Values and a template -> one HTML file that needs nothing else: no script, no font, no picture from elsewhere."""
+"""HTML pages: the report of a comparison, and rendering for all pages.
+
+A page is a single file that loads nothing else: no script, font or picture.
+"""
 
 import base64
 from pathlib import Path
@@ -6,11 +9,14 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from evaluation import rendering
+from evaluation.comparison.result import Comparison
+from evaluation.report import paired_plots
 from evaluation.report.number_text import FILTERS
 
 
 def render_page(template: str, **values: Any) -> str:
-    """The page as HTML; every name out of the data is escaped, and the templates forbid scripts and loads."""
+    """Render a template of this folder as HTML; values are escaped, and the templates forbid scripts and loads."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -18,12 +24,12 @@ def render_page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(FILTERS, base64=_base64)
+    environment.filters.update(FILTERS, base64=lambda content: base64.b64encode(content).decode("ascii"))
     return environment.get_template(template).render(values)
 
 
 def write_page(html: str, path: Path) -> None:
-    """Writes the page; folders that are missing are made.
+    """Write the page, and create missing folders.
 
     Raises:
         OSError: the file can't be written.
@@ -32,5 +38,42 @@ def write_page(html: str, path: Path) -> None:
     path.write_text(html, encoding="utf-8")
 
 
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
+def write_report(comparison: Comparison, path: Path) -> None:
+    """Write the report of a comparison, and create missing folders.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    write_page(render_report(comparison), path)
+
+
+def render_report(comparison: Comparison) -> str:
+    """Return the report of a comparison as HTML."""
+    return render_page(
+        "report.html.j2",
+        comparison=comparison,
+        methods=comparison.methods,
+        scores=_scores(comparison),
+        plot_light=paired_plots.paired_plot(comparison, rendering.LIGHT),
+        plot_dark=paired_plots.paired_plot(comparison, rendering.DARK),
+        disagreement_colours=(rendering.ONLY_FIRST, rendering.ONLY_SECOND, rendering.NEITHER),
+        grouped=any(case.group for case in comparison.cases),
+        pixel_word="voxel" if comparison.dimensions == 3 else "pixel",
+    )
+
+
+def _scores(comparison: Comparison) -> list[tuple[str, tuple[float, float], float | None]]:
+    """Return the rows of the table of scores: the score's name, both methods' values, and the baseline's where it has one."""
+    baseline = comparison.baseline
+    first, second = comparison.methods
+    pooled = first.pooled.macro_dice, second.pooled.macro_dice
+    rows: list[tuple[str, tuple[float, float], float | None]] = [
+        ("Dice, mean over cases", (comparison.mean_dice(0), comparison.mean_dice(1)), baseline.mean_dice if baseline else None),
+        ("IoU, mean over cases", (comparison.mean_iou(0), comparison.mean_iou(1)), None),
+        ("Dice, all pixels pooled", pooled, baseline.pooled_dice if baseline else None),
+    ]
+    if len(comparison.classes) > 2:
+        for label, section in enumerate(comparison.classes[1:], start=1):
+            values = comparison.class_dice(0, label), comparison.class_dice(1, label)
+            rows.append((f"Dice of {section.name}", values, None))
+    return rows

@@ -1,4 +1,4 @@
-"""Numbers -> words, with as many digits as they are good for; NaN is a dash."""
+"""Text of numbers on pages, with as many digits as are meaningful; NaN is a dash."""
 
 import math
 from collections.abc import Sequence
@@ -9,22 +9,22 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def score(value: float) -> str:
-    """Dice and the like: 0.812."""
+    """Format a score such as the Dice: 0.812."""
     return DASH if math.isnan(value) else f"{value:.3f}"
 
 
 def signed(value: float) -> str:
-    """A difference of scores: +0.067."""
+    """Format a difference of scores with its sign: +0.067."""
     return DASH if math.isnan(value) else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def percent(value: float) -> str:
-    """A share: 98.7%."""
+    """Format a share as a percentage: 98.7%."""
     return DASH if math.isnan(value) else f"{value:.1%}"
 
 
 def significant(value: float) -> str:
-    """Three digits: 1,230, 45.6, 0.0123."""
+    """Format a number with three significant digits: 1,230, 45.6, 0.0123."""
     if math.isnan(value):
         return DASH
     if value == 0:
@@ -34,28 +34,28 @@ def significant(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A time: 0.123 s, 45.6 s, 12.3 min, 4.5 h."""
+    """Format a time in a suitable unit: 0.123 s, 45.6 s, 12.3 min, 4.5 h."""
     if value >= 7200:
         return f"{value / 3600:.1f} h"
     return f"{value / 60:.1f} min" if value >= 120 else f"{significant(value)} s"
 
 
 def spread(values: Sequence[float]) -> str:
-    """Times of the cases as their median and ends: 0.320 s (0.301 to 0.512)."""
+    """Format times by their median, smallest and largest: 0.320 s (0.301 to 0.512)."""
     if not values:
         return DASH
     return f"{significant(median(values))} s ({significant(min(values))} to {significant(max(values))})"
 
 
 def memory(value: int | None) -> str:
-    """Bytes as MiB or GiB."""
+    """Format bytes as MiB or GiB: 12.3 MiB."""
     if value is None:
         return DASH
     return f"{significant(value / 2**30)} GiB" if value >= 2**30 else f"{significant(value / 2**20)} MiB"
 
 
 def operations(value: float | None) -> str:
-    """Multiply-adds by pixel: 219 thousand, 1.53 million."""
+    """Format a number of multiply-adds: 219 thousand, 1.53 million."""
     if value is None or math.isnan(value):
         return DASH
     for size, word in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
@@ -65,14 +65,14 @@ def operations(value: float | None) -> str:
 
 
 def size(shape: Sequence[int]) -> str:
-    """A shape in S order: 512 x 512."""
+    """Format a shape in S order: 512 x 512."""
     return f" {TIMES} ".join(str(length) for length in shape)
 
 
 def spacing(spacing_um: Sequence[float] | None) -> str:
-    """A spacing in S order, micrometres."""
+    """Format a spacing in S order, in micrometres: 0.5 x 0.5 µm."""
     return f"{f' {TIMES} '.join(f'{value:.4g}' for value in spacing_um)} µm" if spacing_um else "not given"
 
 
-_ALL = (score, signed, percent, significant, seconds, spread, memory, operations, size, spacing)
-FILTERS = {function.__name__: function for function in _ALL}
+_FORMATS = (score, signed, percent, significant, seconds, spread, memory, operations, size, spacing)
+FILTERS = {function.__name__: function for function in _FORMATS}

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasets.channels import stacked
+from datasets.channels import stack_channels
 from disk.digest import sha256_of_file
 from disk.publish import publish, sync
 from imaging.errors import DataError, UnsuitableImage
@@ -169,7 +169,7 @@ def _opened(path: Path, *, spacing_um: tuple[float, ...] | None = None) -> Image
     try:
         for file in sorted(real.iterdir(), key=lambda each: int(each.name)):
             sources.append(open_image(file, guards=UPLOAD, spacing_um=spacing_um))
-        return stacked(sources)
+        return stack_channels(sources)
     except BaseException:
         for source in sources:
             source.close()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics.overlap import confusion, overlaps_of
+from evaluation.metrics.overlap import confusion, overlaps_from_counts
 
 
 class MaskComparison:
@@ -34,7 +34,7 @@ class MaskComparison:
     @property
     def dice(self) -> dict[str, float | None]:
         """Between both masks, of each foreground class; None where neither has it."""
-        values = zip(self.classes[1:], overlaps_of(self._counts).dice, strict=True)
+        values = zip(self.classes[1:], overlaps_from_counts(self._counts).dice, strict=True)
         return {name: None if math.isnan(value) else value for name, value in values}
 
     @property

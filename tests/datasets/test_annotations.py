@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasets.annotations import AnnotatedSource, read_outlines
+from datasets.annotations import AnnotationSource, read_outlines
 from datasets.cases import Case
 from datasets.references import open_reference
 from imaging.errors import DataError, ImageTooLarge, UnsuitableImage
@@ -45,7 +45,7 @@ def region(points: list[list[int]], more: str = "") -> str:
 
 
 def drawn(path: Path, shape: tuple[int, int] = (3, 5), classes: tuple[str, ...] = CLASSES) -> list[list[int]]:
-    with AnnotatedSource(path, Geometry(shape), (Level(shape, None),), classes) as source:
+    with AnnotationSource(path, Geometry(shape), (Level(shape, None),), classes) as source:
         labels: list[list[int]] = source.read((slice(0, shape[0]), slice(0, shape[1])))[0].tolist()
         return labels
 
@@ -70,7 +70,7 @@ def test_the_last_of_what_overlaps_counts(tmp_path: Path) -> None:
 def test_qupath_counts_from_the_slide_s_origin(tmp_path: Path) -> None:
     path = geojson(tmp_path / "a.geojson", feature([HOLE]))
     geometry = Geometry((3, 5), origin_px=(2, 1))
-    with AnnotatedSource(path, geometry, (Level((3, 5), None),), CLASSES) as source:
+    with AnnotationSource(path, geometry, (Level((3, 5), None),), CLASSES) as source:
         assert np.argwhere(source.read((slice(0, 3), slice(0, 5)))[0]).tolist() == [[2, 3]]
 
 
@@ -82,7 +82,7 @@ def test_aperio(tmp_path: Path) -> None:
 
 def test_a_coarser_level(tmp_path: Path) -> None:
     path = geojson(tmp_path / "a.geojson", feature([[[0, 0], [4, 0], [4, 4], [0, 4]]]))
-    with AnnotatedSource(path, Geometry((8, 8)), (Level((8, 8), None), Level((4, 4), None)), CLASSES) as source:
+    with AnnotationSource(path, Geometry((8, 8)), (Level((8, 8), None), Level((4, 4), None)), CLASSES) as source:
         assert source.read((slice(0, 4), slice(0, 4)), 1)[0].tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0] * 4, [0] * 4]
 
 
@@ -94,7 +94,7 @@ def test_a_region_is_a_part_of_the_whole(tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("regions")
     path = geojson(folder / "a.geojson", *(feature([ring], name) for ring, name in zip(triangles, names, strict=True)))
     first, last = sorted(data.draw(st.tuples(st.integers(0, 18), st.integers(2, 20)).filter(lambda ends: ends[0] != ends[1])))
-    with AnnotatedSource(path, Geometry((20, 20)), (Level((20, 20), None),), CLASSES) as source:
+    with AnnotationSource(path, Geometry((20, 20)), (Level((20, 20), None),), CLASSES) as source:
         whole = source.read((slice(0, 20), slice(0, 20)))
         part = source.read((slice(first, last), slice(0, 20)))
     np.testing.assert_array_equal(part, whole[:, first:last])
@@ -103,7 +103,7 @@ def test_a_region_is_a_part_of_the_whole(tmp_path_factory: pytest.TempPathFactor
 def test_many_outlines(tmp_path: Path) -> None:
     squares = [feature([[[x, y], [x + 2, y], [x + 2, y + 2], [x, y + 2]]]) for x in range(0, 400, 8) for y in range(0, 400, 8)]
     path = geojson(tmp_path / "a.geojson", *squares)
-    with AnnotatedSource(path, Geometry((400, 400)), (Level((400, 400), None),), CLASSES) as source:
+    with AnnotationSource(path, Geometry((400, 400)), (Level((400, 400), None),), CLASSES) as source:
         assert source.read((slice(0, 400), slice(0, 400))).sum() == 4 * len(squares)
         assert source.read((slice(200, 216), slice(96, 112))).sum() == 16
 
@@ -134,7 +134,7 @@ def test_unknown_names_are_all_told(tmp_path: Path) -> None:
 def test_annotations_of_a_volume(tmp_path: Path) -> None:
     path = geojson(tmp_path / "a.geojson")
     with pytest.raises(UnsuitableImage, match="annotations lie on slides; give a volume a reference of voxels"):
-        AnnotatedSource(path, Geometry((2, 3, 4)), (), CLASSES)
+        AnnotationSource(path, Geometry((2, 3, 4)), (), CLASSES)
 
 
 @pytest.mark.parametrize(

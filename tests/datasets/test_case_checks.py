@@ -13,7 +13,7 @@ from PIL import Image
 
 from configs import schema
 from configs.sections import ClassSection
-from datasets.case_checks import Examination, conclude, read_reports, refuse_unfit
+from datasets.case_checks import Examination, check_trainable, examine_cases, examine_dataset
 from datasets.cases import Case, read_cases
 from datasets.problems import Problem
 from imaging.errors import DataError, UnsuitableImage
@@ -25,7 +25,7 @@ SPLITS = ["train"] * 8 + ["val"] * 4
 
 def examined(folder: Path, **options: Any) -> Examination:
     cases = read_cases(folder, **options)
-    return conclude(read_reports(cases), {case.name: case.split for case in cases if case.split})
+    return examine_dataset(examine_cases(cases), {case.name: case.split for case in cases if case.split})
 
 
 def said(problems: Iterable[Problem]) -> list[tuple[str | None, str]]:
@@ -79,7 +79,7 @@ def test_sound_data_has_no_problem(volumes: Path) -> None:
     examination = examined(volumes)
     assert examination.problems == ()
     assert [report.facts and report.facts.name for report in examination.reports] == [f"case{n:03d}" for n in range(CASES)]
-    refuse_unfit(examination)
+    check_trainable(examination)
 
 
 def test_all_that_is_planted_is_found_and_nothing_else(volumes: Path) -> None:
@@ -100,7 +100,7 @@ def test_all_that_is_planted_is_found_and_nothing_else(volumes: Path) -> None:
 
     write_rows(volumes, share_a_patient)
     examination = examined(volumes)
-    assert said(examination.stops) == [
+    assert said(examination.errors) == [
         ("case000", "reference_affine"),
         ("case005", "non_finite_voxels"),
         ("case006", "reference_shape"),
@@ -111,7 +111,7 @@ def test_all_that_is_planted_is_found_and_nothing_else(volumes: Path) -> None:
     ]
     assert said(examination.notes) == [("case004", "reference_empty")]
     with pytest.raises(DataError) as caught:
-        refuse_unfit(examination)
+        check_trainable(examination)
     assert caught.value.code == "data_unfit"
     lines = caught.value.message.splitlines()
     assert lines[0] == "the data can't be trained on:"
@@ -133,7 +133,7 @@ def test_several_problems_of_one_case(volumes: Path) -> None:
 
 def test_the_odd_label_has_its_count_and_its_remedy(volumes: Path) -> None:
     change(labels_of(volumes, 1), lambda voxels, affine: (put(voxels, 7), affine))
-    (problem,) = examined(volumes).stops
+    (problem,) = examined(volumes).errors
     assert str(problem) == (
         "case case001, references/case001.nii.gz: reference holds 7 (1 pixels), which nearly no other case does; labels are "
         "0 .. 2 elsewhere; correct it, or say with --config or --classes which there are [labels_unknown]"
@@ -144,13 +144,13 @@ def test_labels_by_the_config(volumes: Path) -> None:
     data = schema.load(Path("configs/mri_unet.yaml"), [f"data.path={volumes}"]).data
     classes = len(data.classes)
     change(labels_of(volumes, 1), lambda voxels, affine: (put(voxels, classes), affine))
-    (problem,) = examined(volumes, data=data).stops
+    (problem,) = examined(volumes, data=data).errors
     assert (problem.case, problem.code, problem.value) == ("case001", "labels_unknown", f"reference holds {classes} (1 pixels)")
 
 
 def test_fractions_among_labels(volumes: Path) -> None:
     change(labels_of(volumes, 3), lambda voxels, affine: (put(voxels.astype(np.float32), 0.25), affine))
-    (problem,) = examined(volumes).stops
+    (problem,) = examined(volumes).errors
     assert (problem.case, problem.code, problem.value) == (
         "case003", "labels_not_whole", "reference holds 0.25 (1 pixels), which are no labels",
     )  # fmt: skip
@@ -173,11 +173,11 @@ def test_masks_that_hold_no_labels(slides: Path) -> None:
     half[:24, :, 0] = 5
     save(slides, 4, half, kind="images")
     examination = examined(slides)
-    assert said(examination.stops) == [
+    assert said(examination.errors) == [
         ("case000", "reference_channels"), ("case001", "reference_lossy"), ("case003", "image_constant"),
     ]  # fmt: skip
     assert said(examination.notes) == [("case002", "reference_full"), ("case004", "image_constant"), (None, "spacing_missing")]
-    assert examination.stops[2].value == "every pixel is 77"
+    assert examination.errors[2].value == "every pixel is 77"
     assert examination.notes[1].value == "every pixel of channel 2 is 77"
     assert examination.notes[0].value == "every pixel of the reference has label 1"
 
@@ -185,17 +185,17 @@ def test_masks_that_hold_no_labels(slides: Path) -> None:
 def test_zero_and_255(slides: Path) -> None:
     for number in range(CASES):
         save(slides, number, stored(slides, number) * 255)
-    (problem,) = examined(slides).stops
+    (problem,) = examined(slides).errors
     assert (problem.code, problem.value) == ("labels_not_contiguous", "references hold 0, 255")
     data = schema.load(Path("configs/histology_unet.yaml"), [f"data.path={slides}", "data.instances=true"]).data
-    assert examined(slides, data=data).stops == ()
+    assert examined(slides, data=data).errors == ()
 
 
 def test_labels_that_count_objects(slides: Path) -> None:
     for number in range(CASES):
         save(slides, number, (np.arange(48 * 48).reshape(48, 48) // (60 + number)).astype(np.uint8))
     examination = examined(slides)
-    assert examination.stops == ()
+    assert examination.errors == ()
     assert said(examination.notes) == [(None, "labels_count_objects"), (None, "spacing_missing")]
 
 
@@ -203,14 +203,14 @@ def test_nothing_to_learn(slides: Path) -> None:
     for number in range(CASES):
         save(slides, number, np.zeros((48, 48), np.uint8))
     examination = examined(slides)
-    assert said(examination.stops) == [(None, "no_foreground")]
+    assert said(examination.errors) == [(None, "no_foreground")]
     assert [problem.code for problem in examination.notes].count("reference_empty") == CASES
 
 
 def test_nothing_to_validate_with(slides: Path) -> None:
     for number in range(8, CASES):
         save(slides, number, np.zeros((48, 48), np.uint8))
-    (problem,) = examined(slides).stops
+    (problem,) = examined(slides).errors
     assert (problem.code, problem.value) == ("no_foreground", "no reference of val holds a label above 0")
 
 
@@ -220,7 +220,7 @@ def test_classes_that_are_absent(volumes: Path) -> None:
     for number in range(8, CASES):
         change(labels_of(volumes, number), lambda voxels, affine: (np.where(voxels == 2, 0, voxels).astype(np.uint8), affine))
     examination = examined(volumes, data=more)
-    (stop,), (note,) = examination.stops, examination.notes
+    (stop,), (note,) = examination.errors, examination.notes
     assert (stop.code, stop.value) == ("class_absent", "class fourth (label 3) is in no reference")
     assert (note.code, note.value) == (
         "class_absent_in_split", f"class {data.classes[2].name} (label 2) is in no reference of val",
@@ -253,11 +253,11 @@ def test_the_same_image_twice_in_one_split(volumes: Path) -> None:
 
 def test_images_of_several_kinds(slides: Path) -> None:
     save(slides, 3, np.arange(48 * 48).reshape(48, 48).astype(np.uint8), kind="images")
-    (problem,) = examined(slides).stops
+    (problem,) = examined(slides).errors
     assert (problem.code, problem.value) == ("channels_mixed", "most images have 3 channels, not so case003 (1)")
     volume = write_volume_dataset(slides, cases=1, shape=(8, 9, 10)).parent / "images/case000.nii.gz"
     cases = [Case(f"case{number}", (path,)) for number, path in enumerate([*sorted(slides.glob("images/*.png"))[4:], volume])]
-    problems = conclude(read_reports(cases), {}).stops
+    problems = examine_dataset(examine_cases(cases), {}).errors
     assert ("dimensions_mixed", "most images have 2 dimensions, not so case8 (3)") in [
         (one.code, one.value) for one in problems
     ]
@@ -267,8 +267,8 @@ def test_images_that_do_not_suit_a_config(volumes: Path) -> None:
     def suits(image: object) -> None:
         raise UnsuitableImage("channels_mismatch", "image has 1 channels; send another")
 
-    examination = conclude(read_reports(read_cases(volumes)[7:9], suits), {})
-    assert [str(problem) for problem in examination.stops] == [
+    examination = examine_dataset(examine_cases(read_cases(volumes)[7:9], suits), {})
+    assert [str(problem) for problem in examination.errors] == [
         f"case {name}, images/{name}.nii.gz: image has 1 channels; send another [channels_mismatch]"
         for name in ("case007", "case008")
     ]
@@ -282,8 +282,8 @@ def test_missing_references_and_splits(volumes: Path) -> None:
 
     write_rows(volumes, strip)
     examination = examined(volumes)
-    assert said(examination.stops) == [(None, "split_empty")]
-    assert examination.stops[0].value == "no case with a reference has split val"
+    assert said(examination.errors) == [(None, "split_empty")]
+    assert examination.errors[0].value == "no case with a reference has split val"
     assert examination.notes[0].value == "1 of 12 cases have no reference: case000"
 
 
@@ -293,21 +293,21 @@ def test_one_patient_and_none(volumes: Path) -> None:
             row["split"], row["group"] = "", "p"
 
     write_rows(volumes, one_patient)
-    assert examined(volumes).stops[0].value == "all 12 cases come from one patient"
+    assert examined(volumes).errors[0].value == "all 12 cases come from one patient"
     write_rows(volumes, lambda rows: rows.__delitem__(slice(1, None)))
-    assert examined(volumes).stops[0].value == "there is one case to train with"
+    assert examined(volumes).errors[0].value == "there is one case to train with"
     write_rows(volumes, lambda rows: rows[0].update(reference="", group=""))
     assert said(examined(volumes).problems) == [(None, "reference_missing"), (None, "groups_missing")]
 
 
 def test_progress_is_told(volumes: Path) -> None:
     seen: list[tuple[int, int]] = []
-    read_reports(read_cases(volumes)[:3], on_progress=lambda done, total: seen.append((done, total)))
+    examine_cases(read_cases(volumes)[:3], on_progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_the_files_of_a_case_with_several(volumes: Path) -> None:
     paths = tuple(volumes / f"images/case{number:03d}.nii.gz" for number in (0, 1))
     change(paths[1], lambda voxels, affine: (voxels[1:], affine))
-    (problem,) = read_reports([Case("x", paths)])[0].problems
+    (problem,) = examine_cases([Case("x", paths)])[0].problems
     assert (problem.code, problem.file) == ("channel_geometry_mismatch", "images/case000.nii.gz; images/case001.nii.gz")

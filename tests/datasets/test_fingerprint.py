@@ -11,7 +11,7 @@ from tifffile import imwrite
 from datasets import fingerprint
 from datasets.cases import Case
 from datasets.fingerprint import read_facts
-from datasets.references import check_aligned, check_counts, check_labels, count_labels, open_reference
+from datasets.references import check_aligned, check_label_counts, check_labels, count_labels, open_reference
 from imaging.errors import DataError
 from imaging.open import open_image
 from tests.phantom import write_volume
@@ -88,10 +88,10 @@ def test_a_folder_that_is_an_image_has_one_digest(tmp_path: Path) -> None:
     case = picture(tmp_path, np.zeros((40, 50), np.uint8), labels_of())
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/a").write_text("a")
-    digest = fingerprint.sha256_of(tmp_path / "folder")
+    digest = fingerprint.sha256_of_path(tmp_path / "folder")
     (tmp_path / "folder/a").rename(tmp_path / "folder/b")
-    assert fingerprint.sha256_of(tmp_path / "folder") != digest
-    assert fingerprint.sha256_of(case.images[0]) == read_facts(case).sha256[0]
+    assert fingerprint.sha256_of_path(tmp_path / "folder") != digest
+    assert fingerprint.sha256_of_path(case.images[0]) == read_facts(case).sha256[0]
 
 
 def test_objects_as_one_class(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_labels_that_are_not_whole() -> None:
 
 def test_labels_of_a_smoothed_picture() -> None:
     with pytest.raises(DataError, match=r"and 12 more; allowed are 0 \.\. 1, .*; so many come from smoothing or from JPEG"):
-        check_counts(dict.fromkeys(range(22), 1), 2)
+        check_label_counts(dict.fromkeys(range(22), 1), 2)
 
 
 def test_a_reference_that_lost_its_labels(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from PIL import Image
 
 from configs import schema
 from configs.sections import DataSection
-from datasets.case_checks import conclude, read_reports
+from datasets.case_checks import examine_cases, examine_dataset
 from datasets.cases import Case, read_cases
 from datasets.fingerprint import read_facts
 from datasets.reference_conversion import as_foreground, as_unit
-from datasets.references import check_labels, class_masks, count_classes, foreground_of, open_reference
+from datasets.references import check_labels, class_masks, count_classes, foreground_mask, open_reference
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.source import ImageSource
@@ -62,13 +62,13 @@ def test_a_file_for_each_class_that_overlaps(tmp_path: Path) -> None:
     pixels = whole(open_reference(cases[0]))
     assert pixels.tolist() == [[[0, 1, 1, 9], [0, 0, 1, 0]], [[0, 0, 1, 1], [0, 0, 0, 9]]]
     assert count_classes(pixels, 9) == {0: 3, 1: 3, 2: 2}
-    assert foreground_of(pixels, 9).tolist() == [[False, True, True, True], [False, False, True, False]]
+    assert foreground_mask(pixels, 9).tolist() == [[False, True, True, True], [False, False, True, False]]
     census = census_of(cases[0], 3, 0, 9)
     assert census.shape == (2, 4)
     assert [sorted(positions.tolist()) for positions in census.positions] == [[0, 4, 5], [1, 2, 6], [2, 3]]
-    reports = read_reports(cases)
+    reports = examine_cases(cases)
     assert [report.label_counts for report in reports] == [{0: 3, 1: 3, 2: 2}] * 2
-    assert conclude(reports, {"0": "train", "1": "val"}).stops == ()
+    assert examine_dataset(reports, {"0": "train", "1": "val"}).errors == ()
 
 
 def test_files_that_do_not_lie_on_one_another_or_are_missing(tmp_path: Path) -> None:
@@ -95,10 +95,10 @@ def test_ignored_labels_are_no_problem_and_are_not_counted(tmp_path: Path) -> No
     """200 is no class; ignored, it is neither in the doctor's counts nor in the census."""
     labels = np.array([[0, 1, 200, 200], [0, 0, 1, 1]], np.uint8)
     write(tmp_path, 2, labels=labels)
-    assert "labels_unknown" in [problem.code for problem in examined(tmp_path, data_of(tmp_path, 2)).stops]
+    assert "labels_unknown" in [problem.code for problem in examined(tmp_path, data_of(tmp_path, 2)).errors]
     data = data_of(tmp_path, 2, "data.ignore_label=200")
     examination = examined(tmp_path, data)
-    assert examination.stops == ()
+    assert examination.errors == ()
     assert examination.reports[0].label_counts == {0: 3, 1: 3}
     case = read_cases(tmp_path, data)[0]
     assert read_facts(case).label_counts == {0: 3, 1: 3}
@@ -110,7 +110,7 @@ def test_ignored_labels_are_no_problem_and_are_not_counted(tmp_path: Path) -> No
 
 def examined(folder: Path, data: DataSection):  # type: ignore[no-untyped-def]
     cases = read_cases(folder, data)
-    return conclude(read_reports(cases), {case.name: case.split for case in cases if case.split})
+    return examine_dataset(examine_cases(cases), {case.name: case.split for case in cases if case.split})
 
 
 def test_values_are_no_labels(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_values_are_no_labels(tmp_path: Path) -> None:
     values[0, 1] = 9
     data = data_of(write(tmp_path, 2, values=values), 1, "head.kind=regression", "data.ignore_label=9")
     examination = examined(tmp_path, data)
-    assert examination.stops == ()
+    assert examination.errors == ()
     assert examination.reports[0].label_counts is None
     case = read_cases(tmp_path, data)[0]
     assert read_facts(case).label_counts == {}

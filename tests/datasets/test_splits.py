@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.cases import Case
-from datasets.splits import assign, check_groups, draw_folds, read_splits, write_splits
+from datasets.splits import assign_splits, check_groups, draw_folds, read_splits, write_splits
 from imaging.errors import DataError
 
 
@@ -73,8 +73,8 @@ def test_one_patient_cannot_be_divided() -> None:
 
 def test_the_table_s_splits_stay() -> None:
     cases = [case("a", split="test"), case("b"), case("c")]
-    assert assign(cases, {"b": 0, "c": 1}) == {"a": "test", "b": "val", "c": "train"}
-    assert assign(cases, {"b": 0, "c": 1}, fold=1) == {"a": "test", "b": "train", "c": "val"}
+    assert assign_splits(cases, {"b": 0, "c": 1}) == {"a": "test", "b": "val", "c": "train"}
+    assert assign_splits(cases, {"b": 0, "c": 1}, fold=1) == {"a": "test", "b": "train", "c": "val"}
 
 
 def test_groups_in_several_splits() -> None:

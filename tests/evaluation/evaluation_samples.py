@@ -10,10 +10,10 @@ from typing import Any
 from configs import schema
 from configs.schema import Config
 from configs.sections import ClassSection
-from evaluation.comparison.measurement import Machine, Measured
-from evaluation.comparison.paired_difference import difference_of
+from evaluation.comparison.measurement import Machine, Measurement
+from evaluation.comparison.paired_difference import paired_difference
 from evaluation.comparison.result import CaseResult, Comparison, MethodResult
-from evaluation.comparison.threshold_baseline import Floor
+from evaluation.comparison.threshold_baseline import ThresholdBaseline
 from evaluation.comparison.verdict import Verdict
 from evaluation.metrics.overlap import Overlaps
 
@@ -66,7 +66,7 @@ def method_result(label: str, method: str, cases: int) -> MethodResult:
         training_seconds=754.0,
         commit=None,
         pooled=Overlaps((0.8,), (0.7,)),
-        measured=Measured((0.25,) * cases, 500 * 2**20, 300 * 2**20, None, machine),
+        measurement=Measurement((0.25,) * cases, 500 * 2**20, 300 * 2**20, None, machine),
         multiply_adds_per_pixel=218_896.0,
         patch_by_patch_per_pixel=121_464_592 if method == "sliding_window" else None,
     )
@@ -94,9 +94,9 @@ def make_comparison(first: Sequence[float], second: Sequence[float], **changes: 
         spacing_um=(0.5, 0.5),
         methods=(method_result("U-Net", "unet", len(cases)), method_result("sliding window", "sliding_window", len(cases))),
         cases=cases,
-        difference=difference_of(first, second),
-        floor=Floor("darker", (0.4,) * len(cases), 0.4) if cases else Floor("darker", (), nan),
-        floor_omitted=None,
+        difference=paired_difference(first, second),
+        baseline=ThresholdBaseline("darker", (0.4,) * len(cases), 0.4) if cases else ThresholdBaseline("darker", (), nan),
+        baseline_omitted=None,
         notes=("A note.",),
         pictures=(),
         verdict=Verdict("The sentence.", ("A remark.",)),

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 import overtile
 from configs import schema
-from datasets.case_checks import conclude, read_reports
+from datasets.case_checks import examine_cases, examine_dataset
 from datasets.cases import read_cases
 from datasets.image_labels import NO_LABEL
 from models import bundle
@@ -198,10 +198,10 @@ def test_another_label_is_other_data(tmp_path: Path) -> None:
 
 
 def test_every_fold_but_one_needs_two_labels(tmp_path: Path) -> None:
-    reports = read_reports(read_cases(write_data(tmp_path / "slides", train=4, val=0, test=0)))
-    stops = conclude(reports, {"0": "fold 0", "1": "fold 1", "2": "fold 0", "3": "fold 1"}, tuple(KINDS)).stops
+    reports = examine_cases(read_cases(write_data(tmp_path / "slides", train=4, val=0, test=0)))
+    stops = examine_dataset(reports, {"0": "fold 0", "1": "fold 1", "2": "fold 0", "3": "fold 1"}, tuple(KINDS)).errors
     found = [problem for problem in stops if problem.code == "image_labels_too_few"]
     assert len(found) == 2
     assert "training cases (all but fold 0) have labels of fewer than two classes (dense, very: 2)" in str(found[0])
-    unasked = conclude(reports, {"0": "fold 0", "1": "fold 1", "2": "fold 0", "3": "fold 1"})
+    unasked = examine_dataset(reports, {"0": "fold 0", "1": "fold 1", "2": "fold 0", "3": "fold 1"})
     assert not [problem for problem in unasked.problems if problem.code.startswith("image_label")]

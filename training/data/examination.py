@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.schema import Config
-from datasets.case_checks import Examination, conclude, read_reports, refuse_unfit
-from datasets.cases import about
-from datasets.fingerprint import sha256_of
+from datasets.case_checks import Examination, check_trainable, examine_cases, examine_dataset
+from datasets.cases import prefix_errors
+from datasets.fingerprint import sha256_of_path
 from datasets.problems import CaseReport
 from datasets.splits import write_splits
 from disk.publish import publish
@@ -49,13 +49,13 @@ def examine(config: Config, written: Path, *, write: bool = True) -> Examined:
         DataError: all that would spoil a training.
     """
     cases = trainable_cases(config.data)
-    reports = read_reports(cases, lambda image: check_suitable(image, config))
+    reports = examine_cases(cases, lambda image: check_suitable(image, config))
     labels = config.image_label.classes
-    refuse_unfit(conclude(reports, {case.name: case.split for case in cases if case.split}, labels))
+    check_trainable(examine_dataset(reports, {case.name: case.split for case in cases if case.split}, labels))
     counts = {report.case.name: report.label_counts or {} for report in reports}
     splits = split_cases(config.data, config.run.seed, counts, written)
-    examination = conclude(reports, splits.by_case, labels)
-    refuse_unfit(examination)
+    examination = examine_dataset(reports, splits.by_case, labels)
+    check_trainable(examination)
     _check_values(splits, config)
     if write and not written.exists():
         publish(written, lambda part: write_splits(part, splits.by_case, splits.folds))
@@ -71,7 +71,7 @@ def make_sampler(splits: Splits, config: Config) -> tuple[PatchSampler, dict[int
     censuses, statistics = [], {}
     for number, case in enumerate(splits.train):
         labelled = open_case(case, config)
-        with labelled.image, labelled.reference, about(case):
+        with labelled.image, labelled.reference, prefix_errors(case):
             seed = config.run.seed + number
             censuses.append(take_census(labelled.labels, len(config.data.classes), seed, config.data.ignore_label))
             statistics[number] = labelled.statistics
@@ -80,7 +80,7 @@ def make_sampler(splits: Splits, config: Config) -> tuple[PatchSampler, dict[int
 
 def _reference_digests(report: CaseReport) -> tuple[str, ...]:
     case = report.case
-    return tuple(sha256_of(path) for path in (case.reference, *case.other_references) if path is not None)
+    return tuple(sha256_of_path(path) for path in (case.reference, *case.other_references) if path is not None)
 
 
 def _label(report: CaseReport, classes: Sequence[str]) -> tuple[str, ...]:
@@ -92,6 +92,6 @@ def _check_values(splits: Splits, config: Config) -> None:
     """Values to validate by are read once, since those that don't suit are told when they are read."""
     for case in splits.val if make_head(config).gives_values else ():
         labelled = open_labelled(case, config)
-        with labelled.image, labelled.reference, about(case):
+        with labelled.image, labelled.reference, prefix_errors(case):
             for _ in labelled.reference.blocks():
                 pass

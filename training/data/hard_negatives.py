@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from configs.schema import Config
-from datasets.cases import Case, about
+from datasets.cases import Case, prefix_errors
 from datasets.references import class_masks
 from inference.plan import plan_image
 from inference.predictors.predictor import Predictor
@@ -55,7 +55,7 @@ class HardNegatives(lightning.Callback):
             case = self.cases[number]
             image = open_case(case, self.config, self.statistics.get(number))
             random = np.random.default_rng((self.config.run.seed, trainer.global_step, number))
-            with closing(image), about(case):
+            with closing(image), prefix_errors(case):
                 found = mine(image, cast(Predictor, module.predictor), self.sampler.class_prior, case.ignore_label, random)
             self.sampler.keep_hard_negatives(number, found)
 

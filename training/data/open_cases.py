@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from configs.schema import Config
-from datasets.cases import Case, about, open_case_image
+from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.reference_conversion import as_foreground, as_unit
 from datasets.references import check_aligned, open_reference
 from imaging.errors import DataError
@@ -78,7 +78,7 @@ def open_labelled(case: Case, config: Config, *, numbered: bool = False) -> Labe
     Raises:
         DataError: a file can't be read, the image doesn't fit the config, or the reference doesn't fit it or the image.
     """
-    with about(case), ExitStack() as opened:
+    with prefix_errors(case), ExitStack() as opened:
         image = opened.enter_context(open_case_image(case))
         reference = opened.enter_context(open_reference(case, numbered=numbered))
         check_suitable(image, config)
@@ -110,7 +110,7 @@ def open_case(case: Case, config: Config, statistics: Statistics | None = None) 
     image, reference = at_trained_spacing(labelled.image, config.data), labelled.reference
     if image is not labelled.image:
         reference = ResampledSource(reference, image.shape, labels=not case.values or case.ignore_label is not None)
-    with about(case):
+    with prefix_errors(case):
         return TrainingImage(case, image, reference, statistics or read_statistics(image, config))
 
 

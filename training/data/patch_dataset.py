@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from configs.schema import Config
-from datasets.cases import Case, about
+from datasets.cases import Case, prefix_errors
 from datasets.image_labels import label_number
 from imaging.errors import DataError
 from inference.tiling.grid import read_mirrored
@@ -61,7 +61,7 @@ class PatchDataset(Dataset[TrainingPatch]):
         case = self.cases[draw.case]
         try:
             labelled = self.opened[draw.case]
-            with about(case):
+            with prefix_errors(case):
                 image, reference, inside = self._cut(labelled, draw)
         except DataError:
             raise

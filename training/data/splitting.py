@@ -6,7 +6,7 @@ from pathlib import Path
 
 from configs.sections import DataSection
 from datasets.cases import Case, read_cases
-from datasets.splits import LabelCounts, assign, check_groups, draw_folds, read_splits
+from datasets.splits import LabelCounts, assign_splits, check_groups, draw_folds, read_splits
 from imaging.errors import DataError
 
 FOLDS = 5  # where cases.csv has no split; the first one validates
@@ -48,7 +48,7 @@ def split_cases(data: DataSection, seed: int, label_counts: LabelCounts | None =
     check_groups(every)
     drawn_from = [case for case in cases if case.split is None]
     folds = draw_folds(drawn_from, FOLDS, seed, label_counts) if drawn_from else {}
-    assigned = read_splits(written, cases) if written and written.exists() else assign(cases, folds)
+    assigned = read_splits(written, cases) if written and written.exists() else assign_splits(cases, folds)
     train, val = (tuple(case for case in cases if assigned[case.name] == split) for split in ("train", "val"))
     splits = Splits(train, val, folds)
     _check_splits(splits)

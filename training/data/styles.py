@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Config
-from datasets.cases import Case, about
+from datasets.cases import Case, prefix_errors
 from imaging.errors import DataError
 from imaging.open import open_image
 from inference.compatibility import at_trained_spacing, check_suitable
@@ -35,7 +35,7 @@ def read_styles(config: Config) -> StyleBank | None:
 
 def _patches(path: Path, config: Config, random: np.random.Generator) -> NDArray[np.float32]:
     """(n, C, *patch) in 0 .. 1, about."""
-    with about(Case(path.name, (path,))), open_image(path) as stored:
+    with prefix_errors(Case(path.name, (path,))), open_image(path) as stored:
         check_suitable(stored, config)
         image = at_trained_spacing(stored, config.data)
         found = limits.fit(image.dtype, image.channels, image.blocks())

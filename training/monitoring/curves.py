@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from evaluation.rendering import figure_to_png
-from evaluation.report.paired_plots import Scheme, style
+from evaluation.rendering import ColourScheme, figure_to_png, style_axes
 from training.monitoring.history import STEP, Entry
 
 RATE, PATCH_SCORE = "learning_rate", "patch_dice"  # what such entries' names begin with
@@ -24,7 +23,7 @@ MEMORY = (
 )
 
 
-def curve_plot(entries: Sequence[Entry], score: str, scheme: Scheme) -> bytes:
+def curve_plot(entries: Sequence[Entry], score: str, scheme: ColourScheme) -> bytes:
     """PNG: loss and scores, below them learning rate and gradient, below them memory and speed.
 
     Args:
@@ -94,13 +93,13 @@ def _panel(
     axes: Axes,
     title: str,
     curves: Sequence[tuple[str, Curve]],
-    scheme: Scheme,
+    scheme: ColourScheme,
     *,
     logarithmic: bool = False,
     from_zero: bool = True,
 ) -> None:
     """Curves in the page's two hues and in grey, on a logarithmic axis where it is wanted and values lie far apart."""
-    style(axes, scheme)
+    style_axes(axes, scheme)
     axes.set_title(title, loc="left", fontsize=11, color=scheme.text)
     axes.grid(axis="y", color=scheme.line, linewidth=0.6)
     shown = [(name, steps, values) for name, (steps, values) in curves if steps]
@@ -121,7 +120,7 @@ def _panel(
         axes.legend(frameon=False, fontsize=9, labelcolor=scheme.text)
 
 
-def _mark_best(axes: Axes, found: Curve, scheme: Scheme) -> None:
+def _mark_best(axes: Axes, found: Curve, scheme: ColourScheme) -> None:
     steps, values = found
     if not values:
         return

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from disk.process import peak_resident_bytes, resident_bytes
-from evaluation.comparison.panels import enlarged, telling_region
+from evaluation.comparison.panels import enlarge, region_with_most_foreground
 from evaluation.rendering import to_png
 from imaging.errors import DataError
 from inference.predictors.predictor import Predictor
@@ -191,7 +191,7 @@ class Watch(lightning.Callback):
         self.cases = {case.name: case for case in watched}
         for number, case in enumerate(watched):
             drawn = (
-                ("image", enlarged(case.picture, case.aspect)),
+                ("image", enlarge(case.picture, case.aspect)),
                 ("pale", pale(case)),
                 ("reference", film(case, case.reference, self.colours)),
             )
@@ -205,7 +205,7 @@ class Watch(lightning.Callback):
         config = self.facts.config
         labelled = open_case(self.splits.val[0], config)
         with labelled.image as image, labelled.reference as reference:
-            middles = [(axis.start + axis.stop) // 2 for axis in telling_region(reference)]
+            middles = [(axis.start + axis.stop) // 2 for axis in region_with_most_foreground(reference)]
             starts = [middle - size // 2 for middle, size in zip(middles, config.patch_size, strict=True)]
             region = tuple(slice(start, start + size) for start, size in zip(starts, config.patch_size, strict=True))
             patch = labelled.statistics.normalise(read_mirrored(image, region))

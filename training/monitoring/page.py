@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from configs import schema
 from configs.schema import Config
 from datasets.case_checks import Examination
-from evaluation.comparison.measurement import machine
-from evaluation.inspection.data_summary import Inspection, summary
-from evaluation.report import paired_plots
+from evaluation import rendering
+from evaluation.comparison.measurement import describe_machine
+from evaluation.inspection.data_summary import Inspection, summary_rows
 from evaluation.report.html_page import render_page
 from training.monitoring.curves import best_of, curve_plot, score_words
 from training.monitoring.history import STEP, Entry, evenly, mask_name, mask_steps, read_captions, replace
@@ -87,7 +87,7 @@ def describe_run(config: Config, score: str, examination: Examination, splits: M
     training = [report.facts for report in examination.reports if splits.get(report.case.name) == "train"]
     digests = sorted(digest for facts in training if facts for digest in facts.sha256)
     listed = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    data = (*summary(inspection), ("Training images", f"SHA-256 of their SHA-256, sorted: {listed}"))
+    data = (*summary_rows(inspection), ("Training images", f"SHA-256 of their SHA-256, sorted: {listed}"))
     return RunFacts(config, score, data, _made_with(), summarise(config))
 
 
@@ -124,7 +124,7 @@ def render(facts: RunFacts, folder: Path, entries: Sequence[Entry], state: State
         best=best,
         score=score_words(facts.score),
         sittings=_sittings(folder / LINEAGE),
-        curves=[curve_plot(entries, facts.score, scheme) for scheme in (paired_plots.LIGHT, paired_plots.DARK)],
+        curves=[curve_plot(entries, facts.score, scheme) for scheme in (rendering.LIGHT, rendering.DARK)],
         scores={entry[STEP]: entry["scores"].get(facts.score) for entry in entries if "scores" in entry},
         settings=settings(facts.config),
         whole_config=schema.dump(facts.config),
@@ -158,7 +158,7 @@ def _words(value: Any) -> str:
 
 
 def _made_with() -> Rows:
-    here = machine()
+    here = describe_machine()
     return (
         (
             "Machine",

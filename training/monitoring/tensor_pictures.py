@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evaluation.comparison.panels import enlarged
-from evaluation.inspection.examples import outlined
+from evaluation.comparison.panels import enlarge
+from evaluation.inspection.examples import draw_outlines
 from evaluation.rendering import Picture, to_picture
 from models.architectures import Network
 from training.objective.encodings import IGNORED
@@ -41,8 +41,8 @@ def entering(image: Floats, reference: NDArray[Any], colours: Sequence[str]) -> 
     if image.ndim == 4:
         place = telling_slice(labels)
         image, labels = image[:, place], labels[place]
-    large = enlarged(labels, 1.0)
-    pictures = [enlarged(picture, 1.0) for picture in channel_pictures(image)]
+    large = enlarge(labels, 1.0)
+    pictures = [enlarge(picture, 1.0) for picture in channel_pictures(image)]
     for picture in pictures:
         picture[large == IGNORED] //= 2
     drawn = [_haloed(picture, np.where(large == IGNORED, 0, large), colours) for picture in pictures]
@@ -52,7 +52,7 @@ def entering(image: Floats, reference: NDArray[Any], colours: Sequence[str]) -> 
 def _haloed(picture: Picture, labels: NDArray[Any], colours: Sequence[str]) -> Picture:
     """With the labels' outlines in their colours, and white around them, since a stain may have a class's colour."""
     outside = (labels == 0).astype(np.uint8)
-    return outlined(outlined(picture, outside, ("#000000", "#ffffff")), labels, colours)
+    return draw_outlines(draw_outlines(picture, outside, ("#000000", "#ffffff")), labels, colours)
 
 
 def _labels(reference: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -83,7 +83,7 @@ def weight_picture(weights: Floats) -> Picture:
     if weights.ndim == 3:
         weights = weights[int(weights.sum(axis=(1, 2)).argmax())]
     grey = np.rint(255 * weights / max(float(weights.max()), 1e-12)).astype(np.uint8)
-    return enlarged(to_picture(grey[None]), 1.0)
+    return enlarge(to_picture(grey[None]), 1.0)
 
 
 def filter_picture(network: nn.Module) -> Rgba:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from configs.schema import Config
 from datasets.cases import Case
-from evaluation.comparison.panels import enlarged, telling_region
-from evaluation.inspection.examples import outlined
+from evaluation.comparison.panels import enlarge, region_with_most_foreground
+from evaluation.inspection.examples import draw_outlines
 from evaluation.rendering import FILL, PALE, Picture, to_picture
 from evaluation.report.number_text import size
 from imaging.source import Region
@@ -75,7 +75,7 @@ def watched_cases(cases: Sequence[Case], config: Config, head: Head) -> list[Wat
 def _watched(case: Case, config: Config, head: Head) -> WatchedCase:
     labelled = open_labelled(case, config)
     with labelled.image as image, labelled.reference as reference:
-        region = telling_region(reference)
+        region = region_with_most_foreground(reference)
         pixels, labels = image.read(region), reference.read(region)
         spacing_um = image.spacing_um or (1.0,) * len(image.shape)
         where = _where(region, image.shape)
@@ -108,7 +108,7 @@ def pale(case: WatchedCase) -> Picture:
     """What masks are laid over: the picture in pale grey."""
     grey = case.picture @ np.array([0.299, 0.587, 0.114])
     paled = np.rint(grey + (255 - grey) * PALE).astype(np.uint8)
-    return enlarged(np.repeat(paled[..., None], 3, axis=-1), case.aspect)
+    return enlarge(np.repeat(paled[..., None], 3, axis=-1), case.aspect)
 
 
 def film(case: WatchedCase, labels: NDArray[Any], colours: Sequence[str]) -> Rgba:
@@ -119,9 +119,9 @@ def film(case: WatchedCase, labels: NDArray[Any], colours: Sequence[str]) -> Rgb
     """
     if np.issubdtype(labels.dtype, np.floating):
         return _greys(case, labels)
-    large = np.minimum(enlarged(labels, case.aspect), len(colours))
+    large = np.minimum(enlarge(labels, case.aspect), len(colours))
     palette = np.array([[int(colour[start : start + 2], 16) for start in (1, 3, 5)] for colour in (*colours, "#000000")])
-    border = outlined(np.zeros((*large.shape, 3), np.uint8), large, ("#000000", *["#ffffff"] * len(colours)))[..., 0]
+    border = draw_outlines(np.zeros((*large.shape, 3), np.uint8), large, ("#000000", *["#ffffff"] * len(colours)))[..., 0]
     alpha = np.maximum(border, (large > 0) * round(255 * FILL))
     return np.dstack([palette[large], alpha]).astype(np.uint8)
 
@@ -129,7 +129,7 @@ def film(case: WatchedCase, labels: NDArray[Any], colours: Sequence[str]) -> Rgb
 def _greys(case: WatchedCase, values: NDArray[Any]) -> Rgba:
     low, high = float(case.reference.min()), float(case.reference.max())
     shares = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
-    grey = enlarged(np.rint(255 * shares).astype(np.uint8), case.aspect)
+    grey = enlarge(np.rint(255 * shares).astype(np.uint8), case.aspect)
     return np.dstack([grey, grey, grey, np.full_like(grey, 255)])
 
 
@@ -138,7 +138,7 @@ def sheet(cases: Sequence[WatchedCase], colours: Sequence[str]) -> Picture:
     rows = []
     for case in cases:
         films = [film(case, labels, colours) for labels in (case.reference, case.answer)]
-        tiles = [enlarged(case.picture, case.aspect), *(_laid(each, pale(case)) for each in films)]
+        tiles = [enlarge(case.picture, case.aspect), *(_laid(each, pale(case)) for each in films)]
         rows.append(np.concatenate([_square(tile) for tile in tiles], axis=1))
     return np.concatenate(rows)
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Config
-from evaluation.metrics.kappa import quadratic_weighted_kappa
-from evaluation.metrics.overlap import confusion, mean_of, overlaps_of
+from evaluation.metrics.classification import quadratic_weighted_kappa
+from evaluation.metrics.overlap import confusion, nan_mean, overlaps_from_counts
 from models.heads import Head, make_head
 
 Floats = NDArray[np.float32]
@@ -59,7 +59,7 @@ class MacroDice(Score):
 
     def value(self) -> float:
         """NaN where neither holds any foreground."""
-        return overlaps_of(self.counts).macro_dice
+        return overlaps_from_counts(self.counts).macro_dice
 
 
 class QuadraticKappa(MacroDice):
@@ -88,7 +88,7 @@ class OverlappingDice(Score):
 
     def value(self) -> float:
         """NaN where neither holds any foreground."""
-        return mean_of(overlaps_of(counts).dice[0] for counts in self.counts)
+        return nan_mean(overlaps_from_counts(counts).dice[0] for counts in self.counts)
 
 
 class ExplainedVariance(Score):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from configs.schema import Config
-from datasets.cases import Case, about, open_case_image
+from datasets.cases import Case, open_case_image, prefix_errors
 from imaging.errors import DataError
 from imaging.open import is_image_folder
 from imaging.source import ImageSource, Region
@@ -37,7 +37,7 @@ def open_unlabelled(case: Case, config: Config, statistics: Statistics | None = 
     Raises:
         DataError: it can't be read, or doesn't fit the config.
     """
-    with about(case):
+    with prefix_errors(case):
         stored = open_case_image(case)
         try:
             check_suitable(stored, config)

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from configs.schema import Config
-from evaluation.comparison.panels import enlarged
-from evaluation.rendering import Picture, figure_to_png, overlay, to_png
-from evaluation.report import paired_plots
-from evaluation.report.paired_plots import Scheme, style
+from evaluation import rendering
+from evaluation.comparison.panels import enlarge
+from evaluation.rendering import ColourScheme, Picture, figure_to_png, overlay, style_axes, to_png
 from models.heads import make_head
 from training.monitoring.tensor_pictures import channel_pictures, entering, telling_slice
 from training.sanity_checks.image_parts import CaseCrop
@@ -29,7 +28,7 @@ GAP_PX = 6
 def curves(words: str, losses: Mapping[str, Sequence[float]], title: str = "Loss by step") -> CheckPicture:
     """A line each, by step."""
 
-    def draw(axes: Axes, scheme: Scheme) -> None:
+    def draw(axes: Axes, scheme: ColourScheme) -> None:
         for (name, values), colour in zip(losses.items(), (scheme.first, scheme.second, scheme.text), strict=False):
             axes.plot(values, color=colour, linewidth=1.6, label=name)
         if len(losses) > 1:
@@ -42,7 +41,7 @@ def curves(words: str, losses: Mapping[str, Sequence[float]], title: str = "Loss
 def bars(words: str, values: Mapping[str, float], title: str) -> CheckPicture:
     """A bar each, its value beside it; the first is the one that the check is about."""
 
-    def draw(axes: Axes, scheme: Scheme) -> None:
+    def draw(axes: Axes, scheme: ColourScheme) -> None:
         colours = [scheme.first, *[scheme.second] * (len(values) - 1)]
         drawn = axes.barh(list(values), list(values.values()), color=colours, height=0.6)
         axes.bar_label(drawn, fmt="%.4g", padding=4, color=scheme.text, fontsize=10)
@@ -54,10 +53,10 @@ def bars(words: str, values: Mapping[str, float], title: str) -> CheckPicture:
 
 def _plot(words: str, title: str, draw: Any, height: float = 2.8) -> CheckPicture:
     pngs = []
-    for scheme in (paired_plots.LIGHT, paired_plots.DARK):
+    for scheme in (rendering.LIGHT, rendering.DARK):
         figure = Figure(figsize=(7.2, height), layout="constrained")
         axes = figure.subplots()
-        style(axes, scheme)
+        style_axes(axes, scheme)
         draw(axes, scheme)
         axes.set_title(title, loc="left", fontsize=11, color=scheme.text)
         axes.grid(color=scheme.line, linewidth=0.6)
@@ -89,7 +88,7 @@ def strip(
         picture = channel_pictures(view.image.pixels if place is None else view.image.pixels[:, place])[0]
         masks = [labels, *(head.mask(column[number]) for column in logits)]
         planes = [mask if place is None else mask[place] for mask in masks]
-        rows.append([enlarged(each, 1.0) for each in (picture, *(overlay(picture, plane, colours) for plane in planes))])
+        rows.append([enlarge(each, 1.0) for each in (picture, *(overlay(picture, plane, colours) for plane in planes))])
     return (CheckPicture(words, to_png(sheet([tile for row in rows for tile in row], len(rows[0])))),)
 
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from configs.schema import Config
 from configs.sections import NormaliseSection
-from datasets.cases import Case, about
-from evaluation.comparison.panels import telling_region
+from datasets.cases import Case, prefix_errors
+from evaluation.comparison.panels import region_with_most_foreground
 from imaging.source import Geometry, ImageSource, Region
 from inference.plan import plan_image
 from inference.predictors.predictor import Predictor
@@ -74,7 +74,7 @@ def case_crop(case: Case, config: Config, most_px: Sequence[int], statistics: St
         DataError: the case can't be used.
     """
     labelled = open_case(case, config, statistics)
-    with labelled.image, labelled.reference, about(case):
+    with labelled.image, labelled.reference, prefix_errors(case):
         region = _around_foreground(labelled, most_px)
         pixels = labelled.statistics.normalise(labelled.image.read(region))
         return CaseCrop(case.name, ArrayImage(pixels, labelled.image.spacing_um), labelled.labels.read(region))
@@ -90,7 +90,7 @@ def case_crops(
 
 def _around_foreground(labelled: TrainingImage, most_px: Sequence[int]) -> Region:
     """A box around the middle of the foreground in the window or slice that holds the most of it."""
-    window = telling_region(labelled.labels)
+    window = region_with_most_foreground(labelled.labels)
     places = np.nonzero(labelled.labels.read(window)[0] > 0)
     box = []
     for axis, size, most, where in zip(window, labelled.labels.shape, most_px, places, strict=True):

@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 from configs.network_sections import UNetSection
 from configs.schema import Config
 from evaluation.comparison.threshold_baseline import BINS, otsu_threshold
-from evaluation.metrics.overlap import mean_of
+from evaluation.metrics.overlap import nan_mean
 from evaluation.rendering import overlay, to_png
 from models.architectures import Network
 from models.heads import make_head
@@ -101,11 +101,11 @@ def dumb_baselines(subject: Subject) -> CheckResult:
     if make_score(config).name != "dice" or config.head.kind == "multi_label":
         raise NotApplicable("masks of one class a pixel have such baselines, and the head gives others")
     baselines, limit = _baselines(subject)
-    steps, dice = STEPS, mean_of(map(_score(config), subject.views, subject.snapshots[STEPS]))
+    steps, dice = STEPS, nan_mean(map(_score(config), subject.views, subject.snapshots[STEPS]))
     if not dice > limit:
         steps = LONGER * STEPS
         longer = subject.short_run(subject.train_batches(LONGER * len(subject.pool)), steps)
-        dice = mean_of(map(_score(config), subject.views, subject.logits(longer.network)))
+        dice = nan_mean(map(_score(config), subject.views, subject.logits(longer.network)))
     others = ", ".join(f"{name} {value:.3f}" for name, value in baselines.items())
     measured = f"Dice {dice:.3f} on {len(subject.views)} validation cases after {steps} steps; {others}"
     drawn = bars("Dice of views of validation cases.", {"short training": dice, **baselines}, "Dice")
@@ -117,7 +117,7 @@ def _baselines(subject: Subject) -> tuple[dict[str, float], float]:
     config, views = subject.config, subject.views
 
     def dice(masks: Sequence[Pixels]) -> float:
-        return mean_of(_dice_of(view, mask, config) for view, mask in zip(views, masks, strict=True))
+        return nan_mean(_dice_of(view, mask, config) for view, mask in zip(views, masks, strict=True))
 
     classes = range(len(config.data.classes))
     constant = max(dice([np.full(view.image.shape, label) for view in views]) for label in classes)
@@ -260,7 +260,7 @@ def _wider(config: Config) -> Config:
 def through_training(subject: Subject) -> CheckResult:
     """The score of the same images rises through the short training."""
     config, columns = subject.config, subject.snapshots
-    scores = [mean_of(map(_score(config), subject.views, logits)) for logits in columns.values()]
+    scores = [nan_mean(map(_score(config), subject.views, logits)) for logits in columns.values()]
     words = f"Image, reference, and the masks after {', '.join(map(str, columns))} steps."
     name = make_score(config).name.replace("dice", "Dice")
     measured = f"{name} {', '.join(f'{score:.3f}' for score in scores)} after {', '.join(map(str, columns))} steps"

@@ -11,11 +11,11 @@ import torch
 from rich.console import Console
 
 from configs.schema import Config
-from datasets.case_checks import conclude, read_reports, refuse_unfit
-from datasets.cases import Case, about
+from datasets.case_checks import check_trainable, examine_cases, examine_dataset
+from datasets.cases import Case, prefix_errors
 from datasets.splits import UNDECIDED, check_groups, draw_folds, read_splits, write_splits
 from disk.publish import publish
-from evaluation.comparison.paired_difference import difference_of
+from evaluation.comparison.paired_difference import paired_difference
 from imaging.errors import DataError
 from inference.compatibility import check_suitable
 from inference.plan import plan_image
@@ -103,10 +103,12 @@ def _draw_once(config: Config, cases: Sequence[Case], written: Path) -> dict[str
             f"{folds} folds need as many groups, and the {len(cases)} cases come from {len(groups)}; "
             f"set trainer.folds to at most {len(groups)}, or add cases of other patients",
         )
-    reports = read_reports(cases, lambda image: check_suitable(image, config))
+    reports = examine_cases(cases, lambda image: check_suitable(image, config))
     counts = {report.case.name: report.label_counts or {} for report in reports}
     fold_of = draw_folds(cases, folds, config.run.seed, counts)
-    refuse_unfit(conclude(reports, {name: f"fold {number}" for name, number in fold_of.items()}, config.image_label.classes))
+    check_trainable(
+        examine_dataset(reports, {name: f"fold {number}" for name, number in fold_of.items()}, config.image_label.classes)
+    )
     publish(written, lambda part: write_splits(part, dict.fromkeys(fold_of, UNDECIDED), fold_of))
     return fold_of
 
@@ -163,7 +165,7 @@ def _score(runs: Sequence[Config], cases: Sequence[Case], fold_of: Mapping[str, 
 def _score_of(case: Case, predictor: Predictor) -> float:
     score = make_score(predictor.config)
     labelled = open_labelled(case, predictor.config)
-    with labelled.image as image, labelled.reference as reference, about(case), torch.inference_mode():
+    with labelled.image as image, labelled.reference as reference, prefix_errors(case), torch.inference_mode():
         for band in bands(plan_image(image, predictor)):
             rows = slice(band.start, band.start + band.logits.shape[1])
             score.add(band.logits, reference.read((rows, *(slice(0, size) for size in image.shape[1:]))))
@@ -186,7 +188,7 @@ def _tell(scored: Sequence[CaseScore], name: str, config: Config, console: Conso
 
 def _described(scores: Sequence[float]) -> str:
     """The mean over cases and its interval."""
-    interval = difference_of([0.0] * len(scores), scores).interval  # of a difference from nothing
+    interval = paired_difference([0.0] * len(scores), scores).interval  # of a difference from nothing
     shown = f", 95% interval {interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
     return f"{_mean(scores):.3f}{shown}, {len(scores)} cases"
 

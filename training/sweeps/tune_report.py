@@ -11,8 +11,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.rendering import figure_to_png
-from evaluation.report.paired_plots import LIGHT, style
+from evaluation.rendering import LIGHT, figure_to_png, style_axes
 
 SHOWN = 10  # trials in the table
 
@@ -31,7 +30,7 @@ def plot(study: optuna.Study, score: str, importances: Mapping[str, float]) -> b
     figure = Figure(figsize=(9.2 if importances else 5.6, 3.8), layout="constrained")
     panels = figure.subplots(1, 2 if importances else 1, squeeze=False)[0]
     for axes in panels:
-        style(axes, LIGHT)
+        style_axes(axes, LIGHT)
     _draw_history(panels[0], study, score)
     if importances:
         names = list(importances)[::-1]

@@ -10,10 +10,10 @@ from evaluation_samples import UNET, WINDOW, MakeBundle, edit_cases
 from datasets.cases import Case, read_cases
 from disk.digest import sha256_of_file
 from evaluation.comparison.compare import compare
-from evaluation.comparison.measurement import Job, measure
-from evaluation.comparison.result import Comparison, labels_for
+from evaluation.comparison.measurement import SegmentationJob, measure
+from evaluation.comparison.result import Comparison, method_labels
 from evaluation.metrics.overlap import overlaps
-from evaluation.report.comparison_page import render
+from evaluation.report.html_page import render_report
 from imaging.errors import DataError
 from imaging.open import open_image
 from inference.predictors.loading import load_predictor
@@ -82,13 +82,13 @@ def test_what_was_compared(comparison: Comparison) -> None:
 
 def test_the_cost_is_measured(comparison: Comparison) -> None:
     for method in comparison.methods:
-        assert len(method.measured.seconds) == 4
-        assert min(method.measured.seconds) > 0
-        assert method.seconds == pytest.approx(sum(method.measured.seconds))
-        assert method.measured.peak_bytes >= method.measured.loaded_bytes > 2**20
-        assert method.measured.spent_bytes >= 0
-        assert method.measured.machine.threads >= 1
-        assert method.measured.machine.versions["torch"] == torch.__version__
+        assert len(method.measurement.seconds) == 4
+        assert min(method.measurement.seconds) > 0
+        assert method.seconds == pytest.approx(sum(method.measurement.seconds))
+        assert method.measurement.peak_bytes >= method.measurement.loaded_bytes > 2**20
+        assert method.measurement.compared_bytes >= 0
+        assert method.measurement.machine.threads >= 1
+        assert method.measurement.machine.versions["torch"] == torch.__version__
         assert method.multiply_adds_per_pixel > 0
     assert comparison.methods[0].patch_by_patch_per_pixel is None
     assert comparison.methods[1].patch_by_patch_per_pixel
@@ -96,9 +96,9 @@ def test_the_cost_is_measured(comparison: Comparison) -> None:
 
 
 def test_the_floor_is_there_for_two_classes(comparison: Comparison) -> None:
-    assert comparison.floor is not None
-    assert comparison.floor.foreground == "darker"  # the phantom's nuclei are
-    assert comparison.floor.mean_dice > 0.8
+    assert comparison.baseline is not None
+    assert comparison.baseline.foreground == "darker"  # the phantom's nuclei are
+    assert comparison.baseline.mean_dice > 0.8
     assert any("doesn't beat Otsu's threshold" in remark for remark in comparison.verdict.remarks)
 
 
@@ -116,7 +116,7 @@ def test_pictures_show_all_four_cases(comparison: Comparison) -> None:
 
 
 def test_it_renders(comparison: Comparison) -> None:
-    html = render(comparison)
+    html = render_report(comparison)
     assert "phantom_unet" in html
     assert html.count("<figure>") == 20
 
@@ -128,21 +128,21 @@ def test_volumes_of_three_classes(tmp_path: Path, make_bundle: MakeBundle) -> No
     bundles = [make_bundle(name, model, **sizes) for name, model in (("one", UNET), ("other", WINDOW))]
     found = compare((bundles[0], bundles[1]), tmp_path)
     assert found.split == "val"
-    assert found.floor is None
-    assert found.floor_omitted == "one threshold makes two classes, and there are 3"
+    assert found.baseline is None
+    assert found.baseline_omitted == "one threshold makes two classes, and there are 3"
     assert all(len(case.overlaps[0].dice) == 2 for case in found.cases)
     assert "3 cases come from 1 group " in found.notes[0]
     assert "split val" in found.notes[-1]
     assert found.pictures[0].where.startswith("slice ")
-    html = render(found)
+    html = render_report(found)
     assert "Dice of class2" in html
-    assert "No floor by Otsu" in html
+    assert "no baseline by Otsu" in html
 
 
 def test_equal_methods_are_told_apart_by_name() -> None:
-    assert labels_for(("unet", "unet"), ("a", "b")) == ("a", "b")
-    assert labels_for(("unet", "unet"), ("a", "a")) == ("a (first)", "a (second)")
-    assert labels_for(("sliding_window", "unet"), ("a", "a")) == ("sliding window", "U-Net")
+    assert method_labels(("unet", "unet"), ("a", "b")) == ("a", "b")
+    assert method_labels(("unet", "unet"), ("a", "a")) == ("a (first)", "a (second)")
+    assert method_labels(("sliding_window", "unet"), ("a", "a")) == ("sliding window", "U-Net")
 
 
 def test_nothing_runs_when_it_would_not_be_honest(data: Path, unet: Path, make_bundle: MakeBundle) -> None:
@@ -156,8 +156,8 @@ def test_nothing_runs_when_it_would_not_be_honest(data: Path, unet: Path, make_b
 
 
 def test_a_process_that_dies_is_told(tmp_path: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DataError, match="ended with status 1 before it was done") as caught:
-        measure(Job(tmp_path / "nothing", read_cases(data)[:1], (tmp_path / "mask.npy",)))
+    with pytest.raises(DataError, match="ended early, with status 1") as caught:
+        measure(SegmentationJob(tmp_path / "nothing", read_cases(data)[:1], (tmp_path / "mask.npy",)))
     assert caught.value.code == "measurement_stopped"
     assert "BundleError" in capfd.readouterr().err  # the reason stays visible
 
@@ -166,5 +166,5 @@ def test_an_error_of_a_case_crosses_the_process_with_its_name(tmp_path: Path, un
     image = tmp_path / "broken.png"
     image.write_bytes(b"")
     with pytest.raises(DataError, match="case broken: the file is empty") as caught:
-        measure(Job(unet, (Case("broken", (image,)),), (tmp_path / "mask.npy",)))
+        measure(SegmentationJob(unet, (Case("broken", (image,)),), (tmp_path / "mask.npy",)))
     assert caught.value.code == "empty_file"

@@ -14,11 +14,11 @@ from disk.digest import sha256_of_file
 from evaluation.comparison.held_out import (
     check_case,
     check_comparable,
-    check_unseen,
+    check_not_trained_on,
     group_note,
-    held_out_cases,
-    listed,
+    join_names,
     open_reference,
+    select_held_out_cases,
     training_note,
 )
 from imaging.errors import DataError
@@ -44,7 +44,7 @@ def refused(code: str, words: str) -> "pytest.RaisesExc[DataError]":
     ],
 )
 def test_test_comes_before_val(tmp_path: Path, splits: tuple[str, ...], asked: str | None, split: str, count: int) -> None:
-    found, cases = held_out_cases(slides(tmp_path, *splits), asked)
+    found, cases = select_held_out_cases(slides(tmp_path, *splits), asked)
     assert (found, len(cases)) == (split, count)
     assert {case.split for case in cases} == {split}
 
@@ -53,14 +53,14 @@ def test_test_comes_before_val(tmp_path: Path, splits: tuple[str, ...], asked: s
 def test_without_held_out_cases_it_says_what_to_add(tmp_path: Path, asked: str | None, wanted: str) -> None:
     words = f"no case has the split {wanted}; add a column split to .*cases.csv with test at the cases that training"
     with refused("held_out_missing", words):
-        held_out_cases(slides(tmp_path, "train", "train"), asked)
+        select_held_out_cases(slides(tmp_path, "train", "train"), asked)
 
 
 def test_cases_without_reference_are_named(tmp_path: Path) -> None:
     slides(tmp_path, "test", "test")
     edit_cases(tmp_path, lambda rows: rows[1].update(reference=""))
     with refused("reference_missing", "1 of 2 cases have no reference to compare with: case001"):
-        held_out_cases(tmp_path, None)
+        select_held_out_cases(tmp_path, None)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_cases_that_training_saw_are_refused(tmp_path: Path, make_bundle: MakeBu
     cases = read_cases(slides(tmp_path, "train", "test", "test"))
     digest = sha256_of_file(cases[2].images[0])
     leaky = make_bundle("leaky", WINDOW, images=[digest])
-    check_unseen(cases[1:2], (bundle.load(unet), bundle.load(leaky)))
+    check_not_trained_on(cases[1:2], (bundle.load(unet), bundle.load(leaky)))
     with refused("training_cases_compared", "training of leaky saw 1 of 2 cases: case002; compare on cases that neither"):
-        check_unseen(cases[1:], (bundle.load(unet), bundle.load(leaky)))
+        check_not_trained_on(cases[1:], (bundle.load(unet), bundle.load(leaky)))
 
 
 def test_a_copy_under_another_name_is_found_too(tmp_path: Path, make_bundle: MakeBundle) -> None:
@@ -102,7 +102,7 @@ def test_a_copy_under_another_name_is_found_too(tmp_path: Path, make_bundle: Mak
     leaky = bundle.load(make_bundle("copied", UNET, images=[sha256_of_file(cases[0].images[0])]))
     cases[1].images[0].write_bytes(cases[0].images[0].read_bytes())
     with refused("training_cases_compared", "saw 1 of 1 cases: case001"):
-        check_unseen(cases[1:], (leaky, leaky))
+        check_not_trained_on(cases[1:], (leaky, leaky))
 
 
 def test_a_sound_case(tmp_path: Path) -> None:
@@ -179,12 +179,12 @@ def test_other_training_images_are_spoken_of(make_bundle: MakeBundle) -> None:
 
 
 def test_long_lists_are_cut() -> None:
-    assert listed(["a", "b"]) == "a, b"
-    assert listed([str(index) for index in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+    assert join_names(["a", "b"]) == "a, b"
+    assert join_names([str(index) for index in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
 
 
 def test_cases_mean_what_the_bundles_config_says(tmp_path: Path) -> None:
     data = make_config("one", UNET).data.model_copy(update={"instances": True})
-    _, cases = held_out_cases(slides(tmp_path, "test"), None, data)
+    _, cases = select_held_out_cases(slides(tmp_path, "test"), None, data)
     assert cases[0].classes == tuple(section.name for section in data.classes)
     assert cases[0].instances

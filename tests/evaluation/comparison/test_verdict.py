@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from evaluation.comparison.paired_difference import difference_of
-from evaluation.comparison.verdict import Evidence, Verdict, better_index, verdict_of
+from evaluation.comparison.paired_difference import paired_difference
+from evaluation.comparison.verdict import Evidence, Verdict, better_index, decide_verdict
 
 LOW = [0.50, 0.52, 0.54, 0.51, 0.53, 0.50, 0.52, 0.54, 0.51, 0.53, 0.55, 0.56]
 HIGH = [0.60, 0.63, 0.66, 0.60, 0.64, 0.62, 0.61, 0.66, 0.60, 0.65, 0.64, 0.66]
@@ -18,14 +18,14 @@ def judge(first: Sequence[float], second: Sequence[float], **changes: Any) -> Ve
         "labels": ("U-Net", "sliding window"),
         "methods": ("unet", "sliding_window"),
         "cases": len(first),
-        "difference": difference_of(first, second),
+        "difference": paired_difference(first, second),
         "seconds": (2.0, 8.0),
         "memory_bytes": (300, 100),
         "multiply_adds": (1e6, 219e3),
         "means": (0.6, 0.7),
-        "floor_dice": None,
+        "baseline_dice": None,
     }
-    return verdict_of(Evidence(**(facts | changes)))
+    return decide_verdict(Evidence(**(facts | changes)))
 
 
 def test_the_first_is_better() -> None:
@@ -75,9 +75,7 @@ def test_the_same_step_everywhere() -> None:
 
 
 def test_few_cases_are_a_hint() -> None:
-    assert judge(HIGH[:9], LOW[:9]).remarks == (
-        "With only 9 cases the interval is narrower than it should be: take it as a hint.",
-    )
+    assert judge(HIGH[:9], LOW[:9]).remarks == ("With only 9 cases the interval is too narrow: take it as a hint.",)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +89,7 @@ def test_few_cases_are_a_hint() -> None:
     ],
 )
 def test_the_floor(means: tuple[float, float], floor: float, losers: list[str]) -> None:
-    remarks = judge(HIGH, LOW, means=means, floor_dice=floor).remarks
+    remarks = judge(HIGH, LOW, means=means, baseline_dice=floor).remarks
     assert len(remarks) == len(losers)
     assert all(remark.startswith(loser) for remark, loser in zip(remarks, losers, strict=True))
 
@@ -115,9 +113,9 @@ def test_a_cost_that_was_not_measured_is_left_out() -> None:
 
 
 def test_better_index() -> None:
-    assert better_index(difference_of(HIGH, LOW)) == 0
-    assert better_index(difference_of(LOW, HIGH)) == 1
-    assert better_index(difference_of(LOW, LOW)) is None
+    assert better_index(paired_difference(HIGH, LOW)) == 0
+    assert better_index(paired_difference(LOW, HIGH)) == 1
+    assert better_index(paired_difference(LOW, LOW)) is None
 
 
 def test_a_verdict_as_text() -> None:

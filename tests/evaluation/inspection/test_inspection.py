@@ -10,9 +10,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from configs import schema
-from evaluation.inspection.data_summary import Wanted, inspect, summary
-from evaluation.inspection.examples import MOST_EXAMPLES, chosen, examples, outlined
-from evaluation.inspection.page import render, write_inspection
+from evaluation.inspection.data_summary import InspectionOptions, inspect_dataset, summary_rows
+from evaluation.inspection.examples import MAX_EXAMPLES, draw_examples, draw_outlines, select_examples
+from evaluation.inspection.page import render_inspection, write_inspection
 from overtile import app
 from tests.phantom import write_slide_dataset, write_volume_dataset
 
@@ -49,7 +49,7 @@ def test_sound_data(volumes: Path, tmp_path: Path) -> None:
     assert "in 6 of 6 references" in said
     assert "note: nothing says which cases come from one patient" in said
     assert "problem: " not in said
-    assert said.endswith(f"No problem was found Page: {tmp_path / 'new/page.html'} ")
+    assert said.endswith(f"No problems found Page: {tmp_path / 'new/page.html'} ")
     assert (tmp_path / "new/page.html").stat().st_size > 10_000
 
 
@@ -59,7 +59,7 @@ def test_problems_end_with_3(slides: Path) -> None:
     assert result.exit_code == 3
     assert (
         "problem: case case001, references/case001.png: reference (9, 9) has another shape than its image (48, 60); "
-        "export it on the image's own grid [reference_shape] 1 problem would spoil a training"
+        "export it on the image's own grid [reference_shape] 1 problem must be fixed before training"
     ) in words_of(result)
 
 
@@ -72,8 +72,8 @@ def test_no_data_ends_with_3_and_a_bad_config_with_2(tmp_path: Path) -> None:
 def test_a_config_says_what_is_meant(volumes: Path) -> None:
     assert run(volumes, "--config", "configs/histology_unet.yaml").exit_code == 3
     config = schema.load(Path("configs/mri_unet.yaml"))
-    inspection = inspect(volumes, Wanted(config))
-    assert inspection.examination.stops == ()
+    inspection = inspect_dataset(volumes, InspectionOptions(config))
+    assert inspection.examination.errors == ()
     assert [share.name for share in inspection.classes] == [section.name for section in config.data.classes]
     assert inspection.colours == tuple(section.colour for section in config.data.classes)
 
@@ -88,16 +88,18 @@ def test_a_number_of_classes(volumes: Path) -> None:
 def test_folds_are_drawn_where_there_are_no_splits(slides: Path) -> None:
     table = slides / "cases.csv"
     table.write_text("".join(f"{line.rsplit(',', 1)[0]}\n" for line in table.read_text().splitlines()))
-    inspection = inspect(slides, Wanted(folds=3, seed=4))
-    assert (inspection.drawn, inspection.seed) == (3, 4)
-    assert summary(inspection)[0] == ("Cases", "6 (3 folds of 2, drawn by seed 4)")
-    assert inspect(slides, Wanted(folds=3, seed=4)).splits == inspection.splits
-    assert "drawn by seed 4" in render(inspection)
+    inspection = inspect_dataset(slides, InspectionOptions(folds=3, seed=4))
+    assert (inspection.fold_count, inspection.seed) == (3, 4)
+    assert summary_rows(inspection)[0] == ("Cases", "6 (3 folds of 2, drawn with seed 4)")
+    assert inspect_dataset(slides, InspectionOptions(folds=3, seed=4)).splits == inspection.splits
+    assert "drawn with seed 4" in render_inspection(inspection)
     Image.open(slides / "images/case000.png").save(slides / "images/case001.png")
     codes = {
-        problem.code: problem.severity for seed in range(9) for problem in inspect(slides, Wanted(seed=seed)).examination.stops
+        problem.code: problem.severity
+        for seed in range(9)
+        for problem in inspect_dataset(slides, InspectionOptions(seed=seed)).examination.errors
     }
-    assert codes == {"image_twice": "stops"}
+    assert codes == {"image_twice": "error"}
 
 
 def test_groups_are_counted(slides: Path) -> None:
@@ -106,15 +108,15 @@ def test_groups_are_counted(slides: Path) -> None:
     table.write_text(
         "\n".join(f"{line},{'group' if number == 0 else 'p' * (number == 1)}" for number, line in enumerate(lines))
     )
-    assert dict(summary(inspect(slides, Wanted())))["Patients"] == "1 group and 5 cases without one"
+    assert dict(summary_rows(inspect_dataset(slides, InspectionOptions())))["Patients"] == "1 group and 5 cases without one"
 
 
 def test_the_page(volumes: Path, tmp_path: Path) -> None:
     (volumes / "references/case001.nii.gz").write_bytes(b"broken")
-    inspection = inspect(volumes, Wanted())
+    inspection = inspect_dataset(volumes, InspectionOptions())
     write_inspection(inspection, tmp_path / "page.html")
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "1 problem would spoil a training." in html
+    assert "1 problem must be fixed before training." in html
     assert "<code>unsupported_format</code>" in html
     assert "middle, nothing outlined" in html
     assert html.count("<figure>") == 6
@@ -127,7 +129,7 @@ def test_hostile_names_are_escaped(slides: Path) -> None:
     quoted = '"' + HOSTILE.replace('"', '""') + '"'
     table.write_text(table.read_text().replace("case000,", f"{quoted},").replace("case001,", "=1+1,"))
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(slides / "references/case000.png")
-    html = render(inspect(slides, Wanted()))
+    html = render_inspection(inspect_dataset(slides, InspectionOptions()))
     assert "<script" not in html
     assert "onerror=alert(1)&gt;" in html
     assert html.count("<style>") == html.count("</style>") == 1
@@ -137,16 +139,16 @@ def test_hostile_names_are_escaped(slides: Path) -> None:
 def test_data_of_which_nothing_can_be_read(slides: Path) -> None:
     for path in slides.glob("images/*"):
         path.write_bytes(b"broken")
-    inspection = inspect(slides, Wanted())
+    inspection = inspect_dataset(slides, InspectionOptions())
     assert inspection.facts == ()
-    html = render(inspection)
-    assert "6 problems would spoil a training." in html
+    html = render_inspection(inspection)
+    assert "6 problems must be fixed before training." in html
     assert "<img" not in html
 
 
 def test_of_a_large_image_a_part_is_shown(tmp_path: Path) -> None:
     folder = write_slide_dataset(tmp_path / "large", cases=2, shape=(500, 500)).parent
-    for example in examples(inspect(folder, Wanted()).examination, ()):
+    for example in draw_examples(inspect_dataset(folder, InspectionOptions()).examination, ()):
         assert re.fullmatch(r"from row (0|116), column (0|116): most foreground", example.where)
         with Image.open(io.BytesIO(example.png)) as picture:
             assert picture.size == (384, 384)
@@ -156,17 +158,17 @@ def test_examples_begin_with_what_is_wrong(tmp_path: Path) -> None:
     folder = write_slide_dataset(tmp_path / "many", cases=15, shape=(30, 30)).parent
     Image.fromarray(np.full((30, 30), 9, np.uint8)).save(folder / "references/case011.png")
     Image.fromarray(np.zeros((30, 30), np.uint8)).save(folder / "references/case007.png")
-    examination = inspect(folder, Wanted(classes=2)).examination
-    names = [report.case.name for report in chosen(examination)]
+    examination = inspect_dataset(folder, InspectionOptions(classes=2)).examination
+    names = [report.case.name for report in select_examples(examination)]
     assert names[:2] == ["case007", "case011"]
-    assert len(set(names)) == MOST_EXAMPLES
-    assert [example.name for example in examples(examination, ())] == names
+    assert len(set(names)) == MAX_EXAMPLES
+    assert [example.name for example in draw_examples(examination, ())] == names
 
 
 def test_outlines_lie_inside() -> None:
     labels = np.zeros((9, 9), np.uint8)
     labels[1:8, 1:8] = 1
-    picture = outlined(np.zeros((9, 9, 3), np.uint8), labels, ("#000000", "#ff0000"))
+    picture = draw_outlines(np.zeros((9, 9, 3), np.uint8), labels, ("#000000", "#ff0000"))
     expected = labels.copy()
     expected[3:6, 3:6] = 0
     np.testing.assert_array_equal(picture[..., 0], expected * 255)

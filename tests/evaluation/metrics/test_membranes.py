@@ -11,7 +11,7 @@ from scipy import ndimage, sparse
 from skimage.measure import shannon_entropy
 from skimage.metrics import adapted_rand_error, variation_of_information
 
-from evaluation.metrics.membranes import cell_scores, cells_of, grown_cells, membrane_scores
+from evaluation.metrics.membranes import cell_scores, grow_cells, label_cells, membrane_scores
 from imaging.errors import DataError
 
 cells = st.integers(1, 8).flatmap(
@@ -82,13 +82,13 @@ def test_membranes_everywhere_divide_a_cell_into_pixels() -> None:
 
 
 def test_cells_meet_at_sides_only() -> None:
-    assert cells_of(drawn(".x", "x.")).tolist() == [[1, 0], [0, 2]]
+    assert label_cells(drawn(".x", "x.")).tolist() == [[1, 0], [0, 2]]
 
 
 def test_cells_grow_until_a_pixel_is_between_them() -> None:
-    assert grown_cells(drawn(".xxx..", ".xxx..")).tolist() == [[1, 1, 0, 2, 2, 2]] * 2
-    assert grown_cells(drawn("..x..", "..x..")).tolist() == [[1, 1, 0, 2, 2]] * 2
-    assert grown_cells(drawn(".....", "..xx.")).tolist() == [[1] * 5] * 2
+    assert grow_cells(drawn(".xxx..", ".xxx..")).tolist() == [[1, 1, 0, 2, 2, 2]] * 2
+    assert grow_cells(drawn("..x..", "..x..")).tolist() == [[1, 1, 0, 2, 2]] * 2
+    assert grow_cells(drawn(".....", "..xx.")).tolist() == [[1] * 5] * 2
 
 
 def test_shapes_must_agree() -> None:
@@ -133,7 +133,7 @@ def test_what_holds_for_any_cells(arrays: tuple[np.ndarray, np.ndarray]) -> None
 @settings(deadline=None)
 @given(membranes)
 def test_growing_changes_no_cell_and_joins_none(drawing: np.ndarray) -> None:
-    before, after = cells_of(drawing), grown_cells(drawing)
+    before, after = label_cells(drawing), grow_cells(drawing)
     assert (after[~drawing] == before[~drawing]).all()
     for number in range(1, before.max() + 1):  # no pixel of it has a side in common with one of another cell
         beside = ndimage.binary_dilation(after == number)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from evaluation.metrics import overlap
-from evaluation.metrics.overlap import confusion, dice, iou, mean_of, overlaps, overlaps_of, pooled
+from evaluation.metrics.overlap import confusion, dice, iou, nan_mean, overlaps, overlaps_from_counts, pooled_overlaps
 from imaging.errors import DataError
 
 REFERENCE = np.array([[0, 1, 1], [0, 1, 2], [2, 2, 2]], np.uint8)
@@ -67,13 +67,13 @@ def test_invented_and_missed_foreground_is_zero() -> None:
 def test_pooling_sums_pixels_before_dividing() -> None:
     small = confusion(np.array([1, 0]), np.array([1, 1]), 2)  # Dice 2/3
     large = confusion(np.array([1] * 8 + [0] * 2), np.array([1] * 8 + [0] * 2), 2)  # Dice 1
-    assert pooled([small, large]).dice == (18 / 19,)
-    assert pooled([small, large]).iou == (9 / 10,)
+    assert pooled_overlaps([small, large]).dice == (18 / 19,)
+    assert pooled_overlaps([small, large]).iou == (9 / 10,)
 
 
 def test_pooling_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no cases to pool"):
-        pooled([])
+        pooled_overlaps([])
 
 
 def test_shapes_must_agree() -> None:
@@ -95,9 +95,9 @@ def test_unknown_labels_of_the_mask_are_named() -> None:
 
 
 def test_mean_leaves_out_what_is_no_number() -> None:
-    assert mean_of([1.0, nan, 0.5]) == 0.75
-    assert isnan(mean_of([nan]))
-    assert isnan(mean_of([]))
+    assert nan_mean([1.0, nan, 0.5]) == 0.75
+    assert isnan(nan_mean([nan]))
+    assert isnan(nan_mean([]))
 
 
 def test_counting_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_pooling_is_the_same_for_every_batch_size(arrays: tuple[np.ndarray, np.n
     mask, reference = arrays
     parts = range(0, len(mask), size)
     batches = [confusion(mask[start : start + size], reference[start : start + size], 3) for start in parts]
-    np.testing.assert_equal(pooled(batches), overlaps_of(confusion(mask, reference, 3)))
+    np.testing.assert_equal(pooled_overlaps(batches), overlaps_from_counts(confusion(mask, reference, 3)))
 
 
 @given(labels)

@@ -16,7 +16,7 @@ from evaluation.comparison.verdict import Verdict
 from evaluation.metrics.overlap import Overlaps
 from evaluation.rendering import to_png
 from evaluation.report import number_text
-from evaluation.report.comparison_page import render, write_report
+from evaluation.report.html_page import render_report, write_report
 
 HOSTILE = "<script>alert(1)</script></style>\"'><img src=x onerror=alert(1)>"
 LOADING = {"script", "link", "iframe", "object", "embed", "form", "base", "a", "audio", "video", "svg"}
@@ -77,15 +77,15 @@ def check_sound(html: str) -> Page:
 def test_it_renders_with_any_numbers(first: list[float], second: list[float], *, floor: bool) -> None:
     comparison = make_comparison(first, second)
     if not floor:
-        comparison = replace(comparison, floor=None, floor_omitted="no threshold")
-    html = render(comparison)
+        comparison = replace(comparison, baseline=None, baseline_omitted="no threshold")
+    html = render_report(comparison)
     check_sound(html)
     assert not re.search(r"\bnan\b|>None<", re.sub(r"base64,[^\"]*", "", html))
 
 
 def test_ten_thousand_cases() -> None:
     values = np.random.default_rng(0).uniform(size=(2, 10_000))
-    page = check_sound(render(make_comparison(list(values[0]), list(values[1]))))
+    page = check_sound(render_report(make_comparison(list(values[0]), list(values[1]))))
     assert "case9999" in page.texts
 
 
@@ -96,10 +96,10 @@ def rows_of(html: str) -> dict[str, list[str]]:
 
 
 def test_the_numbers_stand_in_the_table() -> None:
-    rows = rows_of(render(make_comparison([0.6, 0.7, 0.8, nan], [0.5, 0.6, 0.9, 0.0])))
+    rows = rows_of(render_report(make_comparison([0.6, 0.7, 0.8, nan], [0.5, 0.6, 0.9, 0.0])))
     assert rows["Dice, mean over cases"] == ["0.700", "0.500", "0.400"]
     assert rows["Dice, all pixels pooled"] == ["0.800", "0.800", "0.400"]
-    assert rows["Empty cases with invented foreground"][:2] == ["0 of 1", "1 of 1"]
+    assert rows["Cases without foreground where the mask has some"][:2] == ["0 of 1", "1 of 1"]
     assert rows["Time for all cases"][:2] == ["1.00 s", "1.00 s"]
     assert rows["Megapixels per second"][:2] == ["0.0800", "0.0800"]
     assert rows["Peak memory beyond the loaded network"][:2] == ["200 MiB", "200 MiB"]
@@ -111,26 +111,31 @@ def test_the_numbers_stand_in_the_table() -> None:
 
 
 def test_the_better_score_is_bold() -> None:
-    html = render(make_comparison([0.6, 0.7], [0.5, 0.6]))
+    html = render_report(make_comparison([0.6, 0.7], [0.5, 0.6]))
     assert '<td class="better">0.650</td><td>0.550</td>' in html
 
 
 def test_the_gpu_has_a_row_where_there_is_one() -> None:
     comparison = make_comparison([0.5], [0.5])
-    assert "on the GPU" not in render(comparison)
-    methods = tuple(replace(method, measured=replace(method.measured, device_bytes=2**30)) for method in comparison.methods)
-    assert rows_of(render(replace(comparison, methods=methods)))["Peak memory on the GPU"][:2] == ["1.00 GiB", "1.00 GiB"]
+    assert "on the GPU" not in render_report(comparison)
+    methods = tuple(
+        replace(method, measurement=replace(method.measurement, device_bytes=2**30)) for method in comparison.methods
+    )
+    assert rows_of(render_report(replace(comparison, methods=methods)))["Peak memory on the GPU"][:2] == [
+        "1.00 GiB",
+        "1.00 GiB",
+    ]
 
 
 def three_classes(comparison: Comparison) -> Comparison:
     classes = (*comparison.classes, ClassSection(name="stroma", colour="#0a9e73"))
     both = (Overlaps((0.5, 0.7), (0.4, 0.6)), Overlaps((0.25, nan), (0.2, nan)))
     cases = tuple(replace(case, overlaps=both) for case in comparison.cases)
-    return replace(comparison, classes=classes, cases=cases, floor=None, floor_omitted="one threshold makes two classes")
+    return replace(comparison, classes=classes, cases=cases, baseline=None, baseline_omitted="one threshold makes two classes")
 
 
 def test_each_class_has_its_own_row() -> None:
-    html = render(three_classes(make_comparison([0.5], [0.5])))
+    html = render_report(three_classes(make_comparison([0.5], [0.5])))
     check_sound(html)
     assert rows_of(html)["Dice of stroma"] == ["0.700", "\N{EN DASH}"]
     assert rows_of(html)["case0"][:3] == ["0.600", "0.250", "\N{MINUS SIGN}0.350"]
@@ -150,15 +155,15 @@ def hostile(comparison: Comparison) -> Comparison:
         ),
         notes=(HOSTILE,),
         verdict=Verdict(HOSTILE, (HOSTILE,)),
-        floor=None,
-        floor_omitted=HOSTILE,
+        baseline=None,
+        baseline_omitted=HOSTILE,
         methods=tuple(replace(method, name=HOSTILE, label=HOSTILE, commit=HOSTILE) for method in comparison.methods),
         pictures=(CasePicture(HOSTILE, HOSTILE, HOSTILE, (PictureTile(HOSTILE, HOSTILE, png),)),),
     )
 
 
 def test_hostile_names_are_only_text() -> None:
-    html = render(hostile(make_comparison([0.5, 0.6], [0.6, 0.5])))
+    html = render_report(hostile(make_comparison([0.5, 0.6], [0.6, 0.5])))
     page = check_sound(html)
     assert "<script" not in html
     assert html.count("</style>") == 1
@@ -168,7 +173,7 @@ def test_hostile_names_are_only_text() -> None:
 def test_pictures_are_in_the_file() -> None:
     png = to_png(np.zeros((2, 2, 3), np.uint8))
     picture = CasePicture("case0", "the reason", "the whole image", (PictureTile("image", "what it shows", png),))
-    page = check_sound(render(make_comparison([0.5], [0.6], pictures=(picture,))))
+    page = check_sound(render_report(make_comparison([0.5], [0.6], pictures=(picture,))))
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert {"src", "alt"} <= set(images[-1])
     assert images[-1]["alt"] == "what it shows"

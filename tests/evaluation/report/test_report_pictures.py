@@ -11,11 +11,11 @@ from PIL import Image
 
 from configs.sections import ClassSection
 from datasets.cases import read_cases
+from evaluation import rendering
 from evaluation.comparison import panels
-from evaluation.comparison.paired_difference import difference_of
-from evaluation.comparison.panels import case_pictures, chosen
-from evaluation.rendering import NEITHER, ONLY_FIRST, ONLY_SECOND, disagreement, overlay, panel, to_picture, to_png
-from evaluation.report import paired_plots
+from evaluation.comparison.paired_difference import paired_difference
+from evaluation.comparison.panels import draw_case_pictures, select_cases
+from evaluation.rendering import NEITHER, ONLY_FIRST, ONLY_SECOND, draw_panel, overlay, overlay_disagreement, to_picture, to_png
 from evaluation.report.paired_plots import paired_plot
 from tests.phantom import write_slide_dataset, write_volume_dataset
 
@@ -57,7 +57,7 @@ def test_disagreement_has_a_colour_for_each_kind_of_error() -> None:
     reference = np.array([[0, 1, 1, 1, 2]])
     first = np.array([[0, 1, 0, 0, 2]])
     second = np.array([[0, 0, 1, 2, 2]])
-    drawn = disagreement(np.full((1, 5, 3), 255, np.uint8), reference, first, second)[0].astype(int)
+    drawn = overlay_disagreement(np.full((1, 5, 3), 255, np.uint8), reference, first, second)[0].astype(int)
     expected = [(255, 255, 255), rgb(ONLY_FIRST), rgb(ONLY_SECOND), rgb(NEITHER), (255, 255, 255)]
     assert np.abs(drawn - np.array(expected)).max() <= 26  # a tenth of the image shines through
 
@@ -70,14 +70,14 @@ def test_png_keeps_every_pixel() -> None:
 @pytest.mark.parametrize("aspect", [0.5, 1.0, 2.0])
 def test_a_panel_has_four_pictures_side_by_side(aspect: float) -> None:
     image, mask = np.zeros((3, 40, 60), np.uint8), np.eye(40, 60, dtype=np.uint8)
-    drawn = decoded(panel(image, mask, [mask, 1 - mask], ["U-Net", "$hostile_{"], ["#000000", "#ff0000"], aspect))
+    drawn = decoded(draw_panel(image, mask, [mask, 1 - mask], ["U-Net", "$hostile_{"], ["#000000", "#ff0000"], aspect))
     height, width = drawn.shape[:2]
     assert 3 < width * aspect / height < 6.5
 
 
 def test_a_panel_needs_masks_on_the_image() -> None:
-    with pytest.raises(ValueError, match=r"masks .* don't lie on the image \(4, 4\)"):
-        panel(np.zeros((1, 4, 4)), np.zeros((4, 4)), [np.zeros((4, 5))], ["U-Net"], ["#000000"])
+    with pytest.raises(ValueError, match=r"masks .* don't have the size of the image \(4, 4\)"):
+        draw_panel(np.zeros((1, 4, 4)), np.zeros((4, 4)), [np.zeros((4, 5))], ["U-Net"], ["#000000"])
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_a_panel_needs_masks_on_the_image() -> None:
     ],
 )
 def test_best_middle_and_worst_are_chosen(differences: list[float], shown: list[int]) -> None:
-    assert [index for index, _ in chosen(differences, LABELS)] == shown
+    assert [index for index, _ in select_cases(differences, LABELS)] == shown
 
 
 def test_the_reason_names_the_better_method() -> None:
-    assert [why for _, why in chosen([-0.2, 0.0, 0.125], LABELS)] == [
+    assert [why for _, why in select_cases([-0.2, 0.0, 0.125], LABELS)] == [
         "1 of 3 by difference; U-Net is better by 0.200",
         "2 of 3 by difference; both have the same Dice",
         "3 of 3 by difference; sliding window is better by 0.125",
@@ -120,7 +120,7 @@ def test_large_pictures_are_cut_where_the_foreground_is(tmp_path: Path, monkeypa
     assert case.reference is not None
     Image.fromarray(reference).save(case.reference)
     masks = masks_for(tmp_path, (40, 70), 1)
-    (picture,) = case_pictures([case], masks, difference_of([0.5], [0.6]), CLASSES, LABELS)
+    (picture,) = draw_case_pictures([case], masks, paired_difference([0.5], [0.6]), CLASSES, LABELS)
     assert picture.where == "rows 8 to 39 and columns 32 to 63 of 40 x 70, the part with the most foreground"
     assert decoded(picture.tiles[1].png).shape == (256, 256, 3)
 
@@ -129,7 +129,7 @@ def test_volumes_show_the_slice_with_the_most_foreground_in_true_proportions(tmp
     write_volume_dataset(tmp_path, cases=1, shape=(8, 16, 16), spacing_um=(3000.0, 2000.0, 1000.0), splits=["test"])
     (case,) = read_cases(tmp_path)
     masks = masks_for(tmp_path, (8, 16, 16), 1)
-    (picture,) = case_pictures([case], masks, difference_of([nan], [nan]), [*CLASSES, CLASSES[1]], LABELS)
+    (picture,) = draw_case_pictures([case], masks, paired_difference([nan], [nan]), [*CLASSES, CLASSES[1]], LABELS)
     assert picture.where.endswith("of 8, the one with the most foreground")
     height, width = decoded(picture.tiles[0].png).shape[:2]
     assert height == 2 * width
@@ -138,5 +138,5 @@ def test_volumes_show_the_slice_with_the_most_foreground_in_true_proportions(tmp
 @pytest.mark.parametrize("values", [[], [0.5], [nan, nan], [0.5, 0.5, 0.5], [0.1, 0.9, nan, 0.4]])
 def test_plots_of_any_number_of_cases(values: list[float]) -> None:
     comparison = make_comparison(values, list(reversed(values)))
-    assert paired_plots.DARK != paired_plots.LIGHT
-    assert decoded(paired_plot(comparison, paired_plots.LIGHT)).shape[2] == 4
+    assert rendering.DARK != rendering.LIGHT
+    assert decoded(paired_plot(comparison, rendering.LIGHT)).shape[2] == 4

@@ -76,7 +76,7 @@ def test_a_run_leaves_its_history_pictures_and_page(watched: tuple[Path, Result]
     assert "Finished: 6 of 6 steps" in page
     assert HOSTILE not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 3  # a strip, two patches
-    assert "What each level answers" in page
+    assert "Output of each level" in page
 
 
 def test_the_mask_is_the_one_that_validation_made(watched: tuple[Path, Result], slides: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import schema
-from datasets.case_checks import conclude, read_reports
+from datasets.case_checks import examine_cases, examine_dataset
 from datasets.cases import read_cases
 from evaluation.rendering import to_png
 from tests.phantom import write_slide_dataset
@@ -30,7 +30,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> RunFacts:
     config = schema.load(Path("configs/histology_unet.yaml"), overrides)
     cases = read_cases(data, config.data)[:2]
     splits = {case.name: case.split or "" for case in cases}
-    return describe_run(config, "dice", conclude(read_reports(cases), splits), splits)
+    return describe_run(config, "dice", examine_dataset(examine_cases(cases), splits), splits)
 
 
 def history(values: Mapping[int, float]) -> list[Entry]:

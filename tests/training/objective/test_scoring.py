@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from configs import schema
 from configs.schema import Config
-from evaluation.metrics.kappa import quadratic_weighted_kappa
+from evaluation.metrics.classification import quadratic_weighted_kappa
 from evaluation.metrics.overlap import confusion
 from training.objective.scoring import make_score
 

@@ -35,7 +35,7 @@ CUT = "training.data.patch_dataset:PatchDataset._cut"
 @pytest.mark.parametrize(
     ("number", "moment", "workers"),
     [
-        (signal.SIGTERM, "training.data.examination:read_reports", 0),
+        (signal.SIGTERM, "training.data.examination:examine_cases", 0),
         (signal.SIGTERM, STEP, 2),
         (signal.SIGINT, "training.module:SegmentationModule.training_step", 0),
         (signal.SIGTERM, VALIDATION, 2),

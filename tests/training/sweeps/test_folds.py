@@ -13,7 +13,7 @@ from rich.console import Console
 
 from configs import schema
 from datasets.cases import read_cases
-from datasets.fingerprint import sha256_of
+from datasets.fingerprint import sha256_of_path
 from inference.predictors.loading import load_predictor
 from models import bundle
 from tests.phantom import write_slide_dataset
@@ -54,8 +54,10 @@ def test_a_killed_one_goes_on_and_finished_folds_are_left_alone(slides: Path, tr
     assert "fold1: goes on from" in log
     assert overtile(fold_words(slides, tmp_path), tmp_path / "log") == 0
     for number in (0, 1):
-        weights = [sha256_of(folder / "run" / "bundle" / f"weights-{number}.safetensors") for folder in (trained, tmp_path)]
-        assert weights[0] == weights[1] == sha256_of(trained / "run" / f"fold{number}" / "bundle" / "weights.safetensors")
+        weights = [
+            sha256_of_path(folder / "run" / "bundle" / f"weights-{number}.safetensors") for folder in (trained, tmp_path)
+        ]
+        assert weights[0] == weights[1] == sha256_of_path(trained / "run" / f"fold{number}" / "bundle" / "weights.safetensors")
     assert overtile(fold_words(slides, trained), trained / "log") == 0
     assert "already trained; choose another run.name" in (trained / "log").read_text()
 
@@ -69,7 +71,7 @@ def test_every_case_but_the_tests_validates_once(slides: Path, trained: Path) ->
         inside = {row["case"] for row in rows(trained / "run" / f"fold{number}" / "splits.csv") if row["split"] == "val"}
         assert inside == {row["case"] for row in written if row["fold"] == str(number)}
     made = bundle.load(trained / "run" / "bundle").manifest
-    cases = {case.name: sha256_of(case.images[0]) for case in read_cases(slides)}
+    cases = {case.name: sha256_of_path(case.images[0]) for case in read_cases(slides)}
     assert set(made.training_images) == {digest for name, digest in cases.items() if name != "case003"}
 
 
