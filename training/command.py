@@ -126,13 +126,13 @@ def check(
         numbers, outcomes = parse_check_numbers(only), []
         with progress_bars(console) as on_progress:
             for outcome in run_checks(loaded, numbers, minutes, on_progress):
-                console.print(str(outcome), style="bold red" if outcome.stops else None)
+                console.print(str(outcome), style="bold red" if outcome.is_failure else None)
                 outcomes.append(outcome)
         if out:
             write_checks(loaded, outcomes, out)
             console.print(f"Page: {out}")
-    numeric = any(outcome.numeric for outcome in outcomes)
-    raise typer.Exit(NUMERIC if numeric else DATA if any(outcome.stops for outcome in outcomes) else 0)
+    numeric = any(outcome.is_numeric_error for outcome in outcomes)
+    raise typer.Exit(NUMERIC if numeric else DATA if any(outcome.is_failure for outcome in outcomes) else 0)
 
 
 def find_rate(

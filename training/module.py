@@ -16,7 +16,9 @@ from inference.tiling.stitch import Band
 from training.data.open_cases import LabelledImage
 from training.data.training_patch import TrainingPatch
 from training.image_label_training import label_loss
-from training.objective.losses import IGNORED, crop_reference, make_loss
+from training.objective.encodings import IGNORED
+from training.objective.levels import crop_reference
+from training.objective.losses import make_loss
 from training.objective.scoring import make_score
 from training.optimization.optimizers import make_optimizer
 

@@ -1,1 +1,1 @@
-"""What is minimised, and what a validation goes by."""
+"""The training objective: losses, targets and pixel weights, and the score of a validation."""

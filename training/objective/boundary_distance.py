@@ -1,4 +1,4 @@
-"""How far from the reference's border something lies, for a loss that sees borders rather than areas."""
+"""The boundary loss term: the distance of the predicted foreground from the reference's border."""
 
 import cv2
 import numpy as np
@@ -9,45 +9,43 @@ from torch import Tensor
 
 from training.objective.encodings import LossInputs
 
-MAX_DISTANCE_PX = 20  # farther counts as this far
+MAX_DISTANCE_PX = 20  # larger distances are clipped to this
 
 
-def boundary_term(judged: LossInputs) -> Tensor:
-    """The mean over pixels of the probability times the signed distance from the reference's border, -1 .. 1.
+def boundary_term(inputs: LossInputs) -> Tensor:
+    """Return the mean over pixels of the probability times the signed distance from the reference's border, -1 .. 1.
 
-    Source: Kervadec et al. 2019, arXiv:1812.07032, equation 5, without a limit. Here distances end at MAX_DISTANCE_PX,
-    whose size they are given in, so that the term neither outweighs Dice in large patches nor leaves out a patch without
-    foreground, where all counts as far outside.
+    Source: Kervadec et al. 2019, arXiv:1812.07032, equation 5, which has no limit. Here distances are clipped to
+    MAX_DISTANCE_PX and given in that unit, so that the term neither outweighs Dice in large patches nor leaves out a patch
+    without foreground, where all pixels count as outside at the full distance.
     """
-    probabilities = judged.probabilities()
-    counted = judged.counted.expand_as(probabilities).sum().clamp_min(1)
-    return (probabilities * signed_border_distances(judged.targets())).sum() / counted
+    probabilities = inputs.probabilities()
+    pixels = inputs.valid.expand_as(probabilities).sum().clamp_min(1)
+    return (probabilities * signed_border_distances(inputs.targets())).sum() / pixels
 
 
 def signed_border_distances(targets: Tensor) -> Tensor:
-    """To the border of each map of (B, P, *S), in MAX_DISTANCE_PX, -1 .. 1; below 0 inside."""
-    if targets.is_meta:  # only how much memory it takes is asked for
+    """Return distances to the border of each map of (B, P, *S), in units of MAX_DISTANCE_PX, -1 .. 1, below 0 inside.
+
+    The border lies half a pixel from the pixels on either side of it.
+    """
+    if targets.is_meta:  # only the memory is counted
         return torch.empty_like(targets, dtype=torch.float32)
     maps = targets.detach().cpu().numpy().astype(bool)
     distances = np.empty(maps.shape, np.float32)
     for place in np.ndindex(maps.shape[:2]):
-        distances[place] = _signed(maps[place])
+        inside = maps[place]
+        if not inside.any() or inside.all():
+            distances[place] = -1 if inside.any() else 1
+            continue
+        distance = np.where(inside, 0.5 - _distance_to_outside(inside), _distance_to_outside(~inside) - 0.5)
+        distances[place] = np.clip(distance / MAX_DISTANCE_PX, -1, 1)
     return torch.from_numpy(distances).to(targets.device)
 
 
-def _signed(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Half a pixel lies between a pixel and the border beside it."""
-    if not inside.any():
-        return np.ones(inside.shape, np.float32)
-    if inside.all():
-        return -np.ones(inside.shape, np.float32)
-    distance = np.where(inside, 0.5 - _depth(inside), _depth(~inside) - 0.5)
-    return np.asarray(np.clip(distance / MAX_DISTANCE_PX, -1, 1), np.float32)
-
-
-def _depth(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Of each pixel inside, to the nearest one outside."""
+def _distance_to_outside(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the distance of each pixel inside to the nearest one outside, in pixels."""
     if inside.ndim == 2:
         distance = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        return np.asarray(np.sqrt(np.rint(distance**2)), np.float32)  # its last bit depends on where in memory it works
+        return np.asarray(np.sqrt(np.rint(distance**2)), np.float32)  # OpenCV's last bit depends on the memory's alignment
     return np.asarray(ndimage.distance_transform_edt(inside), np.float32)

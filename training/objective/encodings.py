@@ -1,4 +1,4 @@
-"""A batch's outputs beside its reference, by what the head means; all losses are written in these terms."""
+"""The inputs of losses: a batch's outputs beside its reference, encoded as the head defines; all losses are written in them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -10,106 +10,106 @@ from torch.nn import functional
 
 from configs.schema import Config
 
-IGNORED = 255  # in a reference: no class's label (there are at most 255 classes)
+IGNORED = 255  # in a reference: excluded from the loss; no class has this label (there are at most 255 classes)
 
-Judge = Callable[[Tensor, Tensor, Tensor], "LossInputs"]
+MakeLossInputs = Callable[[Tensor, Tensor, Tensor], "LossInputs"]
 
 
 class LossInputs(ABC):
-    """Outputs and what they should be; M maps of labels or values, P maps of foreground.
+    """Outputs of a batch and their targets; M maps of labels or values, P maps of foreground.
 
     Attributes:
         logits: (B, R, *S), float32.
-        counted: (B, M, *S), which pixels count: those that aren't IGNORED, or in references of values NaN.
-        reference: (B, M, *S), 0 where it doesn't count.
+        valid: (B, M, *S), False where the reference is IGNORED, or NaN in references of values.
+        reference: (B, M, *S), 0 where it isn't valid.
 
     Args:
         logits: (B, R, *S), of windows (B, R).
         reference: (B, *S) or (B, M, *S).
-        weights: (B, *S), added to the pixels' own weight; (B, 0): nothing.
+        weights: (B, *S), added to the pixels' class weights; (B, 0): nothing is added.
         classes: K.
-        class_weights: one a class; None: all count alike.
+        class_weights: one per class; None: all are 1.
     """
 
     def __init__(
         self, logits: Tensor, reference: Tensor, weights: Tensor, *, classes: int, class_weights: Sequence[float] | None
     ) -> None:
         self.logits = logits.float()
-        self.added = weights
+        self.pixel_weights = weights
         self.classes = classes
         self.class_weights = class_weights
         reference = reference if reference.ndim == logits.ndim else reference[:, None]  # (B, M, *S)
-        self.counted = ~reference.isnan() if reference.is_floating_point() else reference != IGNORED
-        self.reference = reference.masked_fill(~self.counted, 0)
+        self.valid = ~reference.isnan() if reference.is_floating_point() else reference != IGNORED
+        self.reference = reference.masked_fill(~self.valid, 0)
 
     @abstractmethod
-    def surprise(self) -> Tensor:
-        """How wrong each output is, (B, M', *S): cross-entropy in nats, or the squared error."""
+    def pixel_loss(self) -> Tensor:
+        """Return the cross-entropy in nats, or the squared error, of each pixel and output (B, M', *S)."""
 
     @abstractmethod
     def probabilities(self) -> Tensor:
-        """(B, P, *S), of the foreground; 0 where it doesn't count."""
+        """Return the foreground's probabilities (B, P, *S), 0 where the reference isn't valid."""
 
     @abstractmethod
     def targets(self) -> Tensor:
-        """(B, P, *S), what they should be; 0 where it doesn't count."""
+        """Return what the probabilities should be (B, P, *S), 0 where the reference isn't valid."""
 
-    def mean(self, values: Tensor) -> Tensor:
-        """The sum of values (B, M', *S) times weights over the number of those that count; 0 where none does."""
-        weights = self.counted * self._class_weights()
-        if self.added.numel():
-            weights = weights + self.counted * self.added[:, None]
-        return (values * weights).sum() / self.counted.expand_as(values).sum().clamp_min(1)
+    def weighted_mean(self, values: Tensor) -> Tensor:
+        """Return the sum of values (B, M', *S) times weights over the number of valid ones; 0 where none is valid."""
+        weights = self.valid * self._class_weights()
+        if self.pixel_weights.numel():
+            weights = weights + self.valid * self.pixel_weights[:, None]
+        return (values * weights).sum() / self.valid.expand_as(values).sum().clamp_min(1)
 
-    def _above_background(self) -> Tensor:
-        """The labels 1 .. K - 1, (K - 1, 1, ..), to compare maps with."""
+    def _foreground_labels(self) -> Tensor:
+        """Return the labels 1 .. K - 1, (K - 1, 1, ..), to compare maps with."""
         return torch.arange(1, self.classes, device=self.logits.device).view(-1, *(1,) * (self.logits.ndim - 2))
 
     def _class_weights(self) -> Tensor:
-        """(B, M, *S), or 1."""
+        """Return each pixel's class weight (B, M, *S), or 1 for all."""
         if self.class_weights is None:
             return torch.ones((), device=self.logits.device)
         return torch.tensor(self.class_weights, device=self.logits.device)[self.reference]
 
 
-class Exclusive(LossInputs):
-    """One output a class; the foreground's are all but the first."""
+class SoftmaxInputs(LossInputs):
+    """Inputs of heads with one output per class; each pixel has exactly one class, and the first is background."""
 
-    def surprise(self) -> Tensor:
-        """Cross-entropy, (B, 1, *S)."""
+    def pixel_loss(self) -> Tensor:
+        """Return the cross-entropy (B, 1, *S)."""
         return functional.cross_entropy(self.logits, self.reference[:, 0], reduction="none")[:, None]
 
     def probabilities(self) -> Tensor:
-        """(B, K - 1, *S)."""
-        return self.logits.softmax(dim=1)[:, 1:] * self.counted
+        """Return the probabilities of the foreground classes (B, K - 1, *S)."""
+        return self.logits.softmax(dim=1)[:, 1:] * self.valid
 
     def targets(self) -> Tensor:
-        """(B, K - 1, *S)."""
-        return (self.reference == self._above_background()) & self.counted
+        """Return which foreground class each pixel has (B, K - 1, *S)."""
+        return (self.reference == self._foreground_labels()) & self.valid
 
 
-class Yes(LossInputs):
-    """Each output says how likely something is; `wanted` is whether it is, or for soft labels how much."""
+class SigmoidInputs(LossInputs):
+    """Inputs of heads whose outputs are independent probabilities; of two classes there is one output, for the second."""
 
-    def wanted(self) -> Tensor:
-        """(B, R, *S), 0 to 1; of two classes, whether it is the second."""
+    def output_targets(self) -> Tensor:
+        """Return what each output's probability should be (B, R, *S), 0 to 1, also where the reference isn't valid."""
         return self.reference
 
-    def surprise(self) -> Tensor:
-        """Cross-entropy, (B, R, *S)."""
-        return functional.binary_cross_entropy_with_logits(self.logits, self.wanted().float(), reduction="none")
+    def pixel_loss(self) -> Tensor:
+        """Return the binary cross-entropy (B, R, *S)."""
+        return functional.binary_cross_entropy_with_logits(self.logits, self.output_targets().float(), reduction="none")
 
     def probabilities(self) -> Tensor:
-        """(B, R, *S)."""
-        return self.logits.sigmoid() * self.counted
+        """Return the probabilities of the outputs (B, R, *S)."""
+        return self.logits.sigmoid() * self.valid
 
     def targets(self) -> Tensor:
-        """(B, R, *S)."""
-        return self.wanted() * self.counted
+        """Return the targets of the outputs (B, R, *S)."""
+        return self.output_targets() * self.valid
 
 
-class Overlapping(Yes):
-    """Classes that overlap: what is of a class has its weight, what isn't the background's."""
+class MultiLabelInputs(SigmoidInputs):
+    """Inputs of classes that overlap: a pixel in a class has that class's weight, one outside has the background's."""
 
     def _class_weights(self) -> Tensor:
         if self.class_weights is None:
@@ -119,60 +119,56 @@ class Overlapping(Yes):
         return torch.where(self.reference > 0, own, weights[0])
 
 
-class Cumulative(Yes):
-    """Grades, as whether they are at least 1, at least 2 and so on."""
+class CumulativeInputs(SigmoidInputs):
+    """Inputs of grades, where each output is the probability that the grade is at least 1, at least 2 and so on."""
 
-    def wanted(self) -> Tensor:
-        """(B, K - 1, *S)."""
-        return (self.reference >= self._above_background()).long()
+    def output_targets(self) -> Tensor:
+        """Return whether the grade is at least each output's (B, K - 1, *S)."""
+        return (self.reference >= self._foreground_labels()).long()
 
 
-class SoftLabel(Yes):
-    """Grades, as places between 0 and 1: grade c is c / (K - 1) (de Vente et al. 2020)."""
+class SoftLabelInputs(SigmoidInputs):
+    """Inputs of grades that one output encodes between 0 and 1: grade c is c / (K - 1) (de Vente et al. 2020)."""
 
-    def wanted(self) -> Tensor:
-        """(B, 1, *S)."""
+    def output_targets(self) -> Tensor:
+        """Return each pixel's grade divided by the highest (B, 1, *S)."""
         return self.reference / (self.classes - 1)
 
 
-class Values(Yes):
-    """A value of any size, by the squared error."""
+class RegressionInputs(SigmoidInputs):
+    """Inputs of a regression: one output that is a value of any size, with the squared error."""
 
-    def surprise(self) -> Tensor:
-        """(B, 1, *S)."""
+    def pixel_loss(self) -> Tensor:
+        """Return the squared error (B, 1, *S)."""
         return (self.logits - self.reference) ** 2
 
 
-_JUDGED: dict[str, type[LossInputs]] = {  # by head
-    "softmax": Exclusive,
-    "sigmoid": Yes,
-    "multi_label": Overlapping,
-    "soft_label": SoftLabel,
-    "one_hot": Exclusive,
-    "cumulative": Cumulative,
-    "regression": Values,
-    "unit_regression": Yes,
+_INPUTS_BY_HEAD: dict[str, type[LossInputs]] = {
+    "softmax": SoftmaxInputs,
+    "sigmoid": SigmoidInputs,
+    "multi_label": MultiLabelInputs,
+    "soft_label": SoftLabelInputs,
+    "one_hot": SoftmaxInputs,
+    "cumulative": CumulativeInputs,
+    "regression": RegressionInputs,
+    "unit_regression": SigmoidInputs,
 }
 
 
-def make_judge(config: Config, class_prior: Sequence[float] | None) -> Judge:
-    """What takes logits, reference and weights that lie on one another.
+def loss_inputs_factory(config: Config, class_prior: Sequence[float] | None) -> MakeLossInputs:
+    """Return a function of logits, reference and weights on the same grid that returns the config's loss inputs.
 
     Raises:
-        ValueError: balanced class weights, and the classes' shares (K,) aren't given.
+        ValueError: class weights are balanced, but the classes' shares (K,) are None.
     """
     weights = config.loss.class_weights
     if weights == "balanced":
-        weights = balanced(class_prior)
-    return partial(_JUDGED[config.head.name], classes=len(config.data.classes), class_weights=weights)
+        if class_prior is None:
+            raise ValueError("balanced class weights need the classes' shares of the training pixels; give class_prior")
+        weights = balanced_weights(class_prior)
+    return partial(_INPUTS_BY_HEAD[config.head.name], classes=len(config.data.classes), class_weights=weights)
 
 
-def balanced(class_prior: Sequence[float] | None) -> tuple[float, ...]:
-    """Weights (K,) by which all classes count alike in sum; their mean over the pixels is 1.
-
-    Raises:
-        ValueError: there are no shares.
-    """
-    if class_prior is None:
-        raise ValueError("balanced class weights need the classes' shares of the training pixels; give class_prior")
+def balanced_weights(class_prior: Sequence[float]) -> tuple[float, ...]:
+    """Return weights (K,) with which the classes contribute equally in sum; their mean over the pixels is 1."""
     return tuple(1 / (len(class_prior) * max(share, 1e-6)) for share in class_prior)

@@ -1,4 +1,4 @@
-"""How good a validation case is: one number that is the better the higher it is, by what the head means."""
+"""Scores of validation cases: one number per case, higher is better, by the kind of head."""
 
 import math
 from abc import ABC, abstractmethod
@@ -17,15 +17,15 @@ Pixels = NDArray[Any]
 
 
 class Score(ABC):
-    """Of one case, collected band by band; pixels with `ignore_label` count nowhere.
+    """Score of one case, collected band by band; pixels with `ignore_label` don't count.
 
     Attributes:
-        name: what the number is called in logs and in the bundle.
+        name: name of the score in logs and in the bundle.
 
     Args:
-        head: what the logits mean.
+        head: converts logits to a mask or values.
         classes: K.
-        ignore_label: of the reference; None: there is none.
+        ignore_label: label of excluded pixels; None: all count.
     """
 
     name: str
@@ -37,15 +37,15 @@ class Score(ABC):
 
     @abstractmethod
     def add(self, logits: Floats, reference: Pixels) -> None:
-        """Takes the logits (R, rows, *rest) of some rows, and their reference (channels, rows, *rest)."""
+        """Add the logits (R, rows, *rest) of some rows, and their reference (channels, rows, *rest)."""
 
     @abstractmethod
     def value(self) -> float:
-        """NaN where the case says nothing about the network."""
+        """Return the score, NaN where the case has no pixels to judge the network by."""
 
 
 class MacroDice(Score):
-    """The mean over foreground classes that are in the mask or the reference."""
+    """Mean Dice of the foreground classes that occur in the mask or the reference."""
 
     name = "dice"
 
@@ -54,26 +54,26 @@ class MacroDice(Score):
         self.counts = np.zeros((classes, classes), np.int64)
 
     def add(self, logits: Floats, reference: Pixels) -> None:
-        """Counts the pixels."""
+        """Count the pixels of each pair of classes."""
         self.counts += confusion(self.head.mask(logits), reference[0], self.classes, ignore_label=self.ignore_label)
 
     def value(self) -> float:
-        """NaN where neither holds any foreground."""
+        """Return the mean Dice, NaN where neither mask nor reference has foreground."""
         return overlaps_from_counts(self.counts).macro_dice
 
 
 class QuadraticKappa(MacroDice):
-    """Agreement of the pixels' grades beyond chance, where two grades off are worse than one."""
+    """Quadratic weighted kappa: agreement of the pixels' grades beyond chance, where larger differences count more."""
 
     name = "quadratic_kappa"
 
     def value(self) -> float:
-        """NaN where both hold one and the same grade only."""
+        """Return the kappa, NaN where mask and reference hold the same single grade."""
         return quadratic_weighted_kappa(self.counts)
 
 
 class OverlappingDice(Score):
-    """The mean over the classes that are in the outputs or the reference, each yes or no by itself."""
+    """Mean Dice of classes that overlap, each a mask of its own, over those that occur in the outputs or the reference."""
 
     name = "dice"
 
@@ -82,32 +82,32 @@ class OverlappingDice(Score):
         self.counts = np.zeros((classes - 1, 2, 2), np.int64)
 
     def add(self, logits: Floats, reference: Pixels) -> None:
-        """Counts each class's pixels."""
+        """Count each class's pixels."""
         for counts, output, channel in zip(self.counts, logits, reference, strict=True):
             counts += confusion(output > 0, channel, 2, ignore_label=self.ignore_label)
 
     def value(self) -> float:
-        """NaN where neither holds any foreground."""
+        """Return the mean Dice, NaN where neither outputs nor reference have foreground."""
         return nan_mean(overlaps_from_counts(counts).dice[0] for counts in self.counts)
 
 
 class ExplainedVariance(Score):
-    """1 - the mean squared error over the variance of the reference's pixels, R^2; 0 is what their mean would get."""
+    """R^2: 1 - the mean squared error over the variance of the reference's pixels; predicting their mean scores 0."""
 
     name = "r2"
 
     def __init__(self, head: Head, classes: int, ignore_label: int | None) -> None:
         super().__init__(head, classes, ignore_label)
         self.pixels = 0
-        self.mean = self.squares = self.errors = 0.0  # squares: of what differs from the mean
+        self.mean = self.squares = self.errors = 0.0  # squares: sum of squared deviations from the mean
 
     def add(self, logits: Floats, reference: Pixels) -> None:
-        """Takes the pixels' errors, and their variance into that so far (Chan, Golub and LeVeque 1979)."""
-        counted = np.full(reference[0].shape, True) if self.ignore_label is None else reference[0] != self.ignore_label
-        values = reference[0][counted].astype(np.float64)
+        """Add the squared errors, and merge the variance with the one so far (Chan, Golub and LeVeque 1979)."""
+        valid = np.full(reference[0].shape, True) if self.ignore_label is None else reference[0] != self.ignore_label
+        values = reference[0][valid].astype(np.float64)
         if not values.size:
             return
-        self.errors += float(((self.head.values(logits)[counted] - values) ** 2).sum())
+        self.errors += float(((self.head.values(logits)[valid] - values) ** 2).sum())
         between = float(values.mean()) - self.mean
         pixels = self.pixels + values.size
         self.squares += float(((values - values.mean()) ** 2).sum()) + between**2 * self.pixels * values.size / pixels
@@ -115,7 +115,7 @@ class ExplainedVariance(Score):
         self.pixels = pixels
 
     def value(self) -> float:
-        """NaN where all pixels have one value."""
+        """Return R^2, NaN where all pixels have the same value."""
         return 1 - self.errors / self.squares if self.squares else math.nan
 
 
@@ -130,5 +130,5 @@ SCORES: dict[str, type[Score]] = {  # by head.kind
 
 
 def make_score(config: Config) -> Score:
-    """The score that validation goes by."""
+    """Return an empty score of the kind that the config's validation uses."""
     return SCORES[config.head.kind](make_head(config), len(config.data.classes), config.data.ignore_label)

@@ -1,1 +1,1 @@
-"""What changes the weights, and how fast."""
+"""Optimization: optimizers, learning rate schedules, precision, and the running mean of the weights."""

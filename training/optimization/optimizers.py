@@ -1,4 +1,4 @@
-"""A network and its config -> what changes its weights."""
+"""Make the optimizer of a network."""
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -8,25 +8,26 @@ from models.architectures import ENCODER
 
 
 def make_optimizer(network: nn.Module, config: Config) -> Optimizer:
-    """AdamW (Loshchilov and Hutter 2019), or SGD with Nesterov's momentum, over the encoder's weights and the others.
+    """Return AdamW (Loshchilov and Hutter 2019), or SGD with Nesterov momentum, with a group for the encoder's weights.
 
-    Each of the two groups has a `share`, which its rate is multiplied by. Every weight decays, those of norms and biases too,
-    as in nnU-Net. The fused step is the fastest, on a CPU by a third to two thirds; but in mixed precision Lightning clips no
+    The groups are named `encoder` and `rest`; each has a `share` by which its learning rate is multiplied, here without a
+    schedule. Weight decay applies to all weights, including norms and biases, as in nnU-Net. The step is fused where
+    possible, which on a CPU saves a third to two thirds of its time; but in mixed precision Lightning can't clip the
     gradients of a fused optimizer.
-
-    Returns:
-        An optimizer of the groups `encoder` and `rest`, at the rates that they have without a schedule.
     """
     section = config.optimizer
     shares = {"encoder": config.warm_start.encoder_rate, "rest": 1.0}
+    weights: dict[str, list[nn.Parameter]] = {"encoder": [], "rest": []}
+    for name, parameter in network.named_parameters():
+        weights["encoder" if name.startswith(ENCODER) else "rest"].append(parameter)
     groups = [
-        {"params": weights, "name": name, "share": shares[name], "lr": section.learning_rate * shares[name]}
-        for name, weights in _grouped(network).items()
+        {"params": weights[name], "name": name, "share": share, "lr": section.learning_rate * share}
+        for name, share in shares.items()
     ]
     fused = section.clip_norm is None
     if section.name == "adamw":
         return AdamW(groups, section.learning_rate, weight_decay=section.weight_decay, fused=fused)
-    nesterov = section.momentum > 0  # without any, there is nothing to look ahead with
+    nesterov = section.momentum > 0  # torch refuses it without momentum
     return SGD(
         groups,
         section.learning_rate,
@@ -35,10 +36,3 @@ def make_optimizer(network: nn.Module, config: Config) -> Optimizer:
         nesterov=nesterov,
         fused=fused,
     )
-
-
-def _grouped(network: nn.Module) -> dict[str, list[nn.Parameter]]:
-    groups: dict[str, list[nn.Parameter]] = {"encoder": [], "rest": []}
-    for name, weights in network.named_parameters():
-        groups["encoder" if name.startswith(ENCODER) else "rest"].append(weights)
-    return groups

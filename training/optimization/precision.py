@@ -1,4 +1,4 @@
-"""Which type the arithmetic of training is done in."""
+"""The floating-point type of training, as Lightning and torch name it."""
 
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -13,30 +13,26 @@ _TORCH = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def precision_of(config: Config, device: torch.device) -> Precision:
-    """As Lightning calls it.
+    """Return the config's precision under Lightning's name.
 
     Raises:
         ConfigError: float16 without a GPU.
     """
-    return _LIGHTNING[_wanted(config, device)]
+    return _LIGHTNING[_type_name(config, device)]
 
 
 def autocast(config: Config, device: torch.device) -> AbstractContextManager[object]:
-    """The same, as torch's context."""
-    wanted = _wanted(config, device)
-    return torch.autocast(device.type, _TORCH[wanted], enabled=wanted != "float32")
+    """Return a torch autocast context for the config's precision."""
+    name = _type_name(config, device)
+    return torch.autocast(device.type, _TORCH[name], enabled=name != "float32")
 
 
-def _wanted(config: Config, device: torch.device) -> str:
-    """`auto` is bfloat16 where the processor multiplies it by itself: half the time of float32, the same range."""
-    wanted = config.trainer.precision
-    if wanted == "float16" and device.type != "cuda":
-        raise ConfigError("trainer.precision: float16 needs a GPU, and there is none; set it to auto, float32 or bfloat16")
-    if wanted == "auto":
-        return "bfloat16" if device.type == "cuda" or _cpu_multiplies_bfloat16() else "float32"
-    return wanted
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    known = torch.cpu.get_capabilities()
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+def _type_name(config: Config, device: torch.device) -> str:
+    """Return the type's name; `auto` is bfloat16 where the hardware multiplies it: half the time, and the range of float32."""
+    name = config.trainer.precision
+    if name == "float16" and device.type != "cuda":
+        raise ConfigError("trainer.precision: float16 needs a GPU, but there is none; set it to auto, float32 or bfloat16")
+    if name != "auto":
+        return name
+    cpu = torch.cpu.get_capabilities()
+    return "bfloat16" if device.type == "cuda" or cpu.get("avx512_bf16") or cpu.get("amx_bf16") else "float32"

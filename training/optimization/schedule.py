@@ -1,4 +1,4 @@
-"""How fast the weights change, step by step: the rate's way down over the run, and the encoder that waits."""
+"""Learning rate schedules, and the freezing of the encoder at the start of a run."""
 
 import math
 from typing import Any, cast
@@ -13,22 +13,26 @@ from models.architectures import ENCODER
 from training.clock import Clock
 from training.objective.scoring import make_score
 
-RISE, LOWEST_START, LOWEST_END = 0.3, 1 / 25, 1 / (25 * 1e4)  # of one_cycle: torch's defaults
-PLATEAU_SHARE = 0.2  # of the rate that is left
-PLATEAU_VALIDATIONS = 3  # without a better score, then the rate falls
+RISE, LOWEST_START, LOWEST_END = (
+    0.3,
+    1 / 25,
+    1 / (25 * 1e4),
+)  # of one_cycle: share of the run with a rising rate, first and last factor; torch's defaults
+PLATEAU_SHARE = 0.2  # factor by which a plateau lowers the rate
+PLATEAU_VALIDATIONS = 3  # without a better score before the rate is lowered
 
 
 def rate_factor(section: OptimizerSection, progress: float, step: int) -> float:
-    """What the learning rate is multiplied by.
+    """Return the factor of the learning rate.
 
     poly: (1 - p)^0.9, as in nnU-Net (Chen et al. 2017, arXiv:1606.00915); cosine: half a wave (Loshchilov and Hutter 2017,
     arXiv:1608.03983); one_cycle: up and down in half waves (Smith and Topin 2018, arXiv:1708.07120). The warm-up is a
-    straight line before any of them, and its first step isn't lost: it has 1 / warmup_steps.
+    linear factor on top of any of them; its first step has 1 / warmup_steps, so that no step has rate 0.
 
     Args:
-        section: which schedule.
-        progress: the share of the run that is over, p, 0 .. 1.
-        step: optimizer steps that are done.
+        section: the schedule and its warm-up.
+        progress: completed share of the run, p, 0 .. 1.
+        step: number of completed optimizer steps.
     """
     warm = min(1.0, (step + 1) / section.warmup_steps) if section.warmup_steps else 1.0
     if section.schedule == "poly":
@@ -39,7 +43,7 @@ def rate_factor(section: OptimizerSection, progress: float, step: int) -> float:
         if progress < RISE:
             return warm * _half_wave(LOWEST_START, 1, progress / RISE)
         return warm * _half_wave(1, LOWEST_END, (progress - RISE) / (1 - RISE))
-    return warm  # plateau is the validations' to lower
+    return warm  # plateau: `Plateau` lowers the rate after validations
 
 
 def _half_wave(start: float, end: float, share: float) -> float:
@@ -47,12 +51,12 @@ def _half_wave(start: float, end: float, share: float) -> float:
 
 
 class RateSchedule(lightning.Callback):
-    """Sets the rate of every group before each step, and keeps the encoder as it is for `warm_start.frozen_steps`.
+    """Sets the rate of every group before each step, and freezes the encoder for `warm_start.frozen_steps`.
 
-    It stands before what writes checkpoints, so that they hold what the last validation said.
+    It must precede the callbacks that write checkpoints, so that these hold its state after the last validation.
 
     Attributes:
-        scale: what all rates are multiplied by besides; a run that goes on after a loss that is no number lowers it.
+        scale: additional factor of all rates; a run that resumes after a NaN or infinite loss lowers it.
     """
 
     def __init__(self, config: Config, clock: Clock) -> None:
@@ -64,7 +68,7 @@ class RateSchedule(lightning.Callback):
         self.plateau = Plateau()
 
     def on_train_batch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
-        """Rates by the steps that are done; the first process's clock counts for all."""
+        """Set the rates by the completed steps and time; all processes follow the clock of the first."""
         step = trainer.global_step
         progress = self.clock.progress(step)
         if self.clock.max_seconds is not None:
@@ -74,10 +78,10 @@ class RateSchedule(lightning.Callback):
             frozen = group["name"] == "encoder" and step < self.frozen_steps
             group["lr"] = 0.0 if frozen else rate * group["share"]
         if step <= self.frozen_steps:
-            _freeze(cast(nn.Module, module.network), step < self.frozen_steps, gradients=trainer.world_size > 1)
+            _freeze_encoder(cast(nn.Module, module.network), step < self.frozen_steps, gradients=trainer.world_size > 1)
 
     def on_before_optimizer_step(self, trainer: lightning.Trainer, _: lightning.LightningModule, optimizer: Optimizer) -> None:
-        """A frozen encoder that got gradients loses them, before they count towards their norm."""
+        """Remove the gradients of a frozen encoder, so that they don't count in the gradient norm."""
         if trainer.global_step < self.frozen_steps:
             for group in optimizer.param_groups:
                 if group["name"] == "encoder":
@@ -85,30 +89,30 @@ class RateSchedule(lightning.Callback):
                         weights.grad = None
 
     def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Lowers the rate when the score stays, if the schedule is plateau."""
+        """Lower the rate when the score no longer rises, if the schedule is plateau."""
         if self.section.schedule == "plateau" and self.score in trainer.callback_metrics:
-            self.plateau.see(float(trainer.callback_metrics[self.score]))
+            self.plateau.update(float(trainer.callback_metrics[self.score]))
 
     def state_dict(self) -> dict[str, float]:
-        """Plain numbers."""
+        """Return the scale and the state of the plateau."""
         return {"scale": self.scale, **vars(self.plateau)}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Goes on from there."""
+        """Restore the state of a checkpoint."""
         self.scale = state["scale"]
         self.plateau = Plateau(state["factor"], state["best"], int(state["waited"]))
 
 
 class Plateau:
-    """The share of the rate that is left; PLATEAU_VALIDATIONS without a better score lower it."""
+    """Factor of the rate, which is lowered after PLATEAU_VALIDATIONS validations without a better score."""
 
     def __init__(self, factor: float = 1.0, best: float = -math.inf, waited: int = 0) -> None:
         self.factor = factor
         self.best = best
         self.waited = waited
 
-    def see(self, score: float) -> None:
-        """Takes a validation's score, the higher the better."""
+    def update(self, score: float) -> None:
+        """Add the score of a validation; higher is better."""
         if score > self.best:
             self.best, self.waited = score, 0
             return
@@ -117,11 +121,11 @@ class Plateau:
             self.factor, self.waited = self.factor * PLATEAU_SHARE, 0
 
 
-def _freeze(network: nn.Module, frozen: bool, *, gradients: bool) -> None:
-    """Keeps the encoder's weights and norms as they are, or lets them go.
+def _freeze_encoder(network: nn.Module, frozen: bool, *, gradients: bool) -> None:
+    """Freeze or unfreeze the encoder's weights and norms.
 
-    Several processes wait for the gradients of all weights that had any at their beginning: there a frozen encoder goes on
-    having `gradients`, and loses them before the step.
+    With several processes, torch waits for the gradients of all weights that required them at the start: there a frozen
+    encoder keeps computing `gradients`, which are removed before the step.
     """
     for name, module in network.named_modules():
         if name.startswith(ENCODER):

@@ -1,1 +1,1 @@
-"""`overtile plan`: a data set -> a config that explains itself, within memory and time."""
+"""Plan a training (`overtile plan`): data set -> commented config that fits in the given memory and time."""

@@ -1,6 +1,6 @@
-"""A plan -> a config file that explains itself: the shipped experiment of that method and dimension, its values exchanged.
+"""Write a plan as a config file: the shipped config of that method and dimension, with the chosen values and their reasons.
 
-The shipped files are where the comments of all keys stand, once; a plan's own reasons go over the lines that they are about.
+The comments of all keys thus stand in the shipped files only; the reasons of a plan stand above the lines that they explain.
 """
 
 import re
@@ -11,44 +11,40 @@ from typing import Any
 import yaml
 
 from configs import schema
-from training.planning.data_choices import Choices
+from training.planning.data_choices import Choice, Choices
 
-SHIPPED = Path(schema.__file__).parent
 _SECTION = re.compile(r"(?P<name>\w+):$")
 _KEY = re.compile(r"  (?P<name>\w+):(?: +(?P<value>[^#\s][^#]*?))?(?: +(?P<comment># .*))?$")
 COMMENT_COLUMN = 30
 
 
-def write_out(method: str, dimensions: int, choices: Choices, heading: str) -> str:
-    """The text of a config: every line of the shipped one, with what was chosen in place of its values."""
-    lines = shipped(method, dimensions).splitlines()
-    return "\n".join([f"# {heading}", *_lines(lines[1:], choices)]) + "\n"
-
-
-def shipped(method: str, dimensions: int) -> str:
-    """The text of the shipped experiment of that method and dimension."""
+def shipped_config(method: str, dimensions: int) -> str:
+    """Return the text of the shipped config of this method and number of dimensions."""
     name = f"{'histology' if dimensions == 2 else 'mri'}_{method}.yaml"
-    return (SHIPPED / name).read_text(encoding="utf-8")
+    return (Path(schema.__file__).parent / name).read_text(encoding="utf-8")
 
 
-def _lines(lines: list[str], choices: Choices) -> Iterator[str]:
-    section, replaced = "", False
-    for line in lines:
+def config_text(method: str, dimensions: int, choices: Choices, heading: str) -> str:
+    """Return the text of a config: every line of the shipped one, with the choices in place of its values."""
+    lines = [f"# {heading}"]
+    section, is_replaced = "", False
+    for line in shipped_config(method, dimensions).splitlines()[1:]:
         if match := _SECTION.match(line):
-            section, replaced = match["name"], False
+            section, is_replaced = match["name"], False
         elif match := _KEY.match(line):
             key = f"{section}.{match['name']}"
-            replaced = key in choices
-            if replaced:
-                yield from _chosen(match["name"], choices, key, match["comment"] or "")
+            is_replaced = key in choices
+            if is_replaced:
+                lines += _key_lines(match["name"], choices[key], match["comment"] or "")
                 continue
-        elif replaced and line.startswith("    "):
-            continue  # an item of a list that was chosen anew
-        yield line
+        elif is_replaced and line.startswith("    "):
+            continue  # an item of a list that the choice replaces
+        lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
-def _chosen(name: str, choices: Choices, key: str, comment: str) -> Iterator[str]:
-    choice = choices[key]
+def _key_lines(name: str, choice: Choice, comment: str) -> Iterator[str]:
+    """Yield the reason as a comment, then the key with its value and the shipped comment, then items of a list of mappings."""
     if choice.reason:
         yield f"  # {choice.reason}:"
     items = choice.value if isinstance(choice.value, list) and isinstance(choice.value[0], dict) else []

@@ -1,7 +1,7 @@
-"""What a plan takes from the images themselves: the spacing they are brought to, their intensities, channels and classes."""
+"""Choose what a plan takes from the images themselves: spacing, intensity normalisation, channels and classes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,14 @@ from configs.schema import ConfigError
 from datasets.fingerprint import CaseFacts
 from imaging.errors import DataError
 
-COARSER = 3  # an axis that is this many times as coarse as the others, and has as many times fewer pixels, is anisotropic
-MOST_CLASSES_GUESSED = 20  # a label above it counts objects rather than classes
+COARSER = 3  # an axis this many times as coarse as the others, with as many times fewer pixels, is anisotropic
+MOST_CLASSES_GUESSED = 20  # a label above it numbers an object rather than a class
 COLOURS = ("#ffffff", "#7b2cbf", "#2a9d8f", "#e76f51", "#e9c46a", "#264653", "#d62828", "#4895ef", "#80b918", "#ff70a6")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A value of the config, and why it is that; no reason where the user said so."""
+    """A value of the config and the reason for it, which is empty where the user chose the value."""
 
     value: Any
     reason: str = ""
@@ -29,17 +29,17 @@ Choices = dict[str, Choice]
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What a data set's cases have in common.
+    """Properties that the cases of a data set share, and typical sizes at the target spacing.
 
     Args:
-        cases: how many there are.
-        dimensions: of the images.
-        channels: of the images.
-        spacing_um: that they are brought to; None where any of them has none.
-        shape: the median, at that spacing.
-        largest: the longest of each axis, at that spacing.
-        pixels: of all of them, at that spacing.
-        object_px: the median side of an object at that spacing, an axis each; None without any foreground.
+        cases: number of cases.
+        dimensions: of the images, 2 or 3.
+        channels: number of channels of the images.
+        spacing_um: target spacing; None where any case has no spacing.
+        shape: median shape of the images.
+        largest: largest size along each axis.
+        pixels: total number of pixels.
+        object_px: median side of an object along each axis; None without any foreground.
     """
 
     cases: int
@@ -53,14 +53,17 @@ class DatasetSummary:
 
 
 def summarise_cases(facts: Sequence[CaseFacts]) -> DatasetSummary:
-    """The overview of a data set.
+    """Return the summary of a data set.
 
     Raises:
-        DataError: no cases with foreground, or cases that don't go together.
+        DataError: no case has foreground, or the cases differ in dimensions or channels.
     """
-    _check_alike(facts)
+    if not any(case.foreground for case in facts):
+        raise DataError("no_foreground", "no case has a reference with a label above 0; a plan needs some")
+    _check_same("dimensions", {len(case.shape) for case in facts})
+    _check_same("channels", {len(case.image) for case in facts})
     spacing = target_spacing(facts)
-    scales = [_scale(case, spacing) for case in facts]
+    scales = [np.ones(len(case.shape)) if spacing is None else np.array(case.spacing_um) / spacing for case in facts]
     shapes = np.array([np.array(case.shape) * scale for case, scale in zip(facts, scales, strict=True)]).round().clip(1)
     objects = [np.array(case.object_px) * scale for case, scale in zip(facts, scales, strict=True) if case.object_px]
     return DatasetSummary(
@@ -75,15 +78,24 @@ def summarise_cases(facts: Sequence[CaseFacts]) -> DatasetSummary:
     )
 
 
+def _check_same(name: str, counts: set[int]) -> None:
+    if len(counts) > 1:
+        raise DataError(
+            "cases_differ", f"images have {' and '.join(map(str, sorted(counts)))} {name}; give each kind a folder of its own"
+        )
+
+
 def target_spacing(facts: Sequence[CaseFacts]) -> tuple[float, ...] | None:
-    """The median of each axis; of one that is far coarser than the others the 10th percentile, so that less is made up.
+    """Return the median spacing of each axis; None where any case has none.
+
+    An axis that is far coarser than the others takes the 10th percentile, so that fewer slices are interpolated.
 
     Source: Isensee et al. 2021 (nnU-Net), its default preprocessing.
     """
-    known = [case.spacing_um for case in facts if case.spacing_um is not None]
-    if len(known) < len(facts):
+    case_spacings = [case.spacing_um for case in facts if case.spacing_um is not None]
+    if len(case_spacings) < len(facts):
         return None
-    spacings, shapes = np.array(known), np.array([case.shape for case in facts])
+    spacings, shapes = np.array(case_spacings), np.array([case.shape for case in facts])
     target = np.median(spacings, axis=0)
     shape = np.median(shapes * spacings / target, axis=0)
     coarsest = int(target.argmax())
@@ -93,124 +105,93 @@ def target_spacing(facts: Sequence[CaseFacts]) -> tuple[float, ...] | None:
     return tuple(float(f"{value:.6g}") for value in target)
 
 
-def choose_data(
-    facts: Sequence[CaseFacts], overview: DatasetSummary, channels: Sequence[str], classes: Sequence[str]
-) -> Choices:
-    """The keys of `data` and `normalise`; empty `channels` or `classes` are found out.
+def choose_spacing(facts: Sequence[CaseFacts], summary: DatasetSummary) -> Choice:
+    """Choose `data.spacing_um`, the summary's spacing."""
+    if summary.spacing_um is None:
+        without = sum(case.spacing_um is None for case in facts)
+        return Choice(None, f"{without} of {len(facts)} cases have no spacing, so images are not resampled")
+    medians = np.median([case.spacing_um for case in facts if case.spacing_um], axis=0)
+    if not np.allclose(medians, summary.spacing_um, rtol=1e-5):
+        return Choice(list(summary.spacing_um), f"median of {len(facts)} cases; of the coarsest axis the 10th percentile")
+    return Choice(list(summary.spacing_um), f"median of {len(facts)} cases on each axis")
+
+
+def choose_channels(summary: DatasetSummary, names: Sequence[str]) -> Choice:
+    """Choose `data.channels`, the user's names or placeholders.
 
     Raises:
-        ConfigError: not as many names as the images have channels, or fewer than the references have classes.
+        ConfigError: the images have another number of channels.
     """
-    names = _channels(overview, channels)
-    return {
-        "data.dimensions": Choice(overview.dimensions),
-        "data.channels": names,
-        **_classes(facts, classes),
-        "data.spacing_um": _spacing(facts, overview),
-        **_normalise(facts, overview, names.value),
-    }
-
-
-def _check_alike(facts: Sequence[CaseFacts]) -> None:
-    if not any(case.foreground for case in facts):
-        raise DataError("no_foreground", "no case has a reference with a label above 0; a plan needs some")
-    for what, values in (
-        ("dimensions", {len(case.shape) for case in facts}),
-        ("channels", {len(case.image) for case in facts}),
-    ):
-        if len(values) > 1:
-            raise DataError(
-                "cases_differ", f"images have {' and '.join(map(str, sorted(values)))} {what}; keep those of one kind together"
-            )
-
-
-def _scale(case: CaseFacts, spacing_um: tuple[float, ...] | None) -> Any:
-    if spacing_um is None or case.spacing_um is None:
-        return np.ones(len(case.shape))
-    return np.array(case.spacing_um) / np.array(spacing_um)
-
-
-def _spacing(facts: Sequence[CaseFacts], overview: DatasetSummary) -> Choice:
-    if overview.spacing_um is None:
-        without = sum(case.spacing_um is None for case in facts)
-        return Choice(None, f"{without} of {len(facts)} cases have no spacing, so images are taken as they are")
-    medians = np.median([case.spacing_um for case in facts if case.spacing_um], axis=0)
-    if not np.allclose(medians, overview.spacing_um, rtol=1e-5):
-        return Choice(list(overview.spacing_um), f"the medians of {len(facts)} cases, of the coarse axis the 10th percentile")
-    return Choice(list(overview.spacing_um), f"the median of {len(facts)} cases on each axis")
-
-
-def _channels(overview: DatasetSummary, names: Sequence[str]) -> Choice:
-    if names and len(names) != overview.channels:
-        raise ConfigError(f"--channels: {len(names)} names for {overview.channels} channels; give one for each")
+    if names and len(names) != summary.channels:
+        raise ConfigError(f"--channels: {len(names)} names for {summary.channels} channels; give one for each")
     if names:
         return Choice(list(names))
-    if (overview.dimensions, overview.channels) == (2, 3):
-        return Choice(["red", "green", "blue"], "pictures of three channels")
-    return Choice([f"channel_{number}" for number in range(1, overview.channels + 1)], "not named; --channels names them")
+    if (summary.dimensions, summary.channels) == (2, 3):
+        return Choice(["red", "green", "blue"], "2D images with three channels")
+    numbers = range(1, summary.channels + 1)
+    return Choice([f"channel_{number}" for number in numbers], "placeholder names; set them with --channels")
 
 
-def _classes(facts: Sequence[CaseFacts], names: Sequence[str]) -> Choices:
+def choose_classes(facts: Sequence[CaseFacts], names: Sequence[str]) -> Choices:
+    """Choose `data.classes`, the user's names or placeholders, and whether labels number objects.
+
+    Raises:
+        ConfigError: the references have more classes than there are names.
+    """
     labels = sorted({label for case in facts for label in case.label_counts if label > 0})
-    if _are_instances(labels, names):
-        found = f"the only label is {labels[0]}" if len(labels) == 1 else f"labels up to {labels[-1]} are numbers of objects"
+    if names:
+        labels_are_objects = len(names) == 2 and labels[-1] > 1
+    else:  # many labels, or a single one such as 255
+        labels_are_objects = labels[-1] > MOST_CLASSES_GUESSED or (len(labels) == 1 and labels[0] > 1)
+    if labels_are_objects:
+        labels_seen = f"the only label is {labels[0]}" if len(labels) == 1 else f"labels up to {labels[-1]} number objects"
         return {
-            "data.classes": Choice(_coloured(names or ("background", "object"))),
-            "data.instances": Choice(True, f"{found}: any value above 0 is the second class"),
+            "data.classes": Choice(_with_colours(names or ("background", "object"))),
+            "data.instances": Choice(True, f"{labels_seen}, so any value above 0 is the second class"),
         }
     if names and len(names) <= labels[-1]:
         raise ConfigError(
-            f"--classes: {len(names)} names, and labels up to {labels[-1]} were found; give {labels[-1] + 1}, background first"
+            f"--classes: {len(names)} names, but the references have labels up to {labels[-1]}; give {labels[-1] + 1} names, "
+            "background first"
         )
-    guessed = ("background", *(f"class_{label}" for label in range(1, labels[-1] + 1)))
-    reason = "" if names else f"labels found: {', '.join(map(str, labels))}; --classes names them"
-    return {"data.classes": Choice(_coloured(names or guessed), reason), "data.instances": Choice(False)}
+    placeholders = ("background", *(f"class_{label}" for label in range(1, labels[-1] + 1)))
+    reason = "" if names else f"labels in the references: {', '.join(map(str, labels))}; name them with --classes"
+    return {"data.classes": Choice(_with_colours(names or placeholders), reason), "data.instances": Choice(False)}
 
 
-def _are_instances(labels: Sequence[int], names: Sequence[str]) -> bool:
-    """Whether labels number objects, or are all one, such as 255, rather than counting classes from 1."""
-    if names:
-        return len(names) == 2 and labels[-1] > 1
-    return labels[-1] > MOST_CLASSES_GUESSED or (len(labels) == 1 and labels[0] > 1)
-
-
-def _coloured(names: Sequence[str]) -> list[dict[str, str]]:
+def _with_colours(names: Sequence[str]) -> list[dict[str, str]]:
     colours = [COLOURS[0], *(COLOURS[1:] * math.ceil(len(names) / len(COLOURS[1:])))]
     return [{"name": name, "colour": colour} for name, colour in zip(names, colours, strict=False)]
 
 
-def _normalise(facts: Sequence[CaseFacts], overview: DatasetSummary, channels: Sequence[str]) -> Choices:
-    """Hounsfield units mean the same everywhere, and so do the colours of a picture; other values go by their own image."""
+def choose_normalisation(facts: Sequence[CaseFacts], summary: DatasetSummary, channels: Sequence[str]) -> Choices:
+    """Choose `normalise`: `ct` or `range` if values mean the same in every image, otherwise `zscore`."""
     if all(name.upper() == "CT" for name in channels):
-        return _ct(facts)
-    if (overview.dimensions, overview.channels) == (2, 3) and all(case.dtype == "uint8" for case in facts):
-        values: Mapping[str, Any] = {"method": "range", "lower": 0, "upper": 255}
-        reason = "pictures of 8 bits a colour"
-    else:
-        values, reason = {"method": "zscore"}, "intensities of different images can't be compared"
-    return {f"normalise.{key}": Choice(value, reason if key == "method" else "") for key, value in values.items()}
+        return _ct_normalisation(facts)
+    if (summary.dimensions, summary.channels) == (2, 3) and all(case.dtype == "uint8" for case in facts):
+        return {
+            "normalise.method": Choice("range", "8-bit colour images"),
+            "normalise.lower": Choice(0),
+            "normalise.upper": Choice(255),
+        }
+    return {"normalise.method": Choice("zscore", "intensities of different images are not comparable")}
 
 
-def _ct(facts: Sequence[CaseFacts]) -> Choices:
-    """Limits, mean and deviation of the foreground over all cases; each counts by its pixels."""
-    seen = [values for case in facts for values in case.foreground]
-    weights = [_foreground_pixels(case) for case in facts for _ in case.foreground]
-    means, deviations = np.array([(values.mean, values.deviation) for values in seen]).T
-    lower, upper = np.median([(values.low, values.high) for values in seen], axis=0)
-    mean = np.average(means, weights=weights)
-    deviation = math.sqrt(np.average(deviations**2 + (means - mean) ** 2, weights=weights))
-    limits = "the foreground's percentiles 0.5 and 99.5, median over the cases"
+def _ct_normalisation(facts: Sequence[CaseFacts]) -> Choices:
+    """Choose limits, mean and standard deviation of the foreground over all cases, weighted by their foreground pixels."""
+    foreground = [values for case in facts for values in case.foreground]
+    pixels = [sum(count for label, count in case.label_counts.items() if label > 0) for case in facts for _ in case.foreground]
+    means, deviations = np.array([(values.mean, values.deviation) for values in foreground]).T
+    lower, upper = np.median([(values.low, values.high) for values in foreground], axis=0)
+    mean = np.average(means, weights=pixels)
+    deviation = math.sqrt(np.average(deviations**2 + (means - mean) ** 2, weights=pixels))
     return {
         "normalise.method": Choice("ct", "the channel is named CT"),
-        "normalise.lower": Choice(_rounded(lower), limits),
-        "normalise.upper": Choice(_rounded(upper), limits),
+        "normalise.lower": Choice(_rounded(lower), "0.5th percentile of the foreground, median over the cases"),
+        "normalise.upper": Choice(_rounded(upper), "99.5th percentile of the foreground, median over the cases"),
         "normalise.mean": Choice(_rounded(min(max(mean, lower), upper)), "of the foreground of all cases"),
         "normalise.deviation": Choice(_rounded(max(deviation, 1e-3)), "of the foreground of all cases"),
     }
-
-
-def _foreground_pixels(case: CaseFacts) -> int:
-    return sum(count for label, count in case.label_counts.items() if label > 0)
 
 
 def _rounded(value: float) -> float:

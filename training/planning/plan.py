@@ -1,4 +1,4 @@
-"""A data set's facts -> a config that explains itself, by nnU-Net's rules and within a budget of memory."""
+"""Plan a training: facts of a data set -> a commented config, by nnU-Net's rules and within a budget of memory and time."""
 
 import re
 from collections.abc import Sequence
@@ -14,23 +14,34 @@ from configs.schema import ConfigError
 from datasets.cases import Case, read_cases
 from datasets.fingerprint import CaseFacts
 from imaging.errors import DataError
-from training.planning.config_file import shipped, write_out
-from training.planning.data_choices import Choice, Choices, DatasetSummary, choose_data, summarise_cases
-from training.planning.network_choices import Budget, choose_length, choose_objects, choose_tile, choose_unet, choose_window
+from training.planning.budget import Budget, values_with
+from training.planning.config_file import config_text, shipped_config
+from training.planning.data_choices import (
+    Choice,
+    choose_channels,
+    choose_classes,
+    choose_normalisation,
+    choose_spacing,
+    summarise_cases,
+)
+from training.planning.inference_choices import choose_objects, choose_tile
+from training.planning.time_budget import choose_length
+from training.planning.unet_choices import choose_unet
+from training.planning.window_choices import choose_window
 
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What the user says; what is left empty is found out.
+    """The user's options; what is left empty is derived from the data.
 
     Args:
-        path: of the data set, as it is to stand in the config.
+        path: path of the data set, as written into the config.
         method: unet or sliding_window.
-        memory_bytes: that a training step and a tile may take.
-        minutes: that a run may take on this machine; None: as long as its steps do.
-        channels: their names.
-        classes: their names, background first.
-        name: of the run.
+        memory_bytes: limit of a training step and of a tile.
+        minutes: limit of a run on this machine; None: no limit.
+        channels: names of the channels.
+        classes: names of the classes, background first.
+        name: name of the run.
     """
 
     path: Path
@@ -44,50 +55,75 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class Plan:
-    """The config's text, and its gist in a few lines."""
+    """The text of the config, and a summary of one line for each choice that has a reason."""
 
     text: str
     summary: str
 
 
 def planning_cases(folder: Path) -> tuple[Case, ...]:
-    """The cases that training may see: with a reference, and not of split `test`.
+    """Return the cases that a plan may use: those with a reference and not of split `test`.
 
     Raises:
-        DataError: there is none, or the data set can't be read.
+        DataError: there is no such case, or the data set can't be read.
     """
     cases = tuple(case for case in read_cases(folder) if case.reference is not None and case.split != "test")
     if not cases:
-        raise DataError("split_empty", "no case outside split 'test' has a reference; a plan goes by images with references")
+        raise DataError(
+            "split_empty", "no case outside split 'test' has a reference; a plan is based on images with references"
+        )
     return cases
 
 
-def plan(facts: Sequence[CaseFacts], wish: PlanRequest, device: torch.device) -> Plan:
-    """A config for these cases, which loads as it is.
+def plan(facts: Sequence[CaseFacts], request: PlanRequest, device: torch.device) -> Plan:
+    """Return a config for these cases that can be trained as it is.
 
     Raises:
         ConfigError: names that don't fit the data, or a budget that no network fits in.
-        DataError: cases that don't go together, or hold no foreground.
+        DataError: cases that differ in dimensions or channels, or have no foreground.
     """
-    overview = summarise_cases(facts)
-    choices = {**_run(wish), **choose_data(facts, overview, wish.channels, wish.classes)}
-    values = _values(wish.method, overview, choices)
-    budget = Budget(wish.memory_bytes, device, wish.minutes)
-    choose_network = choose_unet if wish.method == "unet" else choose_window
-    choices |= choose_network(overview, values, budget)
-    choices |= choose_objects(wish.method, overview, choices)
+    summary = summarise_cases(facts)
+    default_name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{request.path.resolve().name}_{request.method}").lstrip("._-")
+    choices = {
+        "run.name": Choice(request.name or default_name),
+        "data.path": Choice(str(request.path)),
+        "data.dimensions": Choice(summary.dimensions),
+        "data.channels": choose_channels(summary, request.channels),
+        **choose_classes(facts, request.classes),
+        "data.spacing_um": choose_spacing(facts, summary),
+    }
+    choices |= choose_normalisation(facts, summary, choices["data.channels"].value)
+    shipped: Any = OmegaConf.to_container(OmegaConf.create(shipped_config(request.method, summary.dimensions)))
+    values = values_with(shipped, choices)
+    budget = Budget(request.memory_bytes, device, request.minutes)
+    choose_network = choose_unet if request.method == "unet" else choose_window
+    choices |= choose_network(summary, values, budget)
+    choices |= choose_objects(request.method, summary, choices)
     choices |= choose_length(values, choices, budget)
-    choices |= choose_tile(overview, values, choices, budget)
-    text = write_out(wish.method, overview.dimensions, choices, _heading(wish, overview))
+    choices |= choose_tile(summary, values, choices, budget)
+    heading = (
+        f"Planned from {summary.cases} cases for {request.memory_bytes / 1e9:.3g} GB of memory; comments above keys give the "
+        "reasons. Every key may be overridden: overtile train CONFIG trainer.max_steps=500"
+    )
+    text = config_text(request.method, summary.dimensions, choices, heading)
     schema.parse(OmegaConf.to_container(OmegaConf.create(text)), origin="plan")
-    return Plan(text, _summary(choices))
+    return Plan(text, "\n".join(_summary_line(key, choice) for key, choice in choices.items() if choice.reason))
+
+
+def _summary_line(key: str, choice: Choice) -> str:
+    value = choice.value
+    if key == "data.classes":
+        value = [item["name"] for item in value]
+    elif key == "model.convolutions":
+        value = [item["kernel"] for item in value]
+    return f"  {key}: {value} ({choice.reason})"
 
 
 def write_config(text: str, path: Path) -> None:
-    """Writes a config where there is no file yet.
+    """Write a config and create missing folders; an existing file is never replaced.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: the file exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -95,34 +131,3 @@ def write_config(text: str, path: Path) -> None:
             file.write(text)
     except FileExistsError as error:
         raise ConfigError(f"{path}: exists, and may have been edited; choose another name or remove it") from error
-
-
-def _run(wish: PlanRequest) -> Choices:
-    name = wish.name or re.sub(r"[^A-Za-z0-9._-]+", "_", f"{wish.path.resolve().name}_{wish.method}").lstrip("._-")
-    return {"run.name": Choice(name), "data.path": Choice(str(wish.path))}
-
-
-def _values(method: str, overview: DatasetSummary, choices: Choices) -> dict[str, Any]:
-    """The shipped experiment's values, with what was chosen so far."""
-    values: Any = OmegaConf.to_container(OmegaConf.create(shipped(method, overview.dimensions)))
-    for key, choice in choices.items():
-        section, name = key.split(".")
-        values[section][name] = choice.value
-    return dict(values)
-
-
-def _heading(wish: PlanRequest, overview: DatasetSummary) -> str:
-    return (
-        f"Planned from {overview.cases} cases for {wish.memory_bytes / 1e9:.3g} GB of memory; the lines above keys say why. "
-        "Every key may be overridden: overtile train CONFIG trainer.max_steps=500"
-    )
-
-
-def _summary(choices: Choices) -> str:
-    lines = []
-    for key, choice in choices.items():
-        if choice.reason:
-            value = [item["name"] for item in choice.value] if key == "data.classes" else choice.value
-            value = [item["kernel"] for item in choice.value] if key == "model.convolutions" else value
-            lines.append(f"  {key}: {value} ({choice.reason})")
-    return "\n".join(lines)

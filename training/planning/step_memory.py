@@ -1,4 +1,4 @@
-"""How much memory a training step takes, counted on a network that has no numbers yet; plans go by it."""
+"""Predict the peak memory of a training step, counted on a network of tensors without contents."""
 
 import torch
 
@@ -8,21 +8,21 @@ from inference.predictors.pass_memory import CpuOverhead, LiveBytes, TensorMemor
 from training.objective.losses import make_loss
 from training.objective.targets import empty_targets
 
-MOMENTS = {"adamw": 2, "sgd": 1}  # that an optimizer keeps of each weight
+MOMENTS = {"adamw": 2, "sgd": 1}  # values that an optimizer stores for each weight
 TRAINING = CpuOverhead(14 * 2**20, weights=1, convolutions=1, scattered=1, scattered_by_instance_norm=7)
 
 
 def training_bytes(config: Config, device: torch.device) -> int:
-    """Peak memory of a training step on the device, the network and its optimizer included.
+    """Return the peak memory of a training step on the device, including the network and its optimizer.
 
-    On CUDA the live tensors as they are in float32; mixed precision takes less. Images and patches in waiting aren't in it.
+    On CUDA these are the live tensors in float32; mixed precision takes less. Prefetched images and patches are not included.
     """
-    counted = count_training(config)
-    return TRAINING.total(counted, config) if device.type == "cpu" else counted.peak_bytes
+    memory = count_training(config)
+    return TRAINING.total(memory, config) if device.type == "cpu" else memory.peak_bytes
 
 
 def count_training(config: Config) -> TensorMemory:
-    """Over a training step: weights, gradients, the optimizer's moments, what backward needs, and what comes and goes."""
+    """Count the live tensors of a training step: weights, gradients, moments, activations and temporary tensors."""
     memory = LiveBytes()
     with memory:
         network = shape_only_predictor(config).network.train()

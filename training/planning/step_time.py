@@ -1,4 +1,4 @@
-"""How long a training step takes on this machine: a few are done on random patches."""
+"""Measure how long a training step takes on this machine, with random patches."""
 
 import time
 
@@ -11,13 +11,13 @@ from training.objective.losses import make_loss
 from training.optimization.optimizers import make_optimizer
 from training.optimization.precision import autocast
 
-STEPS = 5  # timed; the first one, which sets things up, isn't among them
+STEPS = 5  # that are timed, after a first one that allocates memory and selects kernels
 
 
-def seconds_a_step(config: Config, device: torch.device) -> float:
-    """The fastest of a few optimizer steps, since other programs only ever slow one down; patches are neither cut nor moved.
+def seconds_per_step(config: Config, device: torch.device) -> float:
+    """Return the time of the fastest of STEPS optimizer steps, without cutting or augmenting patches.
 
-    Leaves torch's generators as they were.
+    The fastest is taken since other programs can only slow a step down. torch's random generators keep their state.
     """
     with torch.random.fork_rng():
         torch.manual_seed(config.run.seed)
@@ -30,7 +30,7 @@ def seconds_a_step(config: Config, device: torch.device) -> float:
         weights = torch.empty(len(images), 0, device=device)
         seconds = []
         for _ in range(STEPS + 1):
-            began = time.perf_counter()
+            start = time.perf_counter()
             optimizer.zero_grad()
             with autocast(config, device):
                 value = loss(network.outputs(images).logits, reference, weights)
@@ -38,5 +38,5 @@ def seconds_a_step(config: Config, device: torch.device) -> float:
             optimizer.step()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - start)
     return min(seconds[1:])

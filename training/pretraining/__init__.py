@@ -1,1 +1,1 @@
-"""Weights to begin with: a warm start, and the pretraining of an encoder."""
+"""Initial weights: warm start from other weights, and pretraining of an encoder on unlabelled images."""

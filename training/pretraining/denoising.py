@@ -1,7 +1,7 @@
-"""Unlabelled images -> an encoder that knows what they look like, to begin a training with.
+"""Pretraining: train a U-Net's encoder on unlabelled images, as part of a denoising autoencoder.
 
-A denoising autoencoder (Vincent et al. 2008) whose images also have blanked blocks (Pathak et al. 2016, arXiv:1604.07379).
-It has no skips: through them an image could pass the encoder by, and nothing would have to be learnt.
+The autoencoder (Vincent et al. 2008) restores images with noise and blanked blocks (Pathak et al. 2016, arXiv:1604.07379).
+It has no skip connections, since an image could bypass the encoder through them.
 """
 
 import itertools
@@ -13,7 +13,6 @@ from typing import cast
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from pytorch_lightning import seed_everything
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from configs.network_sections import UNetSection
 from configs.schema import Config, ConfigError
 from configs.sections import PretrainSection, WarmStartSection
 from disk.publish import publish
-from evaluation.rendering import TEXT, Picture, figure_to_png, to_picture
+from evaluation.rendering import TEXT, figure_to_png, to_picture
 from inference.predictors.methods import memory_format_of
 from inference.predictors.predictor import best_device
 from models.architectures import ENCODER, build
@@ -38,18 +37,18 @@ from training.optimization.schedule import rate_factor
 from training.pretraining.unlabelled import UnlabelledPatches, unlabelled_cases
 
 WEIGHTS, PICTURE = "pretrained.safetensors", "pretrained.png"  # in the run's folder
-SMALLEST_BLOCK_PX = 4  # a side of what is blanked
-SHOWN = 4  # patches in the picture
+SMALLEST_BLOCK_PX = 4  # side of a blanked block
+PICTURE_PATCHES = 4
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What is left of a pretraining.
+    """Files and losses of a finished pretraining.
 
     Args:
-        weights: the encoder's, under the names that they have in the U-Net.
-        picture: patches, what was made of them, and what they were.
-        losses: of each step, mean squared errors of normalised intensities.
+        weights: file of the encoder's weights, under their names in the U-Net.
+        picture: file that shows corrupted, restored and original patches.
+        losses: loss of each step, the mean squared error of normalised intensities.
     """
 
     weights: Path
@@ -58,7 +57,7 @@ class Pretrained:
 
 
 class Autoencoder(nn.Module):
-    """The encoder of a U-Net, and a convolution a level to come back; its encoder's weights are the U-Net's own."""
+    """The encoder of a U-Net, sharing its weights, and a decoder of one transposed convolution per level."""
 
     def __init__(self, network: UNet, config: Config, section: UNetSection) -> None:
         super().__init__()
@@ -72,32 +71,32 @@ class Autoencoder(nn.Module):
         self.decoder = nn.Sequential(*layers, Convolution[dimensions](features[0], len(config.data.channels), kernel_size=1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, *S) of (B, C, *S), less what valid convolutions lose on the way down."""
+        """Restore images (B, C, *S), (B, C, *S'); valid convolutions of the encoder make S' smaller."""
         restored: Tensor = self.decoder(self.encoder(images))
         return restored
 
 
 def pretrain(config: Config, on_progress: Callable[[object, int, int], None]) -> Pretrained:
-    """Trains the encoder on `pretrain.images`, by the run's optimizer and schedule, and writes it into the run's folder.
+    """Train the encoder on `pretrain.images`, with the run's optimizer and schedule, and write it into the run's folder.
 
     Args:
-        config: the run's.
-        on_progress: called with what is counted, how many are done, and how many there are.
+        config: config of the run.
+        on_progress: called with a unit, how many are done, and how many there are.
 
     Raises:
-        ConfigError: the network is no U-Net, no images are named, or there is a pretrained encoder.
+        ConfigError: the network isn't a U-Net, `pretrain.images` is missing, or the run has a pretrained encoder already.
         DataError: there is no image, or one that can't be used.
-        NumericError: the loss is no longer a number.
+        NumericError: the loss is NaN or infinite.
     """
     folder = config.run.folder / config.run.name
-    section = _check(config, folder / WEIGHTS)
+    section = _checked_section(config, folder / WEIGHTS)
     patches = UnlabelledPatches(unlabelled_cases(cast(Path, config.pretrain.images)), config)
     seed_everything(config.run.seed, verbose=False)
     network, device = cast(UNet, build(config)), best_device()
     autoencoder = Autoencoder(network, config, section)
     autoencoder.to(device, memory_format=memory_format_of(config))  # type: ignore[call-overload]  # missing in its types
     losses = []
-    for loss in _train(autoencoder, config, _batches(patches, section, config.pretrain.max_steps)):
+    for loss in _training_losses(autoencoder, config, _batches(patches, section, config.pretrain.max_steps)):
         losses.append(loss)
         on_progress("steps", len(losses), config.pretrain.max_steps)
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,21 +106,21 @@ def pretrain(config: Config, on_progress: Callable[[object, int, int], None]) ->
     return Pretrained(folder / WEIGHTS, folder / PICTURE, tuple(losses))
 
 
-def _check(config: Config, written: Path) -> UNetSection:
+def _checked_section(config: Config, weights: Path) -> UNetSection:
     if not isinstance(config.model, UNetSection):
         raise ConfigError(
-            f"model.name: overtile pretrain trains the encoder of a unet, and this is a {config.model.name}'s config; "
-            "give a unet's"
+            f"model.name: overtile pretrain trains the encoder of a unet, but this config is of a {config.model.name}; "
+            "give the config of a unet"
         )
     if config.pretrain.images is None:
-        raise ConfigError("pretrain.images: missing; name the folder of unlabelled images to train on")
-    if written.exists():
-        raise ConfigError(f"{written} is there; begin with it by warm_start.weights={written}, or choose another run.name")
+        raise ConfigError("pretrain.images: missing; set it to the folder of unlabelled images to train on")
+    if weights.exists():
+        raise ConfigError(f"{weights} exists; start from it with warm_start.weights={weights}, or choose another run.name")
     return config.model
 
 
-def _train(autoencoder: Autoencoder, config: Config, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[float]:
-    """The loss of each step."""
+def _training_losses(autoencoder: Autoencoder, config: Config, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[float]:
+    """Train on the batches of corrupted and clean patches, and yield the loss of each step."""
     device = next(autoencoder.parameters()).device
     optimizer = make_optimizer(autoencoder, config.model_copy(update={"warm_start": WarmStartSection()}))
     scaler = torch.amp.GradScaler(device.type, enabled=config.trainer.precision == "float16")
@@ -142,7 +141,7 @@ def _train(autoencoder: Autoencoder, config: Config, batches: Iterable[tuple[Ten
 
 
 def _batches(patches: UnlabelledPatches, section: UNetSection, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Corrupted patches and clean ones, both (B, C, *patch); equal configs give equal ones."""
+    """Yield batches of corrupted and clean patches, both (B, C, *patch); equal configs give equal batches."""
     config, size = patches.config, patches.config.trainer.batch_size
     loader = DataLoader(patches, size, sampler=range(count * size), num_workers=config.trainer.workers)
     random = torch.Generator().manual_seed(config.run.seed)
@@ -152,46 +151,40 @@ def _batches(patches: UnlabelledPatches, section: UNetSection, count: int) -> It
 
 
 def corrupt(clean: Tensor, section: PretrainSection, sides: Sequence[int], random: torch.Generator) -> Tensor:
-    """(B, C, *S) with Gaussian noise of `noise` times each channel's deviation, and its mean in `masked` of the blocks.
+    """Return patches (B, C, *S) with Gaussian noise, and with the share `masked` of blocks set to the channel's mean.
 
     Args:
         clean: (B, C, *S).
-        section: how much.
-        sides: of a block, one an axis.
-        random: what is drawn from.
+        section: amounts; `noise` is the noise's standard deviation over that of the channel.
+        sides: sides of a block in pixels, one per axis.
+        random: random generator.
     """
     others = (0, *range(2, clean.ndim))
     mean, deviation = clean.mean(others, keepdim=True), clean.std(others, keepdim=True)
     noisy = clean + section.noise * deviation * torch.randn(clean.shape, generator=random)
-    blanked = torch.rand(len(clean), 1, *map(_blocks, clean.shape[2:], sides), generator=random) < section.masked
+    blocks = [-(-size // side) for size, side in zip(clean.shape[2:], sides, strict=True)]  # rounded up
+    blanked = torch.rand(len(clean), 1, *blocks, generator=random) < section.masked
     for axis, side in enumerate(sides, start=2):
         blanked = blanked.repeat_interleave(side, axis).narrow(axis, 0, clean.shape[axis])
     return torch.where(blanked, mean, noisy)
 
 
-def _blocks(size: int, side: int) -> int:
-    return -(-size // side)
-
-
 def _picture(autoencoder: Autoencoder, corrupted: Tensor, clean: Tensor) -> bytes:
-    """PNG: a row a patch, what the network was given, what it made of that, and what the patch was."""
+    """Return a PNG with a row per patch: corrupted, restored and original."""
     device = next(autoencoder.parameters()).device
     with torch.inference_mode():
-        restored = autoencoder.eval()(corrupted[:SHOWN].to(device)).float().cpu()
-    columns = [centre_crop(patches[:SHOWN], restored.shape[2:]).numpy() for patches in (corrupted, restored, clean)]
-    rows = [_row([column[number] for column in columns]) for number in range(len(restored))]
+        restored = autoencoder.eval()(corrupted[:PICTURE_PATCHES].to(device)).float().cpu()
+    columns = [centre_crop(patches[:PICTURE_PATCHES], restored.shape[2:]).numpy() for patches in (corrupted, restored, clean)]
+    rows = []
+    for patches in zip(*columns, strict=True):  # (C, *S) each, scaled to the range of the original
+        low, high = np.percentile(patches[-1], (0.5, 99.5))
+        shares = [np.clip((patch - low) / max(float(high - low), 1e-6), 0, 1) for patch in patches]
+        planes = [share if share.ndim == 3 else share[:, share.shape[1] // 2] for share in shares]  # the middle slice
+        rows.append(np.concatenate([to_picture(np.rint(255 * plane).astype(np.uint8)) for plane in planes], axis=1))
     picture = np.concatenate(rows)
     figure = Figure(figsize=(7.2, 0.4 + 7.2 * picture.shape[0] / picture.shape[1]), layout="constrained")
     axes = figure.subplots()
     axes.imshow(picture, interpolation="nearest")
     axes.set_axis_off()
-    axes.set_title("given | restored | as it was", fontsize=12, color=TEXT)
+    axes.set_title("corrupted | restored | original", fontsize=12, color=TEXT)
     return figure_to_png(figure, dpi=120)
-
-
-def _row(patches: Sequence[NDArray[np.float32]]) -> Picture:
-    """Patches (C, *S) side by side, over the range of the last one; of a volume the middle slice."""
-    low, high = np.percentile(patches[-1], (0.5, 99.5))
-    shares = [np.clip((patch - low) / max(float(high - low), 1e-6), 0, 1) for patch in patches]
-    planes = [share if share.ndim == 3 else share[:, share.shape[1] // 2] for share in shares]
-    return np.concatenate([to_picture(np.rint(255 * plane).astype(np.uint8)) for plane in planes], axis=1)

@@ -1,4 +1,4 @@
-"""A folder of images without references -> patches of them."""
+"""Unlabelled images: the cases of a folder without references, and a data set of patches from them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,36 +20,36 @@ from training.data.open_cases import OpenCases, Statistics, TrainingImage, read_
 
 
 def unlabelled_cases(folder: Path) -> tuple[Case, ...]:
-    """What lies directly in the folder, a case an image, in the order of their names.
+    """Return a case for each image that lies directly in the folder, sorted by name.
 
     Raises:
-        DataError: `no_images`.
+        DataError: the folder holds no image (`no_images`).
     """
     paths = sorted(path for path in folder.glob("[!.]*") if path.is_file() or is_image_folder(path))
     if not paths:
-        raise DataError("no_images", f"{folder} holds no image; name a folder with unlabelled images in pretrain.images")
+        raise DataError("no_images", f"{folder} holds no image; set pretrain.images to a folder with unlabelled images")
     return tuple(Case(path.name, (path,)) for path in paths)
 
 
 def open_unlabelled(case: Case, config: Config, statistics: Statistics | None = None) -> TrainingImage:
-    """An image at the trained spacing, which nothing is said about.
+    """Open an image at the trained spacing, with an empty reference.
 
     Raises:
-        DataError: it can't be read, or doesn't fit the config.
+        DataError: the image can't be read, or doesn't fit the config.
     """
     with prefix_errors(case):
         stored = open_case_image(case)
         try:
             check_suitable(stored, config)
             image = at_trained_spacing(stored, config.data)
-            return TrainingImage(case, image, Nothing(image), statistics or read_statistics(image, config))
+            return TrainingImage(case, image, EmptyReference(image), statistics or read_statistics(image, config))
         except DataError:
             stored.close()
             raise
 
 
-class Nothing(ImageSource):
-    """Stands where a reference would be: 0 at every pixel."""
+class EmptyReference(ImageSource):
+    """Reference that is 0 at every pixel."""
 
     mask_format = "tiff"
 
@@ -61,13 +61,13 @@ class Nothing(ImageSource):
 
 
 class UnlabelledPatches(Dataset[Tensor]):
-    """Patches (C, *patch), normalised, from anywhere in the images; patch i depends on `run.seed` and i alone.
+    """Normalised patches (C, *patch) from random places of the images; patch i depends on `run.seed` and i alone.
 
-    Every image is read once at the beginning, for its statistics, so that one that can't be used is told at once.
+    Every image is read once at the start, for its statistics, so that an unusable one is reported at once.
 
     Args:
-        cases: each is as likely as the next to give a patch.
-        config: the run's; `trainer.cache_mib` of the images stay open.
+        cases: each is equally likely to give a patch.
+        config: config of the run; up to `trainer.cache_mib` of images stay open.
 
     Raises:
         DataError: an image that `open_unlabelled` refuses.
@@ -77,17 +77,17 @@ class UnlabelledPatches(Dataset[Tensor]):
         self.config = config
         statistics = {}
         for number, case in enumerate(cases):
-            opened = open_unlabelled(case, config)
-            statistics[number] = opened.statistics
-            opened.close()
-        self.opened = OpenCases(cases, config, config.trainer.cache_mib * 2**20, statistics, open_unlabelled)
+            image = open_unlabelled(case, config)
+            statistics[number] = image.statistics
+            image.close()
+        self.images = OpenCases(cases, config, config.trainer.cache_mib * 2**20, statistics, open_unlabelled)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Mirrored beyond the border where the image is smaller than a patch."""
+        """Return a patch, mirrored at the border where the image is smaller than the patch."""
         random = np.random.default_rng((self.config.run.seed, index))
-        opened = self.opened[int(random.integers(len(self.opened.cases)))]
+        image = self.images[int(random.integers(len(self.images.cases)))]
         sizes = self.config.patch_size
-        room = [max(0, size - patch) for size, patch in zip(opened.image.shape, sizes, strict=True)]
-        starts = random.integers(room, endpoint=True).tolist()
+        last_starts = [max(0, size - patch) for size, patch in zip(image.image.shape, sizes, strict=True)]
+        starts = random.integers(last_starts, endpoint=True).tolist()
         region = tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
-        return torch.from_numpy(opened.statistics.normalise(read_mirrored(opened.image, region)))
+        return torch.from_numpy(image.statistics.normalise(read_mirrored(image.image, region)))

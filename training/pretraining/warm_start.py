@@ -1,6 +1,5 @@
-"""Weights of another training -> a network that begins with them."""
+"""Warm start: initialise a network with the weights of another training."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -13,33 +12,37 @@ from models.architectures import ENCODER
 
 
 def warm_start(network: nn.Module, config: Config) -> str | None:
-    """Puts the weights of `warm_start.weights` into the network, as many as have a place there.
+    """Load into the network the tensors of `warm_start.weights` that it has too.
 
     Returns:
-        A line that says how many; None where nothing is to be begun with.
+        A message that says how many; None where the config has no `warm_start.weights`.
 
     Raises:
-        ConfigError: the file can't be read, holds nothing for this network, or holds a tensor of another shape.
-        BundleError: the folder isn't a bundle, or not the one that was written.
+        ConfigError: the file can't be read, holds no tensor of this network, or holds one of another shape.
+        BundleError: the folder isn't a bundle, or its files were changed.
     """
     section = config.warm_start
     if section.weights is None:
         return None
-    wanted = {
+    targets = {
         name: tensor for name, tensor in network.state_dict().items() if section.part == "all" or name.startswith(ENCODER)
     }
-    found = {name: tensor for name, tensor in _read(section.weights).items() if name in wanted}
-    if not found:
+    tensors = {name: tensor for name, tensor in _read_tensors(section.weights).items() if name in targets}
+    if not tensors:
         raise ConfigError(
             f"warm_start.weights: {section.weights} holds no tensor that this network's {section.part} has; "
             "give weights of the same model.name, or set warm_start.part to all or warm_start.weights to null"
         )
-    _check_shapes(found, wanted, section.weights)
-    network.load_state_dict(found, strict=False)
-    return f"begins with {len(found)} of {len(wanted)} tensors of {section.weights} ({section.part})"
+    first = next(iter(targets))
+    for name in targets:
+        if name in tensors:
+            shapes = tuple(tensors[name].shape), tuple(targets[name].shape)
+            _check_shape(name, *shapes, section.weights, is_first=name == first)
+    network.load_state_dict(tensors, strict=False)
+    return f"starts with {len(tensors)} of {len(targets)} tensors of {section.weights} ({section.part})"
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     if path.is_dir():
         return bundle.load(path).network.state_dict()
     try:
@@ -51,18 +54,15 @@ def _read(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _check_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
-    """Two networks of different channels share all but their first convolution; which is no reason to begin with the rest."""
-    first = next(iter(wanted))
-    for name in [name for name in wanted if name in found]:
-        came, expected = tuple(found[name].shape), tuple(wanted[name].shape)
-        if name == first and len(came) == len(expected) and came[1:2] != expected[1:2]:
-            raise ConfigError(
-                f"warm_start.weights: {path} was trained on images of {came[1]} channels, and data.channels has {expected[1]}; "
-                "give weights of as many channels, or set warm_start.weights to null"
-            )
-        if came != expected:
-            raise ConfigError(
-                f"warm_start.weights: {name} of {path} is {came}, and this network's is {expected}; give weights of the same "
-                "model section and data.dimensions, with as many classes where warm_start.part is all"
-            )
+def _check_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...], path: Path, *, is_first: bool) -> None:
+    """Refuse a tensor of another shape; if it is the first convolution, its second axis is the number of image channels."""
+    if is_first and len(shape) == len(expected) and shape[1:2] != expected[1:2]:
+        raise ConfigError(
+            f"warm_start.weights: {path} was trained on images with {shape[1]} channels, but data.channels has {expected[1]}; "
+            "give weights with as many channels, or set warm_start.weights to null"
+        )
+    if shape != expected:
+        raise ConfigError(
+            f"warm_start.weights: {name} of {path} has shape {shape}, but in this network {expected}; give weights of the same "
+            "model section and data.dimensions, with as many classes if warm_start.part is all"
+        )

@@ -1,1 +1,1 @@
-"""`overtile check`: fourteen questions to a run before hours go into it."""
+"""Sanity checks (`overtile check`): fourteen checks of a config before a long training."""

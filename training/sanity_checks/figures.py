@@ -1,4 +1,4 @@
-"""What a check saw -> pictures for its page: curves, bars, and views with outlines or masks over them."""
+"""Pictures of check results: curves, bars, and crops with outlines or masks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,12 +21,12 @@ from training.sanity_checks.result import CheckPicture
 Pixels = NDArray[Any]
 
 WHITE = 255
-SHEET_PX = 1600  # most a side of a sheet
+SHEET_PX = 1600  # largest width of a sheet
 GAP_PX = 6
 
 
-def curves(words: str, losses: Mapping[str, Sequence[float]], title: str = "Loss by step") -> CheckPicture:
-    """A line each, by step."""
+def curves(caption: str, losses: Mapping[str, Sequence[float]], title: str = "Loss by step") -> CheckPicture:
+    """Plot each list of losses as a line by step."""
 
     def draw(axes: Axes, scheme: ColourScheme) -> None:
         for (name, values), colour in zip(losses.items(), (scheme.first, scheme.second, scheme.text), strict=False):
@@ -35,23 +35,24 @@ def curves(words: str, losses: Mapping[str, Sequence[float]], title: str = "Loss
             axes.legend(frameon=False, fontsize=9, labelcolor=scheme.text)
         axes.set_xlabel("step", color=scheme.text, fontsize=10)
 
-    return _plot(words, title, draw)
+    return _plot(caption, title, draw)
 
 
-def bars(words: str, values: Mapping[str, float], title: str) -> CheckPicture:
-    """A bar each, its value beside it; the first is the one that the check is about."""
+def bars(caption: str, values: Mapping[str, float], title: str) -> CheckPicture:
+    """Plot each value as a horizontal bar with its number; the first is highlighted."""
 
     def draw(axes: Axes, scheme: ColourScheme) -> None:
         colours = [scheme.first, *[scheme.second] * (len(values) - 1)]
-        drawn = axes.barh(list(values), list(values.values()), color=colours, height=0.6)
-        axes.bar_label(drawn, fmt="%.4g", padding=4, color=scheme.text, fontsize=10)
+        container = axes.barh(list(values), list(values.values()), color=colours, height=0.6)
+        axes.bar_label(container, fmt="%.4g", padding=4, color=scheme.text, fontsize=10)
         axes.invert_yaxis()
         axes.margins(x=0.12)
 
-    return _plot(words, title, draw, height=0.9 + 0.36 * len(values))
+    return _plot(caption, title, draw, height=0.9 + 0.36 * len(values))
 
 
-def _plot(words: str, title: str, draw: Any, height: float = 2.8) -> CheckPicture:
+def _plot(caption: str, title: str, draw: Any, height: float = 2.8) -> CheckPicture:
+    """Return a plot for light and dark pages; `draw` is called with the axes and the colours."""
     pngs = []
     for scheme in (rendering.LIGHT, rendering.DARK):
         figure = Figure(figsize=(7.2, height), layout="constrained")
@@ -61,55 +62,55 @@ def _plot(words: str, title: str, draw: Any, height: float = 2.8) -> CheckPictur
         axes.set_title(title, loc="left", fontsize=11, color=scheme.text)
         axes.grid(color=scheme.line, linewidth=0.6)
         pngs.append(figure_to_png(figure, dpi=110, transparent=True))
-    return CheckPicture(words, *pngs)
+    return CheckPicture(caption, *pngs)
 
 
-def outlines(words: str, views: Sequence[CaseCrop], config: Config) -> tuple[CheckPicture, ...]:
-    """The views side by side with their references' outlines; none where references are values."""
-    if make_head(config).gives_values or not views:
+def outlines(caption: str, crops: Sequence[CaseCrop], config: Config) -> tuple[CheckPicture, ...]:
+    """Show crops side by side with the outlines of their references; empty for references of values."""
+    if make_head(config).gives_values or not crops:
         return ()
     colours = [section.colour for section in config.data.classes]
-    pictures = [entering(view.image.pixels, labels_of(view.reference, config), colours) for view in views]
-    return (CheckPicture(words, to_png(sheet(pictures, len(pictures)))),)
+    pictures = [entering(crop.image.pixels, labels_of(crop.reference, config), colours) for crop in crops]
+    return (CheckPicture(caption, to_png(sheet(pictures, len(pictures)))),)
 
 
-def strip(
-    words: str, views: Sequence[CaseCrop], logits: Sequence[Sequence[Pixels]], config: Config
+def mask_sheet(
+    caption: str, crops: Sequence[CaseCrop], logits: Sequence[Sequence[Pixels]], config: Config
 ) -> tuple[CheckPicture, ...]:
-    """A row a view: image, reference, and the mask of each column of logits; none where the head gives values."""
+    """Show a row per crop: image, reference, and the mask of each column of logits; empty if the head gives values."""
     head = make_head(config)
-    if head.gives_values or not views:
+    if head.gives_values or not crops:
         return ()
     colours = [section.colour for section in config.data.classes]
     rows = []
-    for number, view in enumerate(views):
-        labels = labels_of(view.reference, config)
+    for number, crop in enumerate(crops):
+        labels = labels_of(crop.reference, config)
         place = telling_slice(labels) if labels.ndim == 3 else None
-        picture = channel_pictures(view.image.pixels if place is None else view.image.pixels[:, place])[0]
+        picture = channel_pictures(crop.image.pixels if place is None else crop.image.pixels[:, place])[0]
         masks = [labels, *(head.mask(column[number]) for column in logits)]
         planes = [mask if place is None else mask[place] for mask in masks]
         rows.append([enlarge(each, 1.0) for each in (picture, *(overlay(picture, plane, colours) for plane in planes))])
-    return (CheckPicture(words, to_png(sheet([tile for row in rows for tile in row], len(rows[0])))),)
+    return (CheckPicture(caption, to_png(sheet([tile for row in rows for tile in row], len(rows[0])))),)
 
 
 def labels_of(reference: Pixels, config: Config) -> Pixels:
-    """(*S) of a view's reference; of classes that overlap the last one that a pixel has. What is ignored is 0."""
+    """Return the labels (*S) of a crop's reference, 0 where ignored; of overlapping classes the last one of each pixel."""
     ignored = reference == (-1 if config.data.ignore_label is None else config.data.ignore_label)
-    counted = np.where(ignored, 0, reference)
+    valid = np.where(ignored, 0, reference)
     if config.head.kind != "multi_label":
-        return np.asarray(counted[0], np.uint8)
-    numbers = np.arange(1, len(counted) + 1).reshape(-1, *(1,) * (counted.ndim - 1))
-    return np.asarray((numbers * (counted > 0)).max(axis=0), np.uint8)
+        return np.asarray(valid[0], np.uint8)
+    numbers = np.arange(1, len(valid) + 1).reshape(-1, *(1,) * (valid.ndim - 1))
+    return np.asarray((numbers * (valid > 0)).max(axis=0), np.uint8)
 
 
 def sheet(pictures: Sequence[Picture], columns: int) -> Picture:
-    """Pictures of any sizes in rows, each brought into an equal cell, on white."""
+    """Arrange pictures of any sizes in rows on white, each scaled down to a cell of equal size."""
     cell = min(max(max(picture.shape[:2]) for picture in pictures), SHEET_PX // columns)
     rows = -(-len(pictures) // columns)
     page = np.full((rows * (cell + GAP_PX) - GAP_PX, columns * (cell + GAP_PX) - GAP_PX, 3), WHITE, np.uint8)
     for place, picture in enumerate(pictures):
-        drawn = Image.fromarray(picture)
-        drawn.thumbnail((cell, cell))
+        thumbnail = Image.fromarray(picture)
+        thumbnail.thumbnail((cell, cell))
         top, left = place // columns * (cell + GAP_PX), place % columns * (cell + GAP_PX)
-        page[top : top + drawn.height, left : left + drawn.width] = np.asarray(drawn)
+        page[top : top + thumbnail.height, left : left + thumbnail.width] = np.asarray(thumbnail)
     return page

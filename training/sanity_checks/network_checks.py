@@ -1,7 +1,7 @@
-"""Checks of the network and the loss themselves: what they say of nothing, what leaks, and whether serving says the same."""
+"""Checks of the network and the loss: the initial loss, independence of the batch, the bundle, and the first filters."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from configs.schema import Config
-from configs.sections import InferenceSection
 from datasets.cases import Case
 from datasets.references import open_reference
 from evaluation.rendering import to_png
@@ -29,41 +28,41 @@ from models.architectures import Network
 from models.heads import make_head
 from training.data.open_cases import open_labelled
 from training.monitoring.tensor_pictures import filter_picture
-from training.objective.levels import level_shares, make_fit
+from training.objective.levels import level_shares, make_subsample
 from training.publishing import INTENDED_USE
 from training.sanity_checks.expected_loss import EXCLUSIVE, expected_loss
-from training.sanity_checks.figures import bars, outlines, strip
-from training.sanity_checks.image_parts import as_seen
+from training.sanity_checks.figures import bars, mask_sheet, outlines
+from training.sanity_checks.image_parts import without_normalisation
 from training.sanity_checks.result import CheckPicture, CheckResult, NotApplicable
-from training.sanity_checks.subject import Subject, loss_of
+from training.sanity_checks.subject import Subject, batch_loss
 
-LOSS_SHARE = 1e-3  # of the expected loss, or of 1 where that is lower
-LEAKING_BATCH = 3
-BATCH_DIFFERENCE = 1e-3  # of logits by batch size, by the largest of them: other sizes sum in another order
-SERVED_DIFFERENCE = 1e-5  # of probabilities
-SERVED_PX = 4_000_000  # of an image that is segmented through files
-STRUCTURE = 0.1  # autocorrelation of what a filter learned; that of noise is 0
+LOSS_SHARE = 1e-3  # allowed difference, as a share of the expected loss, or of 1 if that is lower
+GRADIENT_BATCH = 3
+BATCH_DIFFERENCE = 1e-3  # of logits, relative to the largest: the order of sums depends on the batch size
+BUNDLE_DIFFERENCE = 1e-5  # of probabilities
+MOST_FILE_PX = 4_000_000  # largest image that is segmented as a file
+STRUCTURE = 0.1  # least autocorrelation of the filters' change in training; that of noise is 0
 TINY_KERNEL = 3
 
 Pixels = NDArray[Any]
 
 
-def loss_at_the_start(subject: Subject) -> CheckResult:
-    """The loss of outputs that are 0, and of outputs that are the classes' shares, is what its definition says."""
-    shares = _shares(subject.config, subject.class_prior)
-    measured, passed = [], True
+def check_initial_loss(subject: Subject) -> CheckResult:
+    """Check the loss of constant outputs, 0 and the classes' shares, against its definition."""
+    shares = _share_logits(subject.config, subject.class_prior)
+    texts, passed = [], True
     figures: dict[str, float] = {}
     for name, constants in (("a zeroed head", np.zeros_like(shares)), ("the classes' shares", shares)):
-        found, expected = _constant_loss(subject, constants), _expected(subject, constants)
-        passed &= abs(found - expected) <= LOSS_SHARE * max(1.0, abs(expected))
-        measured.append(f"{found:.4f} with {name}, {expected:.4f} expected")
-        figures |= {f"{name}, found": found, f"{name}, expected": expected}
-    drawn = bars("Losses of constant outputs, and what they should be.", figures, "Loss")
-    return CheckResult(passed, "; ".join(measured), f"within {LOSS_SHARE:g} of what is expected", (drawn,))
+        measured, expected = _constant_loss(subject, constants), _expected_constant_loss(subject, constants)
+        passed &= abs(measured - expected) <= LOSS_SHARE * max(1.0, abs(expected))
+        texts.append(f"{measured:.4f} with {name}, {expected:.4f} expected")
+        figures |= {f"{name}, measured": measured, f"{name}, expected": expected}
+    plot = bars("Losses of constant outputs, measured and expected.", figures, "Loss")
+    return CheckResult(passed, "; ".join(texts), f"within {LOSS_SHARE:g} of the expected loss", (plot,))
 
 
-def _shares(config: Config, class_prior: Sequence[float]) -> Pixels:
-    """(R,), outputs that say how frequent each class is; where the head has no such outputs, some number."""
+def _share_logits(config: Config, class_prior: Sequence[float]) -> Pixels:
+    """Return outputs (R,) that give each class's share; for heads of values any constant."""
     if config.head.name in EXCLUSIVE:
         return np.asarray(np.log(np.maximum(class_prior, 1e-6)))
     if config.head.kind in ("regression", "unit_regression") or len(class_prior) < 2:
@@ -73,41 +72,37 @@ def _shares(config: Config, class_prior: Sequence[float]) -> Pixels:
 
 
 def _constant_loss(subject: Subject, constants: Pixels) -> float:
+    """Return the loss of a network whose heads are zeroed but for these biases, so that its outputs are constant."""
     torch.manual_seed(subject.config.run.seed)
     network = subject.predictor(subject.build(subject.config)).network
-    for head in _heads(network):
+    for head in (network.head, *getattr(network, "coarser_heads", ())):
         nn.init.zeros_(head.weight)
         if head.bias is not None:
             head.bias.data.copy_(torch.as_tensor(constants))
     loss = subject.make_loss(subject.config, subject.class_prior)
     with torch.no_grad():
-        return float(loss_of(network.train(), loss, subject.pool[0], subject.device))
+        return float(batch_loss(network.train(), loss, subject.pool[0], subject.device))
 
 
-def _heads(network: Network) -> Iterator[nn.Conv2d | nn.Conv3d]:
-    yield network.head
-    yield from getattr(network, "coarser_heads", ())
-
-
-def _expected(subject: Subject, constants: Pixels) -> float:
-    """Over all levels that give outputs."""
-    batch, fit = subject.pool[0], make_fit(subject.config)
+def _expected_constant_loss(subject: Subject, constants: Pixels) -> float:
+    """Return the expected loss of constant outputs over all levels that have outputs."""
+    batch, subsample = subject.pool[0], make_subsample(subject.config)
     network = subject.predictor(subject.build(subject.config)).network
     with torch.no_grad():
         levels = network.outputs(batch.image.to(subject.device)).logits
     terms = []
     for number, level in enumerate(levels):
-        reference, weights = (fit(level, number, maps).numpy() for maps in (batch.reference, batch.weights))
+        reference, weights = (subsample(level, number, maps).numpy() for maps in (batch.reference, batch.weights))
         terms.append(expected_loss(subject.config, constants.tolist(), reference, weights, subject.class_prior))
     return float(np.dot(level_shares(len(levels)), terms))
 
 
-def nothing_leaks(subject: Subject) -> CheckResult:
-    """No output depends on another image of its batch."""
-    images = torch.cat([batch.image for batch in subject.pool])[:LEAKING_BATCH].to(subject.device)
+def check_batch_independence(subject: Subject) -> CheckResult:
+    """Check by derivatives that no output depends on another image of its batch."""
+    images = torch.cat([batch.image for batch in subject.pool])[:GRADIENT_BATCH].to(subject.device)
     if len(images) < 2:
-        raise NotApplicable("there is one patch only")
-    network = subject.real.network.eval()
+        raise NotApplicable("there is only one patch")
+    network = subject.standard_run.network.eval()
     images = images.detach().requires_grad_()
     outputs = network.outputs(images).logits
     table = torch.zeros(len(images), len(images))
@@ -116,88 +111,79 @@ def nothing_leaks(subject: Subject) -> CheckResult:
         (gradient,) = torch.autograd.grad(total, images, retain_graph=True)
         table[number] = gradient.abs().flatten(1).amax(dim=1).cpu()
     own, others = table.diagonal(), table - table.diagonal().diag()
-    values = {"by its own image, at least": float(own.min()), "by another image, at most": float(others.max())}
-    drawn = bars("The largest derivative of an output by a pixel.", values, "Derivative")
+    derivatives = {"by its own image, at least": float(own.min()), "by another image, at most": float(others.max())}
+    plot = bars("The largest derivative of an output by a pixel.", derivatives, "Derivative")
     measured = f"largest derivative by another image {float(others.max()):.3g}, by its own {float(own.min()):.3g}"
-    return CheckResult(not others.any() and bool(own.all()), measured, "0 by others, and not 0 by its own", (drawn,))
+    return CheckResult(not others.any() and bool(own.all()), measured, "0 by others, and not 0 by its own", (plot,))
 
 
-def same_for_every_batch_size(subject: Subject) -> CheckResult:
-    """Views are segmented alike, whether tiles go through one by one or several at a time."""
-    config, network = subject.config, subject.real.network
+def check_batch_sizes(subject: Subject) -> CheckResult:
+    """Check that crops are segmented equally, with tiles passed one by one or several at a time."""
+    config, network = subject.config, subject.standard_run.network
+    margin = sum(subject.predictor(network).margin)
+    tile_size = tuple(max(1, margin + size // 2) for size in subject.crops[0].image.shape)  # several tiles per crop
     logits, scores = {}, {}
     for size in (1, 2, 3):
-        sized = config.model_copy(update={"inference": _small_tiles(config, subject, size)})
-        predictor = subject.predictor(network, sized)
-        logits[size] = [view.logits(predictor) for view in subject.views]
-        pairs = zip(subject.views, logits[size], strict=True)
-        scores[size] = float(np.nanmean([view.score(each, config) for view, each in pairs]))
-    apart = max(_share_apart(one, other) for size in (2, 3) for one, other in zip(logits[1], logits[size], strict=True))
+        section = config.inference.model_copy(update={"tile_size": tile_size, "batch_size": size})
+        predictor = subject.predictor(network, config.model_copy(update={"inference": section}))
+        logits[size] = [crop.logits(predictor) for crop in subject.crops]
+        pairs = zip(subject.crops, logits[size], strict=True)
+        scores[size] = float(np.nanmean([crop.score(each, config) for crop, each in pairs]))
+    difference = max(
+        float(np.abs(one - other).max() / max(1.0, float(np.abs(one).max())))
+        for size in (2, 3)
+        for one, other in zip(logits[1], logits[size], strict=True)
+    )
     spread = max(scores.values()) - min(scores.values())
-    tiles = sum(len(predictor.grid(view.image.shape)) for view in subject.views)
-    measured = f"{tiles} tiles 1, 2 and 3 at a time: scores {spread:.2g} apart, logits {apart:.2g}"
+    tiles = sum(len(predictor.grid(crop.image.shape)) for crop in subject.crops)
+    measured = f"{tiles} tiles 1, 2 and 3 at a time: scores differ by {spread:.2g}, logits by {difference:.2g}"
     columns = list(logits.values())
-    pictures = strip("Image, reference, masks with 1, 2 and 3 tiles at a time.", subject.views[:1], columns, config)
-    limit = f"scores and logits at most {BATCH_DIFFERENCE:g} apart"
-    return CheckResult(spread <= BATCH_DIFFERENCE and apart <= BATCH_DIFFERENCE, measured, limit, pictures)
+    pictures = mask_sheet("Image, reference, masks with 1, 2 and 3 tiles at a time.", subject.crops[:1], columns, config)
+    limit = f"scores and logits differ by at most {BATCH_DIFFERENCE:g}"
+    return CheckResult(max(spread, difference) <= BATCH_DIFFERENCE, measured, limit, pictures)
 
 
-def _small_tiles(config: Config, subject: Subject, batch_size: int) -> InferenceSection:
-    """So that a view takes several."""
-    shape = subject.views[0].image.shape
-    margin = sum(subject.predictor(subject.real.network).margin)
-    tile = tuple(max(1, margin + size // 2) for size in shape)
-    return config.inference.model_copy(update={"tile_size": tile, "batch_size": batch_size})
-
-
-def _share_apart(one: Pixels, other: Pixels) -> float:
-    return float(np.abs(one - other).max() / max(1.0, float(np.abs(one).max())))
-
-
-def served_as_validated(subject: Subject) -> CheckResult:
-    """A bundle that is written and loaded says the same as the network in memory, and so does the file that it writes."""
+def check_bundle(subject: Subject) -> CheckResult:
+    """Check that a written and loaded bundle gives the same probabilities and mask file as the network in memory."""
     config = subject.config
     with tempfile.TemporaryDirectory() as name:
-        loaded = bundle.load(_bundled(subject, Path(name) / "bundle"))
-        here = make_predictor(as_seen(config), subject.real.network.eval(), subject.class_prior, subject.device, average=True)
-        there = make_predictor(
-            as_seen(loaded.config), loaded.network, loaded.manifest.class_prior, subject.device, average=True
+        loaded = bundle.load(_write_bundle(subject, Path(name) / "bundle"))
+        network, prior = subject.standard_run.network.eval(), subject.class_prior
+        validated = make_predictor(without_normalisation(config), network, prior, subject.device, average=True)
+        served = make_predictor(
+            without_normalisation(loaded.config), loaded.network, loaded.manifest.class_prior, subject.device, average=True
         )
-        apart = max(
-            float(np.abs(_meaning(here, view.logits(here)) - _meaning(there, view.logits(there))).max())
-            for view in subject.views
+        difference = max(
+            float(np.abs(_interpret(validated, crop.logits(validated)) - _interpret(served, crop.logits(served))).max())
+            for crop in subject.crops
         )
-        wrong, words = _by_file(subject, loaded, Path(name) / "masks")
-    measured = f"probabilities {apart:.2g} apart; {words}"
-    pictures = outlines("What was segmented, with its reference.", subject.views[:1], config)
-    return CheckResult(apart < SERVED_DIFFERENCE and not wrong, measured, f"below {SERVED_DIFFERENCE:g}, equal masks", pictures)
+        wrong_pixels, text = _compare_mask_file(subject, loaded, Path(name) / "masks")
+    passed = difference < BUNDLE_DIFFERENCE and not wrong_pixels
+    measured = f"probabilities differ by {difference:.2g}; {text}"
+    pictures = outlines("The segmented crop with its reference.", subject.crops[:1], config)
+    return CheckResult(passed, measured, f"below {BUNDLE_DIFFERENCE:g}, equal masks", pictures)
 
 
-def _by_file(subject: Subject, loaded: bundle.Bundle, out: Path) -> tuple[int, str]:
-    """Pixels in which the mask that is written for a validation case differs from the one that validation makes."""
+def _compare_mask_file(subject: Subject, loaded: bundle.Bundle, out: Path) -> tuple[int, str]:
+    """Return in how many pixels the mask file of a validation case differs from the validation's mask, as number and text."""
     case, config = subject.examined.splits.val[0], subject.config
-    validated = make_predictor(config, subject.real.network.eval(), subject.class_prior, subject.device, average=True)
+    validated = make_predictor(config, subject.standard_run.network.eval(), subject.class_prior, subject.device, average=True)
     labelled = open_labelled(case, config)
     with labelled.image as image, labelled.reference:
-        if validated.head.gives_values or len(case.images) > 1 or prod(image.shape) > SERVED_PX:
-            return 0, "no file written, for values, of several files, or of large images"
+        if validated.head.gives_values or len(case.images) > 1 or prod(image.shape) > MOST_FILE_PX:
+            return 0, "no mask file compared (only for classes, images in one file, and small images)"
         mask = segment_array(image, validated)
-    outcome = next(
-        predict(case.images, load_predictor(loaded, subject.device), out, OutputRequest(spacing_um=case.spacing_um), _quiet)
-    )
+    request = OutputRequest(spacing_um=case.spacing_um)
+    outcome = next(predict(case.images, load_predictor(loaded, subject.device), out, request, lambda *_: None))
     if isinstance(outcome.result, DataError):
         raise outcome.result
-    with open_reference(Case(case.name, case.images, outcome.files[0])) as written:
-        wrong = int((np.concatenate(list(written.blocks()), axis=1)[0] != mask).sum())
-    return wrong, f"{wrong} of {mask.size} pixels of a written mask differ"
+    with open_reference(Case(case.name, case.images, outcome.files[0])) as mask_file:
+        wrong_pixels = int((np.concatenate(list(mask_file.blocks()), axis=1)[0] != mask).sum())
+    return wrong_pixels, f"{wrong_pixels} of {mask.size} pixels of a mask file differ"
 
 
-def _quiet(*_: object) -> None:
-    """Nobody is told of tiles."""
-
-
-def _bundled(subject: Subject, folder: Path) -> Path:
-    network = subject.real.network.eval()
+def _write_bundle(subject: Subject, folder: Path) -> Path:
+    network = subject.standard_run.network.eval()
     bundle.write(
         folder,
         network,
@@ -216,39 +202,39 @@ def _bundled(subject: Subject, folder: Path) -> Path:
     return folder
 
 
-def _meaning(predictor: Predictor, logits: Pixels) -> Pixels:
-    """Probabilities, or values."""
+def _interpret(predictor: Predictor, logits: Pixels) -> Pixels:
+    """Return the probabilities, or the values of heads without classes."""
     return predictor.head.values(logits) if predictor.head.gives_values else predictor.head.probabilities(logits)
 
 
-def filters_look_structured(subject: Subject) -> CheckResult:
-    """What the first filters learned is smooth from tap to tap, and not noise.
+def check_filters(subject: Subject) -> CheckResult:
+    """Check that the change of the first filters in training is smooth, and not noise.
 
-    Filters of a short training still are mostly what they were drawn as, so what they have become less what they began as is
-    looked at: its autocorrelation at a distance of one tap, which is 0 for noise. Images are smooth, and so is what a filter
-    learns of them; input without any structure teaches none. Kernels of 3 taps hold few pairs: there it is advice.
+    After a short training the filters are still close to their random initial values, so their change is measured: its
+    autocorrelation between neighbouring taps, which is 0 for noise. Images are smooth, and so are the changes that they
+    cause; input without structure causes noise. Kernels of 3 taps have few pairs of taps, so there a failure is advice.
     """
-    network = subject.real.network
-    first = _first(network)
+    network = subject.standard_run.network
+    first = _first_convolution(network)
     torch.manual_seed(subject.config.run.seed)
-    before = _first(subject.predictor(subject.build(subject.config)).network)
-    learned = (first.weight - before.weight).detach().double().cpu().numpy()  # (F, C, *kernel)
-    axes = [axis for axis in range(2, learned.ndim) if learned.shape[axis] > 1]
+    initial = _first_convolution(subject.predictor(subject.build(subject.config)).network)
+    change = (first.weight - initial.weight).detach().double().cpu().numpy()  # (F, C, *kernel)
+    axes = [axis for axis in range(2, change.ndim) if change.shape[axis] > 1]
     if not axes:
-        raise NotApplicable("the first convolution looks at one pixel")
-    pairs = [(learned.take(range(size - 1), axis), learned.take(range(1, size), axis)) for axis, size in _sizes(learned, axes)]
+        raise NotApplicable("the first convolution has a kernel of one pixel")
+    sizes = [change.shape[axis] for axis in axes]
+    pairs = [
+        (change.take(range(size - 1), axis), change.take(range(1, size), axis)) for axis, size in zip(axes, sizes, strict=True)
+    ]
     product = sum(float((one * other).sum()) for one, other in pairs)
     square = sum(float((one**2).sum() + (other**2).sum()) / 2 for one, other in pairs)
-    found = product / square if square else 0.0
-    tiny = max(learned.shape[2:]) <= TINY_KERNEL
-    measured = f"what filters learned correlates {found:.2f} from tap to tap{'; advice only: kernels are tiny' if tiny else ''}"
-    shown = CheckPicture("The first filters, grey 0, each by its own largest weight.", to_png(filter_picture(network)))
-    return CheckResult(found > STRUCTURE, measured, f"above {STRUCTURE:g}", (shown,), advisory=tiny)
+    correlation = product / square if square else 0.0
+    is_tiny = max(change.shape[2:]) <= TINY_KERNEL
+    advice = "; advice only, since the kernels are small" if is_tiny else ""
+    measured = f"correlation {correlation:.2f} between neighbouring taps of the filters' change in training{advice}"
+    picture = CheckPicture("The first filters; grey is 0, each scaled to its largest weight.", to_png(filter_picture(network)))
+    return CheckResult(correlation > STRUCTURE, measured, f"above {STRUCTURE:g}", (picture,), advisory=is_tiny)
 
 
-def _first(network: Network) -> nn.Conv2d | nn.Conv3d:
+def _first_convolution(network: Network) -> nn.Conv2d | nn.Conv3d:
     return next(module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
-
-
-def _sizes(array: Pixels, axes: Sequence[int]) -> list[tuple[int, int]]:
-    return [(axis, array.shape[axis]) for axis in axes]

@@ -1,4 +1,4 @@
-"""What a check of a recipe gives back: a figure, the limit it is held to, and pictures."""
+"""The result of a check: a figure, its limit, and pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,32 +6,32 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-CLEAR = 0.05  # of the worse loss; by less one loss is not clearly lower than another
-ERRORS = 2.0  # standard errors of the paired differences that a clear one exceeds
+CLEAR = 0.05  # share of the higher loss; a smaller gap between two losses is not clear
+ERRORS = 2.0  # standard errors of the paired differences; a smaller gap is not clear
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class CheckPicture:
-    """A picture: what it shows in words, and its PNG for a light page and, where that differs, for a dark one."""
+    """A picture with its caption: a PNG for light pages and, if that looks different, one for dark pages."""
 
-    words: str
+    caption: str
     png: bytes
     dark: bytes | None = None
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found.
+    """The result of a check.
 
     Args:
-        passed: whether the figure keeps to the limit.
-        measured: the figure in words.
-        limit: what it is held to, in words.
-        pictures: to look at.
-        remedy: what to do about it, where that says more than the check's own.
-        advisory: a failure is worth a look, but says too little to stop anybody.
+        passed: whether the figure is within the limit.
+        measured: the figure as text.
+        limit: the limit as text.
+        pictures: pictures for the page.
+        remedy: what to do, if it is more specific than the check's own.
+        advisory: a failure is worth a look, but isn't reliable enough to fail the run's checks.
     """
 
     passed: bool
@@ -43,15 +43,15 @@ class CheckResult:
 
 
 class NotApplicable(Exception):
-    """The question makes no sense for this config; the message says why."""
+    """The check doesn't apply to this config; the message says why."""
 
 
 class OutOfTime(Exception):
-    """A check came to no verdict within its time."""
+    """A check didn't finish in its time."""
 
 
-def needed_gap(lower: Sequence[float] | Floats, higher: Sequence[float] | Floats) -> float:
-    """By how much the mean of `higher` has to exceed that of `lower`, paired losses (n,), so that the gap is clear."""
+def clear_gap(lower: Sequence[float] | Floats, higher: Sequence[float] | Floats) -> float:
+    """Return the gap between the means of two sets of paired losses (n,) above which it is clear."""
     gaps = np.asarray(higher, np.float64) - np.asarray(lower, np.float64)
     error = float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else 0.0
     return max(CLEAR * abs(float(np.mean(higher))), ERRORS * error)

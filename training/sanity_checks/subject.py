@@ -1,4 +1,4 @@
-"""What a recipe's checks look at: a run's own data and parts, and short trainings on them, all on the same batches."""
+"""The subject of sanity checks: a run's data, network and loss, and short trainings on the same batches."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -29,17 +29,18 @@ from training.errors import NumericError
 from training.objective.losses import Loss, make_loss
 from training.optimization.optimizers import make_optimizer
 from training.optimization.schedule import rate_factor
-from training.sanity_checks.image_parts import MOST_PX, CaseCrop, as_seen, case_crops
+from training.sanity_checks.image_parts import MOST_PX, CaseCrop, case_crops, without_normalisation
 from training.sanity_checks.result import OutOfTime
 
 STEPS = 100  # of a short training
-POOL_BYTES = 256 * 2**20  # of the batches that short trainings go round in
+POOL_BYTES = 256 * 2**20  # of the batches that short trainings cycle through
 POOL_BATCHES = (4, 12)  # least and most
-PROBE_BATCHES = 8  # of validation patches, whose losses are compared in pairs
-VIEWS = 3  # validation cases that are segmented
+VALIDATION_BATCHES = 8  # batches of validation patches, whose losses are compared in pairs
+CROPS = 3  # crops of validation cases that are segmented
 
 Losses = NDArray[np.float64]
-OnStep = Callable[[int, Network], bool]  # after so many steps; True ends the training
+Logits = list[NDArray[np.float32]]  # (R, *S) of each crop
+OnStep = Callable[[int, Network], bool]  # called with the number of completed steps; True ends the training
 
 
 @dataclass
@@ -52,40 +53,40 @@ class ShortRun:
 
 @dataclass
 class Subject:
-    """What is checked.
+    """A run to be checked; its data, batches and short trainings are read or computed on first use.
 
-    What a short training changes lies in the run's own hands: optimizer, rate and loss are the config's, the rate's schedule
-    goes over the short training's steps, and the weights begin anew, without a warm start.
+    Short trainings use the config's optimizer, learning rate and loss. The rate's schedule covers the steps of the short
+    training, and the weights are initialised without a warm start.
 
     Args:
-        config: the run's.
-        written: the run's table of splits, or a path in a folder that goes away; the checks leave nothing in the run's folder.
-        build: makes networks; tests put faulty ones in.
-        make_loss: makes the loss; tests put faulty ones in.
-        ends: when the check at work runs out of time, by the monotonic clock.
+        config: config of the run.
+        splits_table: a copy of the run's table of splits, or a path in a temporary folder for a new one.
+        build: makes networks; tests pass faulty ones.
+        make_loss: makes the loss; tests pass faulty ones.
+        deadline: end of the current check's time, by the monotonic clock.
         on_step: called after each step of each short training.
     """
 
     config: Config
-    written: Path
+    splits_table: Path
     build: Callable[[Config], Network] = build
     make_loss: Callable[[Config, Sequence[float]], Loss] = make_loss
-    ends: float = inf
+    deadline: float = inf
     on_step: Callable[[], object] = lambda: None
 
     @cached_property
     def device(self) -> torch.device:
-        """Where networks run."""
+        """Return the device of the networks."""
         return best_device()
 
     @cached_property
     def examined(self) -> Examined:
-        """Every case, read once.
+        """Read every case once, and return the splits and notes.
 
         Raises:
-            DataError: all that would spoil a training.
+            DataError: the cases can't be trained on.
         """
-        return examine(self.config, self.written)
+        return examine(self.config, self.splits_table)
 
     @cached_property
     def _sampling(self) -> tuple[PatchSampler, dict[int, Statistics]]:
@@ -93,137 +94,138 @@ class Subject:
 
     @property
     def sampler(self) -> PatchSampler:
-        """Says where training patches are cut."""
+        """Return the sampler of training patches."""
         return self._sampling[0]
 
     @property
     def statistics(self) -> dict[int, Statistics]:
-        """Of the training cases, by number."""
+        """Return the statistics of the training images by case number."""
         return self._sampling[1]
 
     @property
     def class_prior(self) -> tuple[float, ...]:
-        """Each class's share of the training pixels."""
+        """Return each class's share of the training pixels."""
         return self.sampler.class_prior
 
     @cached_property
     def pool(self) -> list[TrainingPatch]:
-        """The first training batches, augmented: short trainings go round in them."""
+        """Return the first training batches, augmented, which short trainings cycle through."""
         batch = self.train_batches(1)
-        size = sum(tensor.nbytes for tensor in batch[0])
+        size_bytes = sum(tensor.nbytes for tensor in batch[0])
         least, most = POOL_BATCHES
-        return [*batch, *self.train_batches(max(least, min(most, POOL_BYTES // size)), first=1)]
+        return [*batch, *self.train_batches(max(least, min(most, POOL_BYTES // size_bytes)), first=1)]
 
     def train_batches(self, end: int, *, first: int = 0) -> list[TrainingPatch]:
-        """Batches `first` .. `end` - 1 of the run, cut anew."""
+        """Cut the run's training batches `first` .. `end` - 1."""
         patches = PatchDataset(self.examined.splits.train, self.config, self.statistics)
-        return _cut(patches, self.sampler, self.config, first, end)
+        return _cut_batches(patches, self.sampler, self.config, first, end)
 
     @cached_property
-    def probe(self) -> list[TrainingPatch]:
-        """Batches of the validation's cases, drawn as in training, without augmentation."""
-        splits, config = self.examined.splits, unaugmented(self.config)
+    def validation_batches(self) -> list[TrainingPatch]:
+        """Return batches of validation cases, sampled as in training, without augmentation."""
+        splits, config = self.examined.splits, without_augmentation(self.config)
         sampler, statistics = make_sampler(Splits(splits.val, splits.train), config)
-        return _cut(PatchDataset(splits.val, config, statistics), sampler, config, 0, PROBE_BATCHES)
+        return _cut_batches(PatchDataset(splits.val, config, statistics), sampler, config, 0, VALIDATION_BATCHES)
 
     @cached_property
-    def views(self) -> tuple[CaseCrop, ...]:
-        """Of the first validation cases."""
-        cases, dimensions = self.examined.splits.val[:VIEWS], self.config.data.dimensions
+    def crops(self) -> tuple[CaseCrop, ...]:
+        """Return crops of the first validation cases."""
+        cases, dimensions = self.examined.splits.val[:CROPS], self.config.data.dimensions
         return case_crops(cases, self.config, MOST_PX[dimensions])
 
     def predictor(self, network: Network, config: Config | None = None) -> Predictor:
-        """Segments views with a network."""
-        return make_predictor(as_seen(config or self.config), network.eval(), self.class_prior, self.device)
+        """Return a predictor that segments crops with a network."""
+        config = without_normalisation(config or self.config)
+        return make_predictor(config, network.eval(), self.class_prior, self.device)
 
-    def logits(self, network: Network) -> list[NDArray[np.float32]]:
-        """The logits (R, *S) of each view."""
+    def logits(self, network: Network) -> Logits:
+        """Return the logits (R, *S) of each crop."""
         predictor = self.predictor(network)
-        return [view.logits(predictor) for view in self.views]
+        return [crop.logits(predictor) for crop in self.crops]
 
     @cached_property
-    def _followed(self) -> tuple[ShortRun, dict[int, list[NDArray[np.float32]]]] | None:
-        """None where there is no time for it, so that it isn't tried again."""
+    def _standard_run(self) -> tuple[ShortRun, dict[int, Logits]] | None:
+        """Return the standard short training and its snapshots; None if there was no time, so that it isn't tried again."""
         snapshots = {}
 
-        def note(step: int, network: Network) -> bool:
+        def take_snapshot(step: int, network: Network) -> bool:
             if step in (0, STEPS // 3, 2 * STEPS // 3, STEPS):
                 snapshots[step] = self.logits(network)
             return False
 
         try:
-            return self.short_run(self.pool, STEPS, on_step=note), snapshots
+            return self.train_short(self.pool, STEPS, on_step=take_snapshot), snapshots
         except OutOfTime:
             return None
 
-    def _in_time(self) -> tuple[ShortRun, dict[int, list[NDArray[np.float32]]]]:
-        if self._followed is None:
-            raise OutOfTime
-        return self._followed
-
     @property
-    def real(self) -> ShortRun:
-        """The short training as it is meant; the others are compared with it.
+    def standard_run(self) -> ShortRun:
+        """Return the short training of the unchanged config, with which others are compared.
 
         Raises:
-            NumericError: a loss is no number.
+            NumericError: a loss is NaN or infinite.
             OutOfTime: there is no time for it.
         """
-        return self._in_time()[0]
+        if self._standard_run is None:
+            raise OutOfTime
+        return self._standard_run[0]
 
     @property
-    def snapshots(self) -> dict[int, list[NDArray[np.float32]]]:
-        """The logits (R, *S) of the views by the steps of `real` that were done: none, a third, two thirds, all."""
-        return self._in_time()[1]
+    def snapshots(self) -> dict[int, Logits]:
+        """Return the crops' logits by completed steps of the standard run: none, a third, two thirds, all.
 
-    def short_run(
+        Raises:
+            NumericError, OutOfTime: as `standard_run` does.
+        """
+        if self._standard_run is None:
+            raise OutOfTime
+        return self._standard_run[1]
+
+    def train_short(
         self, batches: Sequence[TrainingPatch], steps: int, *, until: int | None = None,
         on_step: OnStep | None = None, config: Config | None = None,
     ) -> ShortRun:  # fmt: skip
-        """Trains a new network on the batches, round and round.
+        """Train a new network on the batches, cycling through them.
 
         Args:
             batches: at least one.
-            steps: over which the rate falls as the config says.
-            until: ends after so many steps already.
+            steps: number of steps that the schedule of the learning rate covers.
+            until: number of steps after which the training ends earlier.
             on_step: called before the first step and after each one; True ends the training.
-            config: another than the subject's, for a network that is wider.
+            config: config to use in place of the subject's, for example of a wider network.
 
         Raises:
-            NumericError: a loss is no number.
+            NumericError: a loss is NaN or infinite.
             OutOfTime: the check's time is over.
         """
-        stepper = self._stepper(config or self.config, steps)
-        run = ShortRun(stepper.network)
-        for step in range(until or steps):
-            if on_step and on_step(step, run.network):
-                return run
-            run.losses.append(stepper.step(step, batches[step % len(batches)]))
-            self.on_step()
-            if time.monotonic() > self.ends:
-                raise OutOfTime
-        if on_step:
-            on_step(until or steps, run.network)
-        return run
-
-    def _stepper(self, config: Config, steps: int) -> "_Stepper":
-        """Without a warm start, and with a warm-up of a tenth of the steps at most."""
+        config = config or self.config
         warmup = min(config.optimizer.warmup_steps, steps // 10)
         optimizer = config.optimizer.model_copy(update={"warmup_steps": warmup})
         config = config.model_copy(update={"warm_start": WarmStartSection(), "optimizer": optimizer})
         torch.manual_seed(config.run.seed)
         network = self.predictor(self.build(config), config).network
-        return _Stepper(config, network, self.make_loss(config, self.class_prior), steps, self.device)
+        stepper = _Stepper(config, network, self.make_loss(config, self.class_prior), steps, self.device)
+        run = ShortRun(network)
+        for step in range(until or steps):
+            if on_step and on_step(step, network):
+                return run
+            run.losses.append(stepper.step(step, batches[step % len(batches)]))
+            self.on_step()
+            if time.monotonic() > self.deadline:
+                raise OutOfTime
+        if on_step:
+            on_step(until or steps, network)
+        return run
 
     def losses(self, network: Network, batches: Iterable[TrainingPatch]) -> Losses:
-        """Of each batch, as the network is used."""
+        """Return the loss of each batch, with the network in evaluation mode."""
         loss = self.make_loss(self.config, self.class_prior)
         with torch.no_grad():
-            return np.array([float(loss_of(network.eval(), loss, batch, self.device)) for batch in batches])
+            return np.array([float(batch_loss(network.eval(), loss, batch, self.device)) for batch in batches])
 
 
 class _Stepper:
-    """Changes a network's weights, a batch at a time."""
+    """Makes optimizer steps, one batch each."""
 
     def __init__(self, config: Config, network: Network, loss: Loss, steps: int, device: torch.device) -> None:
         self.section = config.optimizer
@@ -234,11 +236,11 @@ class _Stepper:
         self.optimizer = make_optimizer(network, config)
 
     def step(self, number: int, batch: TrainingPatch) -> float:
-        """The loss before the step."""
+        """Make a step, and return the loss before it."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.section.learning_rate * rate_factor(self.section, number / self.steps, number)
         self.optimizer.zero_grad()
-        loss = loss_of(self.network.train(), self.loss, batch, self.device)
+        loss = batch_loss(self.network.train(), self.loss, batch, self.device)
         value = float(loss.detach())
         if not isfinite(value):
             raise NumericError(
@@ -252,18 +254,18 @@ class _Stepper:
         return value
 
 
-def loss_of(network: Network, loss: Loss, batch: TrainingPatch, device: torch.device) -> Tensor:
-    """Of one batch, ()."""
+def batch_loss(network: Network, loss: Loss, batch: TrainingPatch, device: torch.device) -> Tensor:
+    """Return the loss of a batch, ()."""
     image, reference, weights = (tensor.to(device) for tensor in (batch.image, batch.reference, batch.weights))
     return loss(network.outputs(image).logits, reference, weights)
 
 
-def unaugmented(config: Config) -> Config:
-    """The config with patches as they are."""
+def without_augmentation(config: Config) -> Config:
+    """Return the config with augmentation turned off."""
     return config.model_copy(update={"augment": config.augment.model_copy(update={"probability": 0.0})})
 
 
-def _cut(patches: PatchDataset, sampler: PatchSampler, config: Config, first: int, end: int) -> list[TrainingPatch]:
+def _cut_batches(patches: PatchDataset, sampler: PatchSampler, config: Config, first: int, end: int) -> list[TrainingPatch]:
     draws = BatchDraws(sampler, config)
     draws.first, draws.end = first, end
     return [default_collate([patches[draw] for draw in batch]) for batch in draws]

@@ -1,1 +1,1 @@
-"""Many runs, and many processes of one run."""
+"""Several runs of one config: cross-validation folds, and hyperparameter tuning."""

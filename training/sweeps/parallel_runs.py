@@ -1,4 +1,4 @@
-"""Several runs at the same time, each in a process of its own on a device of its own."""
+"""Parallel runs: each in a separate process on a separate device."""
 
 import os
 import subprocess
@@ -15,16 +15,16 @@ from configs.schema import Config
 from models import bundle
 from training.resuming.stopping import Signals
 
-OUTPUT = "output.txt"  # in a run's folder: what its process said
+OUTPUT = "output.txt"  # in a run's folder: the output of its process
 POLL_S = 0.5
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def places(config: Config) -> list[str | None]:
-    """Where runs of their own can train at the same time, a value of CUDA_VISIBLE_DEVICES each; none: in this process.
+def parallel_devices(config: Config) -> list[str | None]:
+    """Return a value of CUDA_VISIBLE_DEVICES for each run that can train in parallel; empty: train in this process.
 
-    A run that takes several devices itself has a process of its own, one run after the other, and None leaves the variable
-    as it is.
+    If each run takes several devices itself, runs train one after the other in processes of their own; the single value None
+    leaves the variable as it is.
     """
     if config.trainer.devices > 1:
         return [None]
@@ -35,48 +35,45 @@ def places(config: Config) -> list[str | None]:
 
 
 def train_in_parallel(runs: Sequence[Config], on_devices: Sequence[str | None], console: Console) -> None:
-    """Trains runs, whose folders hold their config already, as many at a time as there are devices.
+    """Train runs whose folders contain their config, as many in parallel as there are devices.
 
-    What a run says goes into `output.txt` of its folder. When this process is told to stop, or a run fails, the others are
-    told to stop, and save what they have.
+    The output of a run goes into `output.txt` of its folder. When this process receives a signal, or a run fails, the other
+    runs are terminated, and save their state.
 
     Raises:
-        SystemExit: a run failed; the code is its own.
-        Stopped: a signal came.
+        SystemExit: a run failed; the code is that of its process.
+        Stopped: this process received a signal.
     """
     waiting, free = deque(runs), deque(on_devices)
-    working: dict[subprocess.Popen[bytes], tuple[Path, str | None]] = {}
+    running: dict[subprocess.Popen[bytes], tuple[Path, str | None]] = {}
     with Signals():
         try:
-            while waiting or working:
+            while waiting or running:
                 while waiting and free:
-                    folder, device = _folder_of(waiting.popleft()), free.popleft()
-                    working[_start(folder, device)] = folder, device
-                    console.print(f"{folder.name}: trains{f' on device {device}' if device else ''}; see {folder / OUTPUT}")
+                    run, device = waiting.popleft().run, free.popleft()
+                    folder = run.folder / run.name
+                    environment = os.environ if device is None else os.environ | {VISIBLE: device}
+                    command = [sys.executable, "-m", "overtile", "train", str(folder / bundle.CONFIG)]
+                    with (folder / OUTPUT).open("ab") as output:
+                        process = subprocess.Popen(
+                            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                        )
+                    running[process] = folder, device
+                    console.print(f"{run.name}: training{f' on device {device}' if device else ''}; see {folder / OUTPUT}")
                 time.sleep(POLL_S)
-                for process in [process for process in working if process.poll() is not None]:
-                    folder, device = working.pop(process)
+                for process in [process for process in running if process.poll() is not None]:
+                    folder, device = running.pop(process)
                     free.append(device)
-                    _conclude(folder, process.returncode, console)
+                    _report_end(folder, process.returncode, console)
         finally:
-            for process in working:
+            for process in running:
                 process.terminate()
-            for process in working:
+            for process in running:
                 process.wait()
 
 
-def _folder_of(run: Config) -> Path:
-    return run.run.folder / run.run.name
-
-
-def _start(folder: Path, device: str | None) -> "subprocess.Popen[bytes]":
-    environment = os.environ if device is None else os.environ | {VISIBLE: device}
-    command = [sys.executable, "-m", "overtile", "train", str(folder / bundle.CONFIG)]
-    with (folder / OUTPUT).open("ab") as output:
-        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-
-
-def _conclude(folder: Path, code: int, console: Console) -> None:
+def _report_end(folder: Path, code: int, console: Console) -> None:
+    """Print the last line of a run's output, and exit with the code of a run that failed."""
     last = ((folder / OUTPUT).read_text(errors="replace").strip().splitlines() or [""])[-1]
     if code:
         console.print(f"{folder.name}: {last}", style="bold red")

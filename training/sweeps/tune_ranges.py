@@ -1,9 +1,9 @@
-"""What a tuning may vary: a YAML file of ranges by the config's keys -> values of a trial -> the trial's config."""
+"""Ranges of a tuning: a YAML file of ranges by config key -> values of a trial -> config of the trial."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, Union
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -13,14 +13,15 @@ from yaml import YAMLError
 
 from configs.schema import Config, ConfigError, parse
 
-Ranges = Mapping[str, "Numbers | Choices"]
+Range = Union["NumberRange", "ChoiceRange"]
+Ranges = Mapping[str, Range]
 EXAMPLE = "{low: 1e-4, high: 1e-2, log: true} or {choices: [plain, residual]}"
 
 
-class Numbers(BaseModel):
-    """Numbers from `low` to `high`, both included; whole ones where both are whole.
+class NumberRange(BaseModel):
+    """Numbers from `low` to `high`, both included; integers if both are integers.
 
-    `log`: as many below the geometric mean as above it. `step`: only `low`, `low` + `step` and so on.
+    `log`: uniform on a logarithmic scale. `step`: only `low`, `low` + `step` and so on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -33,59 +34,59 @@ class Numbers(BaseModel):
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
         if self.low >= self.high:
-            raise ValueError(f"low {self.low:g} is not below high {self.high:g}; give the range's two ends in order")
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}; give the two ends in order")
         if self.log and (self.low <= 0 or self.step is not None):
-            raise ValueError("log takes ends above 0 and no step; leave log or the other out")
+            raise ValueError("log takes ends above 0 and no step; leave out log or the other")
         if self.step is not None and self.step <= 0:
             raise ValueError(f"step {self.step:g} is not above 0; give the distance between two values")
-        if self._whole and isinstance(self.step, float):
-            raise ValueError(f"step {self.step:g} isn't whole, as both ends are; for other numbers write {self.low}.0")
+        if self._is_integer and isinstance(self.step, float):
+            raise ValueError(f"step {self.step:g} isn't an integer, but both ends are; for other numbers write {self.low}.0")
         return self
 
     @property
-    def _whole(self) -> bool:
+    def _is_integer(self) -> bool:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def distribution(self) -> BaseDistribution:
-        """As Optuna calls it."""
-        if self._whole:
+        """Return the range as Optuna's distribution."""
+        if self._is_integer:
             return IntDistribution(int(self.low), int(self.high), self.log, int(self.step or 1))
         return FloatDistribution(self.low, self.high, self.log, self.step)
 
-    def value(self, drawn: Any) -> Any:
-        """What the config gets for what was drawn."""
-        return drawn
+    def value(self, parameter: Any) -> Any:
+        """Return the config's value for Optuna's parameter."""
+        return parameter
 
     def samples(self) -> list[Any]:
-        """Values that show whether the config takes all of them."""
+        """Return the values that are checked against the config, the two ends."""
         return [self.low, self.high]
 
 
-class Choices(BaseModel):
-    """Any values that YAML knows, lists too."""
+class ChoiceRange(BaseModel):
+    """Any YAML values, including lists."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     choices: Annotated[tuple[Any, ...], Field(min_length=2)]
 
     def distribution(self) -> BaseDistribution:
-        """Of texts, since Optuna takes no lists."""
+        """Return the choices as Optuna's distribution, in JSON, since Optuna takes no lists."""
         return CategoricalDistribution([json.dumps(choice) for choice in self.choices])
 
-    def value(self, drawn: Any) -> Any:
-        """What the config gets for what was drawn."""
-        return json.loads(drawn)
+    def value(self, parameter: Any) -> Any:
+        """Return the config's value for Optuna's parameter."""
+        return json.loads(parameter)
 
     def samples(self) -> list[Any]:
-        """All of them."""
+        """Return the values that are checked against the config, all choices."""
         return list(self.choices)
 
 
-def read_ranges(path: Path, config: Config) -> dict[str, Numbers | Choices]:
-    """The ranges by key, each of which the config takes at its ends, or in all its choices.
+def read_ranges(path: Path, config: Config) -> dict[str, Range]:
+    """Read the ranges by key, and check that the config accepts each at its ends, or all its choices.
 
     Raises:
-        ConfigError: the file can't be read, isn't a mapping of ranges, or names an unknown key or a value that can't be.
+        ConfigError: the file can't be read, isn't a mapping of ranges, or has an unknown key or an invalid value.
     """
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
@@ -95,29 +96,29 @@ def read_ranges(path: Path, config: Config) -> dict[str, Numbers | Choices]:
         raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{path}: not a mapping of keys to ranges, such as optimizer.learning_rate: {EXAMPLE}")
-    ranges = {str(key): _range(path, str(key), given) for key, given in content.items()}
-    for key, found in ranges.items():
-        for value in found.samples():
-            apply(config, {key: value}, origin=str(path))
+    ranges = {str(key): _parse_range(path, str(key), section) for key, section in content.items()}
+    for key, value_range in ranges.items():
+        for value in value_range.samples():
+            with_values(config, {key: value}, origin=str(path))
     return ranges
 
 
-def _range(path: Path, key: str, given: object) -> Numbers | Choices:
-    kind: type[Numbers | Choices] = Choices if isinstance(given, dict) and "choices" in given else Numbers
+def _parse_range(path: Path, key: str, section: object) -> Range:
+    kind: type[Range] = ChoiceRange if isinstance(section, dict) and "choices" in section else NumberRange
     try:
-        return TypeAdapter(kind).validate_python(given)
+        return TypeAdapter(kind).validate_python(section)
     except ValidationError as error:
         detail = error.errors()[0]
         place = ".".join(str(part) for part in detail["loc"] if part not in ("int", "float"))
-        told = f"{place}: " if place else ""
-        raise ConfigError(f"{path}: {key}: {told}{detail['msg'].removeprefix('Value error, ')}; write {EXAMPLE}") from error
+        prefix = f"{place}: " if place else ""
+        raise ConfigError(f"{path}: {key}: {prefix}{detail['msg'].removeprefix('Value error, ')}; write {EXAMPLE}") from error
 
 
-def apply(config: Config, values: Mapping[str, Any], origin: str) -> Config:
-    """The config with values by `section.key`.
+def with_values(config: Config, values: Mapping[str, Any], origin: str) -> Config:
+    """Return the config with other values by `section.key`.
 
     Raises:
-        ConfigError: there is no such key, with the nearest one, or the values can't be; `origin` stands before it.
+        ConfigError: an unknown key, with the nearest one, or an invalid value; the message starts with `origin`.
     """
     content = config.model_dump(mode="json")
     for key, value in values.items():

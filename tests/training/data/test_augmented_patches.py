@@ -14,7 +14,7 @@ from configs.schema import Config
 from imaging.errors import DataError
 from tests.phantom import write_slide_dataset, write_volume_dataset
 from training.data.styles import read_styles
-from training.objective.losses import IGNORED
+from training.objective.encodings import IGNORED
 
 OFF = (
     "rotation_degrees=0 scaling=0 elastic_px=0 flips=false brightness=0 contrast=0 gamma=0 noise=0 probability=1 "

@@ -1,4 +1,4 @@
-"""The U-Net paper's weights between objects, against their definition, and that they stay cheap."""
+"""The U-Net paper's weights between objects: compared with their definition, and limited in time and memory."""
 
 import time
 import tracemalloc
@@ -15,7 +15,7 @@ from training.objective.border_weights import NEGLIGIBLE, border_reach_px, borde
 
 
 def by_definition(objects: NDArray[Any], weight: float, sigma_px: float) -> NDArray[np.float64]:
-    """Every pixel's distance to every pixel of every object."""
+    """Compute the weights from every pixel's distance to every pixel of every object."""
     numbers = [number for number in np.unique(objects) if number > 0]
     added = np.zeros(objects.shape)
     if len(numbers) < 2:
@@ -35,8 +35,8 @@ def by_definition(objects: NDArray[Any], weight: float, sigma_px: float) -> NDAr
     weight=st.sampled_from([0.5, 10.0]),
     sigma_px=st.sampled_from([0.7, 1.5, 5.0]),
 )
-def test_as_defined(objects: NDArray[Any], weight: float, sigma_px: float) -> None:
-    """Windows change nothing but what is negligible."""
+def test_equals_the_definition(objects: NDArray[Any], weight: float, sigma_px: float) -> None:
+    """Windows change negligible weights only."""
     added = border_weights(objects, weight, sigma_px)
     assert (added.dtype, added.shape) == (np.float32, objects.shape)
     np.testing.assert_allclose(added, by_definition(objects, weight, sigma_px), atol=NEGLIGIBLE, rtol=1e-4)
@@ -53,12 +53,12 @@ def test_fewer_than_two_objects(objects: NDArray[Any]) -> None:
     assert not border_weights(objects, 10, 5).any()
 
 
-def test_how_far_it_reaches() -> None:
+def test_reach() -> None:
     assert border_reach_px(10, 5) == 22
     assert border_reach_px(NEGLIGIBLE / 2, 5) == 0
 
 
-def test_pieces_of_a_class_are_objects_and_touching_classes_two() -> None:
+def test_components_of_a_class_are_objects_and_touching_classes_are_two() -> None:
     labels = np.array([[1, 0, 1, 2], [1, 0, 0, 2]])
     assert number_components(labels, (1, 2)).tolist() == [[1, 0, 2, 3], [1, 0, 0, 3]]
 
@@ -77,13 +77,13 @@ def test_a_patch_takes_milliseconds() -> None:
     objects = discs(128, 20, 7)
     times = []
     for _ in range(5):
-        began = time.perf_counter()
+        start = time.perf_counter()
         border_weights(objects, 10, 5)
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - start)
     assert min(times) < 0.02
 
 
-def test_memory_goes_with_the_pixels_and_not_with_the_objects() -> None:
+def test_memory_depends_on_the_pixels_and_not_on_the_objects() -> None:
     few, many = discs(768, 4, 9), discs(768, 400, 9)
     peaks = []
     for objects in (few, many):

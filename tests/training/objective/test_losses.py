@@ -1,4 +1,4 @@
-"""Losses, against hand-counted figures, against MONAI's, and by what must not change them."""
+"""Losses, compared with figures computed by hand, with MONAI's, and with changes that must not affect them."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,9 @@ from configs import schema
 from configs.schema import Config
 from training.module import foreground_dice
 from training.objective.boundary_distance import MAX_DISTANCE_PX, signed_border_distances
-from training.objective.losses import IGNORED, LOSSES, crop_reference, make_loss
+from training.objective.encodings import IGNORED
+from training.objective.levels import crop_reference
+from training.objective.losses import LOSSES, make_loss
 
 EVEN = torch.empty(1, 0)  # every pixel counts alike
 TWO = "[{name: a, colour: '#000000'}, {name: b, colour: '#111111'}]"
@@ -29,13 +31,13 @@ def windows_of(*overrides: str, classes: str = THREE) -> Config:
     return schema.load(Path("configs/histology_sliding_window.yaml"), [f"data.classes={classes}", *overrides])
 
 
-def drawn(outputs: int, classes: int, *shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def random_batch(outputs: int, classes: int, *shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Logits (2, R, *shape) and labels (2, *shape)."""
     random = torch.Generator().manual_seed(seed)
     return torch.randn(2, outputs, *shape, generator=random), torch.randint(0, classes, (2, *shape), generator=random)
 
 
-def test_cross_entropy_of_windows_that_know_nothing_is_ln_of_the_classes() -> None:
+def test_cross_entropy_of_equal_logits_is_ln_of_the_number_of_classes() -> None:
     loss = make_loss(windows_of())
     assert loss([torch.zeros(4, 3)], torch.tensor([0, 1, 2, 1]), EVEN).item() == pytest.approx(math.log(3))
 
@@ -49,7 +51,7 @@ def test_dice_and_cross_entropy() -> None:
     assert wrong == pytest.approx(1 + 40, rel=1e-3)  # Dice 0, and 40 nats a pixel
 
 
-MONAIS: dict[str, tuple[tuple[str, ...], Callable[[Tensor, Tensor], Tensor]]] = {
+MONAI_LOSSES: dict[str, tuple[tuple[str, ...], Callable[[Tensor, Tensor], Tensor]]] = {
     "dice_cross_entropy": ((), DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)),
     "tversky": (
         ("loss.tversky_false_positives=0.2",),
@@ -58,16 +60,16 @@ MONAIS: dict[str, tuple[tuple[str, ...], Callable[[Tensor, Tensor], Tensor]]] = 
     "focal": (
         ("loss.focal_gamma=1.5",),
         lambda logits, reference: 3 * FocalLoss(to_onehot_y=True, use_softmax=True, gamma=1.5)(logits, reference),
-    ),  # theirs is the mean over the classes, of which all but the right one are 0
+    ),  # MONAI takes the mean over the classes, of which all but the right one are 0
 }
 
 
-@pytest.mark.parametrize("name", MONAIS)
-def test_nothing_ignored_is_monais(name: str) -> None:
-    overrides, theirs = MONAIS[name]
-    logits, reference = drawn(3, 3, 5, 6, seed=1)
+@pytest.mark.parametrize("name", MONAI_LOSSES)
+def test_without_ignored_pixels_equals_monai(name: str) -> None:
+    overrides, monai_loss = MONAI_LOSSES[name]
+    logits, reference = random_batch(3, 3, 5, 6, seed=1)
     loss = make_loss(config_of(f"loss.name={name}", *overrides))
-    assert loss([logits], reference, EVEN).item() == pytest.approx(theirs(logits, reference[:, None]).item())
+    assert loss([logits], reference, EVEN).item() == pytest.approx(monai_loss(logits, reference[:, None]).item())
 
 
 HEADS = {  # by head: outputs for its classes, classes, channels of the reference
@@ -83,9 +85,9 @@ HEADS = {  # by head: outputs for its classes, classes, channels of the referenc
 
 
 def of_head(head: str, *shape: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits and a reference as the head takes them, and what is ignored in it."""
+    """Return logits and a reference as the head takes them, and its value for ignored pixels."""
     outputs, classes, channels = HEADS[head]
-    logits, labels = drawn(outputs, classes.count("name"), *shape, seed=seed)
+    logits, labels = random_batch(outputs, classes.count("name"), *shape, seed=seed)
     if classes == VALUE:
         return logits, torch.rand(2, *shape, generator=torch.Generator().manual_seed(seed)), torch.tensor(math.nan)
     if channels:
@@ -93,26 +95,26 @@ def of_head(head: str, *shape: int, seed: int = 0) -> tuple[Tensor, Tensor, Tens
     return logits, labels, torch.tensor(IGNORED)
 
 
-def suiting() -> list[tuple[str, str]]:
+def heads_with_losses() -> list[tuple[str, str]]:
     names = [name for name in LOSSES if name != "squared_error"]
     few = {"ordinal": ["cross_entropy"], "regression": ["null"], "unit_regression": ["null"]}
     return [(head, name) for head in HEADS for name in few.get(head, names)]
 
 
-@pytest.mark.parametrize(("head", "name"), suiting())
+@pytest.mark.parametrize(("head", "name"), heads_with_losses())
 def test_ignored_pixels_count_in_no_loss(head: str, name: str) -> None:
-    """Half of the pixels ignored: whatever is said about them changes neither the loss nor its gradient elsewhere."""
+    """Half of the pixels ignored: their logits change neither the loss nor its gradient elsewhere."""
     loss = make_loss(config_of(*f"head.kind={head}".split(), f"loss.name={name}", classes=HEADS[head][1]))
     logits, reference, ignored = of_head(head, 4, 8)
     reference[..., 4:] = ignored
     other = logits.clone()
     other[..., 4:] += 3
     gradients = []
-    for seen in (logits.requires_grad_(), other.requires_grad_()):
-        value = loss([seen], reference, EVEN)
+    for leaf in (logits.requires_grad_(), other.requires_grad_()):
+        value = loss([leaf], reference, EVEN)
         value.backward()
-        assert seen.grad is not None
-        gradients.append((value.item(), seen.grad))
+        assert leaf.grad is not None
+        gradients.append((value.item(), leaf.grad))
     assert gradients[0][0] == pytest.approx(gradients[1][0])
     assert not gradients[0][1][..., 4:].any()
     assert gradients[0][1][..., :4].any()
@@ -120,8 +122,8 @@ def test_ignored_pixels_count_in_no_loss(head: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_the_right_answer_costs_least(head: str) -> None:
-    """A few steps downhill make the loss fall, whatever it is."""
+def test_the_right_output_has_the_lowest_loss(head: str) -> None:
+    """Every loss falls at each of a few gradient steps."""
     loss = make_loss(config_of(*f"head.kind={head}".split(), classes=HEADS[head][1]))
     logits, reference, _ = of_head(head, 6, 6)
     logits.requires_grad_()
@@ -148,7 +150,7 @@ def test_targets_of_the_heads() -> None:
     assert squared([torch.tensor([[[[1.0, 2]]]])], torch.tensor([[[4.0, 2]]]), EVEN).item() == pytest.approx(4.5)
 
 
-def test_windows_that_are_all_ignored_cost_nothing() -> None:
+def test_windows_that_are_all_ignored_have_no_loss() -> None:
     logits = torch.randn(3, 2, requires_grad=True)
     loss = make_loss(windows_of(classes=TWO))([logits], torch.full((3,), IGNORED), EVEN)
     loss.backward()
@@ -158,21 +160,21 @@ def test_windows_that_are_all_ignored_cost_nothing() -> None:
 
 
 def test_weights_of_classes_and_pixels_add_up() -> None:
-    """w = w_c + what lies between objects: ln 2 a pixel times 3 and 2 + 5."""
+    """w = w_c + the border weight: ln 2 per pixel times 3 and 2 + 5."""
     config = config_of("loss.name=cross_entropy", "loss.class_weights=[2,3]", "loss.border_weight=5", classes=TWO)
     loss = make_loss(config)
     value = loss([torch.zeros(1, 2, 1, 2)], torch.tensor([[[1, 0]]]), torch.tensor([[[0.0, 5]]]))
     assert value.item() == pytest.approx(math.log(2) * (3 + 7) / 2)
 
 
-def test_weights_of_windows_are_their_centre_s() -> None:
+def test_weights_of_windows_are_those_of_the_centre() -> None:
     loss = make_loss(windows_of("loss.border_weight=5", classes=TWO))
     value = loss([torch.zeros(2, 2)], torch.tensor([1, 0]), torch.tensor([0.0, 5]))
     assert value.item() == pytest.approx(math.log(2) * (1 + 6) / 2)
 
 
 def test_weights_of_classes_that_overlap() -> None:
-    """Each class by its own weight where it is, by the background's where it isn't."""
+    """A pixel in a class has that class's weight, one outside has the background's."""
     config = config_of("head.kind=multi_label", "loss.name=cross_entropy", "loss.class_weights=[1,2,4]")
     reference = torch.tensor([[[[1, 0]], [[1, 0]]]])
     assert make_loss(config)([torch.zeros(1, 2, 1, 2)], reference, EVEN).item() == pytest.approx(
@@ -180,7 +182,7 @@ def test_weights_of_classes_that_overlap() -> None:
     )
 
 
-def test_balanced_classes_count_alike() -> None:
+def test_balanced_classes_contribute_equally() -> None:
     """Shares 3/4 and 1/4: weights 2/3 and 2, whose mean over the pixels is 1."""
     config = config_of("loss.name=cross_entropy", "loss.class_weights=balanced", classes=TWO)
     loss = make_loss(config, (0.75, 0.25))
@@ -190,31 +192,31 @@ def test_balanced_classes_count_alike() -> None:
         make_loss(config)
 
 
-def test_reference_is_cut_to_what_valid_convolutions_give() -> None:
+def test_reference_is_cropped_to_the_outputs_of_valid_convolutions() -> None:
     reference = torch.arange(36).view(1, 6, 6)
     assert crop_reference(reference, torch.zeros(1, 2, 2, 2)).tolist() == [[[14, 15], [20, 21]]]
     assert crop_reference(reference[:, None], torch.zeros(1, 1, 2, 2)).tolist() == [[[[14, 15], [20, 21]]]]
 
 
-def test_coarser_levels_see_the_nearest_pixels_and_count_half() -> None:
+def test_coarser_levels_take_the_nearest_pixels_and_count_half() -> None:
     config = config_of("model.deep_supervision=true", "loss.name=cross_entropy", classes=TWO)
     loss = make_loss(config)
     alone = make_loss(config_of("loss.name=cross_entropy", classes=TWO))
-    logits, reference = drawn(2, 2, 8, 8)
-    coarse, coarser = drawn(2, 2, 4, 4, seed=1)[0], drawn(2, 2, 2, 2, seed=2)[0]
-    wanted = [
+    logits, reference = random_batch(2, 2, 8, 8)
+    coarse, coarser = random_batch(2, 2, 4, 4, seed=1)[0], random_batch(2, 2, 2, 2, seed=2)[0]
+    expected = [
         alone([logits], reference, EVEN),
         alone([coarse], reference[:, 1::2, 1::2], EVEN),
         alone([coarser], reference[:, 2::4, 2::4], EVEN),
     ]
     value = loss([logits, coarse, coarser], reference, EVEN)
     assert value.item() == pytest.approx(
-        sum(share * each.item() for share, each in zip((4 / 7, 2 / 7, 1 / 7), wanted, strict=True))
+        sum(share * each.item() for share, each in zip((4 / 7, 2 / 7, 1 / 7), expected, strict=True))
     )
 
 
 def test_levels_of_unlike_axes() -> None:
-    """Where a step down keeps an axis, the reference keeps its pixels along it."""
+    """Along an axis that a downsampling step keeps, the reference keeps its pixels."""
     config = config_of("model.strides=[[1,2],[2,2],[2,2]]", "loss.name=cross_entropy", classes=TWO)
     reference = torch.tensor([[[0, 1], [1, 0]]])
     coarse = torch.tensor([[[[-30.0], [30.0]], [[30.0], [-30.0]]]])  # 1 above, 0 below: the right column
@@ -223,7 +225,7 @@ def test_levels_of_unlike_axes() -> None:
 
 
 def test_signed_distances() -> None:
-    """Half a pixel on either side of the border, below 0 inside; nothing there is as far outside as it goes."""
+    """Half a pixel on either side of the border, below 0 inside; without foreground the largest distance."""
     line = torch.tensor([[[[0, 0, 1, 1, 1]]]])
     assert (signed_border_distances(line) * MAX_DISTANCE_PX).view(-1).tolist() == pytest.approx([1.5, 0.5, -0.5, -1.5, -2.5])
     volume = line[..., None].expand(1, 1, 1, 5, 3)
@@ -234,7 +236,7 @@ def test_signed_distances() -> None:
     assert signed_border_distances(0 * line + 1).unique().tolist() == [-1]
 
 
-def test_a_farther_mistake_is_a_dearer_one() -> None:
+def test_errors_farther_from_the_border_have_a_higher_loss() -> None:
     loss = make_loss(config_of("loss.name=boundary", classes=TWO))
     reference = torch.zeros(1, 9, 9, dtype=torch.int64)
     reference[:, 4, 4] = 1

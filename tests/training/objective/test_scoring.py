@@ -1,4 +1,4 @@
-"""Scores of a case: against hand counts, the same however it is cut into bands, without what is ignored."""
+"""Scores of a case: compared with counts by hand, independent of bands and of ignored pixels."""
 
 import math
 from pathlib import Path
@@ -36,7 +36,7 @@ KINDS = [("softmax", 3), ("sigmoid", 2), ("multi_label", 3), ("ordinal", 4), ("r
 
 @settings(max_examples=10, deadline=None)
 @given(cut=st.integers(1, 11), seed=st.integers(0, 99), kind=st.sampled_from(KINDS))
-def test_bands_change_nothing_and_neither_does_what_is_ignored(cut: int, seed: int, kind: tuple[str, int]) -> None:
+def test_neither_bands_nor_ignored_pixels_change_the_score(cut: int, seed: int, kind: tuple[str, int]) -> None:
     name, classes = kind
     config, random = config_of(name, classes, "data.ignore_label=9"), np.random.default_rng(seed)
     logits = random.normal(size=(make_score(config).head.outputs, 12, 5)).astype(np.float32)
@@ -63,8 +63,8 @@ def test_grades_by_kappa() -> None:
     logits, reference = random.normal(size=(1, 20, 20)).astype(np.float32), random.integers(0, 3, (1, 20, 20))
     config = config_of("ordinal", 4)
     mask = make_score(config).head.mask(logits)
-    wanted = quadratic_weighted_kappa(confusion(mask, reference[0], 4))
-    assert score_of(config, logits, reference) == pytest.approx(wanted)
+    expected = quadratic_weighted_kappa(confusion(mask, reference[0], 4))
+    assert score_of(config, logits, reference) == pytest.approx(expected)
     assert make_score(config).name == "quadratic_kappa"
 
 
@@ -72,12 +72,12 @@ def test_values_by_explained_variance() -> None:
     random = np.random.default_rng(0)
     logits, reference = random.normal(size=(1, 20, 20)).astype(np.float32), 1e3 + random.random((1, 20, 20))
     config = config_of("regression", 1)
-    wanted = 1 - ((1e3 + logits - reference) ** 2).mean() / reference.var()
-    assert score_of(config, 1e3 + logits, reference, 7) == pytest.approx(wanted, rel=1e-3)
+    expected = 1 - ((1e3 + logits - reference) ** 2).mean() / reference.var()
+    assert score_of(config, 1e3 + logits, reference, 7) == pytest.approx(expected, rel=1e-3)
     assert make_score(config).name == "r2"
 
 
-def test_what_says_nothing() -> None:
+def test_cases_without_foreground_or_variance_have_no_score() -> None:
     nothing = -np.ones((1, 2, 2), np.float32)
     for kind, classes in (("sigmoid", 2), ("multi_label", 2), ("ordinal", 2), ("regression", 1)):
         assert math.isnan(score_of(config_of(kind, classes), nothing, np.zeros((1, 2, 2), np.uint8)))

@@ -1,4 +1,4 @@
-"""What the loss compares with: by head, with what doesn't count, with weights between objects."""
+"""Targets of the loss: by head, with ignored pixels, with weights between objects."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from configs import schema
 from configs.schema import Config
 from training.objective.border_weights import border_weights
-from training.objective.losses import IGNORED
+from training.objective.encodings import IGNORED
 from training.objective.targets import Targets, empty_targets
 from transforms.augment import make_augment
 
@@ -29,7 +29,7 @@ def test_labels() -> None:
     assert reference.dtype == torch.int64
     assert reference.tolist() == [[0, 1, 2], [IGNORED, 0, IGNORED]]
     assert weights.shape == (0,)
-    assert LABELS[0, 1, 2] == 1  # what was read stays as it is
+    assert LABELS[0, 1, 2] == 1  # the input is not changed
 
 
 def test_classes_that_overlap_have_a_channel_each() -> None:
@@ -60,7 +60,7 @@ def test_the_centre_of_a_window() -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
 def test_numbers_of_objects_become_a_class_and_weights(dtype: type) -> None:
-    """Two pieces of one number are one object, which connected pieces wouldn't know."""
+    """Two pieces of one number are one object, unlike two connected components."""
     numbers = np.array([[[200, 0, 200, 0, 7, 255]]], dtype)
     config = config_of("data.instances=true", "data.ignore_label=255", "loss.border_weight=10")
     reference, weights = Targets(config)(numbers)
@@ -87,17 +87,17 @@ def test_without_numbers_connected_pieces_are_the_objects() -> None:
         ("sliding_window",),
     ],
 )
-def test_empty_ones_are_of_the_same_shape_and_type(overrides: tuple[str, ...]) -> None:
+def test_empty_targets_have_the_same_shape_and_type(overrides: tuple[str, ...]) -> None:
     method = "sliding_window" if overrides[0] == "sliding_window" else "unet"
     config = config_of(*(word for word in overrides if "=" in word), "trainer.batch_size=2", method=method)
     channels = 2 if "head.kind=multi_label" in overrides else 1
-    drawn = Targets(config)(np.zeros((channels, *config.patch_size), np.uint8))
-    for made, one in zip(empty_targets(config, torch.device("meta")), drawn, strict=True):
-        assert (made.shape, made.dtype) == ((2, *one.shape), one.dtype)
+    targets = Targets(config)(np.zeros((channels, *config.patch_size), np.uint8))
+    for empty, target in zip(empty_targets(config, torch.device("meta")), targets, strict=True):
+        assert (empty.shape, empty.dtype) == ((2, *target.shape), target.dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
-def test_augmentation_moves_numbers_and_values_without_making_any_up(dtype: type) -> None:
+def test_augmentation_moves_numbers_and_values_without_new_ones(dtype: type) -> None:
     config = config_of("augment.probability=1", "augment.elastic_px=3")
     reference = np.arange(2 * 40 * 40).reshape(2, 40, 40).astype(dtype)
     augment = make_augment(config.augment, 2)

@@ -1,4 +1,4 @@
-"""The optimizer holds every weight once, at the rate that the config asks for."""
+"""The optimizer holds every weight once, at the config's rate."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_the_sliding_window_has_an_encoder_too() -> None:
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_sgd_looks_ahead_with_its_momentum(fused: bool) -> None:
+def test_sgd_uses_nesterov_momentum(fused: bool) -> None:
     options = ("optimizer.name=sgd", "optimizer.learning_rate=0.1", "optimizer.momentum=0.5", "optimizer.weight_decay=0")
     config = tiny_config(*options, f"optimizer.clip_norm={'null' if fused else 12}")
     network = build(config)

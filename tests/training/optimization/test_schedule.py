@@ -1,4 +1,4 @@
-"""Rates against torch's own schedules, and in a training: by group, by the clock, on a plateau, with a frozen encoder."""
+"""Learning rates, compared with torch's schedules, and in a training: groups, clock, plateau, frozen encoder."""
 
 from pathlib import Path
 
@@ -34,13 +34,13 @@ def rates_of_torch(name: str) -> list[float]:
 
 
 @pytest.mark.parametrize("name", ["poly", "cosine"])
-def test_falls_as_torch_has_it(name: str) -> None:
+def test_falls_as_in_torch(name: str) -> None:
     ours = [rate_factor(section_of(name), step / TOTAL, step) for step in range(TOTAL)]
     assert ours == pytest.approx(rates_of_torch(name), abs=1e-9)
     assert rate_factor(section_of(name), 1, TOTAL) == pytest.approx(0, abs=1e-9)
 
 
-def test_one_cycle_rises_and_falls_as_torch_has_it() -> None:
+def test_one_cycle_rises_and_falls_as_in_torch() -> None:
     torchs = rates_of_torch("one_cycle")  # its highest is at step 29 of 0 .. 99, its end at step 99
     places = [0.3 * step / 29 if step <= 29 else 0.3 + 0.7 * (step - 29) / 70 for step in range(TOTAL)]
     ours = [rate_factor(section_of("one_cycle"), place, step) for step, place in enumerate(places)]
@@ -50,7 +50,7 @@ def test_one_cycle_rises_and_falls_as_torch_has_it() -> None:
     assert ours[-1] == pytest.approx(4e-6)
 
 
-def test_warms_up_in_a_straight_line() -> None:
+def test_warms_up_linearly() -> None:
     section = section_of("constant", warmup_steps=4)
     assert [rate_factor(section, 0.5, step) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
 
@@ -58,7 +58,7 @@ def test_warms_up_in_a_straight_line() -> None:
 def test_a_plateau_leaves_a_fifth_after_three_validations() -> None:
     plateau, factors = Plateau(), []
     for score in (0.5, 0.6, 0.6, 0.4, 0.6, 0.6, 0.6, 0.6, 0.7, 0.7):
-        plateau.see(score)
+        plateau.update(score)
         factors.append(plateau.factor)
     assert factors == pytest.approx([1, 1, 1, 1, 0.2, 0.2, 0.2, 0.04, 0.04, 0.04])
     assert plateau.waited == 1
@@ -88,15 +88,15 @@ def test_the_rate_falls_by_the_clock_where_that_is_ahead(tmp_path: Path) -> None
     assert module.rates == [[0, 0]]
 
 
-def test_validations_lower_the_rate_and_its_state_goes_on(tmp_path: Path) -> None:
+def test_validations_lower_the_rate_and_its_state_is_restored(tmp_path: Path) -> None:
     config = tiny_config("optimizer.schedule=plateau", "optimizer.learning_rate=1")
     module, schedule = TinyModule(config), RateSchedule(config, Clock(STEPS, None))
     fit(module, schedule, folder=tmp_path, val_check_interval=1)
     assert [rates[1] for rates in module.rates] == pytest.approx([1, 1, 1, 1, 0.2, 0.2, 0.2, 0.04])
-    going_on = RateSchedule(config, Clock(STEPS, None))
-    going_on.load_state_dict(schedule.state_dict())
+    resumed = RateSchedule(config, Clock(STEPS, None))
+    resumed.load_state_dict(schedule.state_dict())
     assert (
-        going_on.state_dict() == schedule.state_dict() == {"scale": 1, "factor": pytest.approx(0.04), "best": 0.5, "waited": 1}
+        resumed.state_dict() == schedule.state_dict() == {"scale": 1, "factor": pytest.approx(0.04), "best": 0.5, "waited": 1}
     )
 
 
@@ -105,7 +105,7 @@ def test_a_frozen_encoder_stays_and_then_learns(tmp_path: Path, processes: int, 
     config = tiny_config("warm_start.frozen_steps=3", "model.norm=batch", "optimizer.weight_decay=0.1")
     module = TinyModule(config)
     before = {name: value.clone() for name, value in module.network.state_dict().items()}
-    if processes == 2:  # as they see it; the gradients are there, and are dropped
+    if processes == 2:  # gradients of the frozen encoder are computed and removed
         monkeypatch.setattr("pytorch_lightning.Trainer.world_size", 2)
     fit(module, RateSchedule(config, Clock(STEPS, None)), folder=tmp_path, max_steps=3)
     after = module.network.state_dict()

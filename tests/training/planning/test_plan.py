@@ -1,4 +1,4 @@
-"""Plans: nnU-Net's rules on facts that are typed out, what is refused, and plans that train as they are written."""
+"""Plans: nnU-Net's rules on given facts, requests that are refused, and planned configs that train unchanged."""
 
 import re
 import subprocess
@@ -18,9 +18,10 @@ from imaging.errors import DataError
 from inference.predictors.pass_memory import inference_bytes
 from tests.phantom import write_slide_dataset, write_volume_dataset
 from training.planning.data_choices import target_spacing
-from training.planning.network_choices import WINDOWS, downsampling_steps, window_convolutions
 from training.planning.plan import PlanRequest, plan, planning_cases, write_config
 from training.planning.step_memory import training_bytes
+from training.planning.unet_choices import downsampling_steps
+from training.planning.window_choices import WINDOWS, window_convolutions
 
 CPU = torch.device("cpu")
 CHECKOUT = Path(__file__).parents[3]
@@ -40,10 +41,10 @@ def picture(shape: tuple[int, ...] = (90, 110), channels: int = 3) -> CaseFacts:
     return CaseFacts("p", shape, None, "uint8", values, values, {0: 900, 1: 100}, (11.0, 13.0), ("a",))
 
 
-def planned(facts: list[CaseFacts], tmp_path: Path, device: torch.device = CPU, **wish: object) -> Config:
-    found = plan(facts, PlanRequest(tmp_path / "data", **wish), device)  # type: ignore[arg-type]
+def planned(facts: list[CaseFacts], tmp_path: Path, device: torch.device = CPU, **options: object) -> Config:
+    text = plan(facts, PlanRequest(tmp_path / "data", **options), device).text  # type: ignore[arg-type]
     path = tmp_path / "planned.yaml"
-    path.write_text(found.text)
+    path.write_text(text)
     return schema.load(path)
 
 
@@ -63,7 +64,7 @@ def test_a_coarser_axis_with_many_slices_keeps_its_median() -> None:
 def test_no_spacing_where_one_case_has_none(tmp_path: Path) -> None:
     config = planned([volume(), volume(spacing_um=None)], tmp_path)
     assert config.data.spacing_um is None
-    assert "# 1 of 2 cases have no spacing, so images are taken as they are:" in (tmp_path / "planned.yaml").read_text()
+    assert "# 1 of 2 cases have no spacing, so images are not resampled:" in (tmp_path / "planned.yaml").read_text()
 
 
 def test_patch_covers_the_median_volume_and_no_more(tmp_path: Path) -> None:
@@ -126,8 +127,8 @@ def test_wider_networks_on_cuda(tmp_path: Path) -> None:
     assert config.model.features[0] == 32
 
 
-def test_refuses_a_budget_and_says_what_would_fit(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="hold no network for these images; the smallest takes") as caught:
+def test_too_small_a_budget_is_refused_with_the_smallest_that_fits(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no network for these images fits into 1 MB; the smallest takes") as caught:
         planned([picture()] * 3, tmp_path, memory_bytes=10**6)
     enough = re.search(r"give --memory (\w+) or more", str(caught.value))
     assert enough
@@ -135,25 +136,25 @@ def test_refuses_a_budget_and_says_what_would_fit(tmp_path: Path) -> None:
         planned([picture((70, 70))] * 3, tmp_path, memory_bytes=parse_memory(enough[1]), method=method)
 
 
-def test_pictures_in_colour_go_by_range(tmp_path: Path) -> None:
+def test_colour_images_are_normalised_by_range(tmp_path: Path) -> None:
     config = planned([picture()], tmp_path)
     assert (config.normalise.method, config.normalise.lower, config.normalise.upper) == ("range", 0, 255)
     assert config.data.channels == ("red", "green", "blue")
 
 
-def test_other_images_go_by_zscore(tmp_path: Path) -> None:
+def test_other_images_are_normalised_by_zscore(tmp_path: Path) -> None:
     assert planned([picture(channels=1)], tmp_path).normalise.method == "zscore"
     assert planned([volume()], tmp_path).normalise.method == "zscore"
 
 
-def test_ct_goes_by_the_foreground(tmp_path: Path) -> None:
+def test_ct_is_normalised_by_the_foreground(tmp_path: Path) -> None:
     other = replace(volume(), foreground=(intensities(-120, 320, 110),), label_counts={0: 1, 1: 300})
     section = planned([volume(), other], tmp_path, channels=("CT",)).normalise
     assert (section.method, section.lower, section.upper, section.mean) == ("ct", -110, 310, 105)
     assert section.deviation == pytest.approx((40**2 + 75) ** 0.5, rel=1e-5)  # 3/4 of 5**2 + 1/4 of 15**2
 
 
-def test_classes_are_named_or_counted(tmp_path: Path) -> None:
+def test_classes_are_named_or_numbered(tmp_path: Path) -> None:
     facts = [replace(volume(), label_counts={0: 5, 1: 5, 3: 5})]
     assert [section.name for section in planned(facts, tmp_path).data.classes] == [
         "background",
@@ -173,26 +174,26 @@ def test_labels_that_number_objects_are_one_class(labels: dict[int, int], tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("facts", "wish", "message"),
+    ("facts", "options", "message"),
     [
         ([volume()], {"channels": ("T1", "T2")}, "--channels: 2 names for 1 channels; give one for each"),
         (
             [replace(volume(), label_counts={0: 1, 5: 1})],
             {"classes": ("a", "b", "c")},
-            "--classes: 3 names, and labels up to 5 were found; give 6, background first",
+            "--classes: 3 names, but the references have labels up to 5; give 6 names, background first",
         ),
     ],
 )
-def test_names_that_do_not_fit(facts: list[CaseFacts], wish: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_names_that_do_not_fit(facts: list[CaseFacts], options: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        planned(facts, tmp_path, **wish)
+        planned(facts, tmp_path, **options)
 
 
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ([volume(), picture()], "images have 2 and 3 dimensions; keep those of one kind together"),
-        ([picture(), picture(channels=1)], "images have 1 and 3 channels; keep those of one kind together"),
+        ([volume(), picture()], "images have 2 and 3 dimensions; give each kind a folder of its own"),
+        ([picture(), picture(channels=1)], "images have 1 and 3 channels; give each kind a folder of its own"),
         ([replace(volume(), foreground=())], "no case has a reference with a label above 0; a plan needs some"),
     ],
 )
@@ -225,7 +226,7 @@ def test_sizes_of_memory(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "8", "GB", "-1GB", "0GB", "8 gigs", "1e3MB", "8TB"])
-def test_no_size_of_memory(text: str) -> None:
+def test_invalid_sizes_of_memory(text: str) -> None:
     with pytest.raises(ConfigError, match="not a size; give a number above 0 with MB, MiB, GB or GiB, for example 8GB"):
         parse_memory(text)
 
@@ -237,7 +238,7 @@ def test_does_not_write_over_a_config(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "c.yaml").read_text() == "a: 1\n"
 
 
-def test_test_cases_are_left_alone(tmp_path: Path) -> None:
+def test_test_cases_are_not_used(tmp_path: Path) -> None:
     folder = write_slide_dataset(tmp_path, cases=4, shape=(40, 40)).parent
     table = folder / "cases.csv"
     names = [case.name for case in planning_cases(folder)]
@@ -279,7 +280,7 @@ def overtile(*words: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=240, check=False)
 
 
-def test_numbered_objects_are_told_apart(tmp_path: Path) -> None:
+def test_numbered_objects_are_separated(tmp_path: Path) -> None:
     numbered = replace(picture(), label_counts={0: 900, **dict.fromkeys(range(1, 40), 30)}, object_px=(24.0, 16.0))
     config = planned([numbered] * 3, tmp_path)
     assert config.data.instances
@@ -291,7 +292,7 @@ def test_numbered_objects_are_told_apart(tmp_path: Path) -> None:
     assert planned([picture()] * 3, tmp_path).inference.objects == "components"
 
 
-def test_few_minutes_teach_from_pictures_much_as_they_are(tmp_path: Path) -> None:
+def test_short_runs_augment_less(tmp_path: Path) -> None:
     timed, untimed = (planned([picture((200, 220))] * 20, tmp_path, minutes=minutes) for minutes in (0.2, None))
     assert (timed.augment.probability, untimed.augment.probability) == (0.3, 0.5)
     assert timed.patch_size[0] == timed.patch_size[1]
@@ -299,7 +300,7 @@ def test_few_minutes_teach_from_pictures_much_as_they_are(tmp_path: Path) -> Non
     assert planned([volume((16, 20, 18))] * 20, tmp_path, minutes=0.2).augment.probability == 0.5
 
 
-def test_minutes_choose_the_network_and_its_schedule(tmp_path: Path) -> None:
+def test_minutes_set_network_and_schedule(tmp_path: Path) -> None:
     short = planned([volume((16, 20, 18))] * 20, tmp_path, minutes=0.2)
     long = planned([volume((16, 20, 18))] * 20, tmp_path, minutes=600.0)
     assert isinstance(short.model, UNetSection)

@@ -1,4 +1,4 @@
-"""The denoising autoencoder: what it is given, that it learns, and that a training begins with its encoder."""
+"""The denoising autoencoder: its inputs, that it learns, and that a training starts with its encoder."""
 
 import subprocess
 import sys
@@ -61,10 +61,10 @@ def overtile(*arguments: object) -> "subprocess.CompletedProcess[str]":
 def test_blanks_whole_blocks_with_the_mean(seed: int, masked: float, side: int) -> None:
     random = torch.Generator().manual_seed(seed)
     clean = torch.randn(3, 2, 21, 14, generator=random)
-    given_ = corrupt(clean, PretrainSection(noise=0, masked=masked), (side, side), random)
-    changed = given_ != clean
+    corrupted = corrupt(clean, PretrainSection(noise=0, masked=masked), (side, side), random)
+    changed = corrupted != clean
     mean = clean.mean((0, 2, 3), keepdim=True)
-    assert given_.where(changed, mean).equal(mean.expand_as(clean))
+    assert corrupted.where(changed, mean).equal(mean.expand_as(clean))
     assert changed[:, 0].equal(changed[:, 1])
     for rows in changed[:, 0].split(side, dim=1):
         for block in rows.split(side, dim=2):
@@ -76,8 +76,8 @@ def test_as_much_is_noisy_and_blank_as_the_config_says() -> None:
     clean = torch.randn(4, 1, 16, 128, 128, generator=random) * torch.tensor(7.0)
     noise = corrupt(clean, PretrainSection(noise=0.2, masked=0), (4, 4, 4), random) - clean
     assert float(noise.std()) == pytest.approx(0.2 * 7, rel=0.01)
-    given_ = corrupt(clean, PretrainSection(noise=0, masked=0.3), (4, 4, 4), random)
-    assert float((given_ != clean).float().mean()) == pytest.approx(0.3, abs=0.02)
+    corrupted = corrupt(clean, PretrainSection(noise=0, masked=0.3), (4, 4, 4), random)
+    assert float((corrupted != clean).float().mean()) == pytest.approx(0.3, abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_comes_back_to_the_middle_of_the_patch(tmp_path: Path, model: str, shape
 def test_patches_depend_on_the_seed_alone_and_come_from_every_image(tmp_path: Path, images: Path) -> None:
     config = config_of(tmp_path, images)
     patches = UnlabelledPatches(unlabelled_cases(images), config)
-    assert len(patches.opened.cases) == 2  # what is hidden is no image
+    assert len(patches.images.cases) == 2  # hidden files are skipped
     first = [patches[index] for index in range(20)]
     again = UnlabelledPatches(unlabelled_cases(images), config)
     assert all(again[index].equal(first[index]) for index in (19, 3, 0))
@@ -121,12 +121,12 @@ def test_learns_and_a_training_begins_with_what_it_learnt(tmp_path: Path, images
     trained = overtile("train", config, *words(tmp_path, images), *frozen)
     assert trained.returncode == 0, trained.stderr
     learnt = load_file(weights)
-    assert f"begins with {len(learnt)} of {len(learnt)} tensors of {weights} (encoder)" in trained.stderr
+    assert f"starts with {len(learnt)} of {len(learnt)} tensors of {weights} (encoder)" in trained.stderr
     network = bundle.load(tmp_path / "histology_unet" / "bundle").network.state_dict()
     assert {name for name, value in network.items() if name in learnt and value.equal(learnt[name])} == set(learnt)
     again = overtile("pretrain", config, *words(tmp_path, images))
     assert again.returncode == 2
-    assert "pretrained.safetensors is there; begin with it by warm_start.weights=" in again.stderr
+    assert "pretrained.safetensors exists; start from it with warm_start.weights=" in again.stderr
 
 
 def test_the_loss_falls_and_equal_runs_learn_alike(tmp_path: Path, images: Path) -> None:
@@ -151,9 +151,13 @@ def test_says_what_is_missing(refused: tuple[Path, Path]) -> None:
     folder, images = refused
     window = schema.load(Path("configs/histology_sliding_window.yaml"), [f"pretrain.images={images}"])
     for config, kind, message in (
-        (window, ConfigError, "model.name: overtile pretrain trains the encoder of a unet, and this is a sliding_window's"),
-        (config_of(folder, images, "pretrain.images=null"), ConfigError, "pretrain.images: missing; name the folder"),
-        (config_of(folder, images, f"pretrain.images={folder}"), DataError, "holds no image; name a folder with unlabelled"),
+        (
+            window,
+            ConfigError,
+            "model.name: overtile pretrain trains the encoder of a unet, but this config is of a sliding_window",
+        ),
+        (config_of(folder, images, "pretrain.images=null"), ConfigError, "pretrain.images: missing; set it to the folder"),
+        (config_of(folder, images, f"pretrain.images={folder}"), DataError, "holds no image; set pretrain.images to a folder"),
         (config_of(folder, images, "data.channels=[a]", "augment.stain=0"), DataError, r"case 0\.png: "),
         (config_of(folder, images, "optimizer.learning_rate=1e30", "model.norm=none"), NumericError, "loss is nan at step"),
     ):

@@ -1,4 +1,4 @@
-"""Weights to begin with: which are taken, and what is refused."""
+"""Warm starts: which tensors are loaded, and which files are refused."""
 
 from pathlib import Path
 
@@ -38,14 +38,14 @@ def network_of(config: Config, seed: int) -> Network:
 
 
 def same(first: Network, second: Network) -> set[str]:
-    """Names of equal tensors."""
+    """Return the names of equal tensors."""
     others = second.state_dict()
     return {name for name, value in first.state_dict().items() if value.equal(others[name])}
 
 
 def write(path: Path, config: Config, seed: int = 1) -> Network:
     network = network_of(config, seed)
-    for value in network.state_dict().values():  # norms and biases begin alike in all networks
+    for value in network.state_dict().values():  # norms and biases are initialised equally in all networks
         value.add_(1)
     save_file(network.state_dict(), path)
     return network
@@ -56,9 +56,9 @@ def test_takes_the_encoder_of_a_file(tmp_path: Path) -> None:
     other = write(path, config_of("data.classes=[{name: a, colour: '#000000'}, {name: b, colour: '#ffffff'}]"))
     config = config_of(f"warm_start.weights={path}")
     network = network_of(config, 0)
-    said = warm_start(network, config)
+    message = warm_start(network, config)
     encoder = {name for name in network.state_dict() if name.startswith("encoder.")}
-    assert said == f"begins with {len(encoder)} of {len(encoder)} tensors of {path} (encoder)"
+    assert message == f"starts with {len(encoder)} of {len(encoder)} tensors of {path} (encoder)"
     assert same(network, other) == encoder
 
 
@@ -82,11 +82,10 @@ def test_the_sliding_window_has_an_encoder_too(tmp_path: Path) -> None:
     config = config_of(f"warm_start.weights={path}", method="sliding_window")
     network = network_of(config, 0)
     warm_start(network, config)
-    found = same(network, other)
-    assert {name.partition(".")[0] for name in found} == {"convolutions", "norms"}
+    assert {name.partition(".")[0] for name in same(network, other)} == {"convolutions", "norms"}
 
 
-def test_without_weights_nothing_is_changed() -> None:
+def test_without_weights_the_network_stays_as_it_is() -> None:
     config = config_of()
     network = network_of(config, 0)
     assert warm_start(network, config) is None
@@ -100,19 +99,19 @@ def test_without_weights_nothing_is_changed() -> None:
             ("data.channels=[grey]", "augment.stain=0"),
             "unet",
             (),
-            "was trained on images of 1 channels, and data.channels has 3",
+            "was trained on images with 1 channels, but data.channels has 3",
         ),
         (
             ("model.features=[4,16]",),
             "unet",
             (),
-            r"encoder\.1\.0\.weight of .* is \(16, 4, 3, 3\), and this network's is \(8, 4",
+            r"encoder\.1\.0\.weight of .* has shape \(16, 4, 3, 3\), but in this network \(8, 4",
         ),
         (
             ("data.classes=[{name: a, colour: '#000000'}, {name: b, colour: '#fff000'}, {name: c, colour: '#ffffff'}]",),
             "unet",
             ("warm_start.part=all",),
-            r"head\.weight of .* is \(3, 4, 1, 1\), and this network's is \(2, 4, 1, 1\); .* as many classes where",
+            r"head\.weight of .* has shape \(3, 4, 1, 1\), but in this network \(2, 4, 1, 1\); .* as many classes if",
         ),
         ((), "sliding_window", (), "holds no tensor that this network's encoder has; give weights of the same model.name"),
     ],

@@ -1,4 +1,4 @@
-"""A sound run passes the recipe's checks, of both methods and in 2D and 3D; the page, the command line, and expected losses."""
+"""Sanity checks of correct runs, of both methods and in 2D and 3D; the page, the command line, and expected losses."""
 
 import math
 from pathlib import Path
@@ -15,11 +15,12 @@ from configs import schema
 from configs.schema import Config
 from overtile import app
 from tests.phantom import write_slide_dataset, write_volume_dataset
-from training.objective.losses import IGNORED, make_loss
-from training.sanity_checks.alignment import alignment_of
+from training.objective.encodings import IGNORED
+from training.objective.losses import make_loss
+from training.sanity_checks.alignment import measure_alignment
+from training.sanity_checks.checks import CHECKS
 from training.sanity_checks.expected_loss import expected_loss
 from training.sanity_checks.subject import Subject
-from training.sanity_checks.suite import CHECKS
 
 EVERY = tuple(range(1, len(CHECKS) + 1))
 C3 = "data.classes=[{name: a, colour: '#000000'},{name: b, colour: '#000001'},{name: c, colour: '#000002'}]"
@@ -49,7 +50,7 @@ def overtile(*words: object) -> Result:
     return CliRunner().invoke(app, ["check", *map(str, words)])
 
 
-def test_a_sound_run_passes_and_its_page_shows_why(slides: Path, tmp_path: Path) -> None:
+def test_a_correct_run_passes_and_its_page_shows_why(slides: Path, tmp_path: Path) -> None:
     page = tmp_path / "pages/checks.html"
     done = overtile("configs/histology_sliding_window.yaml", *window_words(slides, tmp_path / "runs"), "-o", page)
     assert done.exit_code == 0, done.output
@@ -68,13 +69,13 @@ def test_a_sound_run_passes_and_its_page_shows_why(slides: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_sound_u_net_passes_in_2d(slides: Path, tmp_path: Path) -> None:
+def test_a_correct_u_net_passes_in_2d(slides: Path, tmp_path: Path) -> None:
     outcomes = check(Subject(unet_config(slides, tmp_path), tmp_path / "splits.csv"), *EVERY)
     assert [outcome.state for outcome in outcomes.values()] == ["pass"] * len(EVERY), list(map(str, outcomes.values()))
 
 
 @pytest.mark.slow
-def test_a_sound_u_net_passes_in_3d(tmp_path: Path) -> None:
+def test_a_correct_u_net_passes_in_3d(tmp_path: Path) -> None:
     data = write_volume_dataset(tmp_path / "volumes", cases=6, shape=(20, 24, 24)).parent
     small = ("model.features=[8,16]", "sampling.patch_size=[16,16,16]", "trainer.batch_size=2")
     config = schema.load(Path("configs/mri_unet.yaml"), [f"data.path={data}", f"run.folder={tmp_path}", *small])
@@ -87,11 +88,11 @@ def test_a_u_net_of_several_levels_starts_as_expected_and_leaks_nothing(slides: 
     subject = Subject(config, tmp_path / "splits.csv")
     outcomes = check(subject, 2, 3, 8)
     assert [outcome.state for outcome in outcomes.values()] == ["pass"] * 3, list(map(str, outcomes.values()))
-    assert outcomes[8].finding is not None
-    assert len(outcomes[8].finding.pictures) == 2  # patches, and the weights of their pixels
+    assert outcomes[8].result is not None
+    assert len(outcomes[8].result.pictures) == 2  # patches, and the weights of their pixels
 
 
-def test_equal_seeds_find_equal_figures(slides: Path, tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_figures(slides: Path, tmp_path: Path) -> None:
     words = ("configs/histology_sliding_window.yaml", *window_words(slides, tmp_path), "--only", "3,14")
     first, second = overtile(*words), overtile(*words)
     assert first.exit_code == 0
@@ -109,17 +110,17 @@ def test_failed_checks_end_with_3_and_say_what_to_do(slides: Path, tmp_path: Pat
     page = tmp_path / "page.html"
     done = overtile(*words, "--only", "9", "-o", page)
     assert done.exit_code == 3
-    assert " 9 fail: the same images' masks become better through training" in done.output
-    assert "what to do: validation images don't gain from training" in done.output
+    assert " 9 fail: masks of validation images improve during training" in done.output
+    assert "what to do: the masks of validation images don't improve" in done.output
     assert "1 of 1 checks failed." in page.read_text()
 
 
-def test_a_loss_that_is_no_number_ends_with_5(slides: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_nan_or_infinite_ends_with_5(slides: Path, tmp_path: Path) -> None:
     words = ("configs/histology_sliding_window.yaml", *window_words(slides, tmp_path), "optimizer.learning_rate=1e30")
     assert overtile(*words, "--only", "4").exit_code == 5
 
 
-def test_what_there_is_no_time_for_does_not_run(slides: Path, tmp_path: Path) -> None:
+def test_checks_without_time_are_not_run(slides: Path, tmp_path: Path) -> None:
     words = ("configs/histology_sliding_window.yaml", *window_words(slides, tmp_path), "--minutes", "0")
     done = overtile(*words)
     assert done.exit_code == 0
@@ -128,7 +129,7 @@ def test_what_there_is_no_time_for_does_not_run(slides: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("only", "words"), [("3,x", "--only '3,x': not numbers of checks"), ("15", "there is no check 15; they are 1 to 14")]
+    ("only", "words"), [("3,x", "--only '3,x': not numbers of checks"), ("15", "there is no check 15; the checks are 1 to 14")]
 )
 def test_unknown_checks_are_refused(only: str, words: str, slides: Path, tmp_path: Path) -> None:
     done = overtile("configs/histology_sliding_window.yaml", *window_words(slides, tmp_path), "--only", only)
@@ -136,11 +137,13 @@ def test_unknown_checks_are_refused(only: str, words: str, slides: Path, tmp_pat
     assert words in done.output
 
 
-def test_heads_without_masks_have_no_dumb_baselines(slides: Path, tmp_path: Path) -> None:
+def test_heads_without_masks_have_no_baselines(slides: Path, tmp_path: Path) -> None:
     config = unet_config(slides, tmp_path, C1, "head.kind=regression", "trainer.batch_size=2")
     outcomes = check(Subject(config, tmp_path / "splits.csv"), 1, 3, 5, 8)
     assert [outcome.state for outcome in outcomes.values()] == ["pass", "pass", "not run", "pass"]
-    assert outcomes[5].words == "not applicable: masks of one class a pixel have such baselines, and the head gives others"
+    assert (
+        outcomes[5].reason == "not applicable: the baselines need masks with one class per pixel, which this head doesn't give"
+    )
 
 
 def loss_config(words: tuple[str, ...]) -> Config:
@@ -166,13 +169,11 @@ def test_a_loss_of_constant_outputs_is_what_its_definition_says(words: tuple[str
     outputs = {"softmax": classes, "one_hot": classes, "multi_label": classes - 1, "cumulative": classes - 1}
     constants = random.normal(size=outputs.get(config.head.name, 1))
     logits = torch.tensor(constants, dtype=torch.float32).view(1, -1, 1, 1).expand(2, -1, 12, 10)
-    found = make_loss(config, prior.tolist())([logits], torch.from_numpy(reference), torch.from_numpy(weights))
-    assert expected_loss(config, constants.tolist(), reference, weights, prior.tolist()) == pytest.approx(
-        float(found), abs=2e-4
-    )
+    loss = make_loss(config, prior.tolist())([logits], torch.from_numpy(reference), torch.from_numpy(weights))
+    assert expected_loss(config, constants.tolist(), reference, weights, prior.tolist()) == pytest.approx(float(loss), abs=2e-4)
 
 
-def test_what_the_loss_of_nothing_is() -> None:
+def test_expected_losses_by_hand() -> None:
     reference, none = np.arange(12).reshape(1, 3, 4) % 3, np.empty((1, 0))
     config = loss_config((C3, "loss.name=cross_entropy"))
     assert expected_loss(config, [0, 0, 0], reference, none, [1, 1, 1]) == pytest.approx(math.log(3))
@@ -183,11 +184,13 @@ def test_what_the_loss_of_nothing_is() -> None:
     )  # entropy
 
 
-def test_alignment_knows_its_own_place_of_images_that_tell_nothing_else() -> None:
+def test_alignment_is_highest_in_the_own_position() -> None:
     random = np.random.default_rng(0)
     labels = [np.kron(random.integers(2, size=(8, 8)), np.ones((8, 8), np.int64)) for _ in range(4)]
     pairs = [(mask + random.normal(scale=0.3, size=mask.shape), mask) for mask in labels]
-    found = alignment_of(pairs)
-    assert found.better is None
-    assert found.own.mean() > 5 * found.best_swap
-    assert alignment_of([(grey, np.roll(mask, 2, axis=0)) for grey, mask in pairs]).better == "shifted by -2 px along axis 0"
+    alignment = measure_alignment(pairs)
+    assert alignment.better is None
+    assert alignment.own.mean() > 5 * alignment.best_swap
+    assert (
+        measure_alignment([(grey, np.roll(mask, 2, axis=0)) for grey, mask in pairs]).better == "shifted by -2 px along axis 0"
+    )

@@ -1,4 +1,4 @@
-"""Every fault that a recipe's checks are there for, planted, is caught by its own check."""
+"""Faults that are planted in a run are found by the check that looks for them."""
 
 import csv
 import os
@@ -29,16 +29,16 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sound(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    """What is read of it, the tests share."""
+def correct(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """Return a correct run, whose data the tests share."""
     folder = tmp_path_factory.mktemp("splits")
     subject = Subject(window_config(slides, folder), folder / "splits.csv")
-    assert all([subject.pool, subject.probe, subject.views])
+    assert all([subject.pool, subject.validation_batches, subject.crops])
     return subject
 
 
 def rewritten(slides: Path, folder: Path, change: Callable[[list[Image.Image]], Sequence[Image.Image]]) -> Path:
-    """The data with other references for the images."""
+    """Return the data set with other references for the images."""
     for name in ("images", "references"):
         (folder / name).mkdir(parents=True)
     (folder / "cases.csv").write_bytes((slides / "cases.csv").read_bytes())
@@ -88,8 +88,8 @@ def test_unusable_data_stops_at_once(slides: Path, tmp_path: Path) -> None:
     data = rewritten(slides, tmp_path / "data", odd)
     outcomes = check(Subject(window_config(data, tmp_path), tmp_path / "splits.csv"), 1, 2)
     assert outcomes[1].state == "fail"
-    assert "reference holds 7" in outcomes[1].words
-    assert (outcomes[2].state, outcomes[2].words) == ("not run", "the data can't be used")
+    assert "reference holds 7" in outcomes[1].reason
+    assert (outcomes[2].state, outcomes[2].reason) == ("not run", "the data can't be used")
 
 
 def test_zeroed_input(slides: Path, tmp_path: Path) -> None:
@@ -97,15 +97,15 @@ def test_zeroed_input(slides: Path, tmp_path: Path) -> None:
     outcomes = check(Subject(config, tmp_path / "splits.csv"), 4, 8)
     assert outcomes[4].state == "fail"
     assert "learns nothing from its images: check normalise" in outcomes[4].remedy
-    assert "values deviate by" in str(outcomes[8])
+    assert "standard deviation of values is" in str(outcomes[8])
 
 
 class Leaking(SlidingWindow):
-    """Each item gets a share of the mean of its batch."""
+    """Adds a share of the batch's mean to each item."""
 
     def outputs(self, windows: Tensor) -> Outputs:
-        said = super().outputs(windows)
-        return Outputs(tuple(level + 0.1 * level.mean(dim=0, keepdim=True) for level in said.logits), said.bottom)
+        outputs = super().outputs(windows)
+        return Outputs(tuple(level + 0.1 * level.mean(dim=0, keepdim=True) for level in outputs.logits), outputs.bottom)
 
     def dense(self, images: Tensor) -> Tensor:
         logits = super().dense(images)
@@ -113,7 +113,7 @@ class Leaking(SlidingWindow):
 
 
 class Forgetting(SlidingWindow):
-    """What a part of it learned isn't in its state."""
+    """Has a trained parameter that isn't in its state."""
 
     def __init__(self, *words: Any) -> None:
         super().__init__(*words)
@@ -127,20 +127,20 @@ class Forgetting(SlidingWindow):
         return super().dense(images) * self.extra[0]
 
     def outputs(self, windows: Tensor) -> Outputs:
-        said = super().outputs(windows)
-        return Outputs(tuple(level * self.extra[0] for level in said.logits), said.bottom)
+        outputs = super().outputs(windows)
+        return Outputs(tuple(level * self.extra[0] for level in outputs.logits), outputs.bottom)
 
 
 def of_class(kind: type[SlidingWindow]) -> Callable[[Config], SlidingWindow]:
-    def made(config: Config) -> SlidingWindow:
+    def build_network(config: Config) -> SlidingWindow:
         assert isinstance(config.model, SlidingWindowSection)
         return kind(config.data.dimensions, len(config.data.channels), len(config.data.classes), config.model)
 
-    return made
+    return build_network
 
 
-def test_leaking_batch(sound: Subject) -> None:
-    outcomes = check(with_part(sound, build=of_class(Leaking)), 10, 11)
+def test_leaking_batch(correct: Subject) -> None:
+    outcomes = check(with_part(correct, build=of_class(Leaking)), 10, 11)
     assert outcomes[10].state == outcomes[11].state == "fail"
     assert "mixes the items of a batch" in outcomes[10].remedy
 
@@ -158,34 +158,34 @@ def test_norm_left_in_training_mode(slides: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("factor", [10, 0.5, 32])  # 32: the batch's sum
-def test_mis_scaled_loss(factor: float, sound: Subject) -> None:
+def test_mis_scaled_loss(factor: float, correct: Subject) -> None:
     def scaled(config: Config, prior: Sequence[float]) -> Loss:
         loss = make_loss(config, prior)
         return lambda *batch: factor * loss(*batch)
 
-    outcome = check(with_part(sound, make_loss=scaled), 3)[3]
+    outcome = check(with_part(correct, make_loss=scaled), 3)[3]
     assert outcome.state == "fail"
-    assert "look for a factor, a sum in the place of a mean, or weights of the wrong classes" in outcome.remedy
+    assert "look for a factor, a sum instead of a mean, or weights of the wrong classes" in outcome.remedy
 
 
-def test_weights_of_the_wrong_classes(sound: Subject) -> None:
+def test_weights_of_the_wrong_classes(correct: Subject) -> None:
     def swapped(config: Config, prior: Sequence[float]) -> Loss:
         weights = config.loss.model_copy(update={"class_weights": (1.0, 3.0)})
         return make_loss(config.model_copy(update={"loss": weights}), prior)
 
-    weighted = sound.config.model_copy(update={"loss": sound.config.loss.model_copy(update={"class_weights": (3.0, 1.0)})})
-    assert check(with_part(sound, config=weighted), 3)[3].state == "pass"
-    assert check(with_part(sound, config=weighted, make_loss=swapped), 3)[3].state == "fail"
+    weighted = correct.config.model_copy(update={"loss": correct.config.loss.model_copy(update={"class_weights": (3.0, 1.0)})})
+    assert check(with_part(correct, config=weighted), 3)[3].state == "pass"
+    assert check(with_part(correct, config=weighted, make_loss=swapped), 3)[3].state == "fail"
 
 
-def test_numbers_that_no_seed_fixes(sound: Subject) -> None:
+def test_random_numbers_without_a_seed(correct: Subject) -> None:
     random = np.random.default_rng()
 
     def noisy(config: Config, prior: Sequence[float]) -> Loss:
         loss = make_loss(config, prior)
         return lambda *batch: loss(*batch) * (1 + 1e-4 * float(random.random()))
 
-    assert check(with_part(sound, make_loss=noisy), 2)[2].state == "fail"
+    assert check(with_part(correct, make_loss=noisy), 2)[2].state == "fail"
 
 
 def test_a_rate_that_learns_nothing(slides: Path, tmp_path: Path) -> None:
@@ -195,58 +195,50 @@ def test_a_rate_that_learns_nothing(slides: Path, tmp_path: Path) -> None:
     assert "try another optimizer.learning_rate (overtile find-rate)" in outcome.remedy
 
 
-def test_a_rate_that_is_too_high_is_no_number(slides: Path, tmp_path: Path) -> None:
+def test_too_high_a_rate_gives_a_numeric_error(slides: Path, tmp_path: Path) -> None:
     config = window_config(slides, tmp_path, "optimizer.learning_rate=1e30")
     outcome = check(Subject(config, tmp_path / "splits.csv"), 13)[13]
-    assert outcome.numeric
-    assert "steps of a short training; lower optimizer.learning_rate or check the images" in outcome.words
+    assert outcome.is_numeric_error
+    assert "steps of a short training; lower optimizer.learning_rate or check the images" in outcome.reason
 
 
-def test_width_that_does_not_help(sound: Subject) -> None:
-    def frozen_where_wide(config: Config) -> Any:
+def test_width_that_does_not_help(correct: Subject) -> None:
+    def zeroed_where_wide(config: Config) -> Any:
         network = build(config)
-        return (
-            network.requires_grad_(config.model == sound.config.model)
-            if config.model == sound.config.model
-            else _stuck(network)
-        )
+        if config.model != correct.config.model:
+            for weights in network.hidden.parameters():  # so that only the head is trained
+                nn.init.zeros_(weights)
+        return network
 
-    assert check(with_part(sound, build=frozen_where_wide), 7)[7].state == "fail"
-
-
-def _stuck(network: nn.Module) -> nn.Module:
-    """Learns its head alone, of features that are 0."""
-    for weights in network.hidden.parameters():  # type: ignore[union-attr]
-        nn.init.zeros_(weights)
-    return network
+    assert check(with_part(correct, build=zeroed_where_wide), 7)[7].state == "fail"
 
 
-def test_broken_tensors(sound: Subject) -> None:
-    first, *rest = sound.pool
-    for change, words in (
-        ({"image": first.image * float("nan")}, "an image holds a value that is no number"),
+def test_broken_tensors(correct: Subject) -> None:
+    first, *rest = correct.pool
+    for change, message in (
+        ({"image": first.image * float("nan")}, "an image has a value that is NaN or infinite"),
         ({"image": first.image * 1e6}, "values reach"),
-        ({"reference": torch.full((32,), 7)}, "a reference holds 7, labels are 0 .. 1"),
-        ({"weights": torch.full((32,), -1.0)}, "a weight is no number, or below 0"),
+        ({"reference": torch.full((32,), 7)}, "a reference has label 7, but labels are 0 to 1"),
+        ({"weights": torch.full((32,), -1.0)}, "a weight is NaN, infinite or below 0"),
     ):
-        broken = with_part(sound)
+        broken = with_part(correct)
         broken.pool = [first._replace(**change), *rest]
         outcome = check(broken, 8)[8]
         assert outcome.state == "fail"
-        assert words in str(outcome)
-    empty = with_part(sound)
-    empty.pool = [batch._replace(reference=torch.zeros_like(batch.reference)) for batch in sound.pool]
-    assert "no patch holds any foreground" in str(check(empty, 8)[8])
+        assert message in str(outcome)
+    empty = with_part(correct)
+    empty.pool = [batch._replace(reference=torch.zeros_like(batch.reference)) for batch in correct.pool]
+    assert "no patch has any foreground" in str(check(empty, 8)[8])
 
 
-def test_weights_that_do_not_travel(sound: Subject) -> None:
-    outcome = check(with_part(sound, build=of_class(Forgetting)), 12)[12]
+def test_weights_that_are_not_saved(correct: Subject) -> None:
+    outcome = check(with_part(correct, build=of_class(Forgetting)), 12)[12]
     assert outcome.state == "fail"
     assert "the bundle isn't the network that was trained" in outcome.remedy
 
 
-def test_filters_of_noise(sound: Subject) -> None:
-    noise = with_part(sound)
+def test_filters_of_noise(correct: Subject) -> None:
+    noise = with_part(correct)
     generator = torch.Generator().manual_seed(0)
-    noise.pool = [batch._replace(image=torch.randn(batch.image.shape, generator=generator)) for batch in sound.pool]
+    noise.pool = [batch._replace(image=torch.randn(batch.image.shape, generator=generator)) for batch in correct.pool]
     assert check(noise, 14)[14].state == "fail"

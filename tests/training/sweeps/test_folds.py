@@ -1,4 +1,4 @@
-"""Folds through the command line: each is an ordinary run, a killed one goes on, and they become one bundle."""
+"""Folds through the command line: each is an ordinary run, a killed one resumes, and they become one bundle."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ def fold_words(slides: Path, folder: Path, *overrides: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Killed in its second fold, and then gone on with."""
+    """Return the folder of a run that was killed in its second fold, and then resumed."""
     folder = tmp_path_factory.mktemp("trained")
     command = fold_words(slides, folder)
     assert overtile(command, folder / "log", [Moment(STEP, 10)]) == -signal.SIGKILL
@@ -48,9 +48,9 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_killed_one_goes_on_and_finished_folds_are_left_alone(slides: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_and_skips_finished_folds(slides: Path, trained: Path, tmp_path: Path) -> None:
     log = (trained / "log").read_text()
-    assert "fold0: finished before" in log
+    assert "fold0: already finished" in log
     assert "fold1: goes on from" in log
     assert overtile(fold_words(slides, tmp_path), tmp_path / "log") == 0
     for number in (0, 1):
@@ -70,59 +70,59 @@ def test_every_case_but_the_tests_validates_once(slides: Path, trained: Path) ->
     for number in (0, 1):
         inside = {row["case"] for row in rows(trained / "run" / f"fold{number}" / "splits.csv") if row["split"] == "val"}
         assert inside == {row["case"] for row in written if row["fold"] == str(number)}
-    made = bundle.load(trained / "run" / "bundle").manifest
+    ensemble = bundle.load(trained / "run" / "bundle").manifest
     cases = {case.name: sha256_of_path(case.images[0]) for case in read_cases(slides)}
-    assert set(made.training_images) == {digest for name, digest in cases.items() if name != "case003"}
+    assert set(ensemble.training_images) == {digest for name, digest in cases.items() if name != "case003"}
 
 
 def test_the_ensembles_score_is_the_mean_over_cases_that_a_network_had_not_seen(trained: Path) -> None:
-    made = bundle.load(trained / "run" / "bundle")
-    assert len(made.networks) == 2
-    assert made.sample is not None
-    assert len(made.sample.logits) == 2
-    assert made.manifest.name == "run"
-    assert made.manifest.training_steps == 14
-    scored = rows(trained / "run" / "out_of_fold.csv")
-    scores = np.array([float(row["score"]) for row in scored])
-    assert made.manifest.validation == {"dice": pytest.approx(scores.mean())}
+    ensemble = bundle.load(trained / "run" / "bundle")
+    assert len(ensemble.networks) == 2
+    assert ensemble.sample is not None
+    assert len(ensemble.sample.logits) == 2
+    assert ensemble.manifest.name == "run"
+    assert ensemble.manifest.training_steps == 14
+    score_rows = rows(trained / "run" / "out_of_fold.csv")
+    scores = np.array([float(row["score"]) for row in score_rows])
+    assert ensemble.manifest.validation == {"dice": pytest.approx(scores.mean())}
     log = (trained / "log").read_text()
     assert f"out of fold: dice {scores.mean():.3f}, 95% interval" in log
     for number in (0, 1):
         member = json.loads((trained / "run" / f"fold{number}" / "bundle" / "manifest.json").read_text())
-        own = scores[[row["fold"] == str(number) for row in scored]]
+        own = scores[[row["fold"] == str(number) for row in score_rows]]
         assert member["validation"]["dice"] == pytest.approx(own.mean())
         assert f"fold {number}: dice {own.mean():.3f}" in log
-        assert made.class_priors[number] == tuple(member["class_prior"])
-    assert load_predictor(made).margin == made.manifest.margin_px
+        assert ensemble.class_priors[number] == tuple(member["class_prior"])
+    assert load_predictor(ensemble).margin == ensemble.manifest.margin_px
 
 
-def test_side_by_side_comes_to_the_same(slides: Path, trained: Path, tmp_path: Path) -> None:
-    """A process a fold, as on several GPUs; here without any."""
+def test_parallel_folds_give_the_same_networks(slides: Path, trained: Path, tmp_path: Path) -> None:
+    """One process per fold, as on several GPUs; here on the CPU."""
     config = schema.load(Path("configs/histology_unet.yaml"), fold_words(slides, tmp_path)[2:])
-    said = StringIO()
-    folder = train_folds(config, Console(file=said, soft_wrap=True), on_devices=("", ""))
-    made = bundle.load(folder)
-    assert made.manifest.files == bundle.load(trained / "run" / "bundle").manifest.files | {
-        "config.yaml": made.manifest.files["config.yaml"]
+    output = StringIO()
+    folder = train_folds(config, Console(file=output, soft_wrap=True), on_devices=("", ""))
+    ensemble = bundle.load(folder)
+    assert ensemble.manifest.files == bundle.load(trained / "run" / "bundle").manifest.files | {
+        "config.yaml": ensemble.manifest.files["config.yaml"]
     }
-    assert f"fold1: trains; see {tmp_path}/run/fold1/output.txt" in said.getvalue()
-    assert "fold1: best validation Dice" in said.getvalue()
+    assert f"fold1: training; see {tmp_path}/run/fold1/output.txt" in output.getvalue()
+    assert "fold1: best validation Dice" in output.getvalue()
 
 
 @pytest.mark.slow
-def test_a_fold_that_fails_beside_this_process_ends_it_with_the_same_code(slides: Path, tmp_path: Path) -> None:
+def test_a_failing_parallel_fold_ends_the_command_with_its_code(slides: Path, tmp_path: Path) -> None:
     config = schema.load(Path("configs/histology_unet.yaml"), fold_words(slides, tmp_path)[2:])
     fold = tmp_path / "run" / "fold1"
     fold.mkdir(parents=True)
     (fold / "data.json").write_text('{"another": ["0"]}')
-    said = StringIO()
+    output = StringIO()
     with pytest.raises(SystemExit) as ended:
-        train_folds(config, Console(file=said, soft_wrap=True), on_devices=("", ""))
+        train_folds(config, Console(file=output, soft_wrap=True), on_devices=("", ""))
     assert ended.value.code == 3
-    assert "aren't those that the run began with" in said.getvalue()
+    assert "aren't those that the run began with" in output.getvalue()
 
 
 def test_more_folds_than_groups_are_refused(slides: Path, tmp_path: Path) -> None:
     assert overtile(fold_words(slides, tmp_path, "trainer.folds=6"), tmp_path / "log") == 3
-    told = (tmp_path / "log").read_text()
-    assert "6 folds need as many groups, and the 5 cases come from 5; set trainer.folds to at most 5" in told
+    log = (tmp_path / "log").read_text()
+    assert "6 folds need as many groups, but the 5 cases come from 5; set trainer.folds to at most 5" in log

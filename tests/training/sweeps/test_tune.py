@@ -1,4 +1,4 @@
-"""Tuning through the command line: the best values are found, the worse given up, and a killed one goes on as it would have."""
+"""Tuning through the command line: the best config is written, worse trials are pruned, and a killed tuning resumes."""
 
 import re
 import signal
@@ -40,15 +40,15 @@ def trials_of(folder: Path) -> list[optuna.trial.FrozenTrial]:
 
 
 def ended(folder: Path) -> list[tuple[Any, ...]]:
-    """Values, state, score and reports of the trials that weren't done again."""
+    """Return values, state, score and reported scores of the trials that weren't repeated."""
     trials = trials_of(folder)
-    again = {trial.user_attrs.get("after") for trial in trials}
+    repeated = {trial.user_attrs.get("after") for trial in trials}
     return [
-        (trial.params, trial.state, trial.value, trial.intermediate_values) for trial in trials if trial.number not in again
+        (trial.params, trial.state, trial.value, trial.intermediate_values) for trial in trials if trial.number not in repeated
     ]
 
 
-def test_a_killed_tuning_goes_on_to_the_same_trials_and_writes_the_best_ones_config(slides: Path, tmp_path: Path) -> None:
+def test_a_killed_tuning_resumes_with_the_same_trials_and_writes_the_best_config(slides: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
@@ -59,7 +59,7 @@ def test_a_killed_tuning_goes_on_to_the_same_trials_and_writes_the_best_ones_con
     assert overtile(command, broken / "log") == 0, (broken / "log").read_text()
     assert "trial-0002: goes on from" in re.sub(r"\s+", " ", (broken / "log").read_text())
     assert [trial[:2] for trial in ended(broken)[:3]] == [trial[:2] for trial in ended(whole)[:3]]
-    assert ended(broken)[2] == ended(whole)[2]  # what was reported before the kill is known
+    assert ended(broken)[2] == ended(whole)[2]  # with the scores that were reported before the kill
     assert len(ended(broken)) == len(ended(whole)) == 4
 
     best = max((trial for trial in trials_of(whole) if trial.state.name == "COMPLETE"), key=lambda trial: trial.value or 0)
@@ -68,9 +68,9 @@ def test_a_killed_tuning_goes_on_to_the_same_trials_and_writes_the_best_ones_con
     assert config.optimizer.learning_rate == best.params["optimizer.learning_rate"]
     assert config.model.features == tuple(yaml.safe_load(best.params["model.features"]))  # type: ignore[union-attr]
     assert (whole / "run" / "tune.png").read_bytes()[:4] == b"\x89PNG"
-    said = (whole / "log").read_text()
-    assert f"{best.value:.4f}" in said
-    assert "trial 4 of 4" in said
+    log = (whole / "log").read_text()
+    assert f"{best.value:.4f}" in log
+    assert "trial 4 of 4" in log
     for trial in trials_of(whole):
         run = whole / "run" / f"trial-{trial.number:04d}"
         assert (run / "bundle").exists() == (trial.state.name == "COMPLETE")
@@ -78,11 +78,11 @@ def test_a_killed_tuning_goes_on_to_the_same_trials_and_writes_the_best_ones_con
 
     ranges = RANGES.replace("1e-6", "1e-5")
     assert overtile(tune_words(slides, whole, ranges=ranges), whole / "log") == 2
-    assert "holds a tuning of other ranges; choose another run.name" in (whole / "log").read_text()
+    assert "holds a tuning with other ranges; choose another run.name" in (whole / "log").read_text()
 
 
-def test_worse_trials_are_given_up_and_broken_ones_do_not_end_it(slides: Path, tmp_path: Path) -> None:
-    """A rate that learns nothing, and two values that don't go together; after five trials the median counts."""
+def test_worse_trials_are_pruned_and_failing_ones_do_not_end_the_tuning(slides: Path, tmp_path: Path) -> None:
+    """A rate that learns nothing, and two values that contradict each other; trials are pruned after the fifth."""
     ranges = """
 optimizer.learning_rate: {choices: [1e-9, 1e-2]}
 model.padding: {choices: [same, valid]}
@@ -93,9 +93,9 @@ model.down: {choices: [max_pool, strided]}
     states = [trial.state.name for trial in trials_of(tmp_path)]
     assert len(states) == 12
     assert set(states) == {"COMPLETE", "FAIL", "PRUNED"}, states
-    said = (tmp_path / "log").read_text()
-    assert "given up, worse than the median" in said
-    assert "down: strided doesn't work with padding valid" in said
+    log = (tmp_path / "log").read_text()
+    assert "pruned, its score is below the median" in log
+    assert "down: strided doesn't work with padding valid" in log
 
 
 def test_another_database(slides: Path, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_another_database(slides: Path, tmp_path: Path) -> None:
     assert "--storage nosuch://x: can't be opened" in (tmp_path / "log").read_text()
 
 
-def test_every_seed_and_number_draws_its_own() -> None:
+def test_seeds_of_different_runs_and_trials_differ() -> None:
     assert len({mixed(seed, number) for seed in (0, 1, 2**31 - 1) for number in range(100)}) == 300
 
 
@@ -117,10 +117,10 @@ REFUSED = {
     "optimizer.learning_rat: {low: 0.1, high: 0.2}": "unknown key; did you mean optimizer.learning_rate?",
     "optimizer.learning_rate: {low: -0.1, high: 0.2}": r"optimizer\.learning_rate: Input should be greater than 0; got -0\.1",
     "model.norm: {choices: [batch, bach]}": r"model\.norm: Input should be .* got 'bach'",
-    "optimizer.learning_rate: {low: 0.2, high: 0.1}": r"low 0\.2 is not below high 0\.1; give the range's two ends in order",
+    "optimizer.learning_rate: {low: 0.2, high: 0.1}": r"low 0\.2 is not below high 0\.1; give the two ends in order",
     "optimizer.learning_rate: {low: 0, high: 0.1, log: true}": "log takes ends above 0 and no step",
     "optimizer.learning_rate: {low: 0.1, high: 0.2, step: 0}": "step 0 is not above 0",
-    "trainer.batch_size: {low: 1, high: 4, step: 0.5}": r"step 0\.5 isn't whole, as both ends are; .* write 1\.0",
+    "trainer.batch_size: {low: 1, high: 4, step: 0.5}": r"step 0\.5 isn't an integer, but both ends are; .* write 1\.0",
     "optimizer.learning_rate: {low: 0.1, high: 0.2, steps: 2}": "steps: Extra inputs are not permitted; write {low: 1e-4",
     "model.norm: {choices: [batch]}": "choices: Tuple should have at least 2 items",
     "learning_rate: {low: 0.1, high: 0.2}": "learning_rate: not section.key; for example optimizer.learning_rate",
@@ -130,7 +130,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_ranges_that_cannot_be_are_refused(text: str, tmp_path: Path) -> None:
+def test_invalid_ranges_are_refused(text: str, tmp_path: Path) -> None:
     config = schema.load(Path("configs/histology_unet.yaml"))
     (tmp_path / "ranges.yaml").write_text(text)
     with pytest.raises(ConfigError, match=REFUSED[text]):
