@@ -38,6 +38,7 @@ def create_api(gateway: Gateway) -> FastAPI:
     api.state.engine_calls = EngineCalls(gateway.engine, gateway.limits)
     api.state.uploads = gateway.uploads
     api.state.jobs = gateway.jobs
+    api.state.job_creator = gateway.job_creator
     for error in ERRORS:
         api.add_exception_handler(error, handle_error)
     api.add_middleware(RequestLog)

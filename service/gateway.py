@@ -13,14 +13,16 @@ from dbos import error as dbos_errors
 from sqlalchemy.exc import SQLAlchemyError
 
 from disk.lock import Held, only_one
-from service import tracing
+from service import telemetry
 from service.engine.supervisor import Supervisor
 from service.errors import StartError
+from service.jobs.creation import JobCreator
 from service.jobs.leases import Leases
-from service.jobs.queue import Flow
+from service.jobs.queue import JobQueue
 from service.jobs.registry import Jobs
+from service.jobs.runner import JobRunner
 from service.keys import Keys
-from service.limits import AccessSettings, Limits
+from service.limits import AccessSettings, ServiceLimits
 from service.store import Store, steady_time, store_folder
 from service.uploads.registry import Uploads
 
@@ -51,8 +53,8 @@ class Gateway:
     def __init__(self, environment: Mapping[str, str], bundles: Mapping[str, Path]) -> None:
         self._locks = ExitStack()
         self._stopping = threading.Event()
-        tracing.configure(environment)
-        self.limits = Limits.from_environment(environment)
+        telemetry.configure_tracing(environment)
+        self.limits = ServiceLimits.from_environment(environment)
         self.store = Store(store_folder(environment))
         url = environment.get(DATABASE_URL, f"sqlite:///{self.store.folder}/jobs.sqlite")
         is_shared = url.startswith(_SHARED_PREFIX)
@@ -71,10 +73,11 @@ class Gateway:
             _engine_environment(environment),
             self.limits.engine_timeout_s,
         )
-        self.job_queue = Flow(self.store, self.engine, self.limits, url, executor)
+        self.job_queue = JobQueue(self.store, JobRunner(self.store, self.engine), self.limits, url, executor)
         self._leases = Leases(url, executor, self.job_queue.executors, self.job_queue.take_over) if is_shared else None
         self.uploads = Uploads(self.store, self.limits)
-        self.jobs = Jobs(self.store, self.job_queue, self.engine, self.limits)
+        self.jobs = Jobs(self.store, self.job_queue, self.limits)
+        self.job_creator = JobCreator(self.store, self.job_queue, self.engine, self.limits)
 
     def start(self) -> None:
         """Load the models and resume the jobs. Must be called outside of an event loop.
@@ -89,7 +92,7 @@ class Gateway:
         if not self.engine.models:
             broken = "; ".join(f"{each.name}: {each.message}" for each in self.engine.broken.values())
             raise StartError(f"no model can be loaded: {broken}")
-        if self._leases and not self._leases.hold():
+        if self._leases and not self._leases.acquire():
             raise StartError(f"another server is named {self._executor}; give this one its own name with {EXECUTOR}")
         try:
             self.job_queue.launch()
@@ -98,7 +101,7 @@ class Gateway:
                 "the database of jobs can't be used; restore it from a copy, or move jobs.sqlite and the jobs folder away"
             ) from error
         if self._leases:
-            self._leases.watch()
+            self._leases.start()
         threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Limits of requests, uploads, jobs and keys; environment variables such as OVERTILE_MAX_BODY_BYTES set them."""
+"""ServiceLimits of requests, uploads, jobs and keys; environment variables such as OVERTILE_MAX_BODY_BYTES set them."""
 
 import re
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits of direct requests, uploads and jobs.
+class ServiceLimits:
+    """ServiceLimits of direct requests, uploads and jobs.
 
     Args:
         max_body_bytes: most bytes of an image to segment.

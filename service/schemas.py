@@ -1,4 +1,4 @@
-"""Bodies of requests and answers as pydantic models, from which the OpenAPI document is generated."""
+"""Bodies of requests and answers as pydantic models, from which the OpenAPI document is generated; media types of files."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -11,6 +11,23 @@ if TYPE_CHECKING:  # the gateway builds answers from JSON, and doesn't load torc
 
 ID = "^[0-9a-f]{32}$"
 TAG = "^[a-z0-9][a-z0-9._-]{0,62}:[a-z0-9][a-z0-9._-]{0,62}$"
+
+MEDIA_TYPES = {  # of result files, by the suffix of their names
+    ".png": "image/png",
+    ".tiff": "image/tiff",
+    ".nii.gz": "application/gzip",
+    ".geojson": "application/geo+json",
+    ".dcm": "application/dicom",
+    ".zip": "application/zip",
+    ".csv": "text/csv",
+    ".json": "application/json",
+}
+FORMATS = ("png", "tiff", "nifti", "geojson", "dicom-seg", "ome-zarr")  # of masks
+
+
+def media_type_of(name: str) -> str:
+    """Return the media type of a result file."""
+    return next((media_type for suffix, media_type in MEDIA_TYPES.items() if name.endswith(suffix)), "application/octet-stream")
 
 
 class ClassAnswer(BaseModel):

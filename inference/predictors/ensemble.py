@@ -108,14 +108,7 @@ def load_ensemble(
     if len(members) == 1:
         return members[0]
     process_bytes = resident_bytes()
-    return Ensemble(tuple(_with_share(member, process_bytes, len(members)) for member in members), disagreement)
-
-
-def _with_share(predictor: Predictor, process_bytes: int, shares: int) -> Predictor:
-    """Return the predictor with its share of the memory that is free after all bundles are loaded."""
-    if predictor.memory_budget is None:
-        return predictor
-    return replace(predictor, memory_budget=replace(predictor.memory_budget, process_bytes=process_bytes, shares=shares))
+    return Ensemble(tuple(member.with_memory_share(process_bytes, len(members)) for member in members), disagreement)
 
 
 def _single_predictors(predictor: Predictor) -> tuple[Predictor, ...]:

@@ -68,6 +68,19 @@ class Predictor(ABC):
         """Return a variant in which each network has the pass that `load` returns for it, for example that of a runtime."""
         return replace(self, run=load(self.run))
 
+    def with_memory_share(self, process_bytes: int, shares: int, most_side_px: int | None = None) -> Self:
+        """Return a variant whose images take one of `shares` equal parts of the memory that the process leaves free.
+
+        Args:
+            process_bytes: memory of the process, with everything loaded.
+            shares: images or networks of an ensemble that are processed together.
+            most_side_px: largest side of a tile; None: unlimited.
+        """
+        if self.memory_budget is None:
+            return self
+        budget = replace(self.memory_budget, process_bytes=process_bytes, shares=shares, most_side_px=most_side_px)
+        return replace(self, memory_budget=budget)
+
     @property
     @abstractmethod
     def margin(self) -> tuple[int, int]:

@@ -223,7 +223,7 @@ def _mask_formats(names: Sequence[str]) -> tuple[str, ...]:
         ClientError: a name isn't that of a format.
     """
     from service.client.errors import ClientError
-    from service.media_types import FORMATS
+    from service.schemas import FORMATS
 
     for unknown in set(names) - set(FORMATS):
         message = f"--format {unknown!r}: not a format; give {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"

@@ -22,8 +22,7 @@ from service.client.journal import ClientJournal, default_folder
 from service.client.results import OnFile, ResultDownload, result_path
 from service.client.transport import OnPause, Transport
 from service.client.upload_transfer import PIECE_BYTES, OnBytes, upload
-from service.media_types import MEDIA_TYPES
-from service.schemas import JobAnswer, JobRequest, JobsAnswer, ModelsAnswer
+from service.schemas import MEDIA_TYPES, JobAnswer, JobRequest, JobsAnswer, ModelsAnswer
 
 FINISHED = ("done", "failed", "cancelled")
 POLL_S = 1.0

@@ -10,7 +10,7 @@ _log = logging.getLogger("overtile.engine")
 
 
 class EngineCrashed(Exception):
-    """The process ended while it worked on the request."""
+    """The engine's process ended during the request."""
 
 
 class EngineFailed(Exception):
@@ -26,7 +26,7 @@ class ModelGone(Exception):
 
 
 class OutOfMemory(Exception):
-    """The request took more memory than there is."""
+    """The request needs more memory than there is."""
 
 
 _DATA_ERRORS = {kind.__name__: kind for kind in (DataError, BrokenImage, UnsuitableImage, UnsupportedFormat)}
@@ -42,11 +42,11 @@ def encode_error(error: Exception) -> dict[str, Any]:
         return {"kind": kind, "code": error.code, "message": error.message}
     if isinstance(error, Cancelled | ModelGone):
         return {"kind": type(error).__name__}
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return {"kind": OutOfMemory.__name__}
     if isinstance(error, OSError) and error.errno is not None:
         return {"kind": OSError.__name__, "errno": error.errno}
-    _log.error("work failed: %s", place_of(error))
+    _log.error("a request failed: %s", place_of(error))
     return {"kind": EngineFailed.__name__}
 
 
@@ -62,8 +62,8 @@ def decode_error(message: dict[str, Any]) -> Exception:
     return _ENGINE_ERRORS.get(kind, EngineFailed)()
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether memory is exhausted, the device's or the host's."""
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether the memory of the device or of the host is exhausted."""
     import torch  # the gateway, which only decodes, doesn't load it
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

@@ -1,6 +1,4 @@
-"""The loaded bundles, by name; one that can't be loaded doesn't keep the others from it."""
-
-from __future__ import annotations
+"""Loaded bundles by name; a bundle that can't be loaded is listed as broken, and the others are served."""
 
 import threading
 from dataclasses import dataclass, replace
@@ -9,33 +7,32 @@ from pathlib import Path
 import torch
 
 from disk.process import resident_bytes
-from inference.predictors.ensemble import Ensemble
 from inference.predictors.loading import load_predictor
 from inference.predictors.predictor import DEFAULT_TILE_SIZE, Predictor, best_device
 from inference.predictors.runtime import OpenVino
-from models.bundle import Bundle, Manifest, load
+from models.bundle import Manifest, load
 from models.errors import BundleError
 from models.heads import check_gives_masks
-from service.engine.device_scheduler import Turns
+from service.engine.device_scheduler import DeviceScheduler
 from service.schemas import BrokenModelAnswer, ModelAnswer
 
 
 @dataclass(frozen=True)
-class Model:
-    """A loaded bundle; its networks wait for their turn on the device."""
+class LoadedModel:
+    """Loaded bundle; the passes of its networks are scheduled on the device."""
 
     manifest: Manifest
     predictor: Predictor
 
 
-class Models:
-    """What is loaded. Threads may share it.
+class LoadedModels:
+    """Models of one device. Threads may share it.
 
     Args:
-        device: where networks run; None takes CUDA where there is one.
-        at_once: images that are worked on together; they share the memory that there is.
-        runtime: that takes the place of the bundles' own; None keeps those.
-        memory_bytes: that the process may have in all; None: as the bundles say.
+        device: device of the networks; None: CUDA if there is one, else the CPU.
+        at_once: number of images that are processed together; they share the memory.
+        runtime: runtime of all networks; None: as each bundle's config says.
+        memory_bytes: memory limit of the whole process; None: as each bundle's config says.
     """
 
     def __init__(
@@ -47,70 +44,63 @@ class Models:
         memory_bytes: int | None = None,
     ) -> None:
         self.device = device or best_device()
-        self.turns = Turns(joins=self.device.type == "cuda")
+        self.scheduler = DeviceScheduler(joins=self.device.type == "cuda")
         self._at_once, self._runtime, self._memory_bytes = at_once, runtime, memory_bytes
-        self._loaded: dict[str, Model] = {}
+        self._loaded: dict[str, LoadedModel] = {}
         self._broken: dict[str, BrokenModelAnswer] = {}
         self._lock = threading.Lock()
 
     def load(self, folder: Path, name: str) -> None:
-        """Loads a bundle, in place of one of its name; where that fails it is listed as broken under `name`."""
+        """Load a bundle, which replaces a model of the same name; list it as broken under `name` if that fails."""
         try:
-            model = self._load(load(folder))
+            model = self._load(folder)
         except (BundleError, OSError, RuntimeError) as error:
             message = str(error) if isinstance(error, BundleError) else "the bundle can't be read; package it again"
+            broken = BrokenModelAnswer(name=name, code="model_broken", message=message.replace(f"{folder}: ", ""))
             with self._lock:
-                self._broken[name] = BrokenModelAnswer(
-                    name=name, code="model_broken", message=message.replace(f"{folder}: ", "")
-                )
+                self._broken[name] = broken
             return
         with self._lock:
             self._broken.pop(name, None)
             self._loaded[model.manifest.name] = model
 
     def unload(self, name: str) -> None:
-        """Forgets a model; what runs with it ends with it."""
+        """Unload a model; images that are being processed keep its networks until they are finished."""
         with self._lock:
             self._loaded.pop(name, None)
             self._broken.pop(name, None)
 
-    def of(self, name: str, smaller: int = 0) -> Model | None:
-        """The model of that name, for one image: whoever has it may pin its tiles, whose sides are halved `smaller` times."""
+    def get(self, name: str, smaller: int = 0) -> LoadedModel | None:
+        """Return a model for one image, with the image's share of the memory; None if no model has that name.
+
+        Its tiles are at most as large as those of a small image, so that a direct call never waits longer for another pass
+        than for its own; their sides are halved `smaller` times.
+        """
         with self._lock:
             model = self._loaded.get(name)
-        return None if model is None else replace(model, predictor=self._for_one_image(model.predictor, smaller))
+        if model is None:
+            return None
+        most_side_px = DEFAULT_TILE_SIZE[model.predictor.config.data.dimensions] >> smaller
+        return replace(model, predictor=model.predictor.with_memory_share(resident_bytes(), self._at_once, most_side_px))
 
     @property
     def answers(self) -> list[ModelAnswer]:
-        """What is loaded, as clients see it."""
+        """The loaded models as clients see them."""
         with self._lock:
             return [ModelAnswer.of(model.manifest) for model in self._loaded.values()]
 
     @property
     def broken(self) -> list[BrokenModelAnswer]:
-        """What couldn't be."""
+        """The bundles that can't be loaded."""
         with self._lock:
             return list(self._broken.values())
 
-    def ensemble(self, models: list[Model], *, says_disagreement: bool) -> Ensemble:
-        """Several as one."""
-        return Ensemble(tuple(model.predictor for model in models), says_disagreement)
-
-    def _load(self, bundle: Bundle) -> Model:
+    def _load(self, folder: Path) -> LoadedModel:
+        bundle = load(folder)
         check_gives_masks(bundle.config)
         predictor = load_predictor(bundle, self.device, self._runtime, self._memory_bytes)
         for member in predictor.members:
             if isinstance(member.run, OpenVino):
-                member.run.sizes = self._at_once  # each image's share of the memory has room for a pass of its own
+                member.run.sizes = self._at_once  # images that are processed together may have different tile sizes
         batch_size = bundle.config.inference.batch_size
-        return Model(bundle.manifest, predictor.with_passes(lambda run: self.turns.gate(run, batch_size)))
-
-    def _for_one_image(self, predictor: Predictor, smaller: int) -> Predictor:
-        """A copy that shares the networks; its tiles are no larger than a small image, which waits for one at most."""
-        if predictor.memory_budget is None:
-            return predictor
-        most_side_px = DEFAULT_TILE_SIZE[predictor.config.data.dimensions] >> smaller
-        budget = replace(
-            predictor.memory_budget, process_bytes=resident_bytes(), shares=self._at_once, most_side_px=most_side_px
-        )
-        return replace(predictor, memory_budget=budget)
+        return LoadedModel(bundle.manifest, predictor.with_passes(lambda run: self.scheduler.schedule(run, batch_size)))

@@ -1,24 +1,29 @@
-"""What gateway and engine say to each other: lines of JSON over a socket pair. Nothing that either reads is ever executed.
+"""Protocol between gateway and engine: lines of JSON over a socket pair, so that nothing that either side reads is executed.
 
-to the engine     {"id", "do", ...}  work;  {"cancel": id}
-from the engine   {"models", "broken"}  what is loaded;  {"alive"};  {"id", "progress": [done, total]};
+to the engine     {"id", "do", ...}  a request;  {"cancel": id}
+from the engine   {"models", "broken", "device"}  the loaded models;  {"alive"};  {"id", "progress": [done, total]};
                   {"id", "answer": {...}};  {"id", "error": {"kind", "code", "message", "limit"?, "field"?}}
 """
 
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 Message = dict[str, Any]
+TileProgress = Callable[[int, int], None]  # called with the number of finished tiles, and of all tiles
 
-LONGEST = 64 * 2**20  # bytes of a line
+MAX_LINE_BYTES = 64 * 2**20
 
 
-class Wire:
-    """One end. Threads may share it for sending; one of them receives."""
+class JsonConnection:
+    """One end of the connection. All threads may send, but only one may receive.
+
+    Args:
+        connection: one socket of the pair.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -26,16 +31,20 @@ class Wire:
         self._lock = threading.Lock()
 
     def send(self, message: Message) -> None:
-        """Raises OSError when the other end is gone."""
+        """Send a message.
+
+        Raises:
+            OSError: the other end is closed.
+        """
         line = json.dumps(message).encode() + b"\n"
         with self._lock:
             self._connection.sendall(line)
 
     def messages(self) -> Iterator[Message]:
-        """What comes, until the other end is gone or says what is no message."""
+        """Yield the received messages, until the other end is closed or sends something else than a message."""
         while True:
             try:
-                line = self._file.readline(LONGEST)
+                line = self._file.readline(MAX_LINE_BYTES)
                 message = json.loads(line) if line.endswith(b"\n") else None
             except (OSError, ValueError):
                 return
@@ -44,7 +53,7 @@ class Wire:
             yield message
 
     def close(self) -> None:
-        """Both directions; who is receiving is woken."""
+        """Close both directions; this wakes the thread that receives."""
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         self._file.close()

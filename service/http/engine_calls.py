@@ -14,7 +14,7 @@ from starlette.requests import Request
 from service.engine.errors import Cancelled, EngineCrashed, ModelGone, OutOfMemory
 from service.engine.supervisor import Call, Supervisor
 from service.errors import Busy, DeadlineExceeded, Unavailable
-from service.limits import Limits
+from service.limits import ServiceLimits
 
 POLL_S = 0.25
 CANCEL_S = 5.0  # for the engine to end cancelled work; after that it is killed
@@ -28,7 +28,7 @@ class EngineCalls:
         limits: how many requests may wait, and the deadline.
     """
 
-    def __init__(self, engine: Supervisor, limits: Limits) -> None:
+    def __init__(self, engine: Supervisor, limits: ServiceLimits) -> None:
         self.engine, self._limits = engine, limits
         self._seats = limits.max_waiting + 1
         self._usage: Counter[str] = Counter()  # seats of each owner

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from service.errors import BadRequest, BodyTooLarge, Stalled, UnsupportedBody
-from service.limits import Limits, setting_of
+from service.limits import ServiceLimits, setting_of
 
 FOLDER_PREFIX = "overtile-request-"
 BodyLimit = Literal["max_json_bytes", "max_body_bytes", "compare_max_body_bytes", "max_upload_bytes"]
@@ -24,8 +24,8 @@ def private_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-async def receive(request: Request, path: Path, limits: Limits, *, setting: BodyLimit) -> None:
-    """Write the body to `path`; `setting` is the limit's field in `Limits`.
+async def receive(request: Request, path: Path, limits: ServiceLimits, *, setting: BodyLimit) -> None:
+    """Write the body to `path`; `setting` is the limit's field in `ServiceLimits`.
 
     Raises:
         UnsupportedBody: the body is a form, or compressed.
@@ -44,7 +44,9 @@ async def receive(request: Request, path: Path, limits: Limits, *, setting: Body
         raise body_empty()
 
 
-async def capped_blocks(request: Request, limits: Limits, *, setting: BodyLimit, more_bytes: int = 0) -> AsyncIterator[bytes]:
+async def capped_blocks(
+    request: Request, limits: ServiceLimits, *, setting: BodyLimit, more_bytes: int = 0
+) -> AsyncIterator[bytes]:
     """Yield the body in blocks of about 1 MiB; `more_bytes` are allowed beyond the limit, for the form around a file.
 
     Raises:
@@ -62,7 +64,7 @@ async def capped_blocks(request: Request, limits: Limits, *, setting: BodyLimit,
         yield block
 
 
-async def blocks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+async def blocks(request: Request, limits: ServiceLimits) -> AsyncIterator[bytes]:
     """Yield the body in blocks of about 1 MiB; when the client leaves or stalls, first what came before.
 
     Raises:
@@ -91,7 +93,7 @@ async def blocks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
 class _Pace:
     """Speed of a body. Only the time counts that the server waits for the client, not the time that its disk takes."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ServiceLimits) -> None:
         self._limits = limits
         self._waited_s = 0.0
         self._received_bytes = 0
@@ -127,7 +129,7 @@ def length_of(request: Request) -> int | None:
     return int(text) if text is not None else None
 
 
-def check_length(request: Request, limits: Limits, *, setting: BodyLimit, more_bytes: int = 0) -> None:
+def check_length(request: Request, limits: ServiceLimits, *, setting: BodyLimit, more_bytes: int = 0) -> None:
     """Check the headers of a body: not compressed, and not larger than the limit.
 
     Raises:
@@ -144,7 +146,7 @@ def body_empty() -> BadRequest:
     return BadRequest("body_empty", "the body is empty; send the image file's bytes as the body")
 
 
-def body_too_large(limits: Limits, setting: BodyLimit) -> BodyTooLarge:
+def body_too_large(limits: ServiceLimits, setting: BodyLimit) -> BodyTooLarge:
     """Return the error of a body that is larger than the limit."""
     limit_bytes: int = getattr(limits, setting)
     message = (

@@ -11,11 +11,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import prometheus
+from service import telemetry
 from service.errors import RequestError
 from service.event_log import FIELDS, place_of
 from service.http.error_responses import INTERNAL, ErrorResponse, error_response
-from service.tracing import tracer
 
 REQUEST_ID_HEADER = "X-Request-ID"
 
@@ -59,8 +58,8 @@ class RequestLog:
                 await _response(INTERNAL, request_id)(scope, receive, send_with_id)
         if is_outer:
             pattern, seconds = getattr(scope.get("route"), "path", "") or "-", time.monotonic() - start_s
-            prometheus.REQUESTS.labels(_method(scope), pattern, status).inc()
-            prometheus.REQUEST_SECONDS.labels(pattern).observe(seconds)
+            telemetry.REQUESTS.labels(_method(scope), pattern, status).inc()
+            telemetry.REQUEST_SECONDS.labels(pattern).observe(seconds)
             trace_request(_method(scope), pattern, status, seconds, request_id)
             level = logging.DEBUG if status == 200 and pattern in _PROBES else logging.INFO
             values = (_method(scope), pattern, status, round(seconds, 3), request_id, state.get("owner", "-"))
@@ -76,7 +75,7 @@ def trace_request(method: str, pattern: str, status: int, seconds: float, reques
         "http.response.status_code": status,
         "request_id": request_id,
     }
-    span = tracer().start_span(f"{method} {pattern}", attributes=attributes, start_time=end_ns - round(seconds * 1e9))
+    span = telemetry.tracer().start_span(f"{method} {pattern}", attributes=attributes, start_time=end_ns - round(seconds * 1e9))
     span.end(end_ns)
 
 
@@ -94,7 +93,7 @@ async def handle_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _response(answer: ErrorResponse, request_id: str) -> JSONResponse:
-    prometheus.ERRORS.labels(answer.code).inc()
+    telemetry.ERRORS.labels(answer.code).inc()
     return JSONResponse(answer.body(request_id), answer.status, dict(answer.headers))
 
 

@@ -1,1 +1,1 @@
-"""Jobs: accepted, queued, executed and kept until they expire."""
+"""Jobs: created, queued, run by the engine, and deleted when they expire."""

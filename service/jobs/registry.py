@@ -1,319 +1,163 @@
-"""Jobs as clients see them: accepted when they are on the disk, followed, fetched, called off, forgotten when they expire."""
+"""Jobs as clients see them: their state, their results, their cancellation, and their deletion when they expire."""
 
-import hashlib
-import os
 import shutil
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dbos import WorkflowStatus as Known
+from dbos import WorkflowStatus
 
 from disk.digest import sha256_of_file
-from disk.publish import sync
-from service.engine.errors import EngineCrashed
-from service.engine.supervisor import Supervisor
-from service.errors import BadRequest, Conflict, Gone, TooMany, UnknownJob, UnknownModel, Unsuitable
-from service.jobs.queue import PROGRESS, Flow
+from service.errors import Conflict, Gone, UnknownJob
+from service.jobs.queue import JobQueue
+from service.jobs.runner import read_progress
 from service.jobs.status import OPEN, job_answer, state_of
-from service.limits import Limits
-from service.schemas import JobAnswer, JobRequest, ModelAnswer, ResultAnswer
-from service.store import Store, is_id, new_id, read_json, write_json
+from service.limits import ServiceLimits
+from service.schemas import JobAnswer, ResultAnswer
+from service.store import Store, is_id, read_json, write_json
 
-_COUNT_S = 1.0  # that the queue's order is kept, so that a thousand who ask for their place cost one look
+_ORDER_S = 1.0  # for which the queue's order is cached, so that a thousand clients that poll cost one query
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A job that is asked for, whose uploads are there.
+class Jobs:
+    """Jobs of one store. Its methods block: call them in a worker thread.
 
     Args:
-        owner: whose key it is.
-        request: what is wanted.
-        files: the uploads' data, in order.
-        names: that the client gave them.
-        key: the client's own, under which the same job is accepted once.
+        store: store with the folders of the jobs.
+        queue: queue with the workflows of the jobs.
+        limits: time after which results are deleted.
     """
 
-    owner: str
-    request: JobRequest
-    files: Sequence[Path]
-    names: Sequence[str | None]
-    key: str | None = None
-
-    @property
-    def id(self) -> str:
-        """New, or that of the job that the key stands for."""
-        return new_id() if self.key is None else hashlib.sha256(f"{self.owner}\n{self.key}".encode()).hexdigest()[:32]
-
-    @property
-    def digest(self) -> str:
-        """Of what is wanted."""
-        return hashlib.sha256(self.request.model_dump_json().encode()).hexdigest()
-
-
-@dataclass
-class Jobs:
-    """The service's jobs. Its methods block: call them in a worker thread."""
-
-    store: Store
-    flow: Flow
-    engine: Supervisor
-    limits: Limits
-    _order: list[str] = field(default_factory=list)
-    _ordered_at: float = 0.0
-    _locks: dict[str, tuple[threading.Lock, int]] = field(default_factory=dict)
-    _locks_lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def create(self, wanted: Wanted, max_jobs: int | None = None) -> str:
-        """The ID of a job that is on the disk and in the queue.
-
-        Raises:
-            Conflict: the key stands for another job.
-            TooMany: the queue is full, or the owner's part of it.
-            UnknownModel: no such model.
-            Unsuitable: models, formats or options that don't go together.
-            DataError: the files can't be read, or aren't for these models.
-        """
-        self.check(wanted.request)
-        job_id = wanted.id
-        with self._alone(job_id):
-            return self._create(job_id, wanted, max_jobs)
-
-    @contextmanager
-    def _alone(self, job_id: str) -> Iterator[None]:
-        """One at a time of those that come under one key."""
-        with self._locks_lock:
-            lock, users = self._locks.get(job_id, (threading.Lock(), 0))
-            self._locks[job_id] = (lock, users + 1)
-        try:
-            with lock:
-                yield
-        finally:
-            with self._locks_lock:
-                lock, users = self._locks.pop(job_id)
-                if users > 1:
-                    self._locks[job_id] = (lock, users - 1)
-
-    def _create(self, job_id: str, wanted: Wanted, max_jobs: int | None) -> str:
-        folder = self.store.job(job_id)
-        if (known := read_json(folder / "job.json")) is not None:
-            if known["digest"] != wanted.digest:
-                raise Conflict("idempotency_conflict", "the Idempotency-Key stands for another job; choose a new one")
-            self.flow.enqueue(job_id, wanted.owner)
-            return job_id
-        self._check_room(wanted.owner, max_jobs)
-        try:
-            self._prepare(folder, wanted)
-            self._look(folder, wanted.request)
-            write_json(folder / "job.json", self._record(job_id, wanted))
-            sync(folder.parent)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        self.flow.enqueue(job_id, wanted.owner)
-        return job_id
-
-    def check(self, request: JobRequest) -> None:
-        """Nothing, when models and options go together."""
-        models = [self._model(name) for name in request.models]
-        if len(set(request.models)) != len(models):
-            raise BadRequest("parameter_invalid", "models names one twice; name each once", field="models")
-        together = request.options.kind == "compare" or request.options.as_ensemble
-        if together and len({tuple(each.name for each in model.classes) for model in models}) > 1:
-            raise Unsuitable(
-                "classes_differ", "the models know different classes; choose some that know the same", field="models"
-            )
-        if request.options.kind == "compare" and (len(models) != 2 or not set(request.formats) <= {"png", "tiff", "nifti"}):
-            message = "a comparison takes two models, and of formats png, tiff or nifti"
-            raise Unsuitable("comparison_not_possible", message, field="options")
+    def __init__(self, store: Store, queue: JobQueue, limits: ServiceLimits) -> None:
+        self._store, self._queue, self._limits = store, queue, limits
+        self._order: list[str] = []
+        self._order_time_s = 0.0
 
     def answer(self, job_id: str, owner: str) -> JobAnswer:
-        """How it stands with a job.
+        """Return the state of a job.
 
         Raises:
-            UnknownJob: there is none of that ID, or it is another's.
+            UnknownJob: the owner has no such job.
         """
-        record = self._recorded(job_id, owner)
-        known = self.flow.status(job_id)
-        if known is None:
+        record = self._record(job_id, owner)
+        workflow = self._queue.workflow(job_id)
+        if workflow is None:
             raise _unknown()
-        return self._answer_of(record, known)
+        return self._answer_of(record, workflow)
 
-    def owned(self, owner: str, state: str | None, limit: int) -> list[JobAnswer]:
-        """An owner's jobs, newest first."""
+    def answers(self, owner: str, state: str | None, limit: int) -> list[JobAnswer]:
+        """Return the states of an owner's newest `limit` jobs, newest first, without those in another state than `state`."""
         answers = []
-        for known in self.flow.owned(owner, limit):
+        for workflow in self._queue.workflows_of(owner, limit):
             with suppress(UnknownJob):
-                answers.append(self._answer_of(self._recorded(known.workflow_id, owner), known))
+                answers.append(self._answer_of(self._record(workflow.workflow_id, owner), workflow))
         return [answer for answer in answers if state is None or answer.state == state]
 
     def end(self, job_id: str, owner: str, *, keep: bool = False) -> bool:
-        """Calls a job off, or forgets one that is finished; whether it was called off.
+        """Cancel an unfinished job, or delete a finished one; return whether the job was cancelled.
 
         Args:
-            job_id: of the job.
-            owner: whose it has to be.
-            keep: of one that is finished nothing is forgotten: it may have ended while it was to be called off.
+            job_id: ID of the job.
+            owner: owner of the job.
+            keep: keep a finished job, as it may have finished before its client could cancel it.
 
         Raises:
-            UnknownJob: there is none of that ID, or it is another's.
-            Conflict: `job_finished`, where it is to be kept.
+            UnknownJob: the owner has no such job.
+            Conflict: `job_finished`: the job is finished, and is kept.
         """
-        answer = self.answer(job_id, owner)
-        if answer.state in OPEN:
-            self.flow.cancel(job_id)
+        if self.answer(job_id, owner).state in OPEN:
+            self._queue.cancel(job_id)
             return True
         if keep:
-            raise Conflict("job_finished", "the job is finished, and stays; leave keep out to forget it with its results")
-        self.forget(job_id)
+            raise Conflict("job_finished", "the job is finished and was kept; leave keep out to delete it with its results")
+        self._delete(job_id)
         return False
 
-    def forget(self, job_id: str) -> None:
-        """All that there is of a job."""
-        self.flow.forget(job_id)
-        shutil.rmtree(self.store.job(job_id), ignore_errors=True)
-
     def result(self, job_id: str, owner: str, name: str) -> tuple[Path, ResultAnswer]:
-        """A result's file, whole, and what is known of it.
+        """Return the path of a result's file, whose content has been checked, and its description.
 
         Raises:
-            UnknownJob: there is no such job, or no such result of it.
-            Conflict: `job_not_finished`, `job_failed`, `result_damaged`.
+            UnknownJob: the owner has no such job, or the job no such result.
+            Conflict: `job_not_finished`, `job_failed` or `result_damaged`.
             Gone: `result_expired`.
         """
         answer = self.answer(job_id, owner)
         if answer.state in OPEN:
-            raise Conflict("job_not_finished", "the job isn't finished; GET /v1/jobs/ID says how far it is")
+            raise Conflict("job_not_finished", "the job isn't finished; GET /v1/jobs/ID has its progress")
         if answer.state != "done":
-            raise Conflict("job_failed", "the job has no results; GET /v1/jobs/ID says why")
-        if self._recorded(job_id, owner).get("expired"):
-            raise Gone("result_expired", "the results were kept as long as results are kept; send the job again")
-        found = next((each for each in answer.results if each.name == name), None)
-        if found is None:
+            raise Conflict("job_failed", "the job failed or was cancelled, and has no results; GET /v1/jobs/ID has the reason")
+        if self._record(job_id, owner).get("expired"):
+            raise Gone("result_expired", "the results have expired and were deleted; send the job again")
+        result = next((each for each in answer.results if each.name == name), None)
+        if result is None:
             raise UnknownJob("result_not_found", "the job has no result of that name; GET /v1/jobs/ID lists them")
-        path = self.store.job(job_id) / "results" / found.name
-        if not _is_whole(path, found):
+        path = self._store.job(job_id) / "results" / result.name
+        try:
+            stat = path.stat()
+            is_intact = stat.st_size == result.bytes and _sha256(path, stat.st_mtime_ns, stat.st_ino) == result.sha256
+        except OSError:
+            is_intact = False
+        if not is_intact:
             raise Conflict("result_damaged", "the result's file was changed on the server; send the job again")
-        return path, found
+        return path, result
 
     def sweep(self, now: float, most: int = 1000) -> None:
-        """Drops what is past its time: first the files, later the job; and folders of jobs that were never accepted."""
-        for folder in list((self.store.folder / "jobs").iterdir())[:most]:
+        """Delete expired results, later their jobs, and folders of jobs that were never accepted.
+
+        Args:
+            now: time in seconds since 1970.
+            most: most folders to look at, so that the sweep ends soon.
+        """
+        for folder in list((self._store.folder / "jobs").iterdir())[:most]:
             with suppress(OSError, ValueError):
                 self._sweep_one(folder, now)
 
     def _sweep_one(self, folder: Path, now: float) -> None:
+        lifetime_s = self._limits.results_expire_s
         record = read_json(folder / "job.json") if is_id(folder.name) else None
-        if record is None:
-            if now - folder.stat().st_mtime > self.limits.results_expire_s:
+        workflow = self._queue.workflow(folder.name) if record is not None else None
+        if record is None or workflow is None:  # a process was killed before it queued the job
+            created_s = folder.stat().st_mtime if record is None else record["created_at"]
+            if now - created_s > lifetime_s:
                 shutil.rmtree(folder, ignore_errors=True)
-            return
-        known = self.flow.status(folder.name)
-        finished_at = known.completed_at if known else None
-        if known is None:  # killed between the two: it was never accepted
-            if now - record["created_at"] > self.limits.results_expire_s:
-                shutil.rmtree(folder, ignore_errors=True)
-        elif finished_at is not None and now - finished_at / 1000 > 2 * self.limits.results_expire_s:
-            self.forget(folder.name)
-        elif finished_at is not None and now - finished_at / 1000 > self.limits.results_expire_s and not record.get("expired"):
-            write_json(folder / "job.json", {**record, "expired": True})
-            for name in ("results", "inputs", "work"):
-                shutil.rmtree(folder / name, ignore_errors=True)
+        elif workflow.completed_at is not None:
+            age_s = now - workflow.completed_at / 1000
+            if age_s > 2 * lifetime_s:
+                self._delete(folder.name)
+            elif age_s > lifetime_s and not record.get("expired"):
+                write_json(folder / "job.json", {**record, "expired": True})
+                for name in ("results", "inputs", "work"):
+                    shutil.rmtree(folder / name, ignore_errors=True)
 
-    def _model(self, name: str) -> ModelAnswer:
-        if (model := self.engine.models.get(name)) is None:
-            raise UnknownModel(
-                "model_not_found", "a model of that name isn't loaded; GET /v1/models lists them", field="models"
-            )
-        return model
+    def _delete(self, job_id: str) -> None:
+        self._queue.delete(job_id)
+        shutil.rmtree(self._store.job(job_id), ignore_errors=True)
 
-    def _check_room(self, owner: str, max_jobs: int | None) -> None:
-        if len(self.flow.waiting()) >= self.limits.max_queued:
-            raise TooMany("queue_full", "as many jobs wait as may wait; send it again after the seconds in Retry-After")
-        if max_jobs is not None and len(self.flow.waiting(owner, and_running=True)) >= max_jobs:
-            raise TooMany(
-                "quota_exceeded", f"the key may have {max_jobs} jobs at a time; wait for one to finish", limit=max_jobs
-            )
-
-    def _prepare(self, folder: Path, wanted: Wanted) -> None:
-        """The job's folder, with links to the uploads' data: those may go."""
-        shutil.rmtree(folder, ignore_errors=True)  # of a try that was killed
-        (folder / "inputs").mkdir(parents=True)
-        for number, file in enumerate(wanted.files):
-            os.link(file, folder / "inputs" / str(number))
-        sync(folder / "inputs")
-
-    def _look(self, folder: Path, request: JobRequest) -> None:
-        """Has the files opened in the engine's readers before the job is accepted."""
-        words: dict[str, Any] = {"models": request.models, "options": request.options.model_dump()}
-        for last in (False, True):  # once more where the engine crashed: it may have been at something else
-            self.engine.wait()
-            try:
-                self.engine.ask("check", inputs=str(folder / "inputs"), **words).future.result(self.limits.direct_timeout_s)
-            except EngineCrashed:
-                if last:
-                    raise
-            else:
-                return
-
-    def _record(self, job_id: str, wanted: Wanted) -> dict[str, Any]:
-        request = wanted.request.model_dump()
-        return {
-            "id": job_id,
-            "owner": wanted.owner,
-            "digest": wanted.digest,
-            "names": list(wanted.names),
-            "created_at": time.time(),
-            **request,
-        }
-
-    def _recorded(self, job_id: str, owner: str) -> dict[str, Any]:
-        record = read_json(self.store.job(job_id) / "job.json") if is_id(job_id) else None
+    def _record(self, job_id: str, owner: str) -> dict[str, Any]:
+        record = read_json(self._store.job(job_id) / "job.json") if is_id(job_id) else None
         if record is None or record["owner"] != owner:
             raise _unknown()
         return record
 
-    def _answer_of(self, record: Mapping[str, Any], known: Known) -> JobAnswer:
-        state = state_of(known)
-        progress = self._progress(record["id"]) if state == "running" else {}
-        position = self._position(record["id"]) if state == "queued" else None
-        return job_answer(record, known, progress, position, self.limits.results_expire_s)
-
-    def _progress(self, job_id: str) -> dict[str, Any]:
-        with suppress(OSError, ValueError):
-            return read_json(self.store.job(job_id) / PROGRESS) or {}
-        return {}
-
-    def _position(self, job_id: str) -> int | None:
-        """How many are to be begun before it, itself included."""
-        if time.monotonic() - self._ordered_at > _COUNT_S:
-            self._order, self._ordered_at = self.flow.waiting(), time.monotonic()
-        return self._order.index(job_id) + 1 if job_id in self._order else None
+    def _answer_of(self, record: Mapping[str, Any], workflow: WorkflowStatus) -> JobAnswer:
+        job_id, state = record["id"], state_of(workflow)
+        progress = read_progress(self._store.job(job_id)) if state == "running" else {}
+        position = None
+        if state == "queued":
+            if time.monotonic() - self._order_time_s > _ORDER_S:
+                self._order, self._order_time_s = self._queue.waiting(), time.monotonic()
+            position = self._order.index(job_id) + 1 if job_id in self._order else None
+        return job_answer(record, workflow, progress, position, self._limits.results_expire_s)
 
 
 def _unknown() -> UnknownJob:
     return UnknownJob("job_not_found", "there is no such job; GET /v1/jobs lists yours")
 
 
-_whole: dict[tuple[str, int, int], bool] = {}  # what was hashed, by path, time and size: not again for every range
-
-
-def _is_whole(path: Path, known: ResultAnswer) -> bool:
-    """Whether the file is what the job made."""
-    try:
-        stat = path.stat()
-        if stat.st_size != known.bytes:
-            return False
-        key = (str(path), stat.st_mtime_ns, stat.st_ino)
-        if key not in _whole:
-            if len(_whole) > 10_000:
-                _whole.clear()
-            _whole[key] = sha256_of_file(path) == known.sha256
-        return _whole[key]
-    except OSError:
-        return False
+@lru_cache(10_000)
+def _sha256(path: Path, modified_ns: int, inode: int) -> str:
+    """Return the SHA-256 of a file; computed once for a file that isn't changed, however many ranges of it are requested."""
+    return sha256_of_file(path)

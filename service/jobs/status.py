@@ -1,10 +1,10 @@
-"""What is told of a job: what was wanted, how far it is, what came of it, and when."""
+"""State of a job as clients see it, from its record, its workflow in DBOS and its progress."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from dbos import WorkflowStatus as Known
+from dbos import WorkflowStatus
 
 from service.schemas import JobAnswer, JobFailure, ResultAnswer
 
@@ -15,29 +15,34 @@ _STATES: dict[str, State] = {"ENQUEUED": "queued", "DELAYED": "queued", "PENDING
 _UNEXPECTED = {"code": "internal", "message": "the server failed at this job"}
 
 
-def state_of(known: Known) -> State:
-    """As clients know it; a workflow that ended says itself how."""
-    state: State = _STATES.get(known.status) or _outcome(known).get("state", "failed")
+def state_of(workflow: WorkflowStatus) -> State:
+    """Return the state of a job; for a finished one, its outcome contains the state."""
+    state: State = _STATES.get(workflow.status) or _outcome(workflow).get("state", "failed")
     return state
 
 
 def job_answer(
-    record: Mapping[str, Any], known: Known, progress: Mapping[str, Any], position: int | None, results_expire_s: float
+    record: Mapping[str, Any],
+    workflow: WorkflowStatus,
+    progress: Mapping[str, Any],
+    position: int | None,
+    results_expire_s: float,
 ) -> JobAnswer:
-    """What a client is told.
+    """Return the state of a job for its client.
 
     Args:
-        record: what was accepted.
-        known: the workflow.
-        progress: `done` and `total` tiles, and `eta_s`, where it runs.
-        position: in the queue.
-        results_expire_s: that results are kept.
+        record: content of job.json.
+        workflow: workflow of the job.
+        progress: `done` and `total` tiles, and `eta_s`; empty unless the job is running.
+        position: position in the queue; None unless the job is queued.
+        results_expire_s: time after which results are deleted.
     """
-    state, outcome = state_of(known), _outcome(known)
+    state, outcome = state_of(workflow), _outcome(workflow)
     error = outcome.get("error") or (_UNEXPECTED if state == "failed" else None)
     created_at = datetime.fromtimestamp(record["created_at"], UTC)
-    started_at = _time(known.dequeued_at, created_at)
-    finished_at = _time(known.completed_at or (known.updated_at if state not in OPEN else None), started_at or created_at)
+    started_at = _time(workflow.dequeued_at, created_at)
+    finished_ms = workflow.completed_at or (workflow.updated_at if state not in OPEN else None)
+    finished_at = _time(finished_ms, started_at or created_at)
     return JobAnswer(
         id=record["id"],
         kind=record["options"]["kind"],
@@ -57,10 +62,10 @@ def job_answer(
     )
 
 
-def _outcome(known: Known) -> Mapping[str, Any]:
-    return known.output if isinstance(known.output, dict) else {}
+def _outcome(workflow: WorkflowStatus) -> Mapping[str, Any]:
+    return workflow.output if isinstance(workflow.output, dict) else {}
 
 
-def _time(milliseconds: int | None, least: datetime) -> datetime | None:
-    """Not before what came first, though the clock was set back in between."""
-    return None if milliseconds is None else max(least, datetime.fromtimestamp(milliseconds / 1000, UTC))
+def _time(milliseconds: int | None, earliest: datetime) -> datetime | None:
+    """Return the time of an event; at least `earliest`, as the clock may have been set back since."""
+    return None if milliseconds is None else max(earliest, datetime.fromtimestamp(milliseconds / 1000, UTC))

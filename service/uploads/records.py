@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from service.errors import OverQuota, StorageFull, TooMany
-from service.limits import Limits, setting_of
+from service.limits import ServiceLimits, setting_of
 from service.store import Store, new_id, read_json, write_json
 
 
@@ -49,7 +49,7 @@ class Claim:
 class Records:
     """Records of one store; threads may share it."""
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: Store, limits: ServiceLimits) -> None:
         self._store = store
         self._limits = limits
         self._lock = threading.Lock()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from disk.publish import sync
 from service.errors import Conflict, Locked, UnknownUpload
-from service.limits import Limits
+from service.limits import ServiceLimits
 from service.store import Store, is_id, steady_time
 from service.uploads.file import DigestState, UploadFile
 from service.uploads.incoming import NewUpload, ResumedUpload
@@ -45,7 +45,7 @@ class Upload:
 class Uploads:
     """Uploads of one store; threads, and processes with the same store, may share it."""
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: Store, limits: ServiceLimits) -> None:
         self._store = store
         self._limits = limits
         self._records = Records(store, limits)

@@ -9,7 +9,7 @@ from fastapi import Request
 
 from service.errors import BadRequest, UnknownVersion, UnsupportedBody
 from service.http.forms import clean_filename
-from service.limits import Limits
+from service.limits import ServiceLimits
 from service.uploads.registry import Upload
 
 VERSION = "1.0.0"
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 _METADATA_KEY = re.compile(r"[!-+\--~]+")  # visible ASCII but the comma
 
 
-def capabilities(limits: Limits) -> dict[str, str]:
+def capabilities(limits: ServiceLimits) -> dict[str, str]:
     """Return the headers of the answer to OPTIONS."""
     return {
         "Tus-Version": VERSION,

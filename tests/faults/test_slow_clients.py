@@ -17,7 +17,7 @@ from disk.process import resident_bytes
 from service.engine.errors import OutOfMemory, decode_error, encode_error
 from service.http.access import rules_of
 from service.http.forms import clean_filename
-from service.jobs.queue import failure_of
+from service.jobs.runner import failure_of
 from service.keys import Keys
 from service.schemas import JobRequest, LoadRequest
 from service.store import is_id

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from service.errors import BadRequest, UnsupportedBody
 from service.http import request_body
 from service.http.engine_calls import EngineCalls
+from service.jobs.creation import JobCreator
 from service.jobs.registry import Jobs
-from service.limits import Limits
+from service.limits import ServiceLimits
 from service.schemas import ErrorAnswer
 from service.uploads.registry import Uploads
 
@@ -78,9 +79,9 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 # Dependencies are async: FastAPI runs the others in a worker thread each.
 
 
-async def limits_of(request: Request) -> Limits:
+async def limits_of(request: Request) -> ServiceLimits:
     """Return the server's limits."""
-    limits: Limits = request.app.state.limits
+    limits: ServiceLimits = request.app.state.limits
     return limits
 
 
@@ -102,10 +103,17 @@ async def jobs_of(request: Request) -> Jobs:
     return jobs
 
 
-ServerLimits = Annotated[Limits, Depends(limits_of)]
+async def job_creator_of(request: Request) -> JobCreator:
+    """Return the creator of jobs."""
+    job_creator: JobCreator = request.app.state.job_creator
+    return job_creator
+
+
+ServerLimits = Annotated[ServiceLimits, Depends(limits_of)]
 ServerEngine = Annotated[EngineCalls, Depends(engine_calls_of)]
 ServerUploads = Annotated[Uploads, Depends(uploads_of)]
 ServerJobs = Annotated[Jobs, Depends(jobs_of)]
+ServerJobCreator = Annotated[JobCreator, Depends(job_creator_of)]
 
 
 def only(*allowed: str) -> Callable[[Request], Awaitable[None]]:
@@ -123,7 +131,7 @@ def only(*allowed: str) -> Callable[[Request], Awaitable[None]]:
     return check_query
 
 
-def json_body(model: type[Body]) -> Callable[[Request, Limits], Awaitable[Body]]:
+def json_body(model: type[Body]) -> Callable[[Request, ServiceLimits], Awaitable[Body]]:
     """Return a dependency that reads the request's body as a model, and never more than `max_json_bytes` of it.
 
     Raises:

@@ -14,7 +14,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from service.gateway import Gateway
-from service.prometheus import Gauges, exposition, process_memory_bytes
+from service.telemetry import Gauges, exposition, process_memory_bytes
 
 _ASSETS = "/docs/assets"
 

@@ -14,10 +14,20 @@ from service.engine.errors import EngineCrashed, ModelGone, OutOfMemory
 from service.errors import BadRequest, OutOfRange
 from service.http.engine_calls import unavailable
 from service.http.owner import is_still_admitted, max_jobs_of, owner_of
-from service.http.routes.common import ServerJobs, ServerUploads, errors, files, header, json_body, json_schema, only
-from service.jobs.registry import Jobs, Wanted
-from service.media_types import MEDIA_TYPES
-from service.schemas import JobAnswer, JobRequest, JobsAnswer
+from service.http.routes.common import (
+    ServerJobCreator,
+    ServerJobs,
+    ServerUploads,
+    errors,
+    files,
+    header,
+    json_body,
+    json_schema,
+    only,
+)
+from service.jobs.creation import Submission
+from service.jobs.registry import Jobs
+from service.schemas import MEDIA_TYPES, JobAnswer, JobRequest, JobsAnswer
 
 EVENT_S = 0.3  # between two looks at the job
 COMMENT_S = 10.0  # without an event for so long, a comment keeps the connection open
@@ -77,6 +87,7 @@ async def create(
     request: Request,
     body: Annotated[JobRequest, Depends(json_body(JobRequest))],
     jobs: ServerJobs,
+    job_creator: ServerJobCreator,
     uploads: ServerUploads,
     idempotency_key: Annotated[
         str | None,
@@ -94,7 +105,7 @@ async def create(
     def create_job() -> JobAnswer:
         files = [uploads.data_of(upload_id, owner) for upload_id in body.uploads]
         names = [uploads.find(upload_id, owner).filename for upload_id in body.uploads]
-        job_id = jobs.create(Wanted(owner, body, files, names, idempotency_key), max_jobs)
+        job_id = job_creator.create(Submission(owner, body, files, names, idempotency_key), max_jobs)
         return jobs.answer(job_id, owner)
 
     try:
@@ -116,7 +127,7 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=1000, description="Most jobs to return.")] = 100,
 ) -> JobsAnswer:
     """Return your jobs, newest first."""
-    return JobsAnswer(jobs=jobs.owned(owner_of(request), state, limit))
+    return JobsAnswer(jobs=jobs.answers(owner_of(request), state, limit))
 
 
 @router.get("/v1/jobs/{job_id}", name="answer", summary="Get the state of a job", dependencies=[Depends(only())],

@@ -12,8 +12,7 @@ from service.errors import BadRequest, UnknownModel, Unsuitable
 from service.http import request_body
 from service.http.owner import owner_of
 from service.http.routes.common import ServerEngine, ServerLimits, errors, files, only
-from service.media_types import MEDIA_TYPES
-from service.schemas import CompareAnswer, ModelAnswer
+from service.schemas import MEDIA_TYPES, CompareAnswer, ModelAnswer
 
 FileFormat = Literal["png", "tiff", "nifti", "geojson", "dicom-seg"]  # masks in one file; an OME-Zarr is a folder
 

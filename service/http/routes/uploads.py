@@ -17,7 +17,7 @@ from service.http import request_body
 from service.http.forms import OVERHEAD_BYTES, FormParser
 from service.http.owner import max_stored_bytes_of, owner_of
 from service.http.routes.common import ServerLimits, ServerUploads, errors, header, only
-from service.limits import Limits
+from service.limits import ServiceLimits
 from service.schemas import UploadAnswer
 from service.uploads import tus
 from service.uploads.checksums import UploadedChecksum, sha256_of_headers
@@ -216,7 +216,7 @@ def delete(request: Request, uploads: ServerUploads, upload_id: str) -> Response
     return Response(status_code=204)
 
 
-async def create_resumable(request: Request, uploads: Uploads, limits: Limits) -> Upload:
+async def create_resumable(request: Request, uploads: Uploads, limits: ServiceLimits) -> Upload:
     """Create an upload and write the body, if there is one; remove it when that fails, as nobody knows its ID."""
     length, filename, owner = tus.length_of(request), tus.filename_of(request), owner_of(request)
     if length > limits.max_upload_bytes:
@@ -235,7 +235,7 @@ async def create_resumable(request: Request, uploads: Uploads, limits: Limits) -
         raise
 
 
-async def append(request: Request, uploads: Uploads, limits: Limits, upload_id: str, offset: int) -> Upload:
+async def append(request: Request, uploads: Uploads, limits: ServiceLimits, upload_id: str, offset: int) -> Upload:
     """Write the body at `offset` of an upload, and return its new state."""
     checksum = request.headers.get("upload-checksum")
     expected = UploadedChecksum(checksum) if checksum is not None else None
@@ -251,7 +251,7 @@ async def append(request: Request, uploads: Uploads, limits: Limits, upload_id: 
     return await run_in_threadpool(uploads.find, upload_id, owner_of(request))
 
 
-async def receive_body(request: Request, uploads: Uploads, limits: Limits, sha256: bytes | None) -> Upload:
+async def receive_body(request: Request, uploads: Uploads, limits: ServiceLimits, sha256: bytes | None) -> Upload:
     """Write the whole body as a new upload; nothing of it stays when that fails."""
     request_body.check_length(request, limits, setting="max_upload_bytes")
     length, owner = request_body.length_of(request), owner_of(request)
@@ -265,7 +265,7 @@ async def receive_body(request: Request, uploads: Uploads, limits: Limits, sha25
     return await run_in_threadpool(uploads.find, incoming.upload_id, owner)
 
 
-async def receive_form(request: Request, uploads: Uploads, limits: Limits, x_content_sha256: str | None) -> Upload:
+async def receive_form(request: Request, uploads: Uploads, limits: ServiceLimits, x_content_sha256: str | None) -> Upload:
     """Write the one file of a form as a new upload; nothing of it stays when that fails."""
     sha256 = sha256_of_headers(None, x_content_sha256)
     request_body.check_length(request, limits, setting="max_upload_bytes", more_bytes=OVERHEAD_BYTES)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from service.engine.device_scheduler import Turns
+from service.engine.device_scheduler import DeviceScheduler
 
 
 def together(*works: Callable[[], None]) -> None:
@@ -23,7 +23,7 @@ def together(*works: Callable[[], None]) -> None:
 
 
 def test_one_pass_at_a_time() -> None:
-    turns, running, most = Turns(), 0, 0
+    scheduler, running, most = DeviceScheduler(), 0, 0
 
     def run(patches: Tensor) -> Tensor:
         nonlocal running, most
@@ -33,13 +33,13 @@ def test_one_pass_at_a_time() -> None:
         running -= 1
         return patches
 
-    gated = turns.gate(run)
-    together(*[lambda: [gated(torch.zeros(1)) for _ in range(5)] and None for _ in range(4)])  # type: ignore[func-returns-value]
+    gated = scheduler.schedule(run)
+    together(*[lambda: [gated(torch.zeros(1)) for _ in range(5)] and None for _ in range(4)])  # type: ignore[func-rescheduler-value]
     assert most == 1
 
 
 def test_a_small_call_waits_for_one_pass_alone() -> None:
-    turns, order = Turns(), []
+    scheduler, order = DeviceScheduler(), []
     started = threading.Event()
 
     def run(patches: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def test_a_small_call_waits_for_one_pass_alone() -> None:
         time.sleep(0.05)
         return patches
 
-    gated = turns.gate(run)
+    gated = scheduler.schedule(run)
 
     def large() -> None:
         for number in range(6):
@@ -56,7 +56,7 @@ def test_a_small_call_waits_for_one_pass_alone() -> None:
 
     def small() -> None:
         started.wait(5)
-        with turns.urgently("one"):
+        with scheduler.direct_call("one"):
             gated(torch.tensor([100]))
 
     together(large, large, small)
@@ -64,7 +64,7 @@ def test_a_small_call_waits_for_one_pass_alone() -> None:
 
 
 def test_one_who_sends_many_doesnt_keep_the_others_waiting() -> None:
-    turns, order, begun = Turns(), [], threading.Event()
+    scheduler, order, begun = DeviceScheduler(), [], threading.Event()
 
     def run(patches: Tensor) -> Tensor:
         order.append(int(patches))
@@ -72,16 +72,16 @@ def test_one_who_sends_many_doesnt_keep_the_others_waiting() -> None:
         time.sleep(0.05)
         return patches
 
-    gated = turns.gate(run)
+    gated = scheduler.schedule(run)
 
     def many() -> None:
-        with turns.urgently("many"):
+        with scheduler.direct_call("many"):
             for _ in range(3):
                 gated(torch.tensor([0]))
 
     def few(number: int) -> None:
         begun.wait(5)
-        with turns.urgently(f"few {number}"):
+        with scheduler.direct_call(f"few {number}"):
             for _ in range(2):
                 gated(torch.tensor([number]))
 
@@ -94,13 +94,13 @@ def test_one_who_sends_many_doesnt_keep_the_others_waiting() -> None:
 
 
 def test_large_ones_arent_starved() -> None:
-    turns, large_done = Turns(), threading.Event()
+    scheduler, large_done = DeviceScheduler(), threading.Event()
 
     def run(patches: Tensor) -> Tensor:
         time.sleep(0.01)
         return patches
 
-    gated = turns.gate(run)
+    gated = scheduler.schedule(run)
     passes = 0
 
     def large() -> None:
@@ -110,7 +110,7 @@ def test_large_ones_arent_starved() -> None:
 
     def small() -> None:
         nonlocal passes
-        with turns.urgently("one"):
+        with scheduler.direct_call("one"):
             while not large_done.is_set():
                 gated(torch.zeros(1))
                 passes += 1
@@ -133,9 +133,9 @@ def test_answers_dont_depend_on_who_shares_the_batch(sizes: list[int]) -> None:
             found: Tensor = network(batch)
             return found
 
-    alone = [Turns(joins=True).gate(run, batch_size=4)(each) for each in patches]
-    turns, found = Turns(joins=True), [torch.empty(0)] * len(sizes)
-    gated = turns.gate(run, batch_size=4)
+    alone = [DeviceScheduler(joins=True).schedule(run, batch_size=4)(each) for each in patches]
+    scheduler, found = DeviceScheduler(joins=True), [torch.empty(0)] * len(sizes)
+    gated = scheduler.schedule(run, batch_size=4)
 
     def ask(number: int) -> None:
         found[number] = gated(patches[number])
@@ -146,7 +146,7 @@ def test_answers_dont_depend_on_who_shares_the_batch(sizes: list[int]) -> None:
 
 
 def test_batches_are_shared_and_always_full() -> None:
-    turns, batches, first = Turns(joins=True), [], threading.Event()
+    scheduler, batches, first = DeviceScheduler(joins=True), [], threading.Event()
 
     def run(patches: Tensor) -> Tensor:
         batches.append(len(patches))
@@ -154,25 +154,25 @@ def test_batches_are_shared_and_always_full() -> None:
         time.sleep(0.1)
         return patches
 
-    gated = turns.gate(run, batch_size=4)
+    gated = scheduler.schedule(run, batch_size=4)
 
     def later() -> None:
         first.wait(5)
         gated(torch.ones(1, 1))
 
-    together(lambda: gated(torch.ones(1, 1)) and None, later, later, later)  # type: ignore[func-returns-value]
+    together(lambda: gated(torch.ones(1, 1)) and None, later, later, later)  # type: ignore[func-rescheduler-value]
     assert batches == [4, 4]
 
 
 def test_an_error_is_its_own_ones() -> None:
-    turns = Turns()
+    scheduler = DeviceScheduler()
 
     def run(patches: Tensor) -> Tensor:
         if float(patches) < 0:
             raise ValueError("less than nothing")
         return patches
 
-    gated = turns.gate(run)
+    gated = scheduler.schedule(run)
     with pytest.raises(ValueError, match="less than nothing"):
         gated(torch.tensor([-1.0]))
     assert float(gated(torch.tensor([1.0]))) == 1

@@ -12,7 +12,7 @@ from configs import schema
 from models import bundle
 from models.architectures import build, build_classifier
 from service.engine.direct_calls import segment_small
-from service.engine.loaded_models import Models
+from service.engine.loaded_models import LoadedModels
 from tests.phantom import draw_slide
 
 NAMES = ("Nävus, gutartig", "メラノーマ")
@@ -40,9 +40,9 @@ def header_of(folder: Path, *overrides: str) -> str | None:
     )
     image = folder.with_suffix(".png")
     image.write_bytes(png(draw_slide((24, 24), 0)[0].astype(np.uint8)))
-    models = Models(torch.device("cpu"))
+    models = LoadedModels(torch.device("cpu"))
     models.load(folder, "labelled")
-    model = models.of(models.answers[0].name)
+    model = models.get(models.answers[0].name)
     assert model is not None
     headers: dict[str, str] = segment_small(image, model, None, None, lambda done, total: None)["headers"]
     return headers.get("X-Overtile-Label")

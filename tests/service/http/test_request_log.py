@@ -17,7 +17,7 @@ from service.errors import Busy, Stalled
 from service.event_log import JsonLines
 from service.http.error_responses import error_response
 from service.http.request_log import RequestLog, handle_error
-from service.limits import Limits
+from service.limits import ServiceLimits
 
 
 def failing_api(error: Exception) -> FastAPI:
@@ -123,11 +123,11 @@ def test_log_lines_end() -> None:
 
 
 def test_limits_from_the_environment() -> None:
-    assert Limits.from_environment({}) == Limits()
-    assert Limits.from_environment({"OVERTILE_MAX_WAITING": "3", "OTHER": "x"}) == Limits(max_waiting=3)
+    assert ServiceLimits.from_environment({}) == ServiceLimits()
+    assert ServiceLimits.from_environment({"OVERTILE_MAX_WAITING": "3", "OTHER": "x"}) == ServiceLimits(max_waiting=3)
     for wrong in ("0", "-1", "two", "1.5", "", "\u0663"):
         with pytest.raises(ValueError, match=r"OVERTILE_MAX_WAITING is .*; give a whole number above 0"):
-            Limits.from_environment({"OVERTILE_MAX_WAITING": wrong})
+            ServiceLimits.from_environment({"OVERTILE_MAX_WAITING": wrong})
 
 
 def test_compare_by_hand() -> None:

@@ -20,7 +20,7 @@ from imaging.open import open_image
 from inference.predictors.loading import load_predictor
 from inference.segment import segment_array
 from models import bundle
-from service.media_types import media_type_of
+from service.schemas import media_type_of
 from tests.phantom import draw_slide, draw_volume, write_pyramid_slide
 
 

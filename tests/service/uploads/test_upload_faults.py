@@ -33,7 +33,7 @@ from upload_server import (
 )
 
 from service.errors import OverQuota, StorageFull
-from service.limits import Limits
+from service.limits import ServiceLimits
 from service.store import Store
 from service.uploads.registry import Uploads
 
@@ -171,7 +171,7 @@ def test_quota(client: httpx.Client, server: UploadServer) -> None:
 
 def test_quota_of_several_at_once(tmp_path: Path) -> None:
     """None says its length, so that only the end shows who was too many."""
-    uploads = Uploads(Store(tmp_path / "store"), Limits(storage_reserve_bytes=1))
+    uploads = Uploads(Store(tmp_path / "store"), ServiceLimits(storage_reserve_bytes=1))
     first, second = (uploads.begin("a", None, max_stored_bytes=1000) for _ in range(2))
     first.write(bytes(600))
     second.write(bytes(600))
@@ -196,7 +196,7 @@ def test_unfinished_uploads_are_counted(tmp_path: Path) -> None:
 def test_P06_room_is_promised_once(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     free = os.statvfs(store.folder).f_bavail * os.statvfs(store.folder).f_frsize
-    uploads = Uploads(store, Limits(storage_reserve_bytes=free // 4))
+    uploads = Uploads(store, ServiceLimits(storage_reserve_bytes=free // 4))
     begun = uploads.create("a", free // 2)
     for size in (free // 2, free * 2):
         with pytest.raises(StorageFull, match="the server's disk is full; try again later"):
@@ -274,7 +274,7 @@ def test_P05_a_kill_while_a_piece_comes(tmp_path: Path) -> None:
         assert 500_000 < came <= 2_000_000
         assert send(client, url, came, content[came:]).status_code == 204
         assert client.get(url).json()["sha256"] == hashlib.sha256(content).hexdigest()
-    assert Uploads(Store(tmp_path / "store"), Limits()).sweep(time.time() + 61) == 1
+    assert Uploads(Store(tmp_path / "store"), ServiceLimits()).sweep(time.time() + 61) == 1
     assert [path.name for path in server.uploads] == [url.rsplit("/", 1)[1]]
 
 

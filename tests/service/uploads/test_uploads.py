@@ -27,7 +27,7 @@ from upload_server import (
 
 from service.errors import Conflict, UnknownUpload
 from service.http.forms import clean_filename
-from service.limits import Limits
+from service.limits import ServiceLimits
 from service.store import Store, new_id
 from service.uploads.registry import Uploads
 
@@ -37,7 +37,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def uploads(tmp_path: Path) -> Uploads:
-    return Uploads(Store(tmp_path / "store"), Limits(storage_reserve_bytes=1, upload_expires_s=3600))
+    return Uploads(Store(tmp_path / "store"), ServiceLimits(storage_reserve_bytes=1, upload_expires_s=3600))
 
 
 def whole(client: httpx.Client, url: str) -> dict[str, object]:
@@ -277,10 +277,10 @@ def test_sweep(uploads: Uploads, tmp_path: Path) -> None:
 
 def test_an_expired_upload_is_unknown_before_it_is_swept(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    upload_id = put_into(Uploads(store, Limits(storage_reserve_bytes=1)), b"old")
+    upload_id = put_into(Uploads(store, ServiceLimits(storage_reserve_bytes=1)), b"old")
     time.sleep(1.1)
     with pytest.raises(UnknownUpload):
-        Uploads(store, Limits(storage_reserve_bytes=1, upload_expires_s=1)).find(upload_id, "local")
+        Uploads(store, ServiceLimits(storage_reserve_bytes=1, upload_expires_s=1)).find(upload_id, "local")
 
 
 def test_what_comes_later_lets_it_live_longer(uploads: Uploads) -> None:

@@ -26,7 +26,7 @@ from imaging.errors import DataError
 from service.errors import RequestError
 from service.http.request_log import RequestLog, handle_error
 from service.http.routes import uploads
-from service.limits import Limits
+from service.limits import ServiceLimits
 from service.store import Store
 from service.uploads.registry import Uploads
 
@@ -55,7 +55,7 @@ class Owners:
 
 
 def create_api(store: Path, settings: dict[str, int]) -> FastAPI:
-    limits = Limits(**{**LIMITS, **settings})
+    limits = ServiceLimits(**{**LIMITS, **settings})
     api = FastAPI(redirect_slashes=False)
     api.add_middleware(Owners)
     api.add_middleware(RequestLog)
