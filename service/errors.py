@@ -154,7 +154,9 @@ class StorageFull(RequestError):
     headers = (("Retry-After", str(STORAGE_RETRY_S)),)
 
     def __init__(self) -> None:
-        super().__init__("storage_full", "the server's disk is full; try again later, or ask for more space there")
+        super().__init__(
+            "storage_full", "the server's disk is full; try again later, or ask the server's operator for more space"
+        )
 
 
 class StorageFailed(RequestError):
@@ -164,7 +166,9 @@ class StorageFailed(RequestError):
     headers = (("Retry-After", str(STORAGE_RETRY_S)),)
 
     def __init__(self) -> None:
-        super().__init__("storage_failed", "the server's disk can't be written to; try again later, or tell whoever runs it")
+        super().__init__(
+            "storage_failed", "the server's disk can't be written to; try again later, or tell the server's operator"
+        )
 
 
 class NoDatabase(RequestError):
@@ -174,7 +178,7 @@ class NoDatabase(RequestError):
     headers = (("Retry-After", str(STORAGE_RETRY_S)),)
 
     def __init__(self) -> None:
-        super().__init__("database_unavailable", "the server's database takes nothing now; try again later")
+        super().__init__("database_unavailable", "the server's database isn't available; try again later")
 
 
 class UnknownJob(RequestError):
@@ -195,7 +199,12 @@ class OutOfRange(RequestError):
     status = 416
 
     def __init__(self, size: int) -> None:
-        super().__init__("range_not_satisfiable", "the file is shorter than Range takes it to be", field="Range", limit=size)
+        super().__init__(
+            "range_not_satisfiable",
+            "Range begins beyond the end of the file; ask for a range within its size, which is in Content-Range",
+            field="Range",
+            limit=size,
+        )
         self.headers = (("Content-Range", f"bytes */{size}"),)
 
 

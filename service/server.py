@@ -62,7 +62,7 @@ class DeadlineProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Send the answer to bytes that aren't HTTP, in the shape of all errors."""
         self._cancel_deadline()
-        self._refuse(400, "request_invalid", "the request isn't HTTP/1.1 as it should be; the connection is closed")
+        self._refuse(400, "request_invalid", "the request isn't valid HTTP/1.1; the connection is closed")
 
     def _chunks(self, data: bytes) -> Iterator[bytes]:
         """Yield the bytes of headers in small chunks: h11 checks its limit only on headers that are incomplete."""
@@ -87,7 +87,9 @@ class DeadlineProtocol(H11Protocol):
     def _close_slow(self) -> None:
         self._deadline = None
         if not self.transport.is_closing():
-            self._refuse(408, "headers_stalled", "the request's headers took too long; send it again without pauses")
+            self._refuse(
+                408, "headers_stalled", "the request's headers took too long to arrive; send the request again without pauses"
+            )
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         request_id = uuid.uuid4().hex

@@ -259,7 +259,7 @@ def failure(job: JobAnswer) -> JobFailed:
     """Return the error for a job that has no results."""
     if job.state == "cancelled":
         return JobFailed("cancelled", f"job {job.id} was cancelled; the same command submits it again")
-    code, message = (job.error.code, job.error.message) if job.error else ("internal", "the server failed at this job")
+    code, message = (job.error.code, job.error.message) if job.error else ("internal", "the server failed to run the job")
     return JobFailed(code, message)
 
 

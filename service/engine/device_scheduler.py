@@ -143,4 +143,4 @@ def _outputs_of(batch: list[_PendingPass], *, fills: bool) -> list[Tensor]:
         patches = torch.cat([patches, patches.new_zeros((missing, *patches.shape[1:]))])
     sizes = [len(each.patches) for each in batch]
     outputs = first.run(patches)
-    return list(outputs[: sum(sizes)].split(sizes))
+    return list(torch.split(outputs[: sum(sizes)], sizes))

@@ -68,7 +68,7 @@ def compare_small(
     spacing_um: tuple[float, ...] | None,
     on_progress: TileProgress,
 ) -> Message:
-    """Return the content of a `CompareAnswer`: two models' masks of one image, as PNG in 2D and NIfTI in 3D, and their agreement.
+    """Return the content of a `CompareAnswer`: two models' masks of one image, PNG in 2D and NIfTI in 3D, and their agreement.
 
     Raises:
         DataError: the image can't be read, has more than `max_pixels`, or doesn't suit the models.

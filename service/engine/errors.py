@@ -42,7 +42,7 @@ def encode_error(error: Exception) -> dict[str, Any]:
         return {"kind": kind, "code": error.code, "message": error.message}
     if isinstance(error, Cancelled | ModelGone):
         return {"kind": type(error).__name__}
-    if is_out_of_memory(error):
+    if _is_out_of_memory(error):
         return {"kind": OutOfMemory.__name__}
     if isinstance(error, OSError) and error.errno is not None:
         return {"kind": OSError.__name__, "errno": error.errno}
@@ -62,7 +62,7 @@ def decode_error(message: dict[str, Any]) -> Exception:
     return _ENGINE_ERRORS.get(kind, EngineFailed)()
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     """Return whether the memory of the device or of the host is exhausted."""
     import torch  # the gateway, which only decodes, doesn't load it
 

@@ -1,4 +1,7 @@
-"""Access control: every request needs a key with the scope of its route, unless the route is open or there are no keys."""
+"""Access control: every request needs a key with the scope of its route, unless the route is open or there are no keys.
+
+The routes learn from this module who the owner of a request is, and the limits of the owner.
+"""
 
 import ipaddress
 import re
@@ -8,6 +11,7 @@ from functools import cached_property
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import Forbidden, NoKey, RequestError, TooOften
@@ -100,7 +104,7 @@ class Access:
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
             return
         try:
-            if scope["type"] == "http" and not _is_open(scope):
+            if scope["type"] == "http" and not is_open(scope["path"], scope["method"]):
                 self._admit(scope)
         except (RequestError, HTTPException) as error:
             await send_error(error, scope, receive, send)
@@ -108,23 +112,32 @@ class Access:
             await self.app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
+        """Check the request, and put its owner and the owner's limits into its state."""
         key = self._key_of(scope)
-        state = scope.setdefault("state", {})
-        state["owner"], state["key"] = key.id if key else LOCAL, key
-        state["still_admitted"] = lambda: self._still_admits(key, scope)
-        state["max_jobs"] = key.max_jobs if key else None
-        state["max_stored_bytes"] = key.max_stored_bytes if key else None
-        self._check_rate(state["owner"], key)
+        owner = key.id if key else LOCAL
+
+        def still_admitted() -> bool:
+            try:
+                return self._key_of(scope) == key
+            except NoKey:
+                return False
+
+        scope.setdefault("state", {}).update(
+            owner=owner,
+            key=key,
+            still_admitted=still_admitted,
+            max_jobs=key.max_jobs if key else None,
+            max_stored_bytes=key.max_stored_bytes if key else None,
+        )
+        limit = (key.requests_per_minute if key else None) or self._settings.requests_per_minute
+        wait_s = self._buckets.take(owner, limit)
+        if wait_s:
+            message = "too many requests in a minute; wait for the seconds in Retry-After"
+            raise TooOften("rate_limited", message, limit=limit, retry_s=wait_s)
         if key:
             _check_scope(key, scope)
         else:
             _check_page(scope, self._settings.cors_origins)
-
-    def _still_admits(self, key: Key | None, scope: Scope) -> bool:
-        try:
-            return self._key_of(scope) == key
-        except NoKey:
-            return False
 
     def _key_of(self, scope: Scope) -> Key | None:
         if not self._keys.required:
@@ -134,15 +147,8 @@ class Access:
             raise NoKey("key_required", "the route needs a key; send it as Authorization: Bearer KEY")
         key = self._keys.find(headers[0].removeprefix(_SCHEME)) if headers[0].startswith(_SCHEME) else None
         if key is None or len(headers) > 1:
-            raise NoKey("key_invalid", "the key isn't known, or no longer valid; ask whoever runs the server for one")
+            raise NoKey("key_invalid", "the key is unknown, expired or revoked; ask the server's operator for a valid one")
         return key
-
-    def _check_rate(self, owner: str, key: Key | None) -> None:
-        limit = (key.requests_per_minute if key else None) or self._settings.requests_per_minute
-        wait_s = self._buckets.take(owner, limit)
-        if wait_s:
-            message = "more requests than the key may send in a minute; go on after the seconds of Retry-After"
-            raise TooOften("rate_limited", message, limit=limit, retry_s=wait_s)
 
 
 class Buckets:
@@ -168,8 +174,31 @@ def rules_of(path: str) -> list[Rule]:
     return [rule for rule in RULES if rule.covers(path)]
 
 
-def _is_open(scope: Scope) -> bool:
-    return any(rule.needs is None and rule.allows(scope["method"]) for rule in rules_of(scope["path"]))
+def is_open(path: str, method: str) -> bool:
+    """Return whether everybody may use a route."""
+    return any(rule.needs is None and rule.allows(method) for rule in rules_of(path))
+
+
+def owner_of(request: Request) -> str:
+    """Return the owner of the request's uploads and jobs; `local` on a server without keys."""
+    return str(getattr(request.state, "owner", LOCAL))
+
+
+def is_still_admitted(request: Request) -> bool:
+    """Return whether the request would be admitted now; its key may have been revoked or have expired."""
+    return bool(getattr(request.state, "still_admitted", lambda: True)())
+
+
+def max_stored_bytes_of(request: Request) -> int | None:
+    """Return the owner's quota in bytes; None for no quota."""
+    quota_bytes: int | None = getattr(request.state, "max_stored_bytes", None)
+    return quota_bytes
+
+
+def max_jobs_of(request: Request) -> int | None:
+    """Return the most jobs that the owner may have waiting and running; None for no limit."""
+    max_jobs: int | None = getattr(request.state, "max_jobs", None)
+    return max_jobs
 
 
 def _check_scope(key: Key, scope: Scope) -> None:
@@ -183,7 +212,8 @@ def _check_scope(key: Key, scope: Scope) -> None:
         raise HTTPException(405, headers={"Allow": ", ".join(sorted(" ".join(rule.methods for rule in rules).split()))})
     if not any(rule.needs in key.scopes for rule in matches):
         raise Forbidden(
-            "scope_missing", f"the route needs a key with the scope {matches[0].needs}; ask for one, or use another"
+            "scope_missing",
+            f"the route needs a key with the scope {matches[0].needs}; use another key, or ask the server's operator for one",
         )
 
 
@@ -198,22 +228,23 @@ def _check_page(scope: Scope, origins: tuple[str, ...]) -> None:
     own_origins = {*origins, f"http://{host}", f"https://{host}"}
     is_foreign = origin is not None and origin not in own_origins and scope["method"] not in ("GET", "HEAD", "OPTIONS")
     allowed_hosts = {each.split("://")[1] for each in origins}
-    is_rebound = _is_loopback(scope) and host not in allowed_hosts and not _is_local(host)
+    is_rebound = has_loopback_address(scope) and host not in allowed_hosts and not _is_own_name(host)
     if is_foreign or is_rebound:
         raise Forbidden(
             "page_not_allowed",
-            "without keys, pages of other sites can't use the server; whoever runs it can name them in OVERTILE_CORS_ORIGINS",
+            "without keys, pages of other sites can't use the server; its operator can allow them in OVERTILE_CORS_ORIGINS",
         )
 
 
-def _is_loopback(scope: Scope) -> bool:
+def has_loopback_address(scope: Scope) -> bool:
+    """Return whether the request came to an address that only this machine can reach."""
     try:
         return ipaddress.ip_address((scope.get("server") or ("", 0))[0]).is_loopback
     except ValueError:
         return False
 
 
-def _is_local(host: str) -> bool:
-    """Return whether a Host header is an address, a name without dots, or empty: no name that another site can own."""
+def _is_own_name(host: str) -> bool:
+    """Return whether no other site can own the name in a Host header: it is an address, has no dots, or is empty."""
     name = re.sub(r":[0-9]*$", "", host)
     return "." not in name or re.fullmatch(r"[0-9.]+|\[[0-9A-Fa-f:.]+\]", name) is not None

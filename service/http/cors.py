@@ -51,7 +51,7 @@ class Cors:
         elif origin:
             await _send_preflight(send_with_origin)
         else:
-            message = "pages of that site may not use the server; whoever runs it can name the site in OVERTILE_CORS_ORIGINS"
+            message = "pages of that site can't use the server; its operator can allow the site in OVERTILE_CORS_ORIGINS"
             await send_error(Forbidden("origin_not_allowed", message), scope, receive, send_with_origin)
 
 

@@ -43,7 +43,7 @@ class EngineCalls:
         free = self._seats - self._usage.total()
         reserve = self._seats // 4 if self._usage[owner] >= self._seats // 2 else 0
         if free <= reserve:
-            raise Busy("busy", "as many requests are waiting as may wait; send it again after the seconds in Retry-After")
+            raise Busy("busy", "too many requests are waiting; send it again after the seconds in Retry-After")
         self._usage[owner] += 1
         try:
             yield
@@ -103,7 +103,9 @@ class EngineCalls:
 def unavailable(error: Exception) -> Unavailable:
     """Return the error for the client when the engine crashed, ran out of memory or lost the model."""
     if isinstance(error, ModelGone):
-        return Unavailable("model_unavailable", "the model was unloaded meanwhile; GET /v1/models lists what is loaded")
+        return Unavailable("model_unavailable", "the model was unloaded; GET /v1/models lists the loaded models")
     if isinstance(error, OutOfMemory):
-        return Unavailable("out_of_memory", "the image takes more memory than there is now; send it as a job, or a part of it")
-    return Unavailable("worker_crashed", "the process that worked on the image ended; send it again")
+        return Unavailable(
+            "out_of_memory", "the image needs more memory than the server has free; send it as a job, or send a part of it"
+        )
+    return Unavailable("worker_crashed", "the process that worked on the image crashed; send it again")

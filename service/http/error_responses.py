@@ -18,17 +18,17 @@ from service.errors import Busy, NoDatabase, RequestError, StorageFailed, Storag
 
 _ROUTING = {
     404: ("not_found", "there is no such route; /docs lists them all"),
-    405: ("method_not_allowed", "the route doesn't take this method; /docs lists what it takes"),
+    405: ("method_not_allowed", "the route doesn't allow this method; /docs lists the methods of each route"),
 }
 
-_INVALID_REQUEST = ("request_invalid", "the request can't be read; /docs says how to send it")
+_INVALID_REQUEST = ("request_invalid", "the request is invalid; /docs describes each route")
 
 _PARAMETERS = {
-    "model": "model takes one name of GET /v1/models",
-    "models": "models takes two names of GET /v1/models with a comma between",
+    "model": "model takes the name of one model of GET /v1/models",
+    "models": "models takes the names of two models of GET /v1/models, separated by a comma",
     "format": "format takes png, tiff, nifti, geojson or dicom-seg",
     "formats": "formats takes a list of png, tiff, nifti, geojson, dicom-seg and ome-zarr",
-    "uploads": "uploads takes a list of IDs that /v1/uploads gave",
+    "uploads": "uploads takes a list of IDs from /v1/uploads",
     "options": "options takes an object",
     "kind": "kind takes segment or compare",
     "spacing_um": "spacing_um takes a list of one number, or one for each axis, in micrometres",
@@ -83,7 +83,7 @@ def error_response(error: Exception) -> ErrorResponse:
         code, message = _ROUTING.get(error.status_code, _INVALID_REQUEST)
         return ErrorResponse(error.status_code, code, message, headers=tuple((error.headers or {}).items()))
     if isinstance(error, ClientDisconnect):
-        return ErrorResponse(400, "body_incomplete", "the body ended before it was complete; send it again")
+        return ErrorResponse(400, "body_incomplete", "the body is incomplete; send it again")
     if isinstance(error, SQLAlchemyError):
         return error_response(NoDatabase())
     if isinstance(error, OSError):
@@ -97,7 +97,7 @@ def _system_response(error: OSError) -> ErrorResponse:
     if error.errno in _DISK_FAILED:
         return error_response(StorageFailed())
     if error.errno in _RESOURCES_EXHAUSTED:
-        return error_response(Busy("busy", "the server has no files, memory or processes left; try again later"))
+        return error_response(Busy("busy", "the server has no memory, processes or open files left; try again later"))
     return INTERNAL
 
 
@@ -106,11 +106,11 @@ def _validation_response(error: RequestValidationError) -> ErrorResponse:
     first = error.errors()[0]
     kind, location = first["type"], first["loc"]
     if kind == "json_invalid":
-        return ErrorResponse(400, "json_invalid", "the body isn't JSON; send one object as /docs describes it, in UTF-8")
+        return ErrorResponse(400, "json_invalid", "the body isn't JSON; send one object in UTF-8, as /docs describes it")
     if kind == "extra_forbidden":  # the field's name is the client's text
-        return ErrorResponse(400, "field_unknown", "the body has a field that isn't known here; /docs lists those that are")
+        return ErrorResponse(400, "field_unknown", "the body has an unknown field; /docs lists the fields of each route")
     name = next((str(part) for part in reversed(location) if part in _PARAMETERS), None)
     code = "parameter_missing" if kind == "missing" else "parameter_invalid"
     if name is None:
-        return ErrorResponse(400, code, "a parameter is missing or wrong; /docs lists what the route takes")
+        return ErrorResponse(400, code, "a parameter is missing or invalid; /docs lists the parameters of each route")
     return ErrorResponse(400, code, f"{_PARAMETERS[name]}; correct it and send the request again", field=name)

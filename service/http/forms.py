@@ -118,12 +118,10 @@ def _options(header: str) -> tuple[bytes, dict[bytes, bytes]]:
 
 
 def _bad_form() -> BadRequest:
-    message = (
-        "the form can't be read, or has more than one file; send multipart/form-data with one file, or PUT the file itself"
-    )
+    message = "the form is invalid, or has more than one file; send multipart/form-data with one file, or PUT the file itself"
     return BadRequest("bad_multipart", message)
 
 
 def _no_file() -> BadRequest:
-    message = "the form has a text where the file should be; send the file's bytes, as with curl -F file=@FILE"
+    message = "the form has text instead of a file; send the file's bytes, as with curl -F file=@FILE"
     return BadRequest("file_required", message)

@@ -105,7 +105,7 @@ class _Pace:
             async with asyncio.timeout(self._limits.stall_timeout_s):
                 chunk = await anext(stream, None)
         except TimeoutError as error:
-            message = f"nothing of the body came for {self._limits.stall_timeout_s} s; send it again without pauses"
+            message = f"no bytes arrived for {self._limits.stall_timeout_s} s; send the body again without pauses"
             raise Stalled("upload_stalled", message) from error
         self._waited_s += time.monotonic() - start_s
         self._received_bytes += len(chunk or b"")
@@ -117,7 +117,7 @@ class _Pace:
             return
         if self._received_bytes < self._waited_s * self._limits.min_bytes_per_s:
             message = (
-                f"the body came at less than {self._limits.min_bytes_per_s} bytes a second; send it over a faster connection"
+                f"the body arrived at less than {self._limits.min_bytes_per_s} bytes a second; send it over a faster connection"
             )
             raise Stalled("upload_stalled", message)
         self._waited_s, self._received_bytes = 0.0, 0
@@ -163,7 +163,7 @@ def refuse_form(request: Request) -> None:
         UnsupportedBody: the body is a form.
     """
     if is_form(request):
-        message = "a form isn't read here; the body must be the file itself, as with curl --data-binary @FILE"
+        message = "the route doesn't take a form; send the file itself as the body, as with curl --data-binary @FILE"
         raise UnsupportedBody("multipart_not_supported", message)
 
 
@@ -174,5 +174,5 @@ def is_form(request: Request) -> bool:
 
 def _refuse_compressed(request: Request) -> None:
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        message = "a compressed transfer isn't read here; send the file as it is, without Content-Encoding"
+        message = "a compressed body isn't supported; send the file as it is, without Content-Encoding"
         raise UnsupportedBody("content_encoding_not_supported", message)

@@ -33,7 +33,7 @@ _FAILURES: dict[type[BaseException], tuple[str, str]] = {
         "the process that worked on the image crashed three times; send a smaller part of the image",
     ),
     OutOfMemory: ("out_of_memory", "the image needs more memory than the server has; send a smaller part of it"),
-    ModelGone: ("model_unavailable", "the model was unloaded before the job was done; GET /v1/models lists what is loaded"),
+    ModelGone: ("model_unavailable", "the model was unloaded before the job was done; GET /v1/models lists the loaded models"),
 }
 
 
@@ -161,4 +161,7 @@ def failure_of(error: Exception) -> dict[str, Any]:
         return {"code": code, "message": message}
     cause = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else ""
     _log.error("a job failed: %s %s", type(error).__name__, cause)
-    return {"code": "internal", "message": "the server failed at this job; send it again, and name the job when you report it"}
+    return {
+        "code": "internal",
+        "message": "the server failed to run the job; send it again, and name the job's ID when you report it",
+    }

@@ -12,7 +12,7 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 OPEN = ("queued", "running")
 
 _STATES: dict[str, State] = {"ENQUEUED": "queued", "DELAYED": "queued", "PENDING": "running", "CANCELLED": "cancelled"}
-_UNEXPECTED = {"code": "internal", "message": "the server failed at this job"}
+_UNEXPECTED = {"code": "internal", "message": "the server failed to run the job"}
 
 
 def state_of(workflow: WorkflowStatus) -> State:

@@ -41,7 +41,7 @@ class UploadFile:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._file.close()
-            raise Locked("upload_locked", "another request is writing to the upload; wait for it to end") from error
+            raise Locked("upload_locked", "another request is writing to the upload; wait until it ends") from error
         if not path.exists():  # removed by the process that had it locked
             self._file.close()
             raise FileNotFoundError(path)

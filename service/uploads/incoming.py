@@ -62,7 +62,7 @@ class NewUpload:
             raise BadRequest("body_empty", "the file is empty; send the image file's bytes")
         digest = self._file.sha256()
         if sha256 is not None and not hmac.compare_digest(bytes.fromhex(digest), sha256):
-            raise BadRequest("digest_mismatch", "the bytes that came haven't the SHA-256 that was sent; send the file again")
+            raise BadRequest("digest_mismatch", "the received bytes don't have the SHA-256 in the header; send the file again")
         self._records.settle(self._claim, self._file.size)
         self._write(self._file.size, filename, digest)
 
@@ -109,7 +109,7 @@ class ResumedUpload:
         """
         missing = self._record.bytes - self._file.size
         if size_bytes > missing:
-            message = f"the upload takes {missing} more bytes; send those alone"
+            message = f"the body is larger than the {missing} bytes that are missing; send only those"
             raise BodyTooLarge("upload_length_exceeded", message, limit=missing)
 
     def write(self, block: bytes) -> None:
@@ -136,7 +136,7 @@ class ResumedUpload:
             WrongChecksum: the bytes differ from those sent; nothing of this request stays.
         """
         if self.checksum and not self.checksum.agrees():
-            message = "the bytes that came haven't the checksum that was sent; send them again"
+            message = "the received bytes don't have the checksum in the header; send them again"
             raise WrongChecksum("checksum_mismatch", message)
         self.checksum = None
         self._file.sync()

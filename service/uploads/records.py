@@ -150,7 +150,7 @@ class Records:
         unfinished = [record for record in records.values() if record.owner == owner and record.sha256 is None]
         if len(unfinished) >= most:
             message = (
-                f"{most} uploads are begun and not finished; finish some or DELETE them, "
+                f"there are {most} unfinished uploads already; finish or delete some, "
                 f"or raise {setting_of('max_unfinished_uploads')} on the server"
             )
             raise TooMany("too_many_uploads", message, limit=most)
@@ -177,5 +177,5 @@ def _quota_left(records: dict[str, Record], owner: str, max_stored_bytes: int | 
 
 def over_quota(max_stored_bytes: int) -> OverQuota:
     """Return the error of an upload that exceeds the owner's quota."""
-    message = f"more would be stored than the {max_stored_bytes} bytes that the key allows; DELETE some uploads or jobs first"
+    message = f"the key may store {max_stored_bytes} bytes, and the upload would exceed them; delete some uploads or jobs first"
     return OverQuota("quota_exceeded", message, limit=max_stored_bytes)

@@ -98,7 +98,9 @@ class Uploads:
         if file.size != offset:
             self._digests[upload_id] = file.digest_state()
             file.close()
-            message = "Upload-Offset isn't where the upload ends; ask with HEAD, and send on from there"
+            message = (
+                "Upload-Offset isn't the number of bytes received so far; get it with HEAD, and continue sending from there"
+            )
             raise Conflict("upload_offset_conflict", message, field="Upload-Offset")
         return ResumedUpload(file, self._records, upload_id, record, self._digests)
 
@@ -130,7 +132,7 @@ class Uploads:
             Conflict: the upload isn't complete.
         """
         if not self.find(upload_id, owner).complete:
-            raise Conflict("upload_incomplete", "the upload isn't complete; send the rest of it, and try again")
+            raise Conflict("upload_incomplete", "the upload isn't complete; send the rest of the file, and try again")
         return self._path(upload_id)
 
     def delete(self, upload_id: str, owner: str) -> None:
@@ -217,4 +219,4 @@ class Uploads:
 
 
 def _unknown() -> UnknownUpload:
-    return UnknownUpload("upload_not_found", "there is no such upload; it may have expired, and then has to be sent again")
+    return UnknownUpload("upload_not_found", "there is no such upload; if it has expired, send the file again")

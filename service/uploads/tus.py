@@ -46,7 +46,7 @@ async def check_version(request: Request) -> None:
         UnknownVersion: the header has another version, or is missing.
     """
     if request.headers.get("tus-resumable") != VERSION:
-        message = "the header Tus-Resumable isn't 1.0.0; send it, or send the whole file at once by PUT or as a form"
+        message = "the header Tus-Resumable isn't 1.0.0; send that version, or send the whole file at once by PUT or as a form"
         raise UnknownVersion("tus_version", message, field="Tus-Resumable")
 
 
@@ -67,7 +67,7 @@ def length_of(request: Request) -> int:
         BadRequest: the header is missing or deferred, isn't a number, or is 0.
     """
     if "upload-defer-length" in request.headers or "upload-length" not in request.headers:
-        message = "Upload-Length has to say how many bytes the file has; it can't be said later"
+        message = "Upload-Length is required: the size of the file in bytes; Upload-Defer-Length isn't supported"
         raise BadRequest("upload_length_required", message, field="Upload-Length")
     length = _number(request, "Upload-Length", "upload_length_invalid")
     if not length:
@@ -132,10 +132,10 @@ def _pair(item: str) -> tuple[str, bytes]:
 def _number(request: Request, header: str, code: str) -> int:
     text = request.headers.get(header, "").strip()
     if not _NUMBER.fullmatch(text):
-        raise BadRequest(code, f"{header} has to be a whole number of bytes, in digits", field=header)
+        raise BadRequest(code, f"{header} has to be a number of bytes, in digits", field=header)
     return int(text)
 
 
 def _invalid_metadata() -> BadRequest:
-    message = "Upload-Metadata can't be read; send keys, each with a space and its value in base64, and commas between"
+    message = "Upload-Metadata is invalid; send pairs of a key, a space and the value in base64, separated by commas"
     return BadRequest("upload_metadata_invalid", message, field="Upload-Metadata")

@@ -12,36 +12,26 @@ from starlette.concurrency import run_in_threadpool
 
 from service.engine.errors import EngineCrashed, ModelGone, OutOfMemory
 from service.errors import BadRequest, OutOfRange
+from service.http.access import is_still_admitted, max_jobs_of, owner_of
 from service.http.engine_calls import unavailable
-from service.http.owner import is_still_admitted, max_jobs_of, owner_of
-from service.http.routes.common import (
-    ServerJobCreator,
-    ServerJobs,
-    ServerUploads,
-    errors,
-    files,
-    header,
-    json_body,
-    json_schema,
-    only,
-)
+from service.http.routes.dependencies import ServerJobCreator, ServerJobs, ServerUploads, json_body, only
+from service.http.routes.openapi import BINARY, errors, files, header, json_schema
 from service.jobs.creation import Submission
 from service.jobs.registry import Jobs
 from service.schemas import MEDIA_TYPES, JobAnswer, JobRequest, JobsAnswer
 
-EVENT_S = 0.3  # between two looks at the job
-COMMENT_S = 10.0  # without an event for so long, a comment keeps the connection open
+EVENT_S = 0.3  # between two checks for a change
+COMMENT_S = 10.0  # after so long without an event, a comment keeps the connection open
 FINISHED = ("done", "failed", "cancelled")
 
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "model": JobAnswer,
-        "description": "Accepted: files and job are on the disk.",
+        "description": "The job is queued, and survives a restart of the server.",
         "headers": {"Location": header("URL of the job.")},
     }
 }
 _CREATE_ERRORS = errors(404, 408, 409, 413, 415, 422, 503)
-_PART = {"schema": {"type": "string", "format": "binary"}}
 _FILE_HEADERS = {"ETag": header("SHA-256 of the whole file."), "Repr-Digest": header("SHA-256 of the whole file (RFC 9530).")}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
@@ -50,11 +40,11 @@ _FILE: dict[int | str, dict[str, Any]] = {
         "headers": {**_FILE_HEADERS, "Accept-Ranges": header("bytes."), "Content-Digest": header("SHA-256 of the body.")},
     },
     206: {
-        "description": "The part or parts of the file in Range.",
-        "content": dict.fromkeys([*MEDIA_TYPES.values(), "application/octet-stream", "multipart/byteranges"], _PART),
+        "description": "The requested ranges of the file.",
+        "content": dict.fromkeys([*MEDIA_TYPES.values(), "application/octet-stream", "multipart/byteranges"], BINARY),
         "headers": _FILE_HEADERS,
     },
-    304: {"description": "The file is the one in If-None-Match.", "headers": _FILE_HEADERS},
+    304: {"description": "The file has the ETag in If-None-Match.", "headers": _FILE_HEADERS},
 }
 _EVENT = {
     "type": "object",
@@ -70,11 +60,11 @@ _EVENT = {
 }
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Server-sent events `job`, whose data are the answer of GET /v1/jobs/ID.",
+        "description": "Server-sent events named `job`; their data are the answer of GET /v1/jobs/ID.",
         "content": {"text/event-stream": {"schema": _EVENT}},
     }
 }
-_CANCELLED: dict[int | str, dict[str, Any]] = {202: {"description": "Cancelled; the job ends within seconds."}}
+_CANCELLED: dict[int | str, dict[str, Any]] = {202: {"description": "The job is cancelled, and ends within seconds."}}
 _RANGES = re.compile(r"bytes=(?: *(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18}) *(?:,|$))+")
 
 
@@ -92,14 +82,14 @@ async def create(
     idempotency_key: Annotated[
         str | None,
         Header(
-            description="The same job under the same key is accepted once.",
+            description="Key of your choice; requests with the same key create one job.",
             min_length=1,
             max_length=200,
             pattern="^[!-~]+$",
         ),
     ] = None,
 ) -> Response:
-    """Create a job for uploaded images; the answer is sent when the job is on the disk."""
+    """Create a job for an uploaded image; its files are checked before the answer is sent."""
     owner, max_jobs = owner_of(request), max_jobs_of(request)
 
     def create_job() -> JobAnswer:
@@ -124,9 +114,9 @@ def list_jobs(
     state: Annotated[
         Literal["queued", "running", "done", "failed", "cancelled"] | None, Query(description="Only jobs in this state.")
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Most jobs to return.")] = 100,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Largest number of jobs to return.")] = 100,
 ) -> JobsAnswer:
-    """Return your jobs, newest first."""
+    """Return the newest jobs of your key, newest first."""
     return JobsAnswer(jobs=jobs.answers(owner_of(request), state, limit))
 
 
@@ -137,10 +127,10 @@ def job_status(request: Request, jobs: ServerJobs, job_id: str) -> JobAnswer:
     return jobs.answer(job_id, owner_of(request))
 
 
-@router.get("/v1/jobs/{job_id}/events", summary="Follow a job", dependencies=[Depends(only())],
+@router.get("/v1/jobs/{job_id}/events", summary="Follow a job as server-sent events", dependencies=[Depends(only())],
             response_class=StreamingResponse, responses=_EVENTS | errors(404))  # fmt: skip
 async def events(request: Request, jobs: ServerJobs, job_id: str) -> StreamingResponse:
-    """Stream the job's state whenever it changes, until the job ends or the key is no longer valid."""
+    """Send the state of a job whenever it changes, until the job ends or the key is no longer valid."""
     answer = await run_in_threadpool(jobs.answer, job_id, owner_of(request))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(event_stream(jobs, answer, request), media_type="text/event-stream", headers=headers)
@@ -152,18 +142,18 @@ def end_job(
     request: Request,
     jobs: ServerJobs,
     job_id: str,
-    keep: Annotated[bool, Query(description="Only cancel: a job that has finished meanwhile stays.")] = False,
+    keep: Annotated[bool, Query(description="Keep a job that has finished in the meantime, and answer 409.")] = False,
 ) -> Response:
     """Cancel an unfinished job; delete a finished one with its results."""
     is_cancelled = jobs.end(job_id, owner_of(request), keep=keep)
     return Response(status_code=202 if is_cancelled else 204)
 
 
-@router.get("/v1/jobs/{job_id}/results/{name}", summary="Get a result", response_class=FileResponse,
+@router.get("/v1/jobs/{job_id}/results/{name}", summary="Download a result", response_class=FileResponse,
             dependencies=[Depends(only())], responses=_FILE | errors(404, 409, 410, 416))  # fmt: skip
 @router.head("/v1/jobs/{job_id}/results/{name}", include_in_schema=False, dependencies=[Depends(only())])
 async def result(request: Request, jobs: ServerJobs, job_id: str, name: str) -> Response:
-    """Return the file, or the part of it in Range."""
+    """Return a result file, or the ranges of it in the header Range."""
     path, answer = await run_in_threadpool(jobs.result, job_id, owner_of(request), name)
     tag = f'"{answer.sha256}"'
     digest = f"sha-256=:{base64.b64encode(bytes.fromhex(answer.sha256)).decode()}:"
@@ -206,10 +196,16 @@ def check_ranges(ranges: str, size: int) -> None:
         OutOfRange: a range begins beyond the file's end.
     """
     if not _RANGES.fullmatch(ranges.lower()):
-        raise BadRequest("range_invalid", "Range has to be bytes=FIRST-LAST, or several with commas between", field="Range")
+        raise BadRequest(
+            "range_invalid", "Range has to be bytes=FIRST-LAST, or several ranges separated by commas", field="Range"
+        )
     for part in ranges.partition("=")[2].strip(" ,").split(","):
         first, _, last = part.strip().partition("-")
         if (int(first) if first else size - int(last)) >= size:
             raise OutOfRange(size)
         if first and last and int(first) > int(last):
-            raise BadRequest("range_invalid", "Range names a part that ends before it begins", field="Range")
+            raise BadRequest(
+                "range_invalid",
+                "Range has a range that ends before it begins; send FIRST-LAST with FIRST up to LAST",
+                field="Range",
+            )

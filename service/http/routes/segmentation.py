@@ -10,8 +10,9 @@ from configs import quantities
 from configs.schema import ConfigError
 from service.errors import BadRequest, UnknownModel, Unsuitable
 from service.http import request_body
-from service.http.owner import owner_of
-from service.http.routes.common import ServerEngine, ServerLimits, errors, files, only
+from service.http.access import owner_of
+from service.http.routes.dependencies import ServerEngine, ServerLimits, only
+from service.http.routes.openapi import BINARY, errors, files
 from service.schemas import MEDIA_TYPES, CompareAnswer, ModelAnswer
 
 FileFormat = Literal["png", "tiff", "nifti", "geojson", "dicom-seg"]  # masks in one file; an OME-Zarr is a folder
@@ -19,20 +20,23 @@ FileFormat = Literal["png", "tiff", "nifti", "geojson", "dicom-seg"]  # masks in
 _BODY = {
     "requestBody": {
         "required": True,
-        "description": "The image file itself, not a form: PNG, JPEG, TIFF or a slide; in 3D NIfTI, NRRD, DICOM or TIFF.",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "description": "The image file itself, not a form: in 2D PNG, JPEG, TIFF or a slide; in 3D NIfTI, NRRD, DICOM or TIFF.",
+        "content": {"application/octet-stream": BINARY},
     }
 }
 _MASK: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The mask, on the image's own grid; each pixel is its class's label.",
+        "description": "The mask, in the image's own resolution; each pixel has the label of its class.",
         "content": files(MEDIA_TYPES[ending] for ending in (".png", ".tiff", ".nii.gz", ".geojson", ".dcm")),
         "headers": {
-            "X-Overtile-Seconds": {"schema": {"type": "number"}, "description": "From the first tile to the last row."},
-            "X-Overtile-Warnings": {"schema": {"type": "string"}, "description": "Codes with commas between; empty for none."},
+            "X-Overtile-Seconds": {"schema": {"type": "number"}, "description": "Seconds that the segmentation took."},
+            "X-Overtile-Warnings": {
+                "schema": {"type": "string"},
+                "description": "Codes of warnings separated by commas; empty without warnings.",
+            },
             "X-Overtile-Label": {
                 "schema": {"type": "string"},
-                "description": "Label of the whole image, percent-encoded; omitted for models without such labels.",
+                "description": "Label of the whole image, percent-encoded; only of models that predict one.",
             },
         },
     }
@@ -42,7 +46,9 @@ _ERRORS = errors(404, 408, 413, 415, 422, 503, 504)
 PrivateFolder = Annotated[Path, Depends(request_body.private_folder)]
 SpacingQuery = Annotated[
     str | None,
-    Query(description="For a file without spacing: micrometres between pixels, one number, or one for each axis, with commas."),
+    Query(
+        description="Spacing in micrometres, for a file that has none: one number, or one for each axis separated by commas."
+    ),
 ]
 
 
@@ -56,13 +62,15 @@ async def segment(
     folder: PrivateFolder,
     calls: ServerEngine,
     limits: ServerLimits,
-    model: Annotated[str | None, Query(description="A name of /v1/models; optional if only one model is loaded.")] = None,
+    model: Annotated[
+        str | None, Query(description="Name of a model of GET /v1/models; optional if only one is loaded.")
+    ] = None,
     mask_format: Annotated[
-        FileFormat | None, Query(alias="format", description="Format of the mask; default: the image's own.")
+        FileFormat | None, Query(alias="format", description="Format of the mask; default: the format of the image.")
     ] = None,
     spacing_um: SpacingQuery = None,
 ) -> FileResponse:
-    """Segment the image in the body; the mask has the image's own grid."""
+    """Segment the image in the body, and return the mask; send large images as jobs."""
     name = model_name(calls.engine.models, model)
     spacing, path, owner = parse_spacing(spacing_um), folder / "image", owner_of(request)
     await request_body.receive(request, path, limits, setting="max_body_bytes")
@@ -81,10 +89,10 @@ async def compare(
     folder: PrivateFolder,
     calls: ServerEngine,
     limits: ServerLimits,
-    models: Annotated[str, Query(description="Two names of /v1/models with a comma between.")],
+    models: Annotated[str, Query(description="Names of two models of GET /v1/models, separated by a comma.")],
     spacing_um: SpacingQuery = None,
 ) -> CompareAnswer:
-    """Segment a small image with two models, and return how far they agree."""
+    """Segment a small image with two models, and return both masks and their agreement."""
     pair = model_pair(calls.engine.models, models.split(","))
     spacing, path, owner = parse_spacing(spacing_um), folder / "image", owner_of(request)
     await request_body.receive(request, path, limits, setting="compare_max_body_bytes")
@@ -115,7 +123,7 @@ def model_name(models: dict[str, ModelAnswer], name: str | None) -> str:
 
 
 def model_pair(models: dict[str, ModelAnswer], names: list[str]) -> list[str]:
-    """Return the two names if their models can be compared.
+    """Return the two names after checking that their models can be compared.
 
     Raises:
         BadRequest: the names aren't two different ones.
@@ -123,13 +131,13 @@ def model_pair(models: dict[str, ModelAnswer], names: list[str]) -> list[str]:
         Unsuitable: their classes differ.
     """
     if len(names) != 2 or names[0] == names[1]:
-        raise BadRequest("parameter_invalid", "models takes two different names with a comma between", field="models")
+        raise BadRequest("parameter_invalid", "models takes two different names separated by a comma", field="models")
     if not set(names) <= set(models):
         message = "a model of that name isn't loaded; GET /v1/models lists them"
         raise UnknownModel("model_not_found", message, field="models")
     first, second = ([each.name for each in models[name].classes] for name in names)
     if first != second:
-        message = "the two models know different classes; choose two that were trained on the same ones"
+        message = "the two models have different classes; choose models that were trained on the same classes"
         raise Unsuitable("classes_differ", message, field="models")
     return names
 
@@ -138,10 +146,10 @@ def parse_spacing(text: str | None) -> tuple[float, ...] | None:
     """Return the numbers of a parameter such as `0.25` or `2000,500,500`.
 
     Raises:
-        BadRequest: the text isn't numbers with commas between.
+        BadRequest: the text isn't numbers separated by commas.
     """
     try:
         return quantities.parse_spacing(text) if text is not None else None
     except ConfigError as error:
-        message = "spacing_um takes one number, or one for each axis with commas between, in micrometres"
+        message = "spacing_um takes one number, or one for each axis separated by commas, in micrometres"
         raise BadRequest("parameter_invalid", message, field="spacing_um") from error

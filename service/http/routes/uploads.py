@@ -1,12 +1,11 @@
 """Routes of uploads: tus 1.0.0, a plain PUT, and a form."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from pydantic import WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -14,88 +13,32 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from service.http import request_body
+from service.http.access import max_stored_bytes_of, owner_of
 from service.http.forms import OVERHEAD_BYTES, FormParser
-from service.http.owner import max_stored_bytes_of, owner_of
-from service.http.routes.common import ServerLimits, ServerUploads, errors, header, only
+from service.http.routes.dependencies import ServerLimits, ServerUploads, only
+from service.http.routes.upload_headers import (
+    CAPABILITIES,
+    CREATED,
+    PATCH_BODY,
+    POST_BODY,
+    PUT_BODY,
+    STATE,
+    AppendHeaders,
+    ContentDigest,
+    CreationHeaders,
+    FileSha256,
+    TusVersion,
+    responses,
+)
 from service.limits import ServiceLimits
 from service.schemas import UploadAnswer
 from service.uploads import tus
 from service.uploads.checksums import UploadedChecksum, sha256_of_headers
 from service.uploads.registry import Upload, Uploads
 
-_VERSION = {"Tus-Resumable": header("Version of tus.")}
-_STATE = {
-    "Upload-Offset": header("Position to continue at.", "integer"),
-    "Upload-Length": header("Size of the whole file.", "integer"),
-    "Upload-Expires": header("When the server deletes the upload, unless more of it comes."),
-}
-_CREATED = {"Location": header("URL of the upload."), **_STATE}
-_CAPABILITIES = {
-    "Tus-Version": header("Supported versions."),
-    "Tus-Extension": header("Supported extensions of tus."),
-    "Tus-Max-Size": header("Largest file in bytes.", "integer"),
-    "Tus-Checksum-Algorithm": header("Algorithms of Upload-Checksum."),
-}
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_FORM = {
-    "schema": {
-        "type": "object",
-        "required": ["file"],
-        "properties": {"file": {"type": "string", "format": "binary", "description": "The image file; a form has one."}},
-        "additionalProperties": False,
-    }
-}
-
-
-_BODY = {"required": True, "content": {tus.PATCH_TYPE: _BINARY}}
-_PUT_BODY = {"required": True, "content": {"application/octet-stream": _BINARY}}
-_POST_BODY = {"required": False, "content": {"multipart/form-data": _FORM, tus.PATCH_TYPE: _BINARY}}
-
-
-def responses(success: int, headers: dict[str, Any], *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI descriptions of a route's answers; each but those of access control has the version of tus."""
-    access = (401, 403, 429)
-    answers: dict[int | str, dict[str, Any]] = {success: {"headers": headers}, **errors(*statuses)}
-    return {
-        status: answer if status in access else {**answer, "headers": {**answer["headers"], **_VERSION}}
-        for status, answer in answers.items()
-    }
-
-
-def _text(description: str, pattern: str = "") -> WithJsonSchema:
-    """Return the OpenAPI schema of a header whose value the route checks itself."""
-    return WithJsonSchema({"type": "string", "description": description, **({"pattern": pattern} if pattern else {})})
-
-
-TusVersion = Annotated[str | None, Header(alias="Tus-Resumable"), _text("1.0.0", r"^1\.0\.0$")]
-UploadLength = Annotated[
-    str | None, Header(alias="Upload-Length"), _text("Size of the whole file in bytes.", "^[1-9][0-9]{0,17}$")
-]
-UploadOffset = Annotated[
-    str | None, Header(alias="Upload-Offset"), _text("Current end of the upload, where the body is written.", "^[0-9]{1,18}$")
-]
-UploadMetadata = Annotated[
-    str | None,
-    Header(alias="Upload-Metadata"),
-    _text("Key filename and the name in base64; other keys are ignored.", "^filename ([A-Za-z0-9+/]{4})+$"),
-]
-UploadChecksum = Annotated[
-    str | None,
-    Header(alias="Upload-Checksum"),
-    _text("Checksum of the body in base64.", "^(sha256|sha1) [A-Za-z0-9+/]+=$"),
-]
-ContentDigest = Annotated[
-    str | None,
-    Header(alias="Content-Digest"),
-    _text("Digest of the body (RFC 9530), sha-256=:BASE64:; other algorithms are ignored."),
-]
-FileSha256 = Annotated[
-    str | None, Header(alias="X-Content-SHA256"), _text("SHA-256 of the file in hexadecimal.", "^[0-9a-fA-F]{64}$")
-]
-
 
 class TusRoute(APIRoute):
-    """Route whose answers, errors too, have the header Tus-Resumable."""
+    """Route that adds the header Tus-Resumable to every answer, also to errors."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -109,7 +52,7 @@ class TusRoute(APIRoute):
 
 
 class MethodNotAllowed:
-    """ASGI app that answers 405 with all methods of a path, where Starlette would name those of its first route."""
+    """ASGI app that answers 405 with all methods of a path in Allow; Starlette would name only those of the first route."""
 
     def __init__(self, allowed: str) -> None:
         self._headers = {"Allow": allowed}
@@ -120,7 +63,7 @@ class MethodNotAllowed:
 
 
 def other_methods() -> list[Route]:
-    """Return the routes of the methods that uploads don't have; they come after all others."""
+    """Return the routes that refuse the methods that uploads don't have; add them after all others."""
     return [
         Route("/v1/uploads", MethodNotAllowed("OPTIONS, POST, PUT"), include_in_schema=False),
         Route("/v1/uploads/{upload_id}", MethodNotAllowed("DELETE, GET, HEAD, PATCH"), include_in_schema=False),
@@ -131,36 +74,32 @@ router = APIRouter(route_class=TusRoute, dependencies=[Depends(only())])
 
 
 @router.options(
-    "/v1/uploads", summary="Get the supported extensions of tus", status_code=204, responses=responses(204, _CAPABILITIES)
+    "/v1/uploads", summary="Get the supported extensions of tus", status_code=204, responses=responses(204, CAPABILITIES)
 )
 def options(limits: ServerLimits) -> Response:
-    """Return the version, the extensions, the largest file size and the checksums in headers."""
+    """Return the supported version, extensions, file size and checksum algorithms of tus in headers."""
     return Response(status_code=204, headers=tus.capabilities(limits))
 
 
 @router.post("/v1/uploads", summary="Create an upload, or upload a form", status_code=201, response_model=UploadAnswer,
-             responses=responses(201, _CREATED, 408, 412, 413, 415, 460, 503),
-             openapi_extra={"requestBody": _POST_BODY})  # fmt: skip
+             responses=responses(201, CREATED, 408, 412, 413, 415, 460, 503),
+             openapi_extra=POST_BODY)  # fmt: skip
 async def create(
     request: Request,
     uploads: ServerUploads,
     limits: ServerLimits,
-    tus_resumable: TusVersion = None,
-    upload_length: UploadLength = None,
-    upload_metadata: UploadMetadata = None,
-    upload_checksum: UploadChecksum = None,
-    x_content_sha256: FileSha256 = None,
+    headers: Annotated[CreationHeaders, Depends()],
 ) -> Response:
-    """Create a tus upload of Upload-Length bytes, and write the body to it; or upload a form with one file."""
+    """Create a tus upload of Upload-Length bytes and append the body to it; or upload one file as a form."""
     if request_body.is_form(request):
         await tus.check_version_if_any(request)
-        return creation_response(await receive_form(request, uploads, limits, x_content_sha256))
+        return creation_response(await receive_form(request, uploads, limits, headers.x_content_sha256))
     await tus.check_version(request)
     return creation_response(await create_resumable(request, uploads, limits))
 
 
 @router.put("/v1/uploads", summary="Upload a file as the body", status_code=201, response_model=UploadAnswer,
-            responses=responses(201, _CREATED, 408, 412, 413, 415, 503), openapi_extra={"requestBody": _PUT_BODY},
+            responses=responses(201, CREATED, 408, 412, 413, 415, 503), openapi_extra=PUT_BODY,
             dependencies=[Depends(tus.check_version_if_any)])  # fmt: skip
 async def put(
     request: Request,
@@ -169,32 +108,24 @@ async def put(
     content_digest: ContentDigest = None,
     x_content_sha256: FileSha256 = None,
 ) -> Response:
-    """Upload the whole file in one request; nothing of it stays if the request breaks off."""
+    """Upload a whole file in one request; if the request breaks off, nothing of it stays."""
     request_body.refuse_form(request)
     return creation_response(await receive_body(request, uploads, limits, sha256_of_headers(content_digest, x_content_sha256)))
 
 
-@router.head("/v1/uploads/{upload_id}", summary="Get the offset of an upload", responses=responses(200, _STATE, 404, 412),
+@router.head("/v1/uploads/{upload_id}", summary="Get the offset of an upload", responses=responses(200, STATE, 404, 412),
              response_class=Response, dependencies=[Depends(tus.check_version)])  # fmt: skip
 def head(request: Request, uploads: ServerUploads, upload_id: str, tus_resumable: TusVersion = None) -> Response:
-    """Return the headers with the upload's state; continue at Upload-Offset."""
+    """Return the state of an upload in headers; continue sending from Upload-Offset."""
     upload = uploads.find(upload_id, owner_of(request))
     return Response(headers=tus.state_of(upload) | tus.metadata_of(upload))
 
 
 @router.patch("/v1/uploads/{upload_id}", summary="Append to an upload", status_code=204,
-              responses=responses(204, _STATE, 404, 408, 409, 412, 413, 415, 423, 460, 503),
-              openapi_extra={"requestBody": _BODY}, dependencies=[Depends(tus.check_version)])  # fmt: skip
-async def patch(  # the headers are read from the request; the parameters document them
-    request: Request,
-    uploads: ServerUploads,
-    limits: ServerLimits,
-    upload_id: str,
-    tus_resumable: TusVersion = None,
-    upload_offset: UploadOffset = None,
-    upload_checksum: UploadChecksum = None,
-) -> Response:
-    """Append the body to an upload; if the request breaks off, the bytes stay unless they have a checksum."""
+              responses=responses(204, STATE, 404, 408, 409, 412, 413, 415, 423, 460, 503),
+              openapi_extra=PATCH_BODY, dependencies=[Depends(tus.check_version), Depends(AppendHeaders)])  # fmt: skip
+async def patch(request: Request, uploads: ServerUploads, limits: ServerLimits, upload_id: str) -> Response:
+    """Append the body to an upload; if the request breaks off, the received bytes stay unless they have a checksum."""
     tus.check_type(request)
     upload = await append(request, uploads, limits, upload_id, tus.offset_of(request))
     return Response(status_code=204, headers=tus.state_of(upload))
@@ -203,7 +134,7 @@ async def patch(  # the headers are read from the request; the parameters docume
 @router.get("/v1/uploads/{upload_id}", summary="Get the state of an upload", responses=responses(200, {}, 404, 412),
             dependencies=[Depends(tus.check_version_if_any)])  # fmt: skip
 def get(request: Request, response: Response, uploads: ServerUploads, upload_id: str) -> UploadAnswer:
-    """Return the upload's received bytes, and its SHA-256 when it is complete."""
+    """Return the number of received bytes, and the SHA-256 of a complete upload."""
     response.headers["Cache-Control"] = "no-store"
     return upload_answer(uploads.find(upload_id, owner_of(request)))
 

@@ -28,7 +28,10 @@ CHECKOUT = Path(__file__).parents[3]
 OPEN = {"/livez", "/readyz", "/docs", "/docs/assets/swagger-ui.css", "/openapi.json", "/", "/static/viewer.js"}
 CLOSED = [(method, path) for method, path in ROUTES if path not in OPEN]
 NO_KEY = {"code": "key_required", "message": "the route needs a key; send it as Authorization: Bearer KEY"}
-BAD_KEY = {"code": "key_invalid", "message": "the key isn't known, or no longer valid; ask whoever runs the server for one"}
+BAD_KEY = {
+    "code": "key_invalid",
+    "message": "the key is unknown, expired or revoked; ask the server's operator for a valid one",
+}
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +107,7 @@ def test_each_route_needs_its_scope(client: httpx.Client, path: Path, method: st
     refused = client.request(method, route, headers=bearer(by_name[others]))
     assert refused.status_code == 403
     if method != "HEAD":
-        message = f"the route needs a key with the scope {needs}; ask for one, or use another"
+        message = f"the route needs a key with the scope {needs}; use another key, or ask the server's operator for one"
         assert error_of(refused) == {"code": "scope_missing", "message": message}
 
 

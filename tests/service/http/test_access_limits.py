@@ -20,7 +20,7 @@ def test_too_many_requests(tmp_path: Path) -> None:
             statuses = [client.get("/v1/models", headers=bearer(token)).status_code for _ in range(allowed + 2)]
             assert statuses == [200] * allowed + [429] * 2
             refused = client.get("/v1/models", headers=bearer(token))
-            message = "more requests than the key may send in a minute; go on after the seconds of Retry-After"
+            message = "too many requests in a minute; wait for the seconds in Retry-After"
             assert error_of(refused) == {"code": "rate_limited", "message": message, "limit": allowed}
             assert 1 <= int(refused.headers["retry-after"]) <= 60 // allowed
         assert [client.get(route).status_code for route in ("/livez", "/readyz") * 10] == [200] * 20
@@ -44,7 +44,7 @@ def test_after_retry_after_the_next_is_taken() -> None:
     assert buckets.take("a", 600) == 0
 
 
-FOREIGN = "without keys, pages of other sites can't use the server; whoever runs it can name them in OVERTILE_CORS_ORIGINS"
+FOREIGN = "without keys, pages of other sites can't use the server; its operator can allow them in OVERTILE_CORS_ORIGINS"
 
 
 def test_without_keys_other_sites_pages_are_kept_out(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ VIEWER = "https://viewer.example.org"
 QUESTION = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,upload-offset"}
 NOT_ALLOWED = {
     "code": "origin_not_allowed",
-    "message": "pages of that site may not use the server; whoever runs it can name the site in OVERTILE_CORS_ORIGINS",
+    "message": "pages of that site can't use the server; its operator can allow the site in OVERTILE_CORS_ORIGINS",
 }
 
 

@@ -175,7 +175,7 @@ def test_quota_of_several_at_once(tmp_path: Path) -> None:
     first, second = (uploads.begin("a", None, max_stored_bytes=1000) for _ in range(2))
     first.write(bytes(600))
     second.write(bytes(600))
-    with pytest.raises(OverQuota, match="more would be stored than the 1000 bytes that the key allows"):
+    with pytest.raises(OverQuota, match="the key may store 1000 bytes, and the upload would exceed them"):
         second.finish(None, None)
     second.release()
     first.finish(None, None)

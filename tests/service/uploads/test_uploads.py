@@ -245,10 +245,10 @@ def test_jobs_get_complete_files_of_their_owner(uploads: Uploads, tmp_path: Path
     upload_id = put_into(uploads, b"content", owner="a")
     (tmp_path / "link").hardlink_to(uploads.data_of(upload_id, "a"))
     for asked, owner in ((upload_id, "b"), (new_id(), "a"), ("../keys", "a"), ("", "a")):
-        with pytest.raises(UnknownUpload, match="there is no such upload; it may have expired"):
+        with pytest.raises(UnknownUpload, match="there is no such upload; if it has expired"):
             uploads.data_of(asked, owner)
     begun = uploads.create("a", 5).upload_id
-    with pytest.raises(Conflict, match="the upload isn't complete; send the rest of it, and try again"):
+    with pytest.raises(Conflict, match="the upload isn't complete; send the rest of the file, and try again"):
         uploads.data_of(begun, "a")
     uploads.delete(upload_id, "a")
     assert (tmp_path / "link").read_bytes() == b"content"
