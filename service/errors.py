@@ -1,7 +1,7 @@
 """Errors of the service as a tree: each class carries its HTTP status and its headers.
 
-`service/http/error_responses.py` turns them into answers. Messages contain nothing that a client sent, no path and no
-library's text, so that they can be handed out.
+`service/http/error_responses.py` turns them into answers. Clients see the messages, which therefore contain nothing that a
+client sent, no path and no library's text.
 """
 
 import math
@@ -15,14 +15,14 @@ class StartError(Exception):
 
 
 class RequestError(Exception):
-    """Request that can't be served as it is.
+    """Request that can't be served.
 
     Attributes:
         status: HTTP status of the answer.
         headers: additional headers of the answer.
-        code: stable, for programs.
-        message: what is wrong, and what to do.
-        field: name of the parameter that is wrong.
+        code: stable code for programs.
+        message: description of the problem and its remedy.
+        field: name of the invalid parameter.
         limit: what is allowed, in bytes, pixels or number.
     """
 
@@ -63,7 +63,7 @@ class UnknownModel(RequestError):
 
 
 class Stalled(RequestError):
-    """Body that stopped coming, or comes too slowly."""
+    """Body that stopped arriving, or arrives too slowly."""
 
     status = 408
 
@@ -141,7 +141,7 @@ class WrongChecksum(RequestError):
 
 
 class Busy(RequestError):
-    """As many requests are waiting as may wait."""
+    """Too many requests are waiting."""
 
     status = 503
     headers = (("Retry-After", str(BUSY_RETRY_S)),)
@@ -154,9 +154,8 @@ class StorageFull(RequestError):
     headers = (("Retry-After", str(STORAGE_RETRY_S)),)
 
     def __init__(self) -> None:
-        super().__init__(
-            "storage_full", "the server's disk is full; try again later, or ask the server's operator for more space"
-        )
+        message = "the server's disk is full; try again later, or ask the server's operator for more space"
+        super().__init__("storage_full", message)
 
 
 class StorageFailed(RequestError):
@@ -172,7 +171,7 @@ class StorageFailed(RequestError):
 
 
 class NoDatabase(RequestError):
-    """The database of jobs doesn't respond, or is full."""
+    """The database of jobs doesn't respond, or can't be written to."""
 
     status = 503
     headers = (("Retry-After", str(STORAGE_RETRY_S)),)
@@ -201,7 +200,7 @@ class OutOfRange(RequestError):
     def __init__(self, size: int) -> None:
         super().__init__(
             "range_not_satisfiable",
-            "Range begins beyond the end of the file; ask for a range within its size, which is in Content-Range",
+            "Range begins beyond the end of the file; Content-Range has the file's size",
             field="Range",
             limit=size,
         )

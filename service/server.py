@@ -87,9 +87,7 @@ class DeadlineProtocol(H11Protocol):
     def _close_slow(self) -> None:
         self._deadline = None
         if not self.transport.is_closing():
-            self._refuse(
-                408, "headers_stalled", "the request's headers took too long to arrive; send the request again without pauses"
-            )
+            self._refuse(408, "headers_stalled", "the headers took too long to arrive; send the request again without pauses")
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         request_id = uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""Calls of the engine whose client waits for the answer: how many may wait, for how long, and what ends them."""
+"""Calls of the engine whose client waits for the answer: their number, their deadline and their cancellation."""
 
 import asyncio
 import threading
@@ -17,7 +17,7 @@ from service.errors import Busy, DeadlineExceeded, Unavailable
 from service.limits import ServiceLimits
 
 POLL_S = 0.25
-CANCEL_S = 5.0  # for the engine to end cancelled work; after that it is killed
+CANCEL_S = 5.0  # for the engine to end a cancelled call; after that it is killed
 
 
 class EngineCalls:
@@ -25,7 +25,7 @@ class EngineCalls:
 
     Args:
         engine: the engine's supervisor.
-        limits: how many requests may wait, and the deadline.
+        limits: number of requests that may wait, and the deadline.
     """
 
     def __init__(self, engine: Supervisor, limits: ServiceLimits) -> None:
@@ -62,19 +62,19 @@ class EngineCalls:
             raise unavailable(error) from error
 
     async def answer(self, call: Call, request: Request | None = None) -> dict[str, Any]:
-        """Return the engine's answer; when the client leaves or the deadline passes, end the work.
+        """Return the engine's answer; cancel the call when the client leaves or the deadline passes.
 
         Raises:
             DataError: the image can't be used.
-            DeadlineExceeded: the work took longer than a client may wait.
+            DeadlineExceeded: the call takes longer than `direct_timeout_s`.
             Unavailable: the engine crashed, has no memory left, or the model was unloaded.
         """
         waited_s = 0.0
         future = asyncio.wrap_future(call.future)
         try:
             while True:
-                done, _ = await asyncio.wait({future}, timeout=POLL_S)
-                if done:
+                finished, _ = await asyncio.wait({future}, timeout=POLL_S)
+                if finished:
                     return future.result()
                 waited_s += POLL_S
                 if waited_s > self._limits.direct_timeout_s:
@@ -90,7 +90,7 @@ class EngineCalls:
                 self._cancel(call)
 
     def _cancel(self, call: Call) -> None:
-        """Cancel the work, and restart the engine if the work goes on."""
+        """Cancel a call, and restart the engine if the call goes on."""
         call.cancel()
 
         def restart_if_running(future: Future[Any] = call.future) -> None:

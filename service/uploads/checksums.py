@@ -84,5 +84,5 @@ def _from_base64(text: str) -> bytes:
 
 
 def _invalid(field: str) -> BadRequest:
-    message = "Content-Digest takes sha-256=:BASE64:, and X-Content-SHA256 takes 64 hexadecimal digits; both have to be the same SHA-256"
+    message = "Content-Digest takes sha-256=:BASE64:, X-Content-SHA256 takes 64 hexadecimal digits; both have to be the same"
     return BadRequest("digest_invalid", message, field=field)

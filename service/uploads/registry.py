@@ -98,9 +98,7 @@ class Uploads:
         if file.size != offset:
             self._digests[upload_id] = file.digest_state()
             file.close()
-            message = (
-                "Upload-Offset isn't the number of bytes received so far; get it with HEAD, and continue sending from there"
-            )
+            message = "Upload-Offset isn't the number of received bytes; get it with HEAD, and continue sending from there"
             raise Conflict("upload_offset_conflict", message, field="Upload-Offset")
         return ResumedUpload(file, self._records, upload_id, record, self._digests)
 
