@@ -19,7 +19,7 @@ from configs.schema import Config
 from configs.sections import Section
 from imaging.remarks import REMARKS
 from overtile import app
-from service.limits import AccessSettings, Limits, setting_of
+from service.limits import AccessSettings, ServiceLimits, setting_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "docker/README.md", ROOT / "benchmarks/README.md"])
@@ -241,7 +241,7 @@ def test_every_remark_is_explained() -> None:
 
 def test_every_setting_of_the_server_is_listed_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(OVERTILE_\w+)` \| (\d*) ?\| ", text_of(ROOT / "docs/service.md"), re.MULTILINE))
-    settings = {setting_of(field.name): field.default for limits in (Limits, AccessSettings) for field in fields(limits)}
+    settings = {setting_of(field.name): field.default for limits in (ServiceLimits, AccessSettings) for field in fields(limits)}
     assert rows == {name: str(default) if isinstance(default, int) else "" for name, default in settings.items()}
 
 
