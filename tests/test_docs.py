@@ -135,6 +135,7 @@ def test_commands_and_their_options_exist(page: Path) -> None:
 
 
 def test_a_command_that_does_not_exist_is_noticed() -> None:
+    assert sum(len(list(commands_of(page))) for page in PAGES) > 100
     assert problem_of(["predict", "a.png", "-b", "bundle", "--tissue"]) is None
     assert problem_of(["predict", "a.png", "--tissues"]) == "no option --tissues"
     assert problem_of(["client", "send"]) == "no command send"
@@ -220,6 +221,36 @@ def test_paths_in_the_text_exist(page: Path) -> None:
     names = "benchmarks|configs|datasets|disk|docker|docs|evaluation|imaging|inference|models|service|tests|training|transforms"
     paths = re.findall(rf"`((?:{names})/[\w./-]*)`", text_of(page))
     assert {path for path in paths if path not in GENERATED and not (ROOT / path).exists()} == set()
+
+
+def test_modules_in_the_tables_of_folders_exist() -> None:
+    missing = []
+    for folders, content in re.findall(r"^\| `([\w/{},]+/)` \| (.+) \|$", text_of(ROOT / "docs/architecture.md"), re.MULTILINE):
+        roots = [ROOT / folder for folder in expand(folders)]
+        names = {name for root in roots for path in root.rglob("*") for name in (path.name, path.stem)}
+        code = "\n".join(text_of(file) for root in roots for file in root.rglob("*.py"))
+        words = re.findall(r"`(\w+)`", content)
+        missing += [f"{folders}: {word}" for word in words if word not in names and not re.search(rf"\b{word}\b", code)]
+    assert missing == []
+
+
+def expand(folders: str) -> list[str]:
+    """Return the paths that a shell makes of `a/{b,c}/`."""
+    match = re.search(r"{([\w,]+)}", folders)
+    return [folders.replace(match[0], name) for name in match[1].split(",")] if match else [folders]
+
+
+def test_modules_in_the_table_of_the_service_exist() -> None:
+    table = text_of(ROOT / "docs/service.md").split("## Processes")[1].split("## Jobs")[0]
+    missing = []
+    for first, content in re.findall(r"^\| (`.+`) \| (.+) \|$", table, re.MULTILINE):
+        paths = re.findall(r"`([\w./]+)`", first)
+        folder = ROOT / paths[0] if paths[0].endswith("/") else (ROOT / paths[0]).parent
+        missing += [path for path in paths if not (ROOT / path).exists() and not (folder / path).exists()]
+        if paths[0].endswith("/"):
+            modules = re.findall(r"`(\w+)`", content)
+            missing += [f"{paths[0]}{name}" for name in modules if not (folder / f"{name}.py").exists()]
+    assert missing == []
 
 
 def test_answers_to_where_things_are_found_exist() -> None:
