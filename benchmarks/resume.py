@@ -38,7 +38,7 @@ MOMENTS = {
     "a validation begins": Moment(VALIDATION),
     "a validation ends": Moment(VALIDATION, 2, after=True),
     "the best network is written": Moment("training.resuming.saving:save_file", after=True),
-    "after a validation": Moment("training.resuming.saving:Pace.on_validation_end", 2, after=True),
+    "after a validation": Moment("training.resuming.saving:RunScheduler.on_validation_end", 2, after=True),
     "before the last validation": Moment(STEP, 7, after=True),
     "the bundle is half there": Moment("models.bundle:Manifest.model_validate"),
 }

@@ -28,10 +28,11 @@ from configs.schema import Config
 from datasets.cases import Case
 from inference.predictors.methods import memory_format_of
 from models.architectures import build
-from training import run
-from training.data.open_cases import open_case
+from training import trainer
+from training.data.open_cases import open_training_image
 from training.data.splitting import trainable_cases
-from training.monitoring.progress_bar import RunProgress
+from training.monitoring.progress_bar import TrainingProgressBar
+from training.run import train
 
 Spec = dict[str, Any]
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -78,7 +79,7 @@ def overtile(spec: Spec, config: Config) -> None:
     """`overtile train`, which waits for its turns where it would move its bar."""
     turns = Turns(torch.device(spec["device"]))
 
-    class Waiting(RunProgress):
+    class Waiting(TrainingProgressBar):
         def on_train_start(self, *arguments: Any) -> None:
             super().on_train_start(*arguments)
             turns.wait()
@@ -87,8 +88,8 @@ def overtile(spec: Spec, config: Config) -> None:
             super().on_train_batch_end(*arguments)
             turns.wait()
 
-    with mock.patch.object(run, "RunProgress", Waiting):
-        run.train(config, Console(quiet=True))
+    with mock.patch.object(trainer, "TrainingProgressBar", Waiting):
+        train(config, Console(quiet=True))
 
 
 def by_hand(spec: Spec, config: Config) -> None:
@@ -164,7 +165,7 @@ def _training_cases(config: Config) -> list[Case]:
 
 def _in_memory(case: Case, config: Config) -> Arrays:
     """Image (1, *S) and reference (1, *S), at least as large as a patch."""
-    labelled = open_case(case, config)
+    labelled = open_training_image(case, config)
     whole = tuple(slice(0, size) for size in labelled.image.shape)
     image = labelled.statistics.normalise(labelled.image.read(whole))
     reference = labelled.reference.read(whole)

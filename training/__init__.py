@@ -1,1 +1,1 @@
-"""Config -> bundle: data, patches, the Lightning module, the run."""
+"""Training: from a config to a bundle, with its data, objective, optimization, resuming and monitoring."""

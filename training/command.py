@@ -147,13 +147,13 @@ def find_rate(
         loaded = load(config, overrides or [])
 
         from training.find_rate import find_rate as test_rates
-        from training.find_rate import plot
+        from training.find_rate import plot_rate_test
 
         with progress_bars(console) as on_progress:
             test = test_rates(loaded, on_progress)
         if out:
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_bytes(plot(test))
+            out.write_bytes(plot_rate_test(test))
             console.print(f"Picture: {out}")
         console.print(f"use it: overtile train {config} optimizer.learning_rate={test.suggestion:.2g}")
 

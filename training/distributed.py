@@ -1,7 +1,7 @@
-"""Several processes that train one network together: who is who, what they agree on, and how they end together.
+"""Distributed training: the processes that train one network together, and their collective operations.
 
-Lightning starts them for `trainer.devices`, or torchrun or SLURM did. Each takes `trainer.batch_size` patches of every batch,
-so that a step sees batch_size x processes; the first one alone says and writes anything.
+Lightning starts them for `trainer.devices`, or torchrun or SLURM does. Each takes `trainer.batch_size` patches of a batch, so
+that a step uses batch_size x processes patches; only the first process prints and writes files.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from disk.process import end_with_parent
 
 
 @dataclass(frozen=True)
-class Team:
-    """The processes of a run, and which of them this one is.
+class ProcessGroup:
+    """The processes of a run, and the rank of this one.
 
     Args:
-        rank: this one's number among all, from 0.
-        size: of all.
-        local_rank: this one's number on its machine.
-        nodes: machines.
+        rank: of this process among all, from 0.
+        size: number of processes.
+        local_rank: of this process on its machine.
+        nodes: number of machines.
     """
 
     rank: int = 0
@@ -38,80 +38,81 @@ class Team:
 
     @property
     def is_first(self) -> bool:
-        """Whether this one says and writes things."""
+        """Return whether this process prints and writes files."""
         return self.rank == 0
 
     def device(self, kind: torch.device) -> torch.device:
-        """The one that is this process's own, of the kind there is."""
+        """Return this process's own device of a kind."""
         return torch.device("cuda", self.local_rank) if kind.type == "cuda" and self.size > 1 else kind
 
 
-ALONE = Team()
+SINGLE_PROCESS = ProcessGroup()
 LAUNCHERS = (TorchElasticEnvironment, SLURMEnvironment)
 
 
-def team_of(config: Config) -> Team:
-    """What the environment says, where torchrun or SLURM started the processes, else what the config says.
+def detect_process_group(config: Config) -> ProcessGroup:
+    """Return the processes as torchrun's or SLURM's environment describes them, otherwise as the config does.
 
     Raises:
-        ConfigError: there are fewer GPUs, or not as many processes as would fit the config.
+        ConfigError: the config asks for more GPUs than there are, or its devices do not match the processes that were started.
     """
     devices = config.trainer.devices
     if torch.cuda.is_available() and devices > torch.cuda.device_count():
-        raise ConfigError(f"trainer.devices: {devices}, and there are {torch.cuda.device_count()} GPUs; set it to that at most")
+        raise ConfigError(f"trainer.devices: {devices}, but there are {torch.cuda.device_count()} GPUs; set it to that or less")
     for kind in LAUNCHERS:
         if kind.detect():
-            found = kind()
-            if found.world_size() % devices:
+            environment = kind()
+            size = environment.world_size()
+            if size % devices:
                 raise ConfigError(
-                    f"trainer.devices: {devices} processes on each machine, and {found.world_size()} were started in all; "
-                    "start as many on each machine as trainer.devices says"
+                    f"trainer.devices: {devices} processes on each machine, but {size} were started in total; start "
+                    f"{devices} on each machine"
                 )
-            return Team(found.global_rank(), found.world_size(), found.local_rank(), found.world_size() // devices)
+            return ProcessGroup(environment.global_rank(), size, environment.local_rank(), size // devices)
     local_rank = LightningEnvironment().local_rank() if devices > 1 else 0
     if local_rank:
         try:
             end_with_parent()
         except ProcessLookupError as error:  # a process that Lightning started has nothing to save
             raise SystemExit(1) from error
-    return Team(local_rank, devices, local_rank)
+    return ProcessGroup(local_rank, devices, local_rank)
 
 
-def check_alone(what: str) -> None:
-    """Nothing, where this process wasn't started as one of several.
+def check_single_process(key: str) -> None:
+    """Check that this process was not started as one of several, for a config key that starts processes itself.
 
     Raises:
-        ConfigError: it was.
+        ConfigError: torchrun or SLURM started several.
     """
     for kind in LAUNCHERS:
         if kind.detect() and kind().world_size() > 1:
-            raise ConfigError(f"{what}: starts all processes itself; leave torchrun or srun out, or give it a single task")
+            raise ConfigError(f"{key}: starts all processes itself; run it without torchrun or srun, or as a single task")
 
 
-def check_shares(team: Team, cases: Sequence[Case]) -> None:
-    """Nothing, when each process has a case to validate on.
+def check_validation_shares(processes: ProcessGroup, cases: Sequence[Case]) -> None:
+    """Check that each process has a case to validate on.
 
     Raises:
         ConfigError: there are more processes than cases.
     """
-    if team.size > len(cases):
+    if processes.size > len(cases):
         raise ConfigError(
-            f"trainer.devices: {team.size} processes, and {len(cases)} validation cases to share; start at most {len(cases)}, "
-            "or put more cases into split val"
+            f"trainer.devices: {processes.size} processes, but {len(cases)} validation cases; start at most {len(cases)}, or "
+            "put more cases into split val"
         )
 
 
-def largest(trainer: lightning.Trainer, *values: float) -> list[float]:
-    """Of each value the largest that any process came with; every process has to ask, at the same place."""
+def reduce_max(trainer: lightning.Trainer, *values: float) -> list[float]:
+    """Return the largest of each value over all processes; all of them have to call it at the same point."""
     if trainer.world_size == 1:
         return list(values)
-    together = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
-    torch.distributed.all_reduce(together, torch.distributed.ReduceOp.MAX)
-    return together.tolist()
+    tensor = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MAX)
+    return tensor.tolist()
 
 
-def gathered(trainer: lightning.Trainer, items: Sequence[Any]) -> list[Any]:
-    """All processes' items, the first process's first."""
+def gather(trainer: lightning.Trainer, items: Sequence[Any]) -> list[Any]:
+    """Return the items of all processes, in the order of their ranks."""
     if trainer.world_size == 1:
         return list(items)
     parts: list[Any] = [None] * trainer.world_size
@@ -119,21 +120,21 @@ def gathered(trainer: lightning.Trainer, items: Sequence[Any]) -> list[Any]:
     return [item for part in parts for item in part]
 
 
-class SameNetwork(lightning.Callback):
-    """Before a validation: every process has the first one's statistics of norms, which each gathered on its own patches.
+class BroadcastBuffers(lightning.Callback):
+    """Gives all processes the first one's statistics of norm layers before a validation.
 
-    Weights are equal anyhow, as every step is.
+    Each process computes them from its own patches; weights are equal without it, since all take the same steps.
     """
 
     def on_validation_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Nothing where there is one process."""
+        """Broadcast the buffers if there are several processes."""
         if trainer.world_size > 1:
-            for statistics in module.buffers():
-                torch.distributed.broadcast(statistics, 0)
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
 
-def summed(trainer: lightning.Trainer, value: Tensor) -> Tensor:
-    """Over the processes."""
+def reduce_sum(trainer: lightning.Trainer, value: Tensor) -> Tensor:
+    """Return the sum of a tensor over all processes."""
     if trainer.world_size > 1:
         value = value.clone()
         torch.distributed.all_reduce(value)

@@ -1,23 +1,24 @@
-"""What can end a run besides its config and its data; light, so that the command line can know it."""
+"""Errors that end a run, besides those of config and data; imports nothing heavy, for the command line."""
+
 
 from configs.errors import NUMERIC, OvertileError
 
 
 class NumericError(OvertileError):
-    """The loss is no number, again; the message says at which step, with which cases, and what to do."""
+    """The loss is NaN or infinite and recovery failed, or it falls at no learning rate."""
 
     exit_code = NUMERIC
 
 
 class StorageError(OSError):
-    """A checkpoint can't be written or none can be read; the message says which, why, and what to do."""
+    """A checkpoint can't be written, or none can be read."""
 
 
 class Stopped(SystemExit):
-    """The run was told to stop, and all that is to be kept is on the disk; ends the process as the signal would have.
+    """A signal stopped the run after its state was saved; the process ends as if the signal had ended it.
 
     Args:
-        signal_number: which signal it was; the exit code is 128 more, as shells have it.
+        signal_number: of the signal; the exit code is 128 more, as in shells.
     """
 
     def __init__(self, signal_number: int) -> None:

@@ -1,4 +1,4 @@
-"""A config -> the learning rate that suits its network and its images: the range test of Smith (2017, arXiv:1506.01186)."""
+"""Learning rate range test of Smith (2017, arXiv:1506.01186): finds a learning rate for a config's network and images."""
 
 import math
 import warnings
@@ -18,29 +18,28 @@ from inference.predictors.predictor import best_device
 from models.architectures import build
 from training.data.examination import make_sampler
 from training.data.patch_dataset import PatchDataset
-from training.data.splitting import split_cases
+from training.data.splitting import SPLITS_FILE, split_cases
 from training.data.stream import PatchStream
 from training.errors import NumericError
 from training.module import SegmentationModule
 from training.optimization.precision import precision_of
 from training.pretraining.warm_start import warm_start
-from training.run import SPLITS
-from training.torch_settings import lightning_quiet
+from training.torch_settings import quiet_lightning
 
-LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100  # rates rise by the same factor from step to step
-SMOOTHING_STEPS = 3.0  # deviation of the Gaussian
-RECENT = 3  # losses whose mean is twice the first one end the test
-SHARE = 0.1  # of the rate where the loss is lowest: there it is about to rise
+LOWEST_RATE, HIGHEST_RATE, STEPS = 1e-6, 1.0, 100  # rates rise by the same factor at each step
+SMOOTHING_STEPS = 3.0  # standard deviation of the Gaussian
+RECENT = 3  # last losses; the test ends when their mean is twice the first loss
+SUGGESTED_FRACTION = 0.1  # of the rate with the lowest loss, above which the loss rises
 
 
 @dataclass(frozen=True)
 class RateTest:
-    """What the losses were at rising rates.
+    """The result of a range test.
 
     Args:
-        rates: one a step.
-        losses: of each step, smoothed.
-        suggestion: a rate to train at.
+        rates: of each batch, rising.
+        losses: of each batch, smoothed.
+        suggestion: the learning rate to train with.
     """
 
     rates: tuple[float, ...]
@@ -49,35 +48,35 @@ class RateTest:
 
 
 def find_rate(config: Config, on_progress: Callable[[object, int, int], None]) -> RateTest:
-    """Trains for 100 steps at rates from 1e-6 to 1, on the run's own data and network; nothing is written.
+    """Train for 100 steps at rates from 1e-6 to 1, with the run's own data and network; nothing is written.
 
     Args:
         config: the run's.
-        on_progress: called with what is counted, how many are done, and how many there are.
+        on_progress: called with a name of what is counted, the number completed, and the total.
 
     Raises:
-        ConfigError: the config's weights to begin with can't be used, or the device has no such precision.
+        ConfigError: the config's weights for a warm start can't be used, or the device lacks the precision.
         DataError: the data can't be used.
         NumericError: the loss falls at none of the rates.
     """
     device = best_device()
-    precision_of(config, device)  # refused before anything is read
+    precision_of(config, device)  # raises before any case is read
     lightning.seed_everything(config.run.seed, verbose=False)
-    tested = config.model_copy(update={"trainer": config.trainer.model_copy(update={"max_steps": STEPS})})
-    splits = split_cases(config.data, config.run.seed, written=config.run.folder / config.run.name / SPLITS)
+    short_config = config.model_copy(update={"trainer": config.trainer.model_copy(update={"max_steps": STEPS})})
+    splits = split_cases(config.data, config.run.seed, splits_file=config.run.folder / config.run.name / SPLITS_FILE)
     sampler, statistics = make_sampler(splits, config)
     network = build(config)
     warm_start(network, config)
     module = SegmentationModule(make_predictor(config, network, sampler.class_prior, device), config, sampler.class_prior)
-    stream = PatchStream(PatchDataset(splits.train, config, statistics), sampler, tested)
+    stream = PatchStream(PatchDataset(splits.train, config, statistics), sampler, short_config)
     ramp = RateRamp(on_progress)
-    with lightning_quiet(), warnings.catch_warnings():
+    with quiet_lightning(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")
-        _trainer(config, device, ramp).fit(module, stream)
-    return conclude(ramp.rates, ramp.losses)
+        _make_trainer(config, device, ramp).fit(module, stream)
+    return suggest_rate(ramp.rates, ramp.losses)
 
 
-def _trainer(config: Config, device: torch.device, ramp: "RateRamp") -> lightning.Trainer:
+def _make_trainer(config: Config, device: torch.device, ramp: "RateRamp") -> lightning.Trainer:
     return lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
@@ -95,22 +94,22 @@ def _trainer(config: Config, device: torch.device, ramp: "RateRamp") -> lightnin
 
 
 class RateRamp(lightning.Callback):
-    """Raises the rate before each step and notes the loss after it; stops the training once the loss runs away."""
+    """Raises the rate before each step and records the loss after it; ends the training once the loss diverges."""
 
     def __init__(self, on_progress: Callable[[object, int, int], None]) -> None:
         self.on_progress = on_progress
-        self.rate = LOWEST
-        self.rates: list[float] = []  # a batch
+        self.rate = LOWEST_RATE
+        self.rates: list[float] = []  # of each batch
         self.losses: list[float] = []
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """The share of a group, such as the encoder's, holds."""
-        self.rate = float(LOWEST * (HIGHEST / LOWEST) ** (trainer.global_step / (STEPS - 1)))
+        """Set the rate of each group of weights, times the group's share of the rate."""
+        self.rate = float(LOWEST_RATE * (HIGHEST_RATE / LOWEST_RATE) ** (trainer.global_step / (STEPS - 1)))
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = self.rate * group["share"]
 
     def on_train_batch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule, outputs: Any, *__: Any) -> None:
-        """A loss that is no number is the end, too."""
+        """Record the loss; end the training if it diverges or is NaN or infinite."""
         loss = float(outputs["loss"]) if isinstance(outputs, Mapping) else math.nan
         if math.isfinite(loss):
             self.rates.append(self.rate)
@@ -121,27 +120,27 @@ class RateRamp(lightning.Callback):
             trainer.should_stop = True
 
 
-def conclude(rates: list[float], losses: list[float]) -> RateTest:
-    """The smoothed curve, and a tenth of the rate where it is lowest.
+def suggest_rate(rates: list[float], losses: list[float]) -> RateTest:
+    """Smooth the losses, and suggest a tenth of the rate at which they are lowest.
 
-    Source: the range test takes the highest rate at which the loss still falls for the largest of a cycle; that a tenth of
-    the minimum is one to train at is Howard and Gugger's rule (2020, Deep Learning for Coders, chapter 5).
+    Source: Smith's range test finds the highest rate at which the loss still falls, the upper bound of a cycle; a tenth of the
+    rate with the lowest loss is the rule of Howard and Gugger (2020, Deep Learning for Coders, chapter 5).
 
     Raises:
-        NumericError: the curve is lowest at its beginning.
+        NumericError: the loss is lowest at its beginning.
     """
     smooth = gaussian_filter1d(losses or [0.0], SMOOTHING_STEPS, mode="nearest")
     lowest = int(smooth.argmin())
     if lowest == 0:
         raise NumericError(
-            f"the loss falls at no learning rate from {LOWEST:g} to {HIGHEST:g}; look at the data with overtile inspect, and "
-            "at loss and normalise of the config"
+            f"the loss falls at no learning rate from {LOWEST_RATE:g} to {HIGHEST_RATE:g}; check the data with "
+            "overtile inspect, and loss and normalise in the config"
         )
-    return RateTest(tuple(rates), tuple(smooth.tolist()), rates[lowest] * SHARE)
+    return RateTest(tuple(rates), tuple(smooth.tolist()), rates[lowest] * SUGGESTED_FRACTION)
 
 
-def plot(test: RateTest) -> bytes:
-    """PNG: the smoothed loss over the rate, and the suggestion."""
+def plot_rate_test(test: RateTest) -> bytes:
+    """Draw a PNG of the smoothed loss over the rate, with a bar at the suggestion."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     style_axes(axes, LIGHT)

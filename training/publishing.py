@@ -1,4 +1,4 @@
-"""The best network of a run -> its bundle."""
+"""Publishing: the best network of a run becomes its bundle."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +14,12 @@ from inference.predictors.predictor import Predictor
 from models import bundle
 from models.architectures import build
 from models.bundle import Sample
-from training.data.open_cases import open_labelled
+from training.data.open_cases import open_labelled_image
 from training.data.splitting import Splits
-from training.image_label_training import finish_labels
-from training.resuming.lineage import commit, versions
+from training.image_label_training import train_image_labels
+from training.resuming.lineage import checkout_commit, package_versions
 
-BEST = "best.safetensors"  # in the run's checkpoints
+BEST_WEIGHTS = "best.safetensors"  # in the run's checkpoints
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis or treatment."
 
 
@@ -33,25 +33,27 @@ def publish_best(
     images: tuple[str, ...],
     **facts: object,
 ) -> dict[str, float]:
-    """Writes the best network as `folder/bundle`; gives what validation says of it, its score first.
+    """Write the best network as `folder/bundle`, and return its validation scores by name.
+
+    The first is the score by which validation ranked the networks; scores of image labels follow.
 
     Args:
         folder: the run's.
         config: the run's.
-        predictor: knows the method's margin and the device.
-        class_prior: each class's share of the training pixels.
+        predictor: gives the margin and the device.
+        class_prior: each class's fraction of the training pixels.
         splits: the cases, for labels of whole images.
-        images: SHA-256 of the images that training saw.
-        facts: others that the manifest holds: `training_steps` and `training_seconds`.
+        images: SHA-256 of the training and validation images.
+        facts: further fields of the manifest: `training_steps` and `training_seconds`.
     """
-    best = folder / "checkpoints" / BEST
+    best = folder / "checkpoints" / BEST_WEIGHTS
     with safe_open(best, "pt") as file:
-        known = file.metadata()
+        metadata = file.metadata()
     network = build(config)
     network.load_state_dict(load_file(best))
     best_predictor = make_predictor(config, network.eval(), class_prior, predictor.device)
-    labels = finish_labels(config, best_predictor, splits)
-    validation = {known["name"]: float(known["score"]), **labels.validation}
+    labels = train_image_labels(config, best_predictor, splits)
+    validation = {metadata["name"]: float(metadata["score"]), **labels.validation}
     bundle.write(
         folder / "bundle",
         network,
@@ -63,8 +65,8 @@ def publish_best(
         class_prior=class_prior,
         validation=validation,
         training_images=images,
-        versions=versions(),
-        commit=commit(),
+        versions=package_versions(),
+        commit=checkout_commit(),
         intended_use=INTENDED_USE,
         **facts,
     )
@@ -72,7 +74,7 @@ def publish_best(
 
 
 def _sample(splits: Splits, predictor: Predictor) -> Sample:
-    """Out of the first validation case."""
-    labelled = open_labelled(splits.val[0], predictor.config)
+    """Cut the bundle's sample from the first validation case."""
+    labelled = open_labelled_image(splits.val[0], predictor.config)
     with labelled.image as image, labelled.reference:
         return sample_of(at_trained_spacing(image, predictor.config.data), predictor.members)

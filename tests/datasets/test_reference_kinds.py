@@ -19,7 +19,7 @@ from datasets.references import check_labels, class_masks, count_classes, foregr
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.source import ImageSource
-from training.data.sampling import Census, take_census
+from training.data.sampling import LabelIndex, index_labels
 
 FIRST = np.array([[0, 7, 7, 9], [0, 0, 7, 0]], np.uint8)
 SECOND = np.array([[0, 0, 1, 1], [0, 0, 0, 9]], np.uint8)
@@ -30,9 +30,9 @@ def whole(source: ImageSource) -> NDArray[np.generic]:
         return source.read(tuple(slice(0, size) for size in source.shape))
 
 
-def census_of(case: Case, classes: int, seed: int, ignore_label: int | None = None) -> Census:
+def census_of(case: Case, classes: int, seed: int, ignore_label: int | None = None) -> LabelIndex:
     with open_reference(case) as reference:
-        return take_census(reference, classes, seed, ignore_label)
+        return index_labels(reference, classes, seed, ignore_label)
 
 
 def data_of(folder: Path, classes: int, *overrides: str) -> DataSection:

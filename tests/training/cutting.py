@@ -1,12 +1,11 @@
 """The patches of a config, by their number in the run, without a run."""
 
 from configs.schema import Config
-from training.data.open_cases import open_case
-from training.data.patch_dataset import PatchDataset
-from training.data.sampling import PatchSampler, take_census
+from training.data.open_cases import open_training_image
+from training.data.patch_dataset import PatchDataset, TrainingPatch
+from training.data.sampling import PatchSampler, index_labels
 from training.data.splitting import split_cases
-from training.data.stream import BatchDraws
-from training.data.training_patch import TrainingPatch
+from training.data.stream import PatchBatchSampler
 
 
 class Patches:
@@ -15,9 +14,9 @@ class Patches:
     def __init__(self, config: Config) -> None:
         self.cases = split_cases(config.data, 0).train
         classes = len(config.data.classes)
-        censuses = [take_census(open_case(case, config).labels, classes, 0) for case in self.cases]
-        self.draws = BatchDraws(PatchSampler(censuses, config), config)
+        censuses = [index_labels(open_training_image(case, config).labels, classes, 0) for case in self.cases]
+        self.draws = PatchBatchSampler(PatchSampler(censuses, config), config)
         self.dataset = PatchDataset(self.cases, config)
 
     def __getitem__(self, index: int) -> TrainingPatch:
-        return self.dataset[self.draws.draw(index)]
+        return self.dataset[self.draws.location(index)]

@@ -20,7 +20,8 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["training.run", "overtile"])  # nothing that has run backward may be forked: torch can't
 
 
-STEP, VALIDATION = "training.resuming.saving:Pace.on_train_batch_end", "training.module:SegmentationModule.validation_step"
+STEP = "training.resuming.saving:RunScheduler.on_train_batch_end"
+VALIDATION = "training.module:SegmentationModule.validation_step"
 METHODS = {
     "unet": ("sampling.patch_size=[32,32]", "model.features=[4,8]", "model.dropout=0.3", "optimizer.ema_decay=0.9"),
     "sliding_window": (
@@ -202,9 +203,8 @@ def _command(words: list[str], log: Path, traps: Sequence[Trap]) -> None:
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    importlib.import_module("training.monitoring.monitor").write_report = lambda *_, **__: (
-        None
-    )  # takes longer than all the rest
+    page = importlib.import_module("training.monitoring.page")
+    page.write_report = lambda *_, **__: None  # takes longer than all the rest
     for trap in traps:
         trap.arm()
     importlib.import_module("overtile").app(words)

@@ -21,13 +21,13 @@ from datasets.cases import Case
 from models import bundle
 from tests.phantom import write_slide_dataset
 from training.clock import Clock
-from training.data.patch_dataset import Draw
+from training.data.patch_dataset import PatchLocation
 from training.data.sampling import PatchSampler
-from training.data.stream import BatchDraws, PatchStream
-from training.distributed import Team, check_alone, check_shares, team_of
-from training.resuming.checkpoint import OURS
-from training.resuming.saving import Pace
-from training.resuming.stopping import Signals
+from training.data.stream import PatchBatchSampler, PatchStream
+from training.distributed import ProcessGroup, check_single_process, check_validation_shares, detect_process_group
+from training.resuming.checkpoint import STATE_KEY
+from training.resuming.saving import RunScheduler
+from training.resuming.stopping import StopSignals
 
 CHECKOUT = Path(__file__).parents[2]
 SPLITS = ("train", "train", "val", "val", "val")  # of which the first process validates two and the second one
@@ -104,7 +104,7 @@ def test_one_whose_first_process_is_stopped_goes_on_exactly(
     assert process.wait(120) == code, (tmp_path / "log").read_text()
     assert not (tmp_path / "run" / "bundle").exists()
     assert start(command, tmp_path / "log").wait(240) == 0, (tmp_path / "log").read_text()
-    assert "run: goes on from" in (tmp_path / "log").read_text()
+    assert "run: resumes from" in (tmp_path / "log").read_text()
     if number == signal.SIGTERM:
         assert "Traceback" not in (tmp_path / "log").read_text()
     assert weights_of(tmp_path / "run") == weights_of(together / "run")
@@ -127,10 +127,10 @@ class Counted(PatchSampler):
 
 def test_processes_share_the_batches_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     config = schema.load(Path("configs/histology_unet.yaml"), ["trainer.batch_size=3"])
-    monkeypatch.setattr(BatchDraws, "draw", lambda _, index: Draw(index, 0, ()))
+    monkeypatch.setattr(PatchBatchSampler, "location", lambda _, index: PatchLocation(index, 0, ()))
     parts = []
     for rank in range(2):
-        draws = BatchDraws(Counted(), config, Team(rank, 2))
+        draws = PatchBatchSampler(Counted(), config, ProcessGroup(rank, 2))
         draws.end = 4
         parts.append([[draw.patch for draw in batch] for batch in draws])
     together = [first + second for first, second in zip(*parts, strict=True)]
@@ -139,37 +139,37 @@ def test_processes_share_the_batches_of_one(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
     config = schema.load(Path("configs/histology_unet.yaml"), ["trainer.devices=2"])
-    assert team_of(config) == Team(0, 2, 0, 1)
+    assert detect_process_group(config) == ProcessGroup(0, 2, 0, 1)
     given = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "GROUP_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
     for name, value in ({"TORCHELASTIC_RUN_ID": "one"} | given).items():
         monkeypatch.setenv(name, value)
-    assert team_of(config) == Team(3, 4, 1, 2)
+    assert detect_process_group(config) == ProcessGroup(3, 4, 1, 2)
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(ConfigError, match=r"trainer\.folds: starts all processes itself; leave torchrun or srun out, or give"):
-        check_alone("trainer.folds")
-    with pytest.raises(ConfigError, match=r"trainer\.devices: 2 processes on each machine, and 3 were started in all; start"):
-        team_of(config)
+    with pytest.raises(ConfigError, match=r"trainer\.folds: starts all processes itself; run it without torchrun or srun, or as"):
+        check_single_process("trainer.folds")
+    with pytest.raises(ConfigError, match=r"trainer\.devices: 2 processes on each machine, but 3 were started in total; start"):
+        detect_process_group(config)
 
 
 def test_more_devices_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ConfigError, match=r"trainer\.devices: 2, and there are 1 GPUs; set it to that at most"):
-        team_of(schema.load(Path("configs/histology_unet.yaml"), ["trainer.devices=2"]))
+    with pytest.raises(ConfigError, match=r"trainer\.devices: 2, but there are 1 GPUs; set it to that or less"):
+        detect_process_group(schema.load(Path("configs/histology_unet.yaml"), ["trainer.devices=2"]))
 
 
 def test_another_number_of_processes_is_refused() -> None:
     config = schema.load(Path("configs/histology_unet.yaml"))
-    pace = Pace(config, cast(PatchStream, None), Clock(1, None), Signals())
+    pace = RunScheduler(config, cast(PatchStream, None), Clock(1, None), StopSignals())
     trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    with pytest.raises(ConfigError, match=r"2 processes trained this run, and now there are 1; start as many as before, or"):
-        pace.on_load_checkpoint(trainer, lightning.LightningModule(), {OURS: {"processes": 2}})
+    with pytest.raises(ConfigError, match=r"this run was trained by 2 processes, and now there are 1; start 2, or"):
+        pace.on_load_checkpoint(trainer, lightning.LightningModule(), {STATE_KEY: {"processes": 2}})
 
 
 def test_each_process_needs_a_case_to_validate_on() -> None:
-    check_shares(Team(0, 1), [Case("one", (Path("a.png"),))])
-    with pytest.raises(ConfigError, match=r"trainer\.devices: 2 processes, and 1 validation cases to share; start at most 1"):
-        check_shares(Team(0, 2), [Case("one", (Path("a.png"),))])
+    check_validation_shares(ProcessGroup(0, 1), [Case("one", (Path("a.png"),))])
+    with pytest.raises(ConfigError, match=r"trainer\.devices: 2 processes, but 1 validation cases; start at most 1"):
+        check_validation_shares(ProcessGroup(0, 2), [Case("one", (Path("a.png"),))])
 
 
 @pytest.mark.slow

@@ -14,10 +14,10 @@ from configs import schema
 from configs.schema import ConfigError
 from tests.phantom import write_slide_dataset
 from training.errors import NumericError
-from training.find_rate import HIGHEST, LOWEST, STEPS, conclude, find_rate, plot
+from training.find_rate import HIGHEST_RATE, LOWEST_RATE, STEPS, find_rate, plot_rate_test, suggest_rate
 
 CHECKOUT = Path(__file__).parents[2]
-RATES = np.geomspace(LOWEST, HIGHEST, STEPS).tolist()
+RATES = np.geomspace(LOWEST_RATE, HIGHEST_RATE, STEPS).tolist()
 
 
 def tiny(data: Path, folder: Path) -> list[str]:
@@ -32,19 +32,19 @@ def slides(tmp_path: Path) -> Path:
 
 def test_suggests_a_tenth_of_where_the_loss_is_lowest() -> None:
     losses = [1 + abs(np.log10(rate) + 2) for rate in RATES]  # lowest at 0.01
-    test = conclude(RATES, losses)
+    test = suggest_rate(RATES, losses)
     assert test.suggestion == pytest.approx(1e-3, rel=0.08)  # the rates are 15% apart
     assert test.losses[0] == pytest.approx(5, abs=0.2)
-    with Image.open(io.BytesIO(plot(test))) as picture:
+    with Image.open(io.BytesIO(plot_rate_test(test))) as picture:
         assert picture.format == "PNG"
 
 
 @pytest.mark.parametrize("losses", [[], np.linspace(1, 2, STEPS).tolist()])
 def test_a_loss_that_never_falls_is_told(losses: list[float]) -> None:
     with pytest.raises(
-        NumericError, match="the loss falls at no learning rate from 1e-06 to 1; look at the data with overtile"
+        NumericError, match="the loss falls at no learning rate from 1e-06 to 1; check the data with overtile"
     ):
-        conclude(RATES[: len(losses)], losses)
+        suggest_rate(RATES[: len(losses)], losses)
 
 
 def test_stops_where_the_loss_runs_away_and_equal_seeds_find_equal_rates(slides: Path, tmp_path: Path) -> None:
@@ -52,9 +52,9 @@ def test_stops_where_the_loss_runs_away_and_equal_seeds_find_equal_rates(slides:
     config = schema.load(Path("configs/histology_unet.yaml"), [*tiny(slides, tmp_path), *options])
     shown: list[tuple[object, int, int]] = []
     test = find_rate(config, lambda *progress: shown.append(progress))
-    assert test.rates[0] == test.rates[1] == LOWEST  # two batches to a step
-    assert max(test.rates) < HIGHEST
-    assert LOWEST < test.suggestion < max(test.rates)
+    assert test.rates[0] == test.rates[1] == LOWEST_RATE  # two batches to a step
+    assert max(test.rates) < HIGHEST_RATE
+    assert LOWEST_RATE < test.suggestion < max(test.rates)
     assert shown[-1][0::2] == ("rates", STEPS)
     assert find_rate(config, lambda *_: None) == test
 

@@ -21,8 +21,15 @@ from datasets.cases import read_cases
 from datasets.image_labels import NO_LABEL
 from models import bundle
 from tests.phantom import draw_slide
-from training.data.patch_dataset import Draw, PatchDataset
-from training.image_label_training import Maps, fit_classifier, label_loss, mean_scores, moved, scores
+from training.data.patch_dataset import PatchDataset, PatchLocation
+from training.image_label_training import (
+    LabelledMaps,
+    fit_classifier,
+    flip_and_turn,
+    label_loss,
+    label_scores,
+    mean_label_scores,
+)
 from training.run import train
 
 SHAPE = (48, 40)
@@ -115,7 +122,7 @@ def test_patches_have_their_images_label(data: Path, tmp_path: Path) -> None:
     for classes, labels in ((CLASSES, [NO_LABEL, 1, 0, 1]), ("image_label.classes=[]", [NO_LABEL] * 4)):
         config = schema.load(Path("configs/histology_unet.yaml"), [*words(data, tmp_path), classes])
         patches = PatchDataset(cases[:4], config)
-        assert [int(patches[Draw(0, number, (0, 0))].label) for number in range(4)] == labels
+        assert [int(patches[PatchLocation(0, number, (0, 0))].label) for number in range(4)] == labels
 
 
 def test_patches_without_a_label_count_nowhere() -> None:
@@ -127,21 +134,21 @@ def test_patches_without_a_label_count_nowhere() -> None:
     none.backward()  # type: ignore[no-untyped-call]
     assert float(none.detach()) == 0
     assert not logits.grad.any()  # type: ignore[union-attr]
-    assert scores([], [], 2) == {}
+    assert label_scores([], [], 2) == {}
     validations = [{"dice": 0.5}, {"label_accuracy": 0.5, "label_f1": 0.25}, {"label_accuracy": 1.0, "label_f1": 0.75}]
-    assert mean_scores(validations) == {"label_accuracy": 0.75, "label_f1": 0.5}
-    assert mean_scores(validations[:1]) == {}
+    assert mean_label_scores(validations) == {"label_accuracy": 0.75, "label_f1": 0.5}
+    assert mean_label_scores(validations[:1]) == {}
 
 
 def test_equal_maps_and_seeds_give_equal_classifiers_without_touching_others_draws(tmp_path: Path) -> None:
     small = ("image_label.map_size=8", "image_label.map_features=[4]", "image_label.map_steps=5")
     config = schema.load(Path("configs/histology_unet.yaml"), [*words(tmp_path, tmp_path), *small])
-    maps = Maps(torch.rand(5, 2, 8, 8), torch.tensor([0, 1, 1, 1, 1]))
+    maps = LabelledMaps(torch.rand(5, 2, 8, 8), torch.tensor([0, 1, 1, 1, 1]))
     before = torch.get_rng_state()
     first, second = (fit_classifier(maps, maps, config).state_dict() for _ in range(2))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), before)
-    assert fit_classifier(maps, Maps(maps.maps[:0], maps.labels[:0]), config)  # nobody knows how good it is
+    assert fit_classifier(maps, LabelledMaps(maps.maps[:0], maps.labels[:0]), config)  # nobody knows how good it is
 
 
 @pytest.mark.parametrize(("flips", "turns", "forms"), [(True, True, 8), (True, False, 4), (False, True, 2), (False, False, 1)])
@@ -149,10 +156,10 @@ def test_maps_move_as_patches_may(flips: bool, turns: bool, forms: int) -> None:
     words = [f"augment.flips={str(flips).lower()}", f"augment.quarter_turns={str(turns).lower()}"]
     section = schema.load(Path("configs/histology_unet.yaml"), words).augment
     map_, random = torch.arange(9.0).view(1, 3, 3), torch.Generator().manual_seed(0)
-    found = {tuple(moved(map_, section, random).flatten().tolist()) for _ in range(100)}
+    found = {tuple(flip_and_turn(map_, section, random).flatten().tolist()) for _ in range(100)}
     assert len(found) == forms
     still = section.model_copy(update={"probability": 0.0})
-    assert all(torch.equal(moved(map_, still, random), map_) for _ in range(10))
+    assert all(torch.equal(flip_and_turn(map_, still, random), map_) for _ in range(10))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +201,7 @@ def test_another_label_is_other_data(tmp_path: Path) -> None:
     table.write_text(table.read_text().replace('train,"dense, very"', "train,", 1))
     done = run("train", "configs/histology_unet.yaml", *chosen)
     assert done.exit_code == 3
-    assert "files of 3 aren't those that the run began with" in done.output.replace("\n", "")
+    assert "files of 3 changed since the run began" in done.output.replace("\n", "")
 
 
 def test_every_fold_but_one_needs_two_labels(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_compiling_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "train", "configs/histology_unet.yaml", f"data.path={data}", f"run.folder={tmp_path}", "trainer.compile=true"
     )
     assert done.returncode == 2
-    assert f"trainer.compile: needs {tmp_path / 'c++'}, which isn't here; install it" in " ".join(done.stderr.split())
+    assert f"trainer.compile: needs {tmp_path / 'c++'}, which was not found; install it" in " ".join(done.stderr.split())
 
 
 def test_goes_on_after_kill_9(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_goes_on_after_kill_9(tmp_path: Path) -> None:
     assert not (run / "bundle").exists()
     done = overtile(*words)
     assert done.returncode == 0, done.stderr
-    assert f"histology_unet: goes on from {run / 'checkpoints' / 'step-'}" in done.stderr
+    assert f"histology_unet: resumes from {run / 'checkpoints' / 'step-'}" in done.stderr
     assert bundle.load(run / "bundle").manifest.training_steps == 200
 
 
@@ -133,7 +133,7 @@ def test_a_finished_run_is_left_alone_and_another_config_is_refused(tmp_path: Pa
     assert overtile(*words).returncode == 0
     again = overtile(*words, "trainer.max_minutes=3")
     assert again.returncode == 0
-    assert "already trained; choose another run.name to train anew" in again.stderr
+    assert "already trained; choose another run.name to train again" in again.stderr
     done = overtile(*words, "model.norm=none", "run.seed=4")
     assert done.returncode == 2
     assert "holds a run with another model.norm, run.seed; choose another run.name" in done.stderr

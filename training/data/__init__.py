@@ -1,1 +1,1 @@
-"""Cases, patches and batches that a run trains on."""
+"""Data of a run: splits, open cases, locations of patches, and batches."""

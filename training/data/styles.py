@@ -1,4 +1,4 @@
-"""The styles that augmentation takes from a folder of the user's own unlabelled images."""
+"""Styles for augmentation, read from a folder of the user's unlabelled images."""
 
 from pathlib import Path
 
@@ -14,35 +14,35 @@ from inference.tiling.grid import read_mirrored
 from transforms import limits
 from transforms.restyle import StyleBank
 
-PATCHES_A_STYLE = 8  # drawn anywhere in an image; its style is their mean
+PATCHES_PER_STYLE = 8  # at random places of an image; its style is their mean
 
 
 def read_styles(config: Config) -> StyleBank | None:
-    """The styles of the images in `augment.style_bank`, of patches as training cuts them; None where nothing is restyled.
+    """Read the styles of the images in `augment.style_bank` from patches of the training size; None without restyling.
 
     Raises:
-        DataError: `no_styles`, or an image that can't be read or doesn't fit the config.
+        DataError: `no_styles`, or an image can't be read or doesn't fit the config.
     """
     folder = config.augment.style_bank
     if config.augment.restyle == 0 or folder is None:
         return None
     paths = sorted(path for path in folder.glob("[!.]*") if path.is_file())
     if not paths:
-        raise DataError("no_styles", "augment.style_bank holds no image; name a folder with unlabelled images")
+        raise DataError("no_styles", "augment.style_bank has no images; set it to a folder with unlabelled images")
     random = np.random.default_rng(config.run.seed)
-    return StyleBank([_patches(path, config, random) for path in paths])
+    return StyleBank([_read_patches(path, config, random) for path in paths])
 
 
-def _patches(path: Path, config: Config, random: np.random.Generator) -> NDArray[np.float32]:
-    """(n, C, *patch) in 0 .. 1, about."""
+def _read_patches(path: Path, config: Config, random: np.random.Generator) -> NDArray[np.float32]:
+    """Read random patches (n, C, *patch) of an image, scaled to about 0 .. 1."""
     with prefix_errors(Case(path.name, (path,))), open_image(path) as stored:
         check_suitable(stored, config)
         image = at_trained_spacing(stored, config.data)
-        found = limits.fit(image.dtype, image.channels, image.blocks())
+        image_limits = limits.fit(image.dtype, image.channels, image.blocks())
         patches = []
-        for _ in range(PATCHES_A_STYLE):
-            room = [max(0, size - patch) for size, patch in zip(image.shape, config.patch_size, strict=True)]
-            starts = random.integers(room, endpoint=True).tolist()
+        for _ in range(PATCHES_PER_STYLE):
+            last_starts = [max(0, size - patch) for size, patch in zip(image.shape, config.patch_size, strict=True)]
+            starts = random.integers(last_starts, endpoint=True).tolist()
             region = tuple(slice(start, start + size) for start, size in zip(starts, config.patch_size, strict=True))
-            patches.append(found.unit(read_mirrored(image, region).astype(np.float32)))
+            patches.append(image_limits.unit(read_mirrored(image, region).astype(np.float32)))
     return np.stack(patches)

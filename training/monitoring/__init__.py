@@ -1,1 +1,1 @@
-"""What a person sees of a run: TensorBoard, pictures, the page."""
+"""Monitoring of a run: progress bar, TensorBoard, history, pictures and the page `report.html`."""

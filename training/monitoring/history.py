@@ -1,4 +1,4 @@
-"""runs/NAME/watch: the history of a run and the pictures of its page, there again when a killed run goes on."""
+"""The folder `watch` of a run: its history and the pictures of its page, on the disk so that a resumed run has them."""
 
 import json
 from collections.abc import Sequence
@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 HISTORY, CAPTIONS = "history.jsonl", "captions.json"
-KEPT = 24  # validations whose masks stay on the disk, evenly over the run, the best among them
+MOST_VALIDATIONS = 24  # whose masks stay on the disk
 STEP = "step"
 
 Entry = dict[str, Any]
 
 
-class WatchFolder:
-    """What was seen of a run so far.
+class MonitoringFolder:
+    """History, captions and pictures of a run, in memory and on the disk.
 
-    An entry of the history has `step` and `seconds`, and either what training was like (`loss` and others), or `scores` of
+    An entry of the history has `step` and `seconds`, and either the means of training (`loss` and others) or the `scores` of
     a validation.
 
     Args:
-        folder: `watch` in the run's; made by `begin`.
+        folder: `watch` in the run's folder; `open` creates it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,94 +27,94 @@ class WatchFolder:
         self.entries: list[Entry] = []
         self.captions: dict[str, list[Any]] = {}
 
-    def begin(self, step: int) -> None:
-        """Reads what earlier sittings left, and drops what will be done anew: what came after `step`, and its validation.
+    def open(self, step: int) -> None:
+        """Read what earlier sessions wrote, and drop what the run will repeat.
+
+        That is everything after `step`, and the validation at `step`: a checkpoint is written before its validation.
 
         Raises:
-            OSError: the folder can't be made, read or written.
+            OSError: the folder can't be created, read or written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        found = read_history(self.folder)
-        self.entries = [entry for entry in found if entry[STEP] < step or (entry[STEP] == step and "scores" not in entry)]
-        if len(self.entries) < len(found):
+        entries = read_history(self.folder)
+        self.entries = [entry for entry in entries if entry[STEP] < step or (entry[STEP] == step and "scores" not in entry)]
+        if len(self.entries) < len(entries):
             lines = "".join(json.dumps(entry) + "\n" for entry in self.entries)
-            replace(self.folder / HISTORY, lines.encode())
+            replace_file(self.folder / HISTORY, lines.encode())
         for path in self.folder.glob("mask*.png"):
-            if step_of(path) > step:
+            if step_of_mask(path) > step:
                 path.unlink()
         self.captions = read_captions(self.folder)
 
-    def add(self, entry: Entry) -> None:
-        """Appends to the history.
+    def append(self, entry: Entry) -> None:
+        """Append an entry to the history.
 
         Raises:
-            OSError: it can't be written; it is in `entries` all the same.
+            OSError: the entry can't be written; it is in `entries` nevertheless.
         """
         self.entries.append(entry)
         with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
-    def caption(self, what: str, words: list[Any]) -> None:
-        """Keeps what stands with pictures: names and shapes."""
-        self.captions[what] = words
-        replace(self.folder / CAPTIONS, json.dumps(self.captions).encode())
+    def set_captions(self, kind: str, captions: list[Any]) -> None:
+        """Store the captions of the pictures of one kind: `cases`, `batch` or `levels`."""
+        self.captions[kind] = captions
+        replace_file(self.folder / CAPTIONS, json.dumps(self.captions).encode())
 
-    def add_picture(self, name: str, png: bytes) -> None:
-        """Writes or replaces a picture."""
-        replace(self.folder / name, png)
+    def write_picture(self, name: str, png: bytes) -> None:
+        """Write a picture, in place of an earlier one of that name."""
+        replace_file(self.folder / name, png)
 
-    def thin(self, best: int | None) -> None:
-        """Keeps masks of a bounded number of validations."""
-        steps = mask_steps(self.folder)
-        kept = set(evenly(steps, best, KEPT))
+    def limit_masks(self, best: int | None) -> None:
+        """Delete masks until those of at most MOST_VALIDATIONS steps are left, spread evenly, the best step among them."""
+        remaining = set(evenly_spaced(mask_steps(self.folder), best, MOST_VALIDATIONS))
         for path in self.folder.glob("mask*.png"):
-            if step_of(path) not in kept:
+            if step_of_mask(path) not in remaining:
                 path.unlink()
 
 
 def mask_name(case: int, step: int) -> str:
-    """The file of a watched case's mask at a step."""
+    """Return the file name of a tracked case's mask at a step."""
     return f"mask{case}_{step:09d}.png"
 
 
-def step_of(path: Path) -> int:
-    """Of a mask's file."""
+def step_of_mask(path: Path) -> int:
+    """Return the step in the name of a mask's file."""
     return int(path.stem.partition("_")[2])
 
 
 def mask_steps(folder: Path) -> list[int]:
-    """At which there are masks, rising."""
-    return sorted({step_of(path) for path in folder.glob("mask*.png")})
+    """Return the steps at which there are masks, in rising order."""
+    return sorted({step_of_mask(path) for path in folder.glob("mask*.png")})
 
 
-def evenly(steps: Sequence[int], best: int | None, most: int) -> list[int]:
-    """At most so many of the rising steps: the first, the last, the best, and those nearest to even steps between."""
+def evenly_spaced(steps: Sequence[int], best: int | None, most: int) -> list[int]:
+    """Return at most `most` of the rising steps: the first, the last, the best, and those nearest to even spacing."""
     if len(steps) <= most:
         return list(steps)
-    wanted = [steps[0] + (steps[-1] - steps[0]) * place / (most - 2) for place in range(most - 1)]
-    chosen = {min(steps, key=lambda step: abs(step - target)) for target in wanted}
-    return sorted(chosen | {step for step in steps if step == best})
+    targets = [steps[0] + (steps[-1] - steps[0]) * place / (most - 2) for place in range(most - 1)]
+    nearest = {min(steps, key=lambda step: abs(step - target)) for target in targets}
+    return sorted(nearest | {step for step in steps if step == best})
 
 
 def read_history(folder: Path) -> list[Entry]:
-    """The entries in order; a line that was cut off by a kill or a full disk is left out."""
+    """Return the entries in order, without lines that a kill or a full disk cut off."""
     path = folder / HISTORY
     if not path.is_file():
         return []
-    entries = (_entry(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
-    return [entry for entry in entries if entry]
-
-
-def _entry(line: str) -> Entry | None:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and isinstance(entry.get(STEP), int) else None
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get(STEP), int):
+            entries.append(entry)
+    return entries
 
 
 def read_captions(folder: Path) -> dict[str, list[Any]]:
-    """What stands with the pictures; nothing where it can't be read."""
+    """Return the captions of the pictures by their kind; an empty dictionary if they can't be read."""
     try:
         captions = json.loads((folder / CAPTIONS).read_bytes())
     except (OSError, ValueError):
@@ -122,11 +122,11 @@ def read_captions(folder: Path) -> dict[str, list[Any]]:
     return captions if isinstance(captions, dict) else {}
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Writes a file, whole or not at all; no page is worth waiting for the disk.
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file atomically, without waiting until it reaches the disk: training goes first.
 
     Raises:
-        OSError: it can't be written; what was there stays.
+        OSError: the file can't be written; the earlier one stays.
     """
     part = path.with_name(f"{path.name}.part")
     part.write_bytes(content)

@@ -1,8 +1,7 @@
-"""A network's layers with shapes, parameters and multiply-adds, counted on tensors without contents before the first step."""
+"""A network's layers with output shapes, parameters and multiply-adds, computed on meta tensors before the first step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +12,20 @@ from evaluation.report.number_text import TIMES, operations
 from inference.predictors.counting import shape_only_predictor
 from models.architectures import count_parameters
 
-MOST_LINES = 40  # that a terminal shows at once
+MOST_LINES = 40  # of the table in the terminal
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer, or a group of them with all that is in it.
+    """One layer, or a group of layers with its totals.
 
     Args:
-        name: its place in the network: `encoder.0.3` is in `encoder.0`.
-        kind: its class.
-        shape: of what it gives for one patch, (F, *S); None for a list of layers, and for one that isn't asked.
-        parameters: trained weights.
+        name: the path in the network: `encoder.0.3` is in `encoder.0`.
+        kind: the name of its class.
+        shape: of the output for one patch, (F, *S); None for a list of layers, and for a layer that the pass leaves out.
+        parameters: number of trained weights.
         multiply_adds: for one patch.
     """
 
@@ -38,17 +37,17 @@ class Layer:
 
     @property
     def depth(self) -> int:
-        """How many groups it lies in."""
+        """Return the number of groups that contain the layer."""
         return self.name.count(".")
 
 
 @dataclass(frozen=True)
-class Summary:
-    """A network for one training patch.
+class NetworkSummary:
+    """A network's layers and totals for one training patch.
 
     Args:
         patch: shape of the input, (C, *S).
-        layers: each after the group that it lies in; those that have no weights, do nothing and hold no others left out.
+        layers: those with weights, each after the group that contains it.
         parameters: of the whole network.
         multiply_adds: of one pass forward over one patch.
     """
@@ -59,25 +58,26 @@ class Summary:
     multiply_adds: int
 
 
-def summarise(config: Config) -> Summary:
-    """The config's network as it is trained, without drawing or holding a single weight."""
+def summarise_network(config: Config) -> NetworkSummary:
+    """Summarise a config's network without initialising or allocating its weights."""
     network = shape_only_predictor(config).network.eval()
     patch = (len(config.data.channels), *config.patch_size)
     shapes: dict[str, Shape] = {}
     counts: dict[str, int] = {}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        for name, module in _inner(network):
-            begun: list[int] = []
-            module.register_forward_pre_hook(_begin(begun, counter))
-            module.register_forward_hook(_end(name, begun, counter, shapes, counts))
+        for name, module in _submodules(network):
+            _register_hooks(name, module, counter, shapes, counts)
         network.outputs(torch.empty(1, *patch, device="meta"))
-    layers = (_layer(name, module, shapes, counts) for name, module in _inner(network))
-    kept = tuple(layer for layer in layers if layer.parameters)
-    return Summary(patch, kept, count_parameters(network), int(counter.get_total_flops()) // 2)
+    layers = tuple(
+        Layer(name, type(module).__name__, shapes.get(name), parameters, _multiply_adds(name, module, counts))
+        for name, module in _submodules(network)
+        if (parameters := count_parameters(module))
+    )
+    return NetworkSummary(patch, layers, count_parameters(network), int(counter.get_total_flops()) // 2)
 
 
-def lines(summary: Summary, most: int = MOST_LINES) -> list[str]:
-    """A table for the terminal, as deep as fits into so many lines; the totals stand in the last one."""
+def table_lines(summary: NetworkSummary, most: int = MOST_LINES) -> list[str]:
+    """Return a table of at most `most` lines for the terminal, without the deepest groups; its last line is the totals."""
     deepest = max(layer.depth for layer in summary.layers)
     while deepest and sum(layer.depth <= deepest for layer in summary.layers) > most - 3:
         deepest -= 1
@@ -85,48 +85,47 @@ def lines(summary: Summary, most: int = MOST_LINES) -> list[str]:
     for layer in summary.layers:
         if layer.depth <= deepest:
             name = "  " * layer.depth + layer.name.rpartition(".")[2]
-            rows.append((name, layer.kind, _words(layer.shape), f"{layer.parameters:,}", operations(layer.multiply_adds)))
-    rows.append(("in all", "", "", f"{summary.parameters:,}", operations(summary.multiply_adds)))
-    return [f"The network, for a patch of {_words(summary.patch)}:", *_aligned(rows)]
+            rows.append((name, layer.kind, _shape_text(layer.shape), f"{layer.parameters:,}", operations(layer.multiply_adds)))
+    rows.append(("total", "", "", f"{summary.parameters:,}", operations(summary.multiply_adds)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    table = [f"The network, for a patch of {_shape_text(summary.patch)}:"]
+    for row in rows:
+        text = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        numbers = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        table.append("  ".join([*text, *numbers]).rstrip())
+    return table
 
 
-def _inner(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """All modules but the network itself, each after the one that holds it."""
+def _submodules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield name and module of all modules in the network, each after the one that contains it."""
     return ((name, module) for name, module in network.named_modules() if name)
 
 
-def _begin(begun: list[int], counter: FlopCounterMode) -> Any:
-    return lambda *_: begun.append(int(counter.get_total_flops()))
+def _register_hooks(
+    name: str, module: nn.Module, counter: FlopCounterMode, shapes: dict[str, Shape], counts: dict[str, int]
+) -> None:
+    """Have a module's passes store the shape of its output and add up its multiply-adds."""
+    starts: list[int] = []
+
+    def before(*_: object) -> None:
+        starts.append(int(counter.get_total_flops()))
+
+    def after(_: nn.Module, __: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            shapes[name] = tuple(output.shape[1:])
+        # torch counts a multiplication and an addition as two; a layer that is called several times adds up
+        counts[name] = counts.get(name, 0) + (int(counter.get_total_flops()) - starts.pop()) // 2
+
+    module.register_forward_pre_hook(before)
+    module.register_forward_hook(after)
 
 
-def _end(name: str, begun: list[int], counter: FlopCounterMode, shapes: dict[str, Shape], counts: dict[str, int]) -> Any:
-    def note(_: nn.Module, __: object, outcome: object) -> None:
-        if isinstance(outcome, Tensor):
-            shapes[name] = tuple(outcome.shape[1:])
-        # torch counts a multiplication and an addition as two; a layer that is asked several times adds up
-        counts[name] = counts.get(name, 0) + (int(counter.get_total_flops()) - begun.pop()) // 2
-
-    return note
-
-
-def _layer(name: str, module: nn.Module, shapes: dict[str, Shape], counts: dict[str, int]) -> Layer:
-    return Layer(name, type(module).__name__, shapes.get(name), count_parameters(module), _done(name, module, counts))
-
-
-def _done(name: str, module: nn.Module, counts: dict[str, int]) -> int:
-    """Multiply-adds of a layer; a list of layers is never asked itself, so its members' sum."""
+def _multiply_adds(name: str, module: nn.Module, counts: dict[str, int]) -> int:
+    """Return the multiply-adds of a layer; those of its members if it is a list, which is never called itself."""
     if name in counts:
         return counts[name]
-    return sum(_done(f"{name}.{inner}", child, counts) for inner, child in module.named_children())
+    return sum(_multiply_adds(f"{name}.{inner}", child, counts) for inner, child in module.named_children())
 
 
-def _words(shape: Shape | None) -> str:
+def _shape_text(shape: Shape | None) -> str:
     return f" {TIMES} ".join(map(str, shape)) if shape else ""
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Words to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        words = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
-        yield "  ".join([*words, *(cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True))]).rstrip()

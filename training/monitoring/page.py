@@ -1,7 +1,8 @@
-"""A run, while it goes on or afterwards -> one HTML file, in the look of the report of a comparison."""
+"""The page `report.html` of a run: curves, pictures, layers, data and config in one HTML file, while it trains and after."""
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,44 +14,54 @@ from pydantic import BaseModel
 from configs import schema
 from configs.schema import Config
 from datasets.case_checks import Examination
-from evaluation import rendering
 from evaluation.comparison.measurement import describe_machine
 from evaluation.inspection.data_summary import Inspection, summary_rows
+from evaluation import rendering
 from evaluation.report.html_page import render_page
-from training.monitoring.curves import best_of, curve_plot, score_words
-from training.monitoring.history import STEP, Entry, evenly, mask_name, mask_steps, read_captions, replace
-from training.monitoring.layer_table import Summary, summarise
-from training.resuming.lineage import LINEAGE, commit, versions
+from training.monitoring.curves import best_of, curve_plot, score_label
+from training.monitoring.history import (
+    STEP,
+    Entry,
+    MonitoringFolder,
+    evenly_spaced,
+    mask_name,
+    mask_steps,
+    read_captions,
+    replace_file,
+)
+from training.monitoring.layer_table import NetworkSummary, summarise_network
+from training.resuming.lineage import LINEAGE_FILE, checkout_commit, package_versions
 
 TEMPLATE = "run_page.html.j2"
-MOST_COLUMNS = 6  # of masks through training
+MOST_COLUMNS = 6  # of masks in a row of pictures
+MOST_TIME_SHARE = 0.05  # of a run, that goes into writing its page
 Rows = tuple[tuple[str, str], ...]
-State = Literal["training", "stopped", "finished"]
+RunState = Literal["training", "stopped", "finished"]
 FILTERS = (("before the first step", "filters_start.png"), ("now", "filters.png"))
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a page says of a run that doesn't change while it goes on.
+    """The contents of a run's page that stay the same while it trains.
 
     Args:
         config: the run's.
-        score: the name of what validation goes by, the higher the better.
-        data: what the cases are, in words.
-        made_with: machine, versions and commit, in words.
+        score: the name of the score by which validation ranks networks, the higher the better.
+        data: a table of the cases.
+        environment: a table of machine, versions and commit.
         summary: the network's layers.
     """
 
     config: Config
     score: str
     data: Rows
-    made_with: Rows
-    summary: Summary
+    environment: Rows
+    summary: NetworkSummary
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A key of the config, its value, and its default in words; no default where it has to be given."""
+    """A key of the config with its value and its default as text; the default is None where the key is required."""
 
     key: str
     value: str
@@ -58,16 +69,16 @@ class Setting:
 
     @property
     def differs(self) -> bool:
-        """Whether somebody chose it."""
+        """Return whether the value differs from the default."""
         return self.value != self.default
 
 
 @dataclass(frozen=True)
 class Strip:
-    """A watched case through training, as PNG files; the masks with their step, to be laid over the pale image."""
+    """The pictures of a tracked case as PNG files: its masks, each with its step, are shown over the pale image."""
 
     name: str
-    where: str
+    location: str
     image: bytes
     pale: bytes
     reference: bytes
@@ -75,41 +86,75 @@ class Strip:
 
 
 def describe_run(config: Config, score: str, examination: Examination, splits: Mapping[str, str]) -> RunFacts:
-    """Gathers them.
+    """Collect the facts of a run's page.
 
     Args:
         config: the run's.
-        score: the name of what validation goes by.
+        score: the name of the score by which validation ranks networks.
         examination: of the cases that train and validate.
         splits: train or val by case.
     """
     inspection = Inspection(config.data.path, examination, splits, 0, config.run.seed)
     training = [report.facts for report in examination.reports if splits.get(report.case.name) == "train"]
     digests = sorted(digest for facts in training if facts for digest in facts.sha256)
-    listed = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    data = (*summary_rows(inspection), ("Training images", f"SHA-256 of their SHA-256, sorted: {listed}"))
-    return RunFacts(config, score, data, _made_with(), summarise(config))
+    digest = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    data = (*summary_rows(inspection), ("Training images", f"SHA-256 of their SHA-256, sorted: {digest}"))
+    return RunFacts(config, score, data, _environment(), summarise_network(config))
 
 
-def write_report(facts: RunFacts, folder: Path, entries: Sequence[Entry], state: State, remark: str = "") -> None:
-    """Writes `report.html` into the run's folder, whole or not at all.
-
-    Raises:
-        OSError: it can't be written; the page that was there stays.
-    """
-    page = render(facts, folder, entries, state, remark)
-    replace(folder / "report.html", page.encode())
-
-
-def render(facts: RunFacts, folder: Path, entries: Sequence[Entry], state: State, remark: str = "") -> str:
-    """The page as HTML; every name out of the data is escaped, and the page forbids scripts and loads.
+class PageWriter:
+    """Writes a run's page, and limits the share of the run's time that goes into it.
 
     Args:
-        facts: what stays.
+        facts: the contents that stay the same.
+        folder: the run's.
+        files: the run's history.
+    """
+
+    def __init__(self, facts: RunFacts, folder: Path, files: MonitoringFolder) -> None:
+        self.facts = facts
+        self.folder = folder
+        self.files = files
+        self._last = time.monotonic()
+        self._writing_s = 0.0
+
+    def is_due(self) -> bool:
+        """Return whether writing the page now stays within MOST_TIME_SHARE of the time since the last page."""
+        return time.monotonic() - self._last >= self._writing_s / MOST_TIME_SHARE
+
+    def write(self, state: RunState, remark: str = "") -> None:
+        """Write the page with the history so far.
+
+        Raises:
+            OSError: it can't be written; the earlier page stays.
+        """
+        start = time.monotonic()
+        try:
+            write_report(self.facts, self.folder, self.files.entries, state, remark)
+        finally:
+            self._last = time.monotonic()
+            self._writing_s = self._last - start
+
+
+def write_report(facts: RunFacts, folder: Path, entries: Sequence[Entry], state: RunState, remark: str = "") -> None:
+    """Write `report.html` into the run's folder atomically.
+
+    Raises:
+        OSError: it can't be written; the earlier page stays.
+    """
+    page = render(facts, folder, entries, state, remark)
+    replace_file(folder / "report.html", page.encode())
+
+
+def render(facts: RunFacts, folder: Path, entries: Sequence[Entry], state: RunState, remark: str = "") -> str:
+    """Return the page as HTML: text from the data is escaped, and the page forbids scripts and loading of resources.
+
+    Args:
+        facts: the contents that stay the same.
         folder: the run's, with the pictures in `watch`.
         entries: the history so far.
-        state: what the run does now.
-        remark: why it stopped.
+        state: of the run.
+        remark: the reason why the run stopped.
     """
     best = best_of(entries, facts.score)
     return render_page(
@@ -122,30 +167,30 @@ def render(facts: RunFacts, folder: Path, entries: Sequence[Entry], state: State
         step=max((entry[STEP] for entry in entries), default=0),
         seconds=entries[-1]["seconds"] if entries else 0.0,
         best=best,
-        score=score_words(facts.score),
-        sittings=_sittings(folder / LINEAGE),
+        score=score_label(facts.score),
+        sessions=_sessions(folder / LINEAGE_FILE),
         curves=[curve_plot(entries, facts.score, scheme) for scheme in (rendering.LIGHT, rendering.DARK)],
         scores={entry[STEP]: entry["scores"].get(facts.score) for entry in entries if "scores" in entry},
-        settings=settings(facts.config),
+        settings=list_settings(facts.config),
         whole_config=schema.dump(facts.config),
         **_pictures(folder / "watch", best[0] if best else None),
     )
 
 
-def settings(config: Config) -> list[Setting]:
-    """Every key of the config with its default."""
-    found = []
+def list_settings(config: Config) -> list[Setting]:
+    """Return every key of the config with its value and its default."""
+    settings = []
     for name in type(config).model_fields:
         section = getattr(config, name)
         values, fields = section.model_dump(mode="json"), type(section).model_fields
         for key, field in fields.items():
-            default = None if field.is_required() else _words(_plain(field.get_default(call_default_factory=True)))
-            found.append(Setting(f"{name}.{key}", _words(values[key]), default))
-    return found
+            default = None if field.is_required() else _text(_plain(field.get_default(call_default_factory=True)))
+            settings.append(Setting(f"{name}.{key}", _text(values[key]), default))
+    return settings
 
 
 def _plain(value: Any) -> Any:
-    """As it stands in a dumped section."""
+    """Return a default in the form that a value has in a dumped section."""
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]
     if isinstance(value, BaseModel):
@@ -153,55 +198,51 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _words(value: Any) -> str:
+def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _made_with() -> Rows:
-    here = describe_machine()
-    return (
-        (
-            "Machine",
-            f"{here.processor}; cores: {here.cores}, torch threads: {here.threads}; device: {here.device}; {here.system}",
-        ),
-        ("Versions", ", ".join(f"{name} {number}" for name, number in versions().items())),
-        ("Commit", commit() or "unknown"),
+def _environment() -> Rows:
+    computer = describe_machine()
+    hardware = (
+        f"{computer.processor}; cores: {computer.cores}, torch threads: {computer.threads}; device: {computer.device}; "
+        f"{computer.system}"
     )
+    versions = ", ".join(f"{name} {number}" for name, number in package_versions().items())
+    return (("Machine", hardware), ("Versions", versions), ("Commit", checkout_commit() or "unknown"))
 
 
-def _sittings(path: Path) -> list[dict[str, Any]]:
+def _sessions(path: Path) -> list[dict[str, Any]]:
     return cast(list[dict[str, Any]], json.loads(path.read_bytes())) if path.is_file() else []
 
 
 def _pictures(watch: Path, best: int | None) -> dict[str, Any]:
-    """What the template shows of the run's pictures, as far as they are there."""
+    """Return the template's variables for the pictures that exist."""
     captions = read_captions(watch)
+    patches = enumerate(captions.get("batch", []))
+    levels = enumerate(captions.get("levels", []))
     return {
         "strips": _strips(watch, captions.get("cases", []), best),
-        "batch": [(words, *_pair(watch, number)) for number, words in enumerate(captions.get("batch", []))],
-        "filters": [(words, content) for words, name in FILTERS if (content := _content(watch / name))],
+        "batch": [
+            (caption, _content(watch / f"batch{number}.png"), _content(watch / f"batch{number}_weights.png"))
+            for number, caption in patches
+        ],
+        "filters": [(caption, content) for caption, name in FILTERS if (content := _content(watch / name))],
         "levels": [
-            (name, shape, content)
-            for number, (name, shape) in enumerate(captions.get("levels", []))
-            if (content := _content(watch / f"level{number}.png"))
+            (name, shape, content) for number, (name, shape) in levels if (content := _content(watch / f"level{number}.png"))
         ],
     }
 
 
 def _strips(watch: Path, cases: Sequence[Any], best: int | None) -> list[Strip]:
-    columns = evenly(mask_steps(watch), best, MOST_COLUMNS)
+    steps = evenly_spaced(mask_steps(watch), best, MOST_COLUMNS)
     strips = []
-    for number, (name, where) in enumerate(cases):
-        image, pale, reference = (_content(watch / f"case{number}_{what}.png") for what in ("image", "pale", "reference"))
-        masks = tuple((step, content) for step in columns if (content := _content(watch / mask_name(number, step))))
+    for number, (name, location) in enumerate(cases):
+        image, pale, reference = (_content(watch / f"case{number}_{kind}.png") for kind in ("image", "pale", "reference"))
+        masks = tuple((step, content) for step in steps if (content := _content(watch / mask_name(number, step))))
         if image and pale and reference:
-            strips.append(Strip(name, where, image, pale, reference, masks))
+            strips.append(Strip(name, location, image, pale, reference, masks))
     return strips
-
-
-def _pair(watch: Path, number: int) -> tuple[bytes | None, bytes | None]:
-    """A patch of the first batch and its weights."""
-    return _content(watch / f"batch{number}.png"), _content(watch / f"batch{number}_weights.png")
 
 
 def _content(path: Path) -> bytes | None:

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: one bar over all its steps, or a line a validation where there is no terminal."""
+"""Progress of a run in the terminal: a bar over its steps, or a line for each validation where output goes to a file."""
 
 from typing import Any
 
@@ -7,21 +7,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-class RunProgress(lightning.Callback):
-    """Steps done, loss, Dice of patches, score of whole validation images, time gone and time left.
+class TrainingProgressBar(lightning.Callback):
+    """Shows completed steps, loss, Dice of patches, validation score and remaining time.
 
     Args:
-        console: where to.
+        console: takes the bar or the lines.
         name: the run's.
         max_steps: the run's.
-        score: what the validation's number is called.
+        score: the name of the validation score.
     """
 
     def __init__(self, console: Console, name: str, max_steps: int, score: str) -> None:
         self.console = console
         self.name = name
         self.max_steps = max_steps
-        self.shown = (("loss", "loss"), ("Dice", "patch_dice"), (f"val {'Dice' if score == 'dice' else score}", score))
+        self.metrics = (("loss", "loss"), ("Dice", "patch_dice"), (f"val {'Dice' if score == 'dice' else score}", score))
         self.progress = Progress(
             BarColumn(bar_width=8),
             MofNCompleteColumn(),
@@ -33,27 +33,27 @@ class RunProgress(lightning.Callback):
         )
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Shows the bar, at the step where the run goes on."""
+        """Show the bar, at the step at which the session starts."""
         self.task = self.progress.add_task("", total=self.max_steps, completed=trainer.global_step, numbers="")
         self.progress.start()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Moves the bar."""
+        """Advance the bar."""
         self.progress.update(self.task, completed=trainer.global_step, numbers=self._numbers(trainer))
 
     def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Leaves a line a validation where no bar can be drawn."""
+        """Print a line if the console is no terminal."""
         if not self.console.is_terminal:
             self.console.print(f"{self.name}: step {trainer.global_step} of {self.max_steps}, {self._numbers(trainer)}")
 
     def on_exception(self, *_: Any) -> None:
-        """Takes the bar down before anything is said about the error."""
+        """Remove the bar before the error is printed."""
         self.progress.stop()
 
     def teardown(self, *_: Any, **__: Any) -> None:
-        """Takes the bar down."""
+        """Remove the bar."""
         self.progress.stop()
 
     def _numbers(self, trainer: lightning.Trainer) -> str:
         metrics = trainer.callback_metrics
-        return ", ".join(f"{label} {float(metrics[key]):.3f}" for label, key in self.shown if key in metrics)
+        return ", ".join(f"{label} {float(metrics[key]):.3f}" for label, key in self.metrics if key in metrics)

@@ -1,4 +1,4 @@
-"""What a run leaves behind besides its checkpoints: TensorBoard's files; trouble there never ends a run."""
+"""TensorBoard's files of a run; an error while writing them becomes a warning and never ends the run."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,8 +11,8 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore
 from evaluation.rendering import Picture
 
 
-class Silent:
-    """A writer that writes nothing."""
+class NullWriter:
+    """A writer whose methods do nothing."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         if name.startswith("_"):
@@ -21,7 +21,7 @@ class Silent:
 
 
 class RunLogger(TensorBoardLogger):
-    """Curves and pictures in `logs/` of the run's folder; when they can't be written, says so once and is silent.
+    """Writes curves and pictures to `logs/` of the run's folder, until the first error; then it warns and stops writing.
 
     Args:
         folder: the run's.
@@ -31,40 +31,40 @@ class RunLogger(TensorBoardLogger):
     def __init__(self, folder: Path, console: Console) -> None:
         super().__init__(folder, name="", version="logs")
         self.console = console
-        self.usable = True
+        self.is_usable = True
 
     @property
     def experiment(self) -> Any:
-        """TensorBoard's writer, or one that writes nothing."""
+        """Return TensorBoard's writer; one that does nothing after an error."""
         self._attempt(lambda: super(RunLogger, self).experiment)
-        return super().experiment if self.usable else Silent()
+        return super().experiment if self.is_usable else NullWriter()
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Adds numbers to their curves."""
+        """Append values to the curves of their names."""
         self._attempt(lambda: super(RunLogger, self).log_metrics(metrics, step))
 
     def add_picture(self, name: str, picture: Picture, step: int) -> None:
-        """Adds a picture (H, W, 3) to those of that name."""
+        """Append a picture (H, W, 3) to those of its name."""
         self._attempt(lambda: self.experiment.add_image(name, picture, step, dataformats="HWC"))
 
-    def forget_from(self, step: int) -> None:
-        """Has TensorBoard drop what earlier sittings wrote of this step and later ones, which are now done anew."""
+    def purge_from(self, step: int) -> None:
+        """Have TensorBoard drop what earlier sessions wrote at this step and later, which the run now repeats."""
         event = Event(step=step, session_log=SessionLog(status=SessionLog.START))
         self._attempt(lambda: self.experiment.file_writer.add_event(event))
 
     def save(self) -> None:
-        """Flushes."""
+        """Flush the files."""
         self._attempt(super().save)
 
     def finalize(self, status: str) -> None:
-        """Closes the files."""
+        """Close the files."""
         self._attempt(lambda: super(RunLogger, self).finalize(status))
 
     def _attempt(self, write: Callable[[], object]) -> None:
-        if not self.usable:
+        if not self.is_usable:
             return
         try:
             write()
         except OSError as error:
-            self.usable = False
-            self.console.print(f"warning: no more curves for TensorBoard: {error}; training goes on", style="yellow")
+            self.is_usable = False
+            self.console.print(f"warning: no more curves for TensorBoard: {error}; training continues", style="yellow")

@@ -1,4 +1,4 @@
-"""The same validation cases through a whole run: a plane of each, and the mask that validation makes of it."""
+"""Tracked cases: a plane of each of the first validation cases, and the mask that each validation predicts for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,77 +16,76 @@ from evaluation.report.number_text import size
 from imaging.source import Region
 from inference.tiling.stitch import Band
 from models.heads import Head
-from training.data.open_cases import open_labelled
+from training.data.open_cases import open_labelled_image
+from training.monitoring.tensor_pictures import Rgba
 
 MOST_CASES = 4
-MOST_TILE_PX = 160  # a side of a picture in TensorBoard, whose files grow with each validation
-
-GREY = 127
-
-Rgba = NDArray[np.uint8]  # (H, W, 4)
+SQUARE_PX = 160  # a side of a picture in TensorBoard, whose files grow with each validation
+GREY = 127  # around a picture in its square
 
 
 @dataclass
-class WatchedCase:
-    """A plane of one case, on the image's own grid.
+class TrackedCase:
+    """A plane of a validation case on the image's own grid, with the latest prediction.
 
     Args:
         name: the case's.
-        where: the plane lies, in words.
-        region: of the image, one slice of a volume.
+        location: of the plane in the image, as text.
+        region: of the image; one slice of a volume.
         aspect: height of a pixel divided by its width.
         picture: (H, W, 3).
-        reference: (H, W) labels or values.
-        answer: (H, W), what the network said there at the last validation; labels or values.
+        reference: labels or values (H, W).
+        prediction: labels or values (H, W) of the last validation.
     """
 
     name: str
-    where: str
+    location: str
     region: Region
     aspect: float
     picture: Picture
     reference: NDArray[Any]
-    answer: NDArray[Any]
+    prediction: NDArray[Any]
 
-    def take(self, band: Band, head: Head) -> None:
-        """Keeps what of a finished band lies in the plane."""
+    def add(self, band: Band, head: Head) -> None:
+        """Store the prediction of those rows of a band that lie in the plane."""
         rows, *rest = self.region
         start, stop = max(rows.start, band.start), min(rows.stop, band.start + band.logits.shape[1])
         if start >= stop:
             return
         inside = (slice(None), slice(start - band.start, stop - band.start), *rest)
         logits = band.logits[inside]
-        answered = head.values(logits) if head.gives_values else head.mask(logits)  # (rows, *rest)
+        prediction = head.values(logits) if head.gives_values else head.mask(logits)  # (rows, *rest)
         if len(self.region) == 3:
-            self.answer[:] = answered[0]
+            self.prediction[:] = prediction[0]
         else:
-            self.answer[start - rows.start : stop - rows.start] = answered
+            self.prediction[start - rows.start : stop - rows.start] = prediction
 
 
-def watched_cases(cases: Sequence[Case], config: Config, head: Head) -> list[WatchedCase]:
-    """The first cases, each with its plane that has the most foreground; at most four.
+def track_cases(cases: Sequence[Case], config: Config, head: Head) -> list[TrackedCase]:
+    """Read the plane with the most foreground of the first cases, at most MOST_CASES.
 
     Raises:
         DataError: a case can't be read.
     """
-    return [_watched(case, config, head) for case in cases[:MOST_CASES]]
+    return [_track_case(case, config, head) for case in cases[:MOST_CASES]]
 
 
-def _watched(case: Case, config: Config, head: Head) -> WatchedCase:
-    labelled = open_labelled(case, config)
+def _track_case(case: Case, config: Config, head: Head) -> TrackedCase:
+    labelled = open_labelled_image(case, config)
     with labelled.image as image, labelled.reference as reference:
         region = region_with_most_foreground(reference)
         pixels, labels = image.read(region), reference.read(region)
         spacing_um = image.spacing_um or (1.0,) * len(image.shape)
-        where = _where(region, image.shape)
-    if len(region) == 3:  # one slice: its axis goes
+        location = _location(region, image.shape)
+    if len(region) == 3:  # (channels, 1, H, W) -> (channels, H, W)
         pixels, labels = pixels[:, 0], labels[:, 0]
-    flat = labels[0].astype(np.float32) if head.gives_values else _flat(labels)
+    reference_plane = labels[0].astype(np.float32) if head.gives_values else _single_channel(labels)
     aspect = spacing_um[-2] / spacing_um[-1]
-    return WatchedCase(case.name, where, region, aspect, to_picture(pixels), flat, np.zeros_like(flat))
+    empty = np.zeros_like(reference_plane)
+    return TrackedCase(case.name, location, region, aspect, to_picture(pixels), reference_plane, empty)
 
 
-def _where(region: Region, shape: tuple[int, ...]) -> str:
+def _location(region: Region, shape: tuple[int, ...]) -> str:
     if len(region) == 3:
         return f"slice {region[0].start + 1} of {shape[0]}"
     if all(axis.stop - axis.start == length for axis, length in zip(region, shape, strict=True)):
@@ -95,30 +94,29 @@ def _where(region: Region, shape: tuple[int, ...]) -> str:
     return f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1} of {size(shape)} pixels"
 
 
-def _flat(labels: NDArray[Any]) -> NDArray[np.uint8]:
-    """(H, W) of a reference (channels, H, W): its labels, or of classes that overlap the last one there is."""
+def _single_channel(labels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Reduce a reference (channels, H, W) to labels (H, W); where classes overlap, the last one counts."""
     if len(labels) == 1:
         return np.asarray(labels[0], np.uint8)
     numbers = np.arange(1, len(labels) + 1).reshape(-1, 1, 1)
-    flat: NDArray[np.uint8] = (numbers * (labels > 0)).max(axis=0).astype(np.uint8)
-    return flat
+    return np.asarray((numbers * (labels > 0)).max(axis=0), np.uint8)
 
 
-def pale(case: WatchedCase) -> Picture:
-    """What masks are laid over: the picture in pale grey."""
+def pale_picture(case: TrackedCase) -> Picture:
+    """Return a case's picture in pale grey, the background of its masks."""
     grey = case.picture @ np.array([0.299, 0.587, 0.114])
-    paled = np.rint(grey + (255 - grey) * PALE).astype(np.uint8)
-    return enlarge(np.repeat(paled[..., None], 3, axis=-1), case.aspect)
+    light_grey = np.rint(grey + (255 - grey) * PALE).astype(np.uint8)
+    return enlarge(np.repeat(light_grey[..., None], 3, axis=-1), case.aspect)
 
 
-def film(case: WatchedCase, labels: NDArray[Any], colours: Sequence[str]) -> Rgba:
-    """Labels (H, W) in their classes' colours, to be laid over the picture: clear at 0, opaque along borders.
+def mask_overlay(case: TrackedCase, labels: NDArray[Any], colours: Sequence[str]) -> Rgba:
+    """Draw labels (H, W) in their classes' colours as an overlay: transparent at label 0, opaque along borders.
 
-    A film takes a small part of the room that a whole picture takes. Values become grey, over the range of the
-    reference's. Labels of no class, which the loss leaves out, are black.
+    An overlay takes a small part of the bytes of a whole picture. Values become grey, over the range of the reference.
+    Labels without a class, which the loss ignores, are black.
     """
     if np.issubdtype(labels.dtype, np.floating):
-        return _greys(case, labels)
+        return _value_overlay(case, labels)
     large = np.minimum(enlarge(labels, case.aspect), len(colours))
     palette = np.array([[int(colour[start : start + 2], 16) for start in (1, 3, 5)] for colour in (*colours, "#000000")])
     border = draw_outlines(np.zeros((*large.shape, 3), np.uint8), large, ("#000000", *["#ffffff"] * len(colours)))[..., 0]
@@ -126,33 +124,33 @@ def film(case: WatchedCase, labels: NDArray[Any], colours: Sequence[str]) -> Rgb
     return np.dstack([palette[large], alpha]).astype(np.uint8)
 
 
-def _greys(case: WatchedCase, values: NDArray[Any]) -> Rgba:
+def _value_overlay(case: TrackedCase, values: NDArray[Any]) -> Rgba:
     low, high = float(case.reference.min()), float(case.reference.max())
     shares = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
     grey = enlarge(np.rint(255 * shares).astype(np.uint8), case.aspect)
     return np.dstack([grey, grey, grey, np.full_like(grey, 255)])
 
 
-def sheet(cases: Sequence[WatchedCase], colours: Sequence[str]) -> Picture:
-    """A row a case, image | reference | answer, each a square of a few hundred pixels: for TensorBoard."""
+def comparison_sheet(cases: Sequence[TrackedCase], colours: Sequence[str]) -> Picture:
+    """Draw a row for each case, image | reference | prediction, in squares of SQUARE_PX: for TensorBoard."""
     rows = []
     for case in cases:
-        films = [film(case, labels, colours) for labels in (case.reference, case.answer)]
-        tiles = [enlarge(case.picture, case.aspect), *(_laid(each, pale(case)) for each in films)]
-        rows.append(np.concatenate([_square(tile) for tile in tiles], axis=1))
+        overlays = [mask_overlay(case, labels, colours) for labels in (case.reference, case.prediction)]
+        background = pale_picture(case)
+        pictures = [enlarge(case.picture, case.aspect), *(_blend(overlay, background) for overlay in overlays)]
+        rows.append(np.concatenate([_fit_square(picture) for picture in pictures], axis=1))
     return np.concatenate(rows)
 
 
-def _laid(above: Rgba, below: Picture) -> Picture:
-    share = above[..., 3:] / 255
-    laid: Picture = np.rint(share * above[..., :3] + (1 - share) * below).astype(np.uint8)
-    return laid
+def _blend(overlay: Rgba, background: Picture) -> Picture:
+    alpha = overlay[..., 3:] / 255
+    return np.asarray(np.rint(alpha * overlay[..., :3] + (1 - alpha) * background), np.uint8)
 
 
-def _square(picture: Picture) -> Picture:
-    """Thinned out until it fits, on a grey square."""
-    step = -(-max(picture.shape[:2]) // MOST_TILE_PX)
-    thin = picture[::step, ::step]
-    square = np.full((MOST_TILE_PX, MOST_TILE_PX, 3), GREY, np.uint8)
-    square[: thin.shape[0], : thin.shape[1]] = thin
+def _fit_square(picture: Picture) -> Picture:
+    """Subsample a picture until it fits into a grey square."""
+    step = -(-max(picture.shape[:2]) // SQUARE_PX)
+    small = picture[::step, ::step]
+    square = np.full((SQUARE_PX, SQUARE_PX, 3), GREY, np.uint8)
+    square[: small.shape[0], : small.shape[1]] = small
     return square

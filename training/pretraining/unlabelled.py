@@ -16,7 +16,7 @@ from imaging.open import is_image_folder
 from imaging.source import ImageSource, Region
 from inference.compatibility import at_trained_spacing, check_suitable
 from inference.tiling.grid import read_mirrored
-from training.data.open_cases import OpenCases, Statistics, TrainingImage, read_statistics
+from training.data.open_cases import TrainingImageCache, ImageStatistics, TrainingImage, read_statistics
 
 
 def unlabelled_cases(folder: Path) -> tuple[Case, ...]:
@@ -31,7 +31,7 @@ def unlabelled_cases(folder: Path) -> tuple[Case, ...]:
     return tuple(Case(path.name, (path,)) for path in paths)
 
 
-def open_unlabelled(case: Case, config: Config, statistics: Statistics | None = None) -> TrainingImage:
+def open_unlabelled(case: Case, config: Config, statistics: ImageStatistics | None = None) -> TrainingImage:
     """Open an image at the trained spacing, with an empty reference.
 
     Raises:
@@ -80,7 +80,7 @@ class UnlabelledPatches(Dataset[Tensor]):
             image = open_unlabelled(case, config)
             statistics[number] = image.statistics
             image.close()
-        self.images = OpenCases(cases, config, config.trainer.cache_mib * 2**20, statistics, open_unlabelled)
+        self.images = TrainingImageCache(cases, config, config.trainer.cache_mib * 2**20, statistics, open_unlabelled)
 
     def __getitem__(self, index: int) -> Tensor:
         """Return a patch, mirrored at the border where the image is smaller than the patch."""

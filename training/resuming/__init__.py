@@ -1,1 +1,1 @@
-"""What makes a run go on as if it had never stopped."""
+"""Resuming: everything that lets a run that was stopped or killed end with the weights of an uninterrupted one."""

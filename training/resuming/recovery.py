@@ -1,4 +1,4 @@
-"""A loss or a gradient that is no number: found before it touches the weights, noted with its cases, and got over once."""
+"""Recovery from a NaN or infinite loss: detected before it changes the weights, recorded, survived once at a lower rate."""
 
 import json
 from collections.abc import Iterable
@@ -14,21 +14,21 @@ from torch.optim import Optimizer
 
 from configs.schema import Config
 from disk.publish import publish
-from training.data.training_patch import TrainingPatch
-from training.distributed import gathered, summed
+from training.data.patch_dataset import TrainingPatch
+from training.distributed import gather, reduce_sum
 from training.errors import NumericError
 from training.optimization.schedule import RateSchedule
 
-NON_FINITE = "non_finite.json"  # in the run's folder
-LOWERED = 0.1  # times the learning rate, from the first time on
+EVENTS_FILE = "non_finite.json"  # in the run's folder
+RECOVERY_SCALE = 0.1  # of the learning rate, after the first event
 
 
-class NonFinite(Exception):
-    """A loss, a gradient or a weight is no number.
+class NonFiniteError(Exception):
+    """A loss, a gradient or a weight is NaN or infinite.
 
     Args:
-        step: optimizer steps that were done before.
-        cases: the numbers of those whose patches were in it, the suspects first.
+        step: optimizer steps before it.
+        cases: numbers of the cases in the step's patches, the likeliest cause first.
     """
 
     def __init__(self, step: int, cases: Iterable[int] = ()) -> None:
@@ -38,72 +38,72 @@ class NonFinite(Exception):
 
 
 def is_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether each value of each tensor is a number."""
+    """Return whether no value of the floating-point tensors is NaN or infinite."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.is_floating_point())
 
 
 class FiniteGuard(lightning.Callback):
-    """Looks at each step's losses and at the length of its gradient before the optimizer does.
+    """Checks each step's losses and the norm of its gradient before the optimizer uses them.
 
-    One number is fetched from the device a step. In float16 gradients overflow as a matter of course, and Lightning leaves
-    out such steps: there only the loss is looked at.
+    It fetches one number from the device per step. In float16 gradients overflow regularly, and Lightning skips such steps;
+    only the loss is checked then.
 
     Args:
         config: the run's.
-        schedule: the run's rates.
-        scale: what they are multiplied by; less than 1 in a run that had a loss that was no number.
+        schedule: the run's learning rates.
+        scale: of the rates; less than 1 after an event.
     """
 
     def __init__(self, config: Config, schedule: RateSchedule, scale: float) -> None:
-        self.losses_alone = config.trainer.precision == "float16"
+        self.loss_only = config.trainer.precision == "float16"
         self.schedule = schedule
         self.scale = scale
         self._batches: list[tuple[Tensor, Tensor]] = []  # of this step: cases (B,) and loss ()
         self._cases = torch.empty(0)
 
     def on_train_start(self, *_: Any) -> None:
-        """After what a checkpoint said."""
+        """Set the scale of the rates, after a checkpoint has set the one that it was written with."""
         self.schedule.scale = self.scale
 
     def on_train_batch_start(
         self, _: lightning.Trainer, __: lightning.LightningModule, batch: TrainingPatch, *___: Any
     ) -> None:
-        """Whose patches they are."""
+        """Store the cases of the batch."""
         self._cases = batch.case
 
     def on_before_backward(self, _: lightning.Trainer, __: lightning.LightningModule, loss: Tensor) -> None:
-        """What they gave."""
+        """Store the loss of the batch."""
         self._batches.append((self._cases, loss.detach()))
 
     def on_before_optimizer_step(self, trainer: lightning.Trainer, module: lightning.LightningModule, _: Optimizer) -> None:
-        """Nothing, where all are numbers.
+        """Check losses and gradient of the step.
 
         Raises:
-            NonFinite: they aren't.
+            NonFiniteError: one of them is NaN or infinite.
         """
         batches, self._batches = self._batches, []
         total = torch.stack([loss for _, loss in batches]).sum()
-        if not self.losses_alone:
+        if not self.loss_only:
             gradients = [weights.grad for weights in module.parameters() if weights.grad is not None]
             total = total + get_total_norm(gradients).to(total.device)
-        if not bool(torch.isfinite(summed(trainer, total))):
-            found = gathered(trainer, [(bool(torch.isfinite(loss)), cases.tolist()) for cases, loss in batches])
-            suspects = sorted(found, key=lambda batch: batch[0])
-            raise NonFinite(trainer.global_step, (case for _, cases in suspects for case in cases))
+        if not bool(torch.isfinite(reduce_sum(trainer, total))):
+            losses = gather(trainer, [(bool(torch.isfinite(loss)), cases.tolist()) for cases, loss in batches])
+            losses.sort(key=lambda batch: batch[0])  # batches with a NaN or infinite loss first
+            raise NonFiniteError(trainer.global_step, (case for _, cases in losses for case in cases))
 
 
 class Recovery:
-    """What a run remembers about it, in a file, so that a run that goes on does as it would have done.
+    """The events of NaN or infinite losses of a run, in a file, so that a resumed run behaves as an uninterrupted one.
 
     Args:
         folder: the run's.
         config: the run's.
         names: of the training cases, by their number.
-        console: where the first time is told.
+        console: takes the message of the first event.
     """
 
     def __init__(self, folder: Path, config: Config, names: list[str], console: Console) -> None:
-        self.path = folder / NON_FINITE
+        self.path = folder / EVENTS_FILE
         self.config = config
         self.names = names
         self.console = console
@@ -111,37 +111,43 @@ class Recovery:
 
     @property
     def scale(self) -> float:
-        """Of all rates."""
-        return LOWERED if self.events else 1.0
+        """Return the factor of all learning rates."""
+        return RECOVERY_SCALE if self.events else 1.0
 
-    def take(self, found: NonFinite, good: str | None, *, write: bool = True) -> None:
-        """Writes down what was found, of several processes the first alone, and lowers the rates.
+    def record(self, error: NonFiniteError, last_good: str | None, *, write: bool = True) -> None:
+        """Record an event, which lowers the learning rates.
 
         Args:
-            found: where, and with which cases.
-            good: the checkpoint before it; None where there is none yet.
-            write: whether to.
+            error: the step and the cases.
+            last_good: the name of the checkpoint before the event; None if there is none.
+            write: whether this process, of several, writes the file.
 
         Raises:
-            NumericError: it isn't the first time.
+            NumericError: it is the second event.
         """
-        cases = [self.names[number] for number in found.cases]
-        known = bool(self.events)
-        event = {"step": found.step, "cases": cases, "seed": self.config.run.seed, "batches": self._batches(found)}
-        self.events.append({**event, "last_good": good})
+        cases = [self.names[number] for number in error.cases]
+        is_second = bool(self.events)
+        accumulate = self.config.optimizer.accumulate
+        first = error.step * accumulate
+        event = {
+            "step": error.step,
+            "cases": cases,
+            "seed": self.config.run.seed,
+            "batches": list(range(first, first + accumulate)),
+            "last_good": last_good,
+        }
+        self.events.append(event)
         if write:
             publish(self.path, lambda part: part.write_text(json.dumps(self.events, indent=2) + "\n"))
-        told = f"the loss or its gradient is no number at step {found.step}"
+        message = f"the loss or its gradient is NaN or infinite at step {error.step}"
         if cases:
-            told += f", with cases {', '.join(cases)}"
-        if known:
+            message += f", with cases {', '.join(cases)}"
+        if is_second:
             raise NumericError(
-                f"{told}, and a lower learning rate didn't help; lower optimizer.learning_rate or check the images: "
-                f"{self.path} names their cases"
+                f"{message}, and a lower learning rate didn't help; lower optimizer.learning_rate or check the images: "
+                f"{self.path} lists their cases"
             )
-        back = good or "the beginning"
-        self.console.print(f"{told}; goes back to {back} with {LOWERED:g} of the learning rate", style="bold red")
-
-    def _batches(self, found: NonFinite) -> list[int]:
-        first = found.step * self.config.optimizer.accumulate
-        return list(range(first, first + self.config.optimizer.accumulate))
+        self.console.print(
+            f"{message}; goes back to {last_good or 'the beginning'} with {RECOVERY_SCALE:g} of the learning rate",
+            style="bold red",
+        )

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: a run that is told to stop saves its state first, and then ends as if the signal had ended it."""
+"""SIGTERM and SIGINT: a run saves its state before it ends, with the exit code that the signal would have caused."""
 
 import signal
 import threading
@@ -10,52 +10,53 @@ from training.errors import Stopped
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Signals:
-    """Takes signals in place of whoever took them before, until it is left.
+class StopSignals:
+    """Context that handles SIGTERM and SIGINT, and restores the earlier handlers at its end.
 
-    The first one counts; later ones change nothing, so that saving isn't cut short.
+    Only the first signal counts, so that a second one can't interrupt saving.
 
     Attributes:
-        received: its number, or None.
-        at_once: whether a signal ends what goes on where it is, since nothing of it is worth keeping; else it is noted.
+        received: the signal's number, or None.
+        stop_immediately: whether a signal raises `Stopped` where it arrives, since there is nothing to save; otherwise it is
+            only stored in `received`.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.at_once = True
-        self._before: dict[int, Any] = {}
+        self.stop_immediately = True
+        self._earlier_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._earlier_handlers = {number: signal.getsignal(number) for number in SIGNALS}
         self.install()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if _can_install():
-            for number, handler in self._before.items():
+        if _in_main_thread():
+            for number, handler in self._earlier_handlers.items():
                 signal.signal(number, handler)
 
     def install(self) -> None:
-        """Puts the handlers in place, again where a library put its own; outside of the main thread there can be none."""
-        if _can_install():
+        """Install the handlers, also in place of those of a library; only the main thread can have any."""
+        if _in_main_thread():
             for number in SIGNALS:
-                signal.signal(number, self._take)
+                signal.signal(number, self._handle)
 
     def stop_if_received(self) -> None:
-        """Nothing, where no signal came.
+        """Do nothing unless a signal came.
 
         Raises:
-            Stopped: one did.
+            Stopped: a signal came.
         """
         if self.received is not None:
             raise Stopped(self.received)
 
-    def _take(self, number: int, _: FrameType | None) -> None:
+    def _handle(self, number: int, _: FrameType | None) -> None:
         if self.received is None:
             self.received = number
-            if self.at_once:
+            if self.stop_immediately:
                 raise Stopped(number)
 
 
-def _can_install() -> bool:
+def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()

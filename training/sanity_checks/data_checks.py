@@ -5,8 +5,8 @@ import torch
 
 from evaluation.rendering import to_png
 from models.heads import make_head
-from training.data.training_patch import TrainingPatch
-from training.monitoring.tensor_pictures import entering, weight_picture
+from training.data.patch_dataset import TrainingPatch
+from training.monitoring.tensor_pictures import input_picture, weight_picture
 from training.objective.encodings import IGNORED
 from training.sanity_checks.alignment import measure_alignment
 from training.sanity_checks.figures import bars, labels_of, outlines, sheet
@@ -89,7 +89,7 @@ def _patch_pictures(subject: Subject) -> tuple[CheckPicture, ...]:
     """Return a picture of the first patches with outlines, and if pixels have weights one of those."""
     batch, colours = subject.pool[0], [*(section.colour for section in subject.config.data.classes), "#ffffff"]
     count = min(MOST_PATCHES, len(batch.image))
-    patches = [entering(batch.image[n].numpy(), batch.reference[n].numpy(), colours) for n in range(count)]
+    patches = [input_picture(batch.image[n].numpy(), batch.reference[n].numpy(), colours) for n in range(count)]
     caption = "The first patches as they enter the network, with the outlines of their references."
     pictures = [CheckPicture(caption, to_png(sheet(patches, 4)))]
     if batch.weights.ndim > 2:

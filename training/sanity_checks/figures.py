@@ -14,7 +14,7 @@ from evaluation import rendering
 from evaluation.comparison.panels import enlarge
 from evaluation.rendering import ColourScheme, Picture, figure_to_png, overlay, style_axes, to_png
 from models.heads import make_head
-from training.monitoring.tensor_pictures import channel_pictures, entering, telling_slice
+from training.monitoring.tensor_pictures import channel_pictures, input_picture, most_foreground_slice
 from training.sanity_checks.image_parts import CaseCrop
 from training.sanity_checks.result import CheckPicture
 
@@ -70,7 +70,7 @@ def outlines(caption: str, crops: Sequence[CaseCrop], config: Config) -> tuple[C
     if make_head(config).gives_values or not crops:
         return ()
     colours = [section.colour for section in config.data.classes]
-    pictures = [entering(crop.image.pixels, labels_of(crop.reference, config), colours) for crop in crops]
+    pictures = [input_picture(crop.image.pixels, labels_of(crop.reference, config), colours) for crop in crops]
     return (CheckPicture(caption, to_png(sheet(pictures, len(pictures)))),)
 
 
@@ -85,7 +85,7 @@ def mask_sheet(
     rows = []
     for number, crop in enumerate(crops):
         labels = labels_of(crop.reference, config)
-        place = telling_slice(labels) if labels.ndim == 3 else None
+        place = most_foreground_slice(labels) if labels.ndim == 3 else None
         picture = channel_pictures(crop.image.pixels if place is None else crop.image.pixels[:, place])[0]
         masks = [labels, *(head.mask(column[number]) for column in logits)]
         planes = [mask if place is None else mask[place] for mask in masks]

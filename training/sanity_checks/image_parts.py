@@ -15,7 +15,7 @@ from imaging.source import Geometry, ImageSource, Region
 from inference.plan import plan_image
 from inference.predictors.predictor import Predictor
 from inference.segment import bands
-from training.data.open_cases import Statistics, open_case
+from training.data.open_cases import ImageStatistics, open_training_image
 from training.objective.scoring import make_score
 
 Floats = NDArray[np.float32]
@@ -67,7 +67,7 @@ def without_normalisation(config: Config) -> Config:
     return config.model_copy(update={"normalise": NO_NORMALISATION})
 
 
-def case_crop(case: Case, config: Config, most_px: Sequence[int], statistics: Statistics | None = None) -> CaseCrop:
+def case_crop(case: Case, config: Config, most_px: Sequence[int], statistics: ImageStatistics | None = None) -> CaseCrop:
     """Return a crop of a case at the trained spacing, with sides of at most `most_px`.
 
     Its centre is the median position of the foreground in the region or slice with most foreground.
@@ -75,7 +75,7 @@ def case_crop(case: Case, config: Config, most_px: Sequence[int], statistics: St
     Raises:
         DataError: the case can't be used.
     """
-    labelled = open_case(case, config, statistics)
+    labelled = open_training_image(case, config, statistics)
     with labelled.image, labelled.reference, prefix_errors(case):
         window = region_with_most_foreground(labelled.labels)
         positions = np.nonzero(labelled.labels.read(window)[0] > 0)
@@ -90,7 +90,7 @@ def case_crop(case: Case, config: Config, most_px: Sequence[int], statistics: St
 
 
 def case_crops(
-    cases: Sequence[Case], config: Config, most_px: Sequence[int], statistics: Mapping[int, Statistics] | None = None
+    cases: Sequence[Case], config: Config, most_px: Sequence[int], statistics: Mapping[int, ImageStatistics] | None = None
 ) -> tuple[CaseCrop, ...]:
     """Return a crop of each case; `statistics` of images that were read before are by case number."""
     statistics = statistics or {}

@@ -26,7 +26,7 @@ from inference.segment import segment_array
 from models import bundle
 from models.architectures import Network
 from models.heads import make_head
-from training.data.open_cases import open_labelled
+from training.data.open_cases import open_labelled_image
 from training.monitoring.tensor_pictures import filter_picture
 from training.objective.levels import level_shares, make_subsample
 from training.publishing import INTENDED_USE
@@ -168,7 +168,7 @@ def _compare_mask_file(subject: Subject, loaded: bundle.Bundle, out: Path) -> tu
     """Return in how many pixels the mask file of a validation case differs from the validation's mask, as number and text."""
     case, config = subject.examined.splits.val[0], subject.config
     validated = make_predictor(config, subject.standard_run.network.eval(), subject.class_prior, subject.device, average=True)
-    labelled = open_labelled(case, config)
+    labelled = open_labelled_image(case, config)
     with labelled.image as image, labelled.reference:
         if validated.head.gives_values or len(case.images) > 1 or prod(image.shape) > MOST_FILE_PX:
             return 0, "no mask file compared (only for classes, images in one file, and small images)"

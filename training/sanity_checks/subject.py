@@ -18,13 +18,13 @@ from configs.sections import WarmStartSection
 from inference.predictors.methods import make_predictor
 from inference.predictors.predictor import Predictor, best_device
 from models.architectures import Network, build
-from training.data.examination import Examined, examine, make_sampler
-from training.data.open_cases import Statistics
+from training.data.examination import ExaminedData, examine_data, make_sampler
+from training.data.open_cases import ImageStatistics
 from training.data.patch_dataset import PatchDataset
 from training.data.sampling import PatchSampler
 from training.data.splitting import Splits
-from training.data.stream import BatchDraws
-from training.data.training_patch import TrainingPatch
+from training.data.stream import PatchBatchSampler
+from training.data.patch_dataset import TrainingPatch
 from training.errors import NumericError
 from training.objective.losses import Loss, make_loss
 from training.optimization.optimizers import make_optimizer
@@ -80,16 +80,16 @@ class Subject:
         return best_device()
 
     @cached_property
-    def examined(self) -> Examined:
+    def examined(self) -> ExaminedData:
         """Read every case once, and return the splits and notes.
 
         Raises:
             DataError: the cases can't be trained on.
         """
-        return examine(self.config, self.splits_table)
+        return examine_data(self.config, self.splits_table)
 
     @cached_property
-    def _sampling(self) -> tuple[PatchSampler, dict[int, Statistics]]:
+    def _sampling(self) -> tuple[PatchSampler, dict[int, ImageStatistics]]:
         return make_sampler(self.examined.splits, self.config)
 
     @property
@@ -98,7 +98,7 @@ class Subject:
         return self._sampling[0]
 
     @property
-    def statistics(self) -> dict[int, Statistics]:
+    def statistics(self) -> dict[int, ImageStatistics]:
         """Return the statistics of the training images by case number."""
         return self._sampling[1]
 
@@ -266,6 +266,6 @@ def without_augmentation(config: Config) -> Config:
 
 
 def _cut_batches(patches: PatchDataset, sampler: PatchSampler, config: Config, first: int, end: int) -> list[TrainingPatch]:
-    draws = BatchDraws(sampler, config)
+    draws = PatchBatchSampler(sampler, config)
     draws.first, draws.end = first, end
     return [default_collate([patches[draw] for draw in batch]) for batch in draws]

@@ -14,11 +14,11 @@ from configs.schema import Config, ConfigError
 from evaluation.report.html_page import render_page, write_page
 from imaging.errors import DataError
 from training.errors import NumericError
-from training.run import SPLITS
+from training.data.splitting import SPLITS_FILE
 from training.sanity_checks.checks import CHECKS, Check, CheckOutcome
 from training.sanity_checks.result import NotApplicable, OutOfTime
 from training.sanity_checks.subject import Subject
-from training.torch_settings import deterministic
+from training.torch_settings import deterministic_algorithms
 
 MOST_OF_THE_TIME = 1 / 3  # share of the minutes that one check may take
 MOST_LINES = 8  # of an error's message
@@ -52,7 +52,7 @@ def run_checks(config: Config, only: Collection[int], minutes: float, on_progres
         on_progress: called with a unit, how many parts of the work are done, and how many there are.
     """
     with tempfile.TemporaryDirectory() as name:
-        copy, table = Path(name) / SPLITS, config.run.folder / config.run.name / SPLITS
+        copy, table = Path(name) / SPLITS_FILE, config.run.folder / config.run.name / SPLITS_FILE
         if table.exists():
             shutil.copy(table, copy)
         yield from check_subject(Subject(config, copy), only, minutes, on_progress)
@@ -69,7 +69,7 @@ def check_subject(subject: Subject, only: Collection[int], minutes: float, on_pr
         if is_usable:
             subject.deadline = min(end, time.monotonic() + 60 * minutes * MOST_OF_THE_TIME)
             subject.on_step = _StepProgress(on_progress, completed, check.steps, total)
-            with deterministic(subject.device):
+            with deterministic_algorithms(subject.device):
                 outcome = _run_check(number, check, subject)
         is_usable = is_usable and not outcome.is_data_error
         completed += check.steps

@@ -16,8 +16,8 @@ from evaluation.rendering import overlay, to_png
 from models.architectures import Network
 from models.heads import make_head
 from training.data.patch_dataset import PatchDataset
-from training.data.stream import BatchDraws
-from training.data.training_patch import TrainingPatch
+from training.data.stream import PatchBatchSampler
+from training.data.patch_dataset import TrainingPatch
 from training.monitoring.tensor_pictures import channel_pictures
 from training.objective.encodings import IGNORED
 from training.objective.levels import crop_reference
@@ -169,13 +169,13 @@ def check_overfitting(subject: Subject) -> CheckResult:
 def _overfit_batch(subject: Subject) -> TrainingPatch:
     """Return a patch with foreground of each of two cases, or for the sliding window a batch of windows of two cases."""
     config = without_augmentation(subject.config)
-    draws = BatchDraws(subject.sampler, config)
+    draws = PatchBatchSampler(subject.sampler, config)
     patches = PatchDataset(subject.examined.splits.train, config, subject.statistics)
     is_window, case_count = config.model.name == "sliding_window", min(2, len(patches.cases))
     size = min(OVERFIT_WINDOWS, config.trainer.batch_size) if is_window else 2
     batch: list[TrainingPatch] = []
     for number in range(100 * size):
-        patch = patches[draws.draw(number)]
+        patch = patches[draws.location(number)]
         cases = [int(other.case) for other in batch]
         is_new_case = int(patch.case) not in cases
         if is_window:

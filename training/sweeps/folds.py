@@ -24,14 +24,14 @@ from inference.predictors.methods import make_predictor
 from inference.predictors.predictor import best_device
 from inference.segment import bands
 from models import bundle
-from training.data.open_cases import open_labelled
-from training.data.splitting import trainable_cases
-from training.distributed import check_alone
-from training.image_label_training import mean_scores
+from training.data.open_cases import open_labelled_image
+from training.data.splitting import SPLITS_FILE, trainable_cases
+from training.distributed import check_single_process
+from training.image_label_training import mean_label_scores
 from training.objective.scoring import make_score
-from training.resuming.lineage import claim, commit, versions
-from training.resuming.run_lock import only_one
-from training.run import SPLITS, train
+from training.resuming.lineage import checkout_commit, package_versions
+from training.resuming.run_folder import lock_run_folder, write_or_check_config
+from training.run import train
 from training.sweeps.parallel_runs import parallel_devices, train_in_parallel
 
 SCORES = "out_of_fold.csv"  # in the run's folder
@@ -63,16 +63,16 @@ def train_folds(config: Config, console: Console, on_devices: Sequence[str | Non
         ConfigError, DataError, NumericError, StorageError, Stopped: as `train` does.
         SystemExit: a fold's process failed; the code is that of the process.
     """
-    check_alone("trainer.folds")
+    check_single_process("trainer.folds")
     folder = config.run.folder / config.run.name
     folder.mkdir(parents=True, exist_ok=True)
-    with only_one(folder):
-        claim(folder, config)
+    with lock_run_folder(folder):
+        write_or_check_config(folder, config)
         if (folder / "bundle").exists():
             console.print(f"{folder}: already trained; choose another run.name to train again")
             return folder / "bundle"
         cases = trainable_cases(config.data)
-        fold_of = _read_or_draw_folds(config, cases, folder / SPLITS)
+        fold_of = _read_or_draw_folds(config, cases, folder / SPLITS_FILE)
         runs = [_prepare_run(config, number, fold_of) for number in range(config.trainer.folds)]
         _train_unfinished(runs, console, parallel_devices(config) if on_devices is None else on_devices)
         scores = [score for number, run in enumerate(runs) for score in _score_fold(run, number, cases, fold_of)]
@@ -120,10 +120,10 @@ def _prepare_run(config: Config, number: int, fold_of: Mapping[str, int]) -> Con
     run = config.model_copy(update={"run": config.run.model_copy(update=section), "trainer": trainer})
     folder = run.run.folder / run.run.name
     folder.mkdir(exist_ok=True)
-    claim(folder, run)
-    if not (folder / SPLITS).exists():
+    write_or_check_config(folder, run)
+    if not (folder / SPLITS_FILE).exists():
         splits = {case: "val" if fold == number else "train" for case, fold in fold_of.items()}
-        publish(folder / SPLITS, lambda part: write_splits(part, splits, fold_of))
+        publish(folder / SPLITS_FILE, lambda part: write_splits(part, splits, fold_of))
     return run
 
 
@@ -151,7 +151,7 @@ def _score_fold(run: Config, number: int, cases: Sequence[Case], fold_of: Mappin
         if fold_of[case.name] != number:
             continue
         score = make_score(predictor.config)
-        labelled = open_labelled(case, predictor.config)
+        labelled = open_labelled_image(case, predictor.config)
         with labelled.image as image, labelled.reference as reference, prefix_errors(case), torch.inference_mode():
             for band in bands(plan_image(image, predictor)):
                 rows = slice(band.start, band.start + band.logits.shape[1])
@@ -194,11 +194,11 @@ def _write_ensemble(folder: Path, config: Config, runs: Sequence[Config], valida
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         margin_px=manifests[0].margin_px,
         class_prior=tuple(math.fsum(shares) / len(priors) for shares in zip(*priors, strict=True)),
-        validation={**validation, **mean_scores([manifest.validation for manifest in manifests])},
+        validation={**validation, **mean_label_scores([manifest.validation for manifest in manifests])},
         training_steps=sum(manifest.training_steps for manifest in manifests),
         training_seconds=round(sum(manifest.training_seconds for manifest in manifests), 1),
         training_images=tuple(dict.fromkeys(image for manifest in manifests for image in manifest.training_images)),
-        versions=versions(),
-        commit=commit(),
+        versions=package_versions(),
+        commit=checkout_commit(),
         intended_use=manifests[0].intended_use,
     )

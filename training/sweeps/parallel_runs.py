@@ -13,7 +13,7 @@ from rich.console import Console
 
 from configs.schema import Config
 from models import bundle
-from training.resuming.stopping import Signals
+from training.resuming.stopping import StopSignals
 
 OUTPUT = "output.txt"  # in a run's folder: the output of its process
 POLL_S = 0.5
@@ -46,7 +46,7 @@ def train_in_parallel(runs: Sequence[Config], on_devices: Sequence[str | None], 
     """
     waiting, free = deque(runs), deque(on_devices)
     running: dict[subprocess.Popen[bytes], tuple[Path, str | None]] = {}
-    with Signals():
+    with StopSignals():
         try:
             while waiting or running:
                 while waiting and free:

@@ -24,13 +24,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from configs import schema
 from configs.schema import Config, ConfigError
 from disk.publish import publish
-from training.distributed import check_alone
+from training.distributed import check_single_process
 from training.errors import NumericError
 from training.objective.scoring import make_score
-from training.publishing import BEST
-from training.resuming.lineage import claim
-from training.resuming.run_lock import only_one
-from training.resuming.saving import best_score, mixed
+from training.publishing import BEST_WEIGHTS
+from training.resuming.run_folder import lock_run_folder, write_or_check_config
+from training.resuming.saving import best_score, mix_seed
 from training.run import train
 from training.sweeps.tune_ranges import Ranges, read_ranges, with_values
 from training.sweeps.tune_report import plot_trials, print_best
@@ -139,7 +138,7 @@ class Tuning:
         Raises:
             DataError, StorageError, Stopped: as `train` does; the next session resumes the trial.
         """
-        self.study.sampler = TPESampler(seed=mixed(self.config.run.seed, len(self.study.trials)))
+        self.study.sampler = TPESampler(seed=mix_seed(self.config.run.seed, len(self.study.trials)))
         trial = self.study.ask(self.distributions)
         name = f"trial-{_folder_number(trial):04d}"
         self.console.print(f"{name}: {', '.join(f'{key} = {value}' for key, value in self.values(trial).items())}")
@@ -147,7 +146,7 @@ class Tuning:
         try:
             config = self.config_of(trial)
             train(config, self.console, [PruningCallback(trial, config, earlier_scores)])
-            score = best_score(self.folder / name / "checkpoints" / BEST)
+            score = best_score(self.folder / name / "checkpoints" / BEST_WEIGHTS)
         except Pruned:
             self.console.print(f"{name}: pruned, its score is below the median of the other trials at this step")
             self.study.tell(trial, state=TrialState.PRUNED)
@@ -186,7 +185,7 @@ def tune(config: Config, ranges: Path, limits: TuningLimits, console: Console, s
         ConfigError: a range is invalid, the folder or the database hold another tuning, or no trial was completed.
         DataError, StorageError, Stopped: as `train` does.
     """
-    check_alone("overtile tune")
+    check_single_process("overtile tune")
     for key, value, single in (("folds", config.trainer.folds, 0), ("devices", config.trainer.devices, 1)):
         if value != single:
             raise ConfigError(
@@ -196,8 +195,8 @@ def tune(config: Config, ranges: Path, limits: TuningLimits, console: Console, s
     folder = config.run.folder / config.run.name
     folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    with only_one(folder):
-        claim(folder, config)
+    with lock_run_folder(folder):
+        write_or_check_config(folder, config)
         tuning = Tuning(config, value_ranges, storage, console)
         tuning.requeue_interrupted()
         while tuning.count_ended() < limits.trials and time.monotonic() - start < (limits.minutes or math.inf) * 60:

@@ -81,7 +81,7 @@ def test_patches_of_a_volume_share_its_curve_until_the_pass_ends(volumes: Path) 
     a_pass = 4 * len(dataset.cases)
     curves: dict[tuple[int, int], dict[float, float]] = {}
     for index in range(3 * a_pass):
-        case = dataset.draws.draw(index).case
+        case = dataset.draws.location(index).case
         before, after = plain[index][0].ravel().tolist(), dataset[index][0].ravel().tolist()
         curve = curves.setdefault((case, index // a_pass), {})
         assert all(curve.setdefault(old, new) == pytest.approx(new, abs=1e-4) for old, new in zip(before, after, strict=True))
@@ -104,7 +104,7 @@ def test_styles_come_from_the_folder(slides: Path, tmp_path: Path) -> None:
 
 def test_a_folder_without_styles(slides: Path, tmp_path: Path) -> None:
     config = config_of("histology_unet", slides, "augment.restyle=0.5", f"augment.style_bank={tmp_path / 'none'}")
-    with pytest.raises(DataError, match=r"augment\.style_bank holds no image; name a folder with unlabelled images") as caught:
+    with pytest.raises(DataError, match=r"augment\.style_bank has no images; set it to a folder with unlabelled images") as caught:
         read_styles(config)
     assert caught.value.code == "no_styles"
 

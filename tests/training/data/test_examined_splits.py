@@ -44,18 +44,18 @@ def test_a_fifth_of_the_patients_validates(slides: Path) -> None:
 
 def test_splits_are_written_and_kept(slides: Path) -> None:
     data, written = config_of(slides).data, slides / "splits.csv"
-    splits = split_cases(data, 0, written=written)  # there is none yet
+    splits = split_cases(data, 0, splits_file=written)  # there is none yet
     write_splits(written, splits.by_case, splits.folds)
     with written.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["case"] for row in rows if row["split"] == "val"} == {case.name for case in splits.val}
     assert {row["fold"] for row in rows} == {"0", "1", "2", "3", "4"}
     for seed in range(1, 9):
-        assert split_cases(data, seed, written=written).by_case == splits.by_case
+        assert split_cases(data, seed, splits_file=written).by_case == splits.by_case
     assert any(split_cases(data, seed).by_case != splits.by_case for seed in range(1, 9))
     (slides / "cases.csv").write_text((slides / "cases.csv").read_text().replace("case003,", "renamed,"))
     with pytest.raises(DataError, match=r"was written for other cases: case003, renamed came or went since"):
-        split_cases(data, 0, written=written)
+        split_cases(data, 0, splits_file=written)
 
 
 def test_a_patient_of_the_test_may_not_train(slides: Path) -> None:

@@ -23,9 +23,9 @@ from models.architectures import build
 from models.sliding_window import SlidingWindow
 from tests.phantom import draw_slide, write_slide_dataset
 from training.data import hard_negatives
-from training.data.hard_negatives import HardNegatives, mine
-from training.data.open_cases import open_case
-from training.data.sampling import PatchSampler, take_census
+from training.data.hard_negatives import HardNegatives, mine_hard_negatives
+from training.data.open_cases import open_training_image
+from training.data.sampling import PatchSampler, index_labels
 
 SHAPE = (90, 100)
 QUIET = pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*treespec, LeafSpec.*")
@@ -82,8 +82,8 @@ def made(folder: Path, *overrides: str) -> tuple[Config, tuple[Case, ...], Patch
     cases = read_cases(folder, config.data)[:3]
     censuses = []
     for case in cases:
-        with closing(open_case(case, config)) as image:
-            censuses.append(take_census(image.labels, 2, 0, case.ignore_label))
+        with closing(open_training_image(case, config)) as image:
+            censuses.append(index_labels(image.labels, 2, 0, case.ignore_label))
     sampler = PatchSampler(censuses, config)
     return config, cases, sampler, dark_is_foreground(config, sampler.class_prior)
 
@@ -92,8 +92,8 @@ def mined(folder: Path, *overrides: str, seed: int = 0) -> NDArray[np.int64]:
     """Of the first slide."""
     config, cases, sampler, predictor = made(folder, *overrides)
     random = np.random.default_rng(seed)
-    with closing(open_case(cases[0], config)) as image:
-        return mine(image, predictor, sampler.class_prior, cases[0].ignore_label, random)
+    with closing(open_training_image(cases[0], config)) as image:
+        return mine_hard_negatives(image, predictor, sampler.class_prior, cases[0].ignore_label, random)
 
 
 def test_what_is_mined_lies_on_decoys(slides: Path) -> None:
@@ -112,7 +112,7 @@ def test_tiles_and_pieces_change_nothing(slides: Path, monkeypatch: pytest.Monke
 
 def test_the_surest_are_likelier_kept_and_no_more_than_so_many(slides: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = mined(slides)
-    monkeypatch.setattr(hard_negatives, "KEPT", 40)
+    monkeypatch.setattr(hard_negatives, "MOST_PER_CASE", 40)
     red = draw_slide(SHAPE, 0)[0][0].ravel()
     draws = [mined(slides, seed=seed) for seed in range(5)]
     assert [len(draw) for draw in draws] == [40] * 5
@@ -190,7 +190,7 @@ def test_a_checkpoint_holds_what_its_validation_found_and_a_run_that_goes_on_dra
     config, cases, sampler, predictor = made(slides)
     callback = HardNegatives(cases, sampler, config, {}, count=2)
     checkpoint = run(callback, predictor, tmp_path / "run", rounds=2)
-    resumed = PatchSampler(sampler.censuses, config)
+    resumed = PatchSampler(sampler.indices, config)
     HardNegatives(cases, resumed, config, {}, count=2).load_state_dict(checkpoint["callbacks"][callback.state_key])
     assert len(resumed.hard_negatives) > 100
     for index in range(200):

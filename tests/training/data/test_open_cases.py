@@ -11,7 +11,7 @@ from datasets.cases import Case, read_cases
 from imaging.source import ImageSource
 from tests.phantom import write_slide_dataset, write_volume_dataset
 from training.data import open_cases as opening
-from training.data.open_cases import LabelledImage, OpenCases, open_case
+from training.data.open_cases import LabelledImage, TrainingImageCache, open_training_image
 from training.data.patch_dataset import ValidationDataset
 
 SHAPE = (12, 16, 16)
@@ -38,14 +38,14 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_case_holds_its_voxels_and_labels(volumes: tuple[tuple[Case, ...], Config]) -> None:
-    labelled = open_case(volumes[0][0], volumes[1])
+    labelled = open_training_image(volumes[0][0], volumes[1])
     each = [source.dtype.itemsize * int(np.prod(SHAPE)) for source in (labelled.image, labelled.reference)]
     assert labelled.held_bytes == sum(each)
 
 
 def test_the_ones_asked_for_last_stay_open(volumes: tuple[tuple[Case, ...], Config], closed: list[str]) -> None:
     cases, config = volumes
-    opened = OpenCases(cases, config, limit_bytes=2 * open_case(cases[0], config).held_bytes + 1)
+    opened = TrainingImageCache(cases, config, limit_bytes=2 * open_training_image(cases[0], config).held_bytes + 1)
     first = opened[0]
     opened[1]
     assert opened[0] is first
@@ -57,7 +57,7 @@ def test_the_ones_asked_for_last_stay_open(volumes: tuple[tuple[Case, ...], Conf
 
 def test_one_stays_open_whatever_the_budget(volumes: tuple[tuple[Case, ...], Config], closed: list[str]) -> None:
     cases, config = volumes
-    opened = OpenCases(cases, config, limit_bytes=0)
+    opened = TrainingImageCache(cases, config, limit_bytes=0)
     for number in (0, 0, 1, 2):
         assert opened[number].image.read((slice(0, 2),) * 3).shape == (1, 2, 2, 2)
     assert closed == [cases[0].name, cases[1].name]
@@ -68,7 +68,7 @@ def test_no_more_files_than_a_process_may_open(
 ) -> None:
     monkeypatch.setattr(opening, "MOST_OPEN", 2)
     cases, config = volumes
-    opened = OpenCases(cases, config, limit_bytes=2**40)
+    opened = TrainingImageCache(cases, config, limit_bytes=2**40)
     for number in range(4):
         opened[number]
     assert closed == [cases[0].name, cases[1].name]
@@ -76,20 +76,20 @@ def test_no_more_files_than_a_process_may_open(
 
 def test_statistics_are_read_once(volumes: tuple[tuple[Case, ...], Config], monkeypatch: pytest.MonkeyPatch) -> None:
     cases, config = volumes
-    opened = OpenCases(cases, config, limit_bytes=0)
+    opened = TrainingImageCache(cases, config, limit_bytes=0)
     before = opened[0]
     opened[1]
     monkeypatch.setattr(ImageSource, "blocks", None)  # nothing may be read as a whole any more
     assert opened[0] is not before
     assert opened[0].statistics is before.statistics
-    elsewhere = OpenCases(cases, config, limit_bytes=0, statistics=opened.statistics)
+    elsewhere = TrainingImageCache(cases, config, limit_bytes=0, statistics=opened.statistics)
     assert elsewhere[1].statistics is opened.statistics[1]
 
 
 def test_training_sees_the_trained_spacing_and_validation_the_image_s_own_grid(tmp_path: Path) -> None:
     folder = write_volume_dataset(tmp_path, cases=3, shape=(8, 12, 16), spacing_um=(2000.0, 1000.0, 1000.0)).parent
     config = schema.load(Path("configs/mri_unet.yaml"), [f"data.path={folder}", "data.spacing_um=[1000,1000,2000]"])
-    training = open_case(read_cases(folder)[0], config)
+    training = open_training_image(read_cases(folder)[0], config)
     assert training.image.shape == training.reference.shape == (16, 12, 8)
     assert training.image.spacing_um == (1000.0, 1000.0, 2000.0)
     own = ValidationDataset(read_cases(folder)[:1], config)[0]

@@ -14,9 +14,9 @@ from datasets.cases import Case, read_cases
 from imaging.errors import DataError
 from imaging.open import open_image
 from tests.phantom import write_slide_dataset, write_volume, write_volume_dataset
-from training.data.examination import examine
-from training.data.open_cases import open_case
-from training.data.sampling import POSITIONS_KEPT, PatchSampler, take_census
+from training.data.examination import examine_cases
+from training.data.open_cases import open_training_image
+from training.data.sampling import MOST_POSITIONS, PatchSampler, index_labels
 from training.data.splitting import split_cases
 
 
@@ -27,7 +27,7 @@ def config_of(name: str, data: Path, *overrides: str) -> Config:
 def census_of(case: Case, classes: int = 2, seed: int = 0):  # type: ignore[no-untyped-def]
     assert case.reference is not None
     with open_image(case.reference, labels=True) as reference:
-        return take_census(reference, classes, seed)
+        return index_labels(reference, classes, seed)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_no_table(tmp_path: Path) -> None:
 def test_reference_of_another_shape(slides: Path) -> None:
     Image.fromarray(np.zeros((90, 99), np.uint8)).save(slides / "references/case000.png")
     with pytest.raises(DataError) as caught:
-        open_case(read_cases(slides)[0], config_of("histology_unet", slides))
+        open_training_image(read_cases(slides)[0], config_of("histology_unet", slides))
     assert caught.value.code == "reference_shape"
     assert caught.value.message == (
         "case case000: reference (90, 99) has another shape than its image (90, 100); export it on the image's own grid"
@@ -117,7 +117,7 @@ def test_reference_of_another_shape(slides: Path) -> None:
 def test_reference_in_colour(slides: Path) -> None:
     Image.fromarray(np.zeros((90, 100, 3), np.uint8)).save(slides / "references/case000.png")
     with pytest.raises(DataError, match="case case000: reference has 3 channels, allowed is 1; save labels, not colours"):
-        open_case(read_cases(slides)[0], config_of("histology_unet", slides))
+        open_training_image(read_cases(slides)[0], config_of("histology_unet", slides))
 
 
 def test_reference_elsewhere_in_space(tmp_path: Path) -> None:
@@ -126,19 +126,19 @@ def test_reference_elsewhere_in_space(tmp_path: Path) -> None:
         labels = next(source.blocks())[0]
     write_volume(folder / "references/case000.nii.gz", labels, (1100.0, 1000.0, 1000.0))
     with pytest.raises(DataError, match=r"case case000: reference's affine differs from its image's by 0\.1 mm"):
-        open_case(read_cases(folder)[0], config_of("mri_unet", folder))
+        open_training_image(read_cases(folder)[0], config_of("mri_unet", folder))
 
 
 def test_no_reference(slides: Path) -> None:
     case = read_cases(slides)[0]
     with pytest.raises(DataError, match=r"case x: there is no reference; name one in cases\.csv"):
-        open_case(Case("x", case.images), config_of("histology_unet", slides))
+        open_training_image(Case("x", case.images), config_of("histology_unet", slides))
 
 
 def test_wrong_channels_name_the_case(slides: Path) -> None:
     Image.fromarray(np.zeros((90, 100), np.uint8)).save(slides / "images/case001.png")
     with pytest.raises(DataError, match=r"case case001: image has 1 channels, the model takes 3"):
-        open_case(read_cases(slides)[1], config_of("histology_unet", slides))
+        open_training_image(read_cases(slides)[1], config_of("histology_unet", slides))
 
 
 def test_unknown_labels_are_counted(slides: Path) -> None:
@@ -151,18 +151,18 @@ def test_unknown_labels_are_counted(slides: Path) -> None:
 
 def test_no_foreground(slides: Path) -> None:
     Image.fromarray(np.zeros((90, 100), np.uint8)).save(slides / "references/case000.png")
-    with pytest.raises(DataError, match="the training references hold no label above 0"):
+    with pytest.raises(DataError, match="the training references have no label above 0"):
         PatchSampler([census_of(read_cases(slides)[0])], config_of("histology_unet", slides))
 
 
 def test_validation_without_foreground(slides: Path) -> None:
     Image.fromarray(np.zeros((90, 100), np.uint8)).save(slides / "references/case002.png")
     with pytest.raises(DataError, match="no reference of val holds a label above 0; put a case that has some into val"):
-        examine(config_of("histology_unet", slides), slides / "splits.csv")
+        examine_cases(config_of("histology_unet", slides), slides / "splits.csv")
 
 
 def test_examined_cases_are_known_by_their_bytes(slides: Path) -> None:
-    examined = examine(config_of("histology_unet", slides), slides / "splits.csv")
+    examined = examine_cases(config_of("histology_unet", slides), slides / "splits.csv")
     files = [slides / folder / "case000.png" for folder in ("images", "references")]
     assert examined.digests["case000"] == tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
     assert examined.digests.keys() == {"case000", "case001", "case002"}
@@ -176,7 +176,7 @@ def test_census_counts_and_keeps_positions(slides: Path) -> None:
     for label in (0, 1):
         rows, columns = np.unravel_index(census.positions[label], labels.shape)
         assert (labels[rows, columns] == label).all()
-        assert len(np.unique(census.positions[label], axis=0)) == min(POSITIONS_KEPT, census.counts[label])
+        assert len(np.unique(census.positions[label], axis=0)) == min(MOST_POSITIONS, census.counts[label])
 
 
 @pytest.mark.parametrize("overrides", [("histology_unet", "sampling.patch_size=[32,32]"), ("histology_sliding_window",)])
@@ -203,7 +203,7 @@ def test_a_window_is_labelled_by_its_centre(slides: Path) -> None:
     config = config_of("histology_sliding_window", slides, "augment.probability=0", "model.window=30")
     dataset = Patches(config)
     for index in range(20):
-        _, case, start = dataset.draws.draw(index)
+        _, case, start = dataset.draws.location(index)
         labels = np.asarray(Image.open(slides / f"references/case{case:03d}.png"))
         assert int(dataset[index].reference) == labels[start[0] + 15, start[1] + 15]
         assert dataset[index].case == case

@@ -14,7 +14,7 @@ from configs import schema
 from imaging.errors import DataError
 from imaging.source import Geometry, ImageSource, Region
 from training.data import sampling
-from training.data.sampling import POSITIONS_KEPT, LabelDraw, PatchSampler, take_census
+from training.data.sampling import MOST_POSITIONS, PatchSampler, PositionReservoir, index_labels
 
 
 class Labels(ImageSource):
@@ -33,7 +33,7 @@ class Labels(ImageSource):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
 def test_counts_and_places_of_every_label(dtype: type) -> None:
     labels = np.array([[0, 2, 2], [1, 0, 2]], dtype)
-    census = take_census(Labels(labels), 4, seed=0)
+    census = index_labels(Labels(labels), 4, seed=0)
     assert census.shape == (2, 3)
     assert census.counts.tolist() == [2, 1, 3, 0]
     assert [sorted(positions.tolist()) for positions in census.positions] == [[0, 4], [3], [1, 2, 5], []]
@@ -41,10 +41,10 @@ def test_counts_and_places_of_every_label(dtype: type) -> None:
 
 def test_positions_hold_their_label_when_there_are_too_many() -> None:
     labels = np.random.default_rng(3).integers(0, 2, (90, 50, 40), np.uint8)
-    census = take_census(Labels(labels), 2, seed=1)
+    census = index_labels(Labels(labels), 2, seed=1)
     assert census.counts.tolist() == [(labels == 0).sum(), (labels == 1).sum()]
     for label, positions in enumerate(census.positions):
-        assert len(np.unique(positions)) == POSITIONS_KEPT
+        assert len(np.unique(positions)) == MOST_POSITIONS
         assert (labels[np.unravel_index(positions, labels.shape)] == label).all()
 
 
@@ -52,19 +52,19 @@ def test_a_value_that_is_no_label_is_refused_with_its_count() -> None:
     labels = np.zeros((5, 5), np.uint8)
     labels[1, :3] = 9
     with pytest.raises(DataError, match=r"reference holds 9 \(3 pixels\); allowed are 0 \.\. 1"):
-        take_census(Labels(labels), 2, seed=0)
+        index_labels(Labels(labels), 2, seed=0)
 
 
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(1, 59_999), max_size=8), seed=st.integers(0, 99), share=st.sampled_from([0.01, 0.3, 1.0]))
 def test_the_draw_is_the_same_for_every_cut(cuts: list[int], seed: int, share: float) -> None:
     mask = np.random.default_rng(seed).random(60_000) < share
-    whole = LabelDraw(np.random.default_rng(seed))
-    whole.look(mask, 0)
-    in_pieces = LabelDraw(np.random.default_rng(seed))
+    whole = PositionReservoir(np.random.default_rng(seed))
+    whole.add(mask, 0)
+    in_pieces = PositionReservoir(np.random.default_rng(seed))
     first = 0
     for piece in np.split(mask, sorted(set(cuts))):
-        in_pieces.look(piece, first)
+        in_pieces.add(piece, first)
         first += piece.size
     assert in_pieces.count == whole.count == mask.sum()
     np.testing.assert_array_equal(in_pieces.positions(), whole.positions())
@@ -72,17 +72,17 @@ def test_the_draw_is_the_same_for_every_cut(cuts: list[int], seed: int, share: f
 
 def test_equal_seeds_equal_draws_whatever_is_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = Labels(np.random.default_rng(0).integers(0, 2, (300, 300), np.uint8))
-    first = take_census(reference, 2, seed=5)
+    first = index_labels(reference, 2, seed=5)
     monkeypatch.setattr(sampling, "BLOCK_BYTES", 7_000)
     monkeypatch.setattr(sampling, "PIECE_PIXELS", 1_234)
-    again, other = take_census(reference, 2, seed=5), take_census(reference, 2, seed=6)
+    again, other = index_labels(reference, 2, seed=5), index_labels(reference, 2, seed=6)
     np.testing.assert_array_equal(first.positions[1], again.positions[1])
     assert not np.array_equal(first.positions[1], other.positions[1])
 
 
 def test_every_pixel_is_as_likely_as_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """300 draws of 100 from 1,000: each pixel is drawn 30 times, with a deviation of 5.2; pairs meet by chance alone."""
-    monkeypatch.setattr(sampling, "POSITIONS_KEPT", 100)
+    monkeypatch.setattr(sampling, "MOST_POSITIONS", 100)
     mask = np.ones(1_000, np.bool_)
     draws = np.stack([_drawn(mask, seed) for seed in range(300)])
     times = np.bincount(draws.ravel(), minlength=1_000)
@@ -100,7 +100,7 @@ def test_memory_does_not_grow_with_the_reference() -> None:
 
     source = Stripes((6_000, 20_480))
     tracemalloc.start()
-    census = take_census(source, 2, seed=0)
+    census = index_labels(source, 2, seed=0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert census.counts.sum() == 6_000 * 20_480
@@ -121,9 +121,9 @@ class Stripes(Labels):
 
 
 def _drawn(mask: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
-    draw = LabelDraw(np.random.default_rng(seed))
+    draw = PositionReservoir(np.random.default_rng(seed))
     for piece in _pieces(mask):
-        draw.look(*piece)
+        draw.add(*piece)
     return draw.positions()
 
 
@@ -140,7 +140,7 @@ def window_sampler(*overrides: str) -> PatchSampler:
         Path("configs/histology_sliding_window.yaml"),
         ["model.window=4", "model.convolutions=[{features: 1, kernel: 1}]", *overrides],
     )
-    return PatchSampler([take_census(Labels(labels), 2, seed) for seed in range(2)], config)
+    return PatchSampler([index_labels(Labels(labels), 2, seed) for seed in range(2)], config)
 
 
 def centres(sampler: PatchSampler, count: int) -> list[tuple[int, tuple[int, ...]]]:
@@ -152,7 +152,7 @@ def centres(sampler: PatchSampler, count: int) -> list[tuple[int, tuple[int, ...
 def test_hard_negatives_take_their_share_of_the_background_and_nothing_of_the_foreground() -> None:
     sampler = window_sampler("sampling.hard_negative_share=0.4")
     plain = centres(sampler, 3_000)
-    sampler.keep_hard_negatives(1, np.array([25, 59]))  # (0, 25), (1, 29)
+    sampler.set_hard_negatives(1, np.array([25, 59]))  # (0, 25), (1, 29)
     drawn = centres(sampler, 3_000)
     for places in (plain, drawn):
         assert np.mean([column < 10 for _, (_, column) in places]) == pytest.approx(0.5, abs=0.03)
@@ -164,9 +164,9 @@ def test_hard_negatives_take_their_share_of_the_background_and_nothing_of_the_fo
 
 def test_a_case_s_new_hard_negatives_replace_its_old_ones() -> None:
     sampler = window_sampler("sampling.hard_negative_share=0.4")
-    sampler.keep_hard_negatives(0, np.array([15, 16]))
-    sampler.keep_hard_negatives(1, np.array([17]))
-    sampler.keep_hard_negatives(0, np.array([18]))
+    sampler.set_hard_negatives(0, np.array([15, 16]))
+    sampler.set_hard_negatives(1, np.array([17]))
+    sampler.set_hard_negatives(0, np.array([18]))
     assert sampler.hard_negatives.tolist() == [[1, 17], [0, 18]]
-    sampler.keep_hard_negatives(1, np.array([], np.int64))
+    sampler.set_hard_negatives(1, np.array([], np.int64))
     assert sampler.hard_negatives.tolist() == [[0, 18]]

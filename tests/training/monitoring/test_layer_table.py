@@ -8,12 +8,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from configs import schema
 from models.architectures import build, count_parameters
-from training.monitoring.layer_table import MOST_LINES, Summary, lines, summarise
+from training.monitoring.layer_table import MOST_LINES, NetworkSummary, summarise_network, table_lines
 
 SHIPPED = sorted(Path("configs").glob("*.yaml"))
 
 
-def of(summary: Summary, name: str) -> tuple[str, tuple[int, ...] | None, int, int]:
+def of(summary: NetworkSummary, name: str) -> tuple[str, tuple[int, ...] | None, int, int]:
     layer = next(layer for layer in summary.layers if layer.name == name)
     return layer.kind, layer.shape, layer.parameters, layer.multiply_adds
 
@@ -21,7 +21,7 @@ def of(summary: Summary, name: str) -> tuple[str, tuple[int, ...] | None, int, i
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_totals_are_those_of_the_network_itself(path: Path) -> None:
     config = schema.load(path)
-    summary = summarise(config)
+    summary = summarise_network(config)
     network = build(config).eval()
     assert summary.parameters == count_parameters(network)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -33,7 +33,7 @@ def test_totals_are_those_of_the_network_itself(path: Path) -> None:
 
 def test_layers_by_hand() -> None:
     overrides = ("model.features=[4,8]", "sampling.patch_size=[16,16]", "model.norm=none")
-    summary = summarise(schema.load(Path("configs/histology_unet.yaml"), overrides))
+    summary = summarise_network(schema.load(Path("configs/histology_unet.yaml"), overrides))
     assert summary.patch == (3, 16, 16)
     assert of(summary, "encoder.0.0") == ("Conv2d", (4, 16, 16), 3 * 9 * 4 + 4, 3 * 9 * 4 * 256)
     assert of(summary, "encoder.1") == ("Sequential", (8, 8, 8), 4 * 9 * 8 + 8 + 8 * 9 * 8 + 8, (4 + 8) * 9 * 8 * 64)
@@ -44,10 +44,10 @@ def test_layers_by_hand() -> None:
 def test_draws_nothing_and_fits_a_terminal() -> None:
     config = schema.load(Path("configs/histology_unet.yaml"), ["model.features=[8,8,8,8,8,8]"])
     before = torch.get_rng_state()
-    table = lines(summarise(config))
+    table = table_lines(summarise_network(config))
     assert torch.equal(before, torch.get_rng_state())
     assert len(table) <= MOST_LINES
     assert table[0] == "The network, for a patch of 3 \N{MULTIPLICATION SIGN} 128 \N{MULTIPLICATION SIGN} 128:"
     assert any(line.startswith("  5") and "Sequential" in line for line in table)
-    assert table[-1].startswith("in all")
-    assert len(lines(summarise(config), most=8)) <= 8
+    assert table[-1].startswith("total")
+    assert len(table_lines(summarise_network(config), most=8)) <= 8

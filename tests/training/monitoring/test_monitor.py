@@ -23,7 +23,13 @@ from models.architectures import build
 from overtile import app
 from tests.phantom import write_slide_dataset, write_volume_dataset
 from training.monitoring.history import mask_name, read_history
-from training.monitoring.tensor_pictures import activations, entering, filter_picture, telling_slice, weight_picture
+from training.monitoring.tensor_pictures import (
+    activations,
+    filter_picture,
+    input_picture,
+    most_foreground_slice,
+    weight_picture,
+)
 
 CHECKOUT = Path(__file__).parents[3]
 HOSTILE = "<script>alert(1)</script>"
@@ -113,8 +119,8 @@ def test_a_full_disk_harms_neither_the_run_nor_its_numbers(slides: Path, watched
     (tmp_path / "run/logs").write_text("a file where TensorBoard wants its folder")
     done = train("histology_unet", *where(slides, tmp_path), *SMALL, "trainer.max_steps=6")
     assert done.exit_code == 0, done.stderr
-    for what in ("the run's history isn't kept", "no pictures of validation cases", "no pictures of the first batch"):
-        assert done.stderr.count(f"warning: {what}: [Errno 28] No space left on device; training goes on\n") == 1
+    for what in ("the run's history is not written", "no pictures of validation cases", "no pictures of the first batch"):
+        assert done.stderr.count(f"warning: {what}: [Errno 28] No space left on device; training continues\n") == 1
     assert done.stderr.count("warning: no new report.html: [Errno 28] No space left on device") == 1
     assert done.stderr.count("warning: no more curves for TensorBoard: ") == 1
     assert weights_of(tmp_path / "run") == weights_of(watched[0])
@@ -125,7 +131,7 @@ def test_nothing_at_all_can_be_kept(slides: Path, watched: tuple[Path, Result], 
     (tmp_path / "run/watch").write_text("a file where the folder belongs")
     done = train("histology_unet", *where(slides, tmp_path), *SMALL, "trainer.max_steps=6")
     assert done.exit_code == 0, done.stderr
-    assert "warning: no record of earlier sittings: [Errno 17] File exists" in done.stderr
+    assert "warning: no record of earlier sessions: [Errno 17] File exists" in done.stderr
     assert "6 of 6 steps" in (tmp_path / "run/report.html").read_text()
     assert weights_of(tmp_path / "run") == weights_of(watched[0])
 
@@ -160,7 +166,7 @@ def test_a_stopped_run_says_so_and_goes_on_without_doubles(slides: Path, tmp_pat
         os.kill(process.pid, signal.SIGTERM)
     assert process.returncode == 143
     page = (tmp_path / "run/report.html").read_text()
-    assert "<bdi>it was told to; the same command goes on from the last checkpoint</bdi>; as of " in page
+    assert "<bdi>a signal stopped it; run the same command to resume from the last checkpoint</bdi>; written " in page
     done = train(*words)
     assert done.exit_code == 0, done.stderr
     entries = read_history(tmp_path / "run/watch")
@@ -197,18 +203,18 @@ def test_what_enters_the_network_is_drawn_as_it_is() -> None:
     image = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 4, 4)
     reference = np.zeros((4, 4), np.int64)
     reference[:2, :2], reference[3, 3] = 1, 255
-    picture = entering(image, reference, COLOURS)
+    picture = input_picture(image, reference, COLOURS)
     assert picture.shape == (256, 256, 3)
     assert tuple(picture[0, 126]) == RED  # the outline, inside
     assert tuple(picture[0, 129]) == (255, 255, 255)  # and its halo
     assert picture[255, 255, 0] < picture[255, 150, 0]  # left out by the loss: dark, though the image is brightest there
-    window = entering(image, np.array(1), COLOURS)
+    window = input_picture(image, np.array(1), COLOURS)
     assert tuple(window[64, 64]) == RED
-    assert not (entering(image, np.array(0), COLOURS) == RED).all(axis=-1).any()
-    assert entering(np.zeros((2, 4, 4), np.float32), reference, COLOURS).shape == (256, 512, 3)  # channels side by side
+    assert not (input_picture(image, np.array(0), COLOURS) == RED).all(axis=-1).any()
+    assert input_picture(np.zeros((2, 4, 4), np.float32), reference, COLOURS).shape == (256, 512, 3)  # channels side by side
     volume = np.stack([image[0], image[0], -image[0]])[None]
-    assert np.array_equal(entering(volume, np.stack([reference * 0, reference, reference * 0]), COLOURS), picture)
-    assert telling_slice(np.zeros((5, 2, 2))) == 2
-    assert entering(image, np.zeros((1, 4, 4), np.float32), COLOURS).shape == (256, 256, 3)  # values, no labels
+    assert np.array_equal(input_picture(volume, np.stack([reference * 0, reference, reference * 0]), COLOURS), picture)
+    assert most_foreground_slice(np.zeros((5, 2, 2))) == 2
+    assert input_picture(image, np.zeros((1, 4, 4), np.float32), COLOURS).shape == (256, 256, 3)  # values, no labels
     assert weight_picture(np.array([[0.0, 0.5], [1.0, 0.0]], np.float32))[::128, ::128, 0].tolist() == [[0, 128], [255, 0]]
     assert to_png(picture).startswith(b"\x89PNG")

@@ -17,8 +17,8 @@ from datasets.cases import read_cases
 from evaluation.rendering import to_png
 from tests.phantom import write_slide_dataset
 from training.monitoring.curves import best_of, curve
-from training.monitoring.history import Entry, WatchFolder, evenly, mask_name, read_history
-from training.monitoring.page import RunFacts, describe_run, render, settings, write_report
+from training.monitoring.history import Entry, MonitoringFolder, evenly_spaced, mask_name, read_history
+from training.monitoring.page import RunFacts, describe_run, list_settings, render, write_report
 
 HOSTILE = "<script>alert(1)</script></style>\"'><img src=x onerror=alert(1)>"
 
@@ -41,16 +41,16 @@ def history(values: Mapping[int, float]) -> list[Entry]:
 
 def fill(folder: Path, name: str) -> None:
     """Pictures and words of one case, one patch and one level."""
-    watch = WatchFolder(folder / "watch")
-    watch.begin(0)
+    watch = MonitoringFolder(folder / "watch")
+    watch.open(0)
     png = to_png(np.zeros((2, 2, 3), np.uint8))
     for file in ("case0_image.png", "case0_pale.png", "case0_reference.png", "batch0.png", "filters.png", "level0.png"):
-        watch.add_picture(file, png)
+        watch.write_picture(file, png)
     for step in range(10, 50, 10):
-        watch.add_picture(mask_name(0, step), png)
-    watch.caption("cases", [(name, "the whole image")])
-    watch.caption("batch", [name])
-    watch.caption("levels", [("encoder 0", [4, 16, 16])])
+        watch.write_picture(mask_name(0, step), png)
+    watch.set_captions("cases", [(name, "the whole image")])
+    watch.set_captions("batch", [name])
+    watch.set_captions("levels", [("encoder 0", [4, 16, 16])])
 
 
 def words(html: str) -> str:
@@ -83,7 +83,7 @@ def test_names_out_of_the_data_stay_words(facts: RunFacts, tmp_path: Path) -> No
     fill(tmp_path, HOSTILE)
     classes = (facts.config.data.classes[0], facts.config.data.classes[1].model_copy(update={"name": HOSTILE}))
     config = facts.config.model_copy(update={"data": facts.config.data.model_copy(update={"classes": classes})})
-    hostile = replace(facts, config=config, data=((HOSTILE, HOSTILE),), made_with=((HOSTILE, HOSTILE),))
+    hostile = replace(facts, config=config, data=((HOSTILE, HOSTILE),), environment=((HOSTILE, HOSTILE),))
     html = render(hostile, tmp_path, history({10: 0.5}), "stopped", remark=HOSTILE)
     assert "<script" not in html
     assert "onerror=alert" not in html.replace("&gt;&lt;img src=x onerror=alert", "")
@@ -107,7 +107,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(facts: RunFacts, tmp_p
 
 
 def test_settings_name_their_defaults(facts: RunFacts) -> None:
-    found = {setting.key: setting for setting in settings(facts.config)}
+    found = {setting.key: setting for setting in list_settings(facts.config)}
     assert (found["optimizer.learning_rate"].value, found["optimizer.learning_rate"].default) == ("0.002", "0.001")
     assert found["optimizer.learning_rate"].differs
     assert not found["optimizer.momentum"].differs
@@ -117,16 +117,16 @@ def test_settings_name_their_defaults(facts: RunFacts) -> None:
 
 
 def test_what_came_after_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
-    watch = WatchFolder(tmp_path / "watch")
-    watch.begin(0)
+    watch = MonitoringFolder(tmp_path / "watch")
+    watch.open(0)
     for entry in history({10: 0.5, 20: 0.6, 30: 0.7}):
-        watch.add(entry)
+        watch.append(entry)
     for step in (10, 20, 30):
-        watch.add_picture(mask_name(0, step), b"png")
+        watch.write_picture(mask_name(0, step), b"png")
     with (tmp_path / "watch/history.jsonl").open("a") as file:
         file.write('{"step": 40, "sec')  # cut off by the kill
-    again = WatchFolder(tmp_path / "watch")
-    again.begin(20)  # the checkpoint lies before the validation of step 20, which is done again
+    again = MonitoringFolder(tmp_path / "watch")
+    again.open(20)  # the checkpoint lies before the validation of step 20, which is done again
     assert again.entries == read_history(tmp_path / "watch")
     assert curve(again.entries, "loss")[0] == list(range(1, 21))
     assert best_of(again.entries, "dice") == (10, 0.5)
@@ -137,7 +137,7 @@ def test_what_came_after_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
 def test_chosen_steps_hold_the_first_the_last_and_the_best(steps: set[int], most: int, data: st.DataObject) -> None:
     rising = sorted(steps)
     best = data.draw(st.sampled_from(rising))
-    chosen = evenly(rising, best, most)
+    chosen = evenly_spaced(rising, best, most)
     assert {rising[0], rising[-1], best} <= set(chosen) <= steps
     assert chosen == sorted(chosen)
     assert len(chosen) <= most
@@ -145,11 +145,11 @@ def test_chosen_steps_hold_the_first_the_last_and_the_best(steps: set[int], most
 
 
 def test_masks_of_a_bounded_number_of_validations_are_kept(tmp_path: Path) -> None:
-    watch = WatchFolder(tmp_path)
-    watch.begin(0)
+    watch = MonitoringFolder(tmp_path)
+    watch.open(0)
     for step in range(1, 200):
-        watch.add_picture(mask_name(0, step), b"")
-        watch.thin(best=77 if step >= 77 else None)
+        watch.write_picture(mask_name(0, step), b"")
+        watch.limit_masks(best=77 if step >= 77 else None)
     steps = [int(path.stem.split("_")[1]) for path in sorted(tmp_path.glob("mask*"))]
     assert len(steps) <= 24
     assert {1, 77, 199} <= set(steps)

@@ -109,8 +109,8 @@ def test_a_file_that_the_system_does_not_let_grow(tmp_path: Path) -> None:
     process.join(60)
     assert process.exitcode == 6
     assert (tmp_path / "error").read_text() == (
-        f"{tmp_path}: the checkpoint of step 2 can't be written (File too large); earlier ones are as they were: make room or "
-        "mend the disk, and the same command goes on from there"
+        f"{tmp_path}: the checkpoint of step 2 can't be written (File too large); earlier ones are unchanged: free space or "
+        "repair the disk, then run the same command to resume from there"
     )
     assert newest(tmp_path) == (1, 1.0)
     assert {path.suffix for path in tmp_path.iterdir()} == {".ckpt", ""}
@@ -133,11 +133,11 @@ class Bomb:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"weights": torch.ones(3)}, "is of another version of Overtile"),
-        ({"overtile": {"format": 1, "run": "another"}}, "is another run's, of another config or other data"),
-        ({"overtile": {"format": 1, "run": "this run"}, "bomb": Bomb()}, "isn't a checkpoint"),
-        (b"", "isn't a checkpoint"),
-        (pickle.dumps(Bomb(), 2), "isn't a checkpoint"),
+        ({"weights": torch.ones(3)}, "is from another version of Overtile"),
+        ({"overtile": {"format": 1, "run": "another"}}, "is from a run with another config or other data"),
+        ({"overtile": {"format": 1, "run": "this run"}, "bomb": Bomb()}, "is no checkpoint"),
+        (b"", "is no checkpoint"),
+        (pickle.dumps(Bomb(), 2), "is no checkpoint"),
     ],
     ids=["no version", "another run", "pickle inside", "empty", "pickle"],
 )
@@ -167,11 +167,11 @@ def test_one_that_was_changed_is_told_and_left_out(tmp_path: Path) -> None:
     found = Checkpoints(tmp_path, "this run", Console(file=said, soft_wrap=True)).newest()
     assert found is not None
     assert found[1]["global_step"] == 1
-    assert said.getvalue() == f"{last}: isn't as it was written: its SHA-256 is another than the name says; it is left out\n"
+    assert said.getvalue() == f"{last}: is damaged: its SHA-256 differs from the one in its name; it is skipped\n"
 
 
 def test_a_url_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"https://x/y\.ckpt: is a URL, and a checkpoint is taken from the run's own folder"):
+    with pytest.raises(StorageError, match=r"https://x/y\.ckpt: is a URL; checkpoints are read from the run's own folder"):
         checkpoints_in(tmp_path).load_checkpoint("https://x/y.ckpt")
 
 

@@ -30,7 +30,7 @@ def test_it_is_got_over_once(method: str, overrides: list[str], slides: Path, tm
     command = words(slides, tmp_path, method, *overrides)
     assert overtile(command, tmp_path / "log", [Poison(case=1, first=2, times=1)]) == 0, (tmp_path / "log").read_text()
     told = (tmp_path / "log").read_text()
-    assert "the loss or its gradient is no number at step" in told
+    assert "the loss or its gradient is NaN or infinite at step" in told
     assert "with 0.1 of the learning rate" in told
     (event,) = json.loads((tmp_path / "run/non_finite.json").read_text())
     assert "case001" in event["cases"]
@@ -64,7 +64,7 @@ def test_the_second_time_ends_with_5_and_the_case(slides: Path, tmp_path: Path) 
     told = (tmp_path / "log").read_text()
     assert "case001" in told
     assert ", and a lower learning rate didn't help; lower optimizer.learning_rate or check the images: " in told
-    assert f"{tmp_path / 'run/non_finite.json'} names their cases" in told
+    assert f"{tmp_path / 'run/non_finite.json'} lists their cases" in told
     assert sound(tmp_path / "run")
     assert overtile(command, tmp_path / "log") == 0  # once the case is mended
     assert "Traceback" not in told
@@ -82,6 +82,6 @@ def test_a_learning_rate_of_a_million(slides: Path, tmp_path: Path) -> None:
 
 
 def test_a_signal_in_the_middle_of_it(slides: Path, tmp_path: Path) -> None:
-    take = Moment("training.resuming.recovery:Recovery.take", 1, signal.SIGTERM)
+    take = Moment("training.resuming.recovery:Recovery.record", 1, signal.SIGTERM)
     assert overtile(words(slides, tmp_path), tmp_path / "log", [Poison(case=1, first=6, times=1), take]) == 143
     assert overtile(words(slides, tmp_path), tmp_path / "log") == 0

@@ -33,7 +33,7 @@ def whole(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, t
 @pytest.mark.parametrize(
     ("method", "workers", "moment"),
     [
-        ("unet", 0, Moment("training.run:_prepare")),
+        ("unet", 0, Moment("training.run:prepare_session")),
         ("unet", 0, Moment(STEP)),  # the first step's, nothing is saved yet
         ("unet", 2, Moment(STEP, after=True)),
         ("sliding_window", 0, Moment(STEP, 5)),
@@ -42,7 +42,7 @@ def whole(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, t
         ("sliding_window", 2, Moment(VALIDATION)),
         ("unet", 0, Moment(VALIDATION, 2, after=True)),
         ("unet", 0, Moment("training.resuming.saving:save_file", after=True)),  # the best network
-        ("sliding_window", 0, Moment("training.resuming.saving:Pace.on_validation_end", 2, after=True)),
+        ("sliding_window", 0, Moment("training.resuming.saving:RunScheduler.on_validation_end", 2, after=True)),
         ("unet", 2, Moment(STEP, 7, after=True)),  # before the last validation
         ("unet", 0, Moment("models.bundle:Manifest.model_validate")),  # the bundle is half there
     ],
@@ -119,8 +119,8 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(
     assert overtile(words(slides, stopped.parent), stopped.parent / "log") == 0, (stopped.parent / "log").read_text()
     told = (stopped.parent / "log").read_text()
     assert f"{last}: is" in told
-    assert ("is another run's, of another config or other data" in told) == (fault == "another run's")
-    assert "goes on from" in told
+    assert ("is from a run with another config or other data" in told) == (fault == "another run's")
+    assert "resumes from" in told
     assert "step-00000003" in told
     assert weights_of(stopped) == whole["unet"]
 
@@ -130,7 +130,7 @@ def test_no_sound_checkpoint_is_not_a_new_beginning(stopped: Path, slides: Path)
         path.write_bytes(path.read_bytes()[1:])
     assert overtile(words(slides, stopped.parent), stopped.parent / "log") == 6
     told = (stopped.parent / "log").read_text()
-    assert "none of 2 checkpoints can be used; restore one, or delete the folder to begin anew" in told
+    assert "none of 2 checkpoints is valid; restore one, or delete the folder to start again" in told
 
 
 def test_other_data_is_refused(stopped: Path, slides: Path, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_other_data_is_refused(stopped: Path, slides: Path, tmp_path: Path) -> N
     shutil.copy(data / "references/case001.png", data / "references/case000.png")
     assert overtile(words(data, stopped.parent), stopped.parent / "log") == 3
     told = (stopped.parent / "log").read_text()
-    assert "files of case000 aren't those that the run began with; restore them, or choose another run.name" in told
+    assert "files of case000 changed since the run began; restore them, or choose another run.name" in told
 
 
 def test_another_machine_is_told_and_noted(stopped: Path, slides: Path) -> None:
@@ -149,7 +149,7 @@ def test_another_machine_is_told_and_noted(stopped: Path, slides: Path) -> None:
     (sitting,) = json.loads(lineage.read_text())
     lineage.write_text(json.dumps([{**sitting, "threads": 64}]))
     assert overtile(words(slides, stopped.parent), stopped.parent / "log") == 0
-    assert "run: goes on with another threads 64 -> 1; last digits may differ" in (stopped.parent / "log").read_text()
+    assert "run: resumes with another threads 64 -> 1; the weights' last digits may differ" in (stopped.parent / "log").read_text()
     assert [sitting["threads"] for sitting in json.loads(lineage.read_text())] == [64, 1]
 
 
@@ -160,7 +160,7 @@ def test_two_trainings_in_one_folder(slides: Path, tmp_path: Path) -> None:
         time.sleep(0.05)
     assert overtile(words(slides, tmp_path), tmp_path / "second") == 2
     told = (tmp_path / "second").read_text()
-    assert f"{tmp_path / 'run'}: another training is at work here (process {first.pid}); wait for it, stop it" in told
+    assert f"{tmp_path / 'run'}: another training is running here (process {first.pid}); wait for it, stop it" in told
     first.kill()
     first.join()
     assert overtile(words(slides, tmp_path), tmp_path / "second") == 0
@@ -173,7 +173,7 @@ def test_a_full_disk_ends_with_6_and_what_was_saved_stays(
     full = Moment("training.resuming.checkpoint:os.write", 1, errno.ENOSPC, fails=True, from_then_on=True)
     assert overtile(words(slides, stopped.parent), stopped.parent / "log", [full]) == 6
     told = (stopped.parent / "log").read_text()
-    assert "the checkpoint of step 5 can't be written (No space left on device); earlier ones are as they were" in told
+    assert "the checkpoint of step 5 can't be written (No space left on device); earlier ones are unchanged" in told
     assert {path: path.read_bytes() for path in (stopped / "checkpoints").iterdir() if path.suffix == ".ckpt"} == before
     assert overtile(words(slides, stopped.parent), stopped.parent / "log") == 0
     assert weights_of(stopped) == whole["unet"]

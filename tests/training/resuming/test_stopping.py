@@ -13,7 +13,7 @@ from models import bundle
 from tests.phantom import write_slide_dataset
 from training.clock import Clock
 from training.errors import Stopped
-from training.resuming.stopping import Signals
+from training.resuming.stopping import StopSignals
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_signal_is_answered_by_saving(
     if moment in (STEP, "training.module:SegmentationModule.training_step"):
         assert [path.name[:13] for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000001"]
     assert "Traceback" not in (tmp_path / "log").read_text()
-    assert "run: stopped; the same command goes on" in (tmp_path / "log").read_text()
+    assert "run: stopped; run the same command to resume" in (tmp_path / "log").read_text()
     assert overtile(command, tmp_path / "log") == 0, (tmp_path / "log").read_text()
     assert weights_of(tmp_path / "run") == whole
 
@@ -81,8 +81,8 @@ def test_a_signal_to_the_whole_group_leaves_workers_to_the_main_process(
 
 def test_signals_are_given_back() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    with Signals() as signals:
-        signals.at_once = False
+    with StopSignals() as signals:
+        signals.stop_immediately = False
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(Stopped) as caught:
@@ -94,7 +94,7 @@ def test_signals_are_given_back() -> None:
 @pytest.mark.parametrize(
     ("traps", "message"),
     [
-        ([Moment(CUT, 3)], ": the process that cut its patches died; where memory is short, lower trainer.workers"),
+        ([Moment(CUT, 3)], ": the process that cut its patches died; if memory ran out, lower trainer.workers"),
         (
             [Moment(CUT, 3, signal.SIGSTOP), Setting("training.data.stream:STALL_S", 4)],
             ": no patch came for 4 s; check that its files can be read",
@@ -125,7 +125,7 @@ def test_what_is_wrong_with_data_keeps_its_words_in_a_worker(slides: Path, tmp_p
         for file in (slides / name).iterdir():
             (tmp_path / name / file.name).write_bytes(file.read_bytes())
     (tmp_path / "cases.csv").write_text(table)
-    swap = Setting("training.run:make_sampler", BreakAfter(tmp_path))
+    swap = Setting("training.session:make_sampler", BreakAfter(tmp_path))
     command = words(tmp_path, tmp_path, "unet", "trainer.workers=1")
     assert overtile(command, tmp_path / "log", [swap]) == 3
     assert (tmp_path / "log").read_text().splitlines()[-1].startswith("case case00")
@@ -165,15 +165,15 @@ def test_a_clock_goes_on_and_counts_its_set_up() -> None:
     clock = Clock(10, 1)
     clock.load_state_dict({"seconds": 45.0})
     assert 45 <= clock.seconds < 46
-    assert 14 < clock.left_s <= 15
+    assert 14 < clock.remaining_s <= 15
     assert clock.progress(2) == pytest.approx(0.75, abs=0.02)
-    clock.ending_s = 10  # a last validation, say
-    assert 4 < clock.left_s <= 5
+    clock.reserved_s = 10  # a last validation, say
+    assert 4 < clock.remaining_s <= 5
     assert clock.progress(2) == pytest.approx(0.9, abs=0.02)
-    clock.ending_s = 60
-    assert clock.left_s < 0
+    clock.reserved_s = 60
+    assert clock.remaining_s < 0
     assert clock.progress(2) == 1
-    assert Clock(10, None).left_s == float("inf")
+    assert Clock(10, None).remaining_s == float("inf")
     assert Clock(10, None).progress(5) == 0.5
 
 

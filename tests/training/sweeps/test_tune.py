@@ -14,7 +14,7 @@ from forked import STEP, Moment, overtile, words
 from configs import schema
 from configs.schema import ConfigError
 from tests.phantom import write_slide_dataset
-from training.resuming.saving import mixed
+from training.resuming.saving import mix_seed
 from training.sweeps.tune_ranges import read_ranges
 
 RANGES = """
@@ -57,7 +57,7 @@ def test_a_killed_tuning_resumes_with_the_same_trials_and_writes_the_best_config
     assert overtile(command, broken / "log", [Moment(STEP, 11)]) == -signal.SIGKILL  # in the third trial
     assert [trial.state.name for trial in trials_of(broken)][-1] == "RUNNING"
     assert overtile(command, broken / "log") == 0, (broken / "log").read_text()
-    assert "trial-0002: goes on from" in re.sub(r"\s+", " ", (broken / "log").read_text())
+    assert "trial-0002: resumes from" in re.sub(r"\s+", " ", (broken / "log").read_text())
     assert [trial[:2] for trial in ended(broken)[:3]] == [trial[:2] for trial in ended(whole)[:3]]
     assert ended(broken)[2] == ended(whole)[2]  # with the scores that were reported before the kill
     assert len(ended(broken)) == len(ended(whole)) == 4
@@ -110,7 +110,7 @@ def test_another_database(slides: Path, tmp_path: Path) -> None:
 
 
 def test_seeds_of_different_runs_and_trials_differ() -> None:
-    assert len({mixed(seed, number) for seed in (0, 1, 2**31 - 1) for number in range(100)}) == 300
+    assert len({mix_seed(seed, number) for seed in (0, 1, 2**31 - 1) for number in range(100)}) == 300
 
 
 REFUSED = {
