@@ -145,7 +145,9 @@ def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, value)
     assert detect_process_group(config) == ProcessGroup(3, 4, 1, 2)
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(ConfigError, match=r"trainer\.folds: starts all processes itself; run it without torchrun or srun, or as"):
+    with pytest.raises(
+        ConfigError, match=r"trainer\.folds: starts all processes itself; run it without torchrun or srun, or as"
+    ):
         check_single_process("trainer.folds")
     with pytest.raises(ConfigError, match=r"trainer\.devices: 2 processes on each machine, but 3 were started in total; start"):
         detect_process_group(config)

@@ -41,9 +41,7 @@ def test_suggests_a_tenth_of_where_the_loss_is_lowest() -> None:
 
 @pytest.mark.parametrize("losses", [[], np.linspace(1, 2, STEPS).tolist()])
 def test_a_loss_that_never_falls_is_told(losses: list[float]) -> None:
-    with pytest.raises(
-        NumericError, match="the loss falls at no learning rate from 1e-06 to 1; check the data with overtile"
-    ):
+    with pytest.raises(NumericError, match="the loss falls at no learning rate from 1e-06 to 1; check the data with overtile"):
         suggest_rate(RATES[: len(losses)], losses)
 
 

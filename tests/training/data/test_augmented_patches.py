@@ -104,7 +104,9 @@ def test_styles_come_from_the_folder(slides: Path, tmp_path: Path) -> None:
 
 def test_a_folder_without_styles(slides: Path, tmp_path: Path) -> None:
     config = config_of("histology_unet", slides, "augment.restyle=0.5", f"augment.style_bank={tmp_path / 'none'}")
-    with pytest.raises(DataError, match=r"augment\.style_bank has no images; set it to a folder with unlabelled images") as caught:
+    with pytest.raises(
+        DataError, match=r"augment\.style_bank has no images; set it to a folder with unlabelled images"
+    ) as caught:
         read_styles(config)
     assert caught.value.code == "no_styles"
 

@@ -149,7 +149,9 @@ def test_another_machine_is_told_and_noted(stopped: Path, slides: Path) -> None:
     (sitting,) = json.loads(lineage.read_text())
     lineage.write_text(json.dumps([{**sitting, "threads": 64}]))
     assert overtile(words(slides, stopped.parent), stopped.parent / "log") == 0
-    assert "run: resumes with another threads 64 -> 1; the weights' last digits may differ" in (stopped.parent / "log").read_text()
+    assert (
+        "run: resumes with another threads 64 -> 1; the weights' last digits may differ" in (stopped.parent / "log").read_text()
+    )
     assert [sitting["threads"] for sitting in json.loads(lineage.read_text())] == [64, 1]
 
 
