@@ -1,6 +1,5 @@
 """Errors that end a run, besides those of config and data; imports nothing heavy, for the command line."""
 
-
 from configs.errors import NUMERIC, OvertileError
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from configs.schema import Config
 from configs.sections import AugmentSection
-from datasets.cases import Case, prefix_errors, open_case_image
+from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.image_labels import NO_LABEL, label_number
 from evaluation.metrics.classification import accuracy, weighted_f1
 from evaluation.metrics.overlap import confusion

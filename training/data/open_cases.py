@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from configs.schema import Config
-from datasets.cases import Case, prefix_errors, open_case_image
+from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.reference_conversion import as_foreground, as_unit
 from datasets.references import check_aligned, open_reference
 from imaging.errors import DataError

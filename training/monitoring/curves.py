@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from evaluation.rendering import figure_to_png
-from evaluation.rendering import ColourScheme, style_axes
+from evaluation.rendering import ColourScheme, figure_to_png, style_axes
 from training.monitoring.history import STEP, Entry
 
 RATE, PATCH_SCORE = "learning_rate", "patch_dice"  # prefixes of keys in the history

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from configs import schema
 from configs.schema import Config
 from datasets.case_checks import Examination
+from evaluation import rendering
 from evaluation.comparison.measurement import describe_machine
 from evaluation.inspection.data_summary import Inspection, summary_rows
-from evaluation import rendering
 from evaluation.report.html_page import render_page
 from training.monitoring.curves import best_of, curve_plot, score_label
 from training.monitoring.history import (

@@ -14,7 +14,7 @@ from datasets.cases import Case, read_cases
 from imaging.errors import DataError
 from imaging.open import open_image
 from tests.phantom import write_slide_dataset, write_volume, write_volume_dataset
-from training.data.examination import examine_cases
+from training.data.examination import examine_data
 from training.data.open_cases import open_training_image
 from training.data.sampling import MOST_POSITIONS, PatchSampler, index_labels
 from training.data.splitting import split_cases
@@ -158,11 +158,11 @@ def test_no_foreground(slides: Path) -> None:
 def test_validation_without_foreground(slides: Path) -> None:
     Image.fromarray(np.zeros((90, 100), np.uint8)).save(slides / "references/case002.png")
     with pytest.raises(DataError, match="no reference of val holds a label above 0; put a case that has some into val"):
-        examine_cases(config_of("histology_unet", slides), slides / "splits.csv")
+        examine_data(config_of("histology_unet", slides), slides / "splits.csv")
 
 
 def test_examined_cases_are_known_by_their_bytes(slides: Path) -> None:
-    examined = examine_cases(config_of("histology_unet", slides), slides / "splits.csv")
+    examined = examine_data(config_of("histology_unet", slides), slides / "splits.csv")
     files = [slides / folder / "case000.png" for folder in ("images", "references")]
     assert examined.digests["case000"] == tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
     assert examined.digests.keys() == {"case000", "case001", "case002"}
