@@ -16,7 +16,7 @@ from imaging.open import is_image_folder
 from imaging.source import ImageSource, Region
 from inference.compatibility import at_trained_spacing, check_suitable
 from inference.tiling.grid import read_mirrored
-from training.data.open_cases import TrainingImageCache, ImageStatistics, TrainingImage, read_statistics
+from training.data.open_cases import ImageStatistics, TrainingImage, TrainingImageCache, read_statistics
 
 
 def unlabelled_cases(folder: Path) -> tuple[Case, ...]:

@@ -20,11 +20,10 @@ from inference.predictors.predictor import Predictor, best_device
 from models.architectures import Network, build
 from training.data.examination import ExaminedData, examine_data, make_sampler
 from training.data.open_cases import ImageStatistics
-from training.data.patch_dataset import PatchDataset
+from training.data.patch_dataset import PatchDataset, TrainingPatch
 from training.data.sampling import PatchSampler
 from training.data.splitting import Splits
 from training.data.stream import PatchBatchSampler
-from training.data.patch_dataset import TrainingPatch
 from training.errors import NumericError
 from training.objective.losses import Loss, make_loss
 from training.optimization.optimizers import make_optimizer

@@ -13,8 +13,8 @@ from pathlib import Path
 from configs.schema import Config, ConfigError
 from evaluation.report.html_page import render_page, write_page
 from imaging.errors import DataError
-from training.errors import NumericError
 from training.data.splitting import SPLITS_FILE
+from training.errors import NumericError
 from training.sanity_checks.checks import CHECKS, Check, CheckOutcome
 from training.sanity_checks.result import NotApplicable, OutOfTime
 from training.sanity_checks.subject import Subject

@@ -15,9 +15,8 @@ from evaluation.metrics.overlap import nan_mean
 from evaluation.rendering import overlay, to_png
 from models.architectures import Network
 from models.heads import make_head
-from training.data.patch_dataset import PatchDataset
+from training.data.patch_dataset import PatchDataset, TrainingPatch
 from training.data.stream import PatchBatchSampler
-from training.data.patch_dataset import TrainingPatch
 from training.monitoring.tensor_pictures import channel_pictures
 from training.objective.encodings import IGNORED
 from training.objective.levels import crop_reference
