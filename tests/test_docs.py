@@ -1,5 +1,6 @@
 """The documentation follows the code: its links, commands, options, config keys and paths exist."""
 
+import ast
 import re
 import shlex
 import tomllib
@@ -263,6 +264,24 @@ def test_answers_to_where_things_are_found_exist() -> None:
         folder = ROOT.joinpath(*folders)
         assert (folder / module).is_dir() or (folder / f"{module}.py").is_file(), place
         assert not name or re.search(rf"^(async )?(def|class) {name}\b", text_of(folder / f"{module}.py"), re.MULTILINE), place
+
+
+def codes_in(folder: str, classes: set[str]) -> set[str]:
+    """Return the codes with which a folder's code makes errors and problems."""
+    calls = (
+        node
+        for file in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(text_of(file)))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in classes
+    )
+    constants = {each.value for call in calls for each in call.args[:2] if isinstance(each, ast.Constant)}
+    return {value for value in constants if isinstance(value, str) and re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", value)}
+
+
+def test_every_problem_of_a_data_set_is_explained() -> None:
+    codes = codes_in("datasets", {"Problem", "DataError", "BrokenImage", "ImageTooLarge", "UnsuitableImage"})
+    assert {"labels_unknown", "image_twice"} <= codes
+    assert {code for code in codes if f"`{code}`" not in text_of(ROOT / "docs/data.md")} == {"dimension_not_supported"}
 
 
 def test_every_remark_is_explained() -> None:
