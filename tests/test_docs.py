@@ -53,6 +53,7 @@ CONFIG_ROW = re.compile(r"^\| `(?P<key>[\w.]+)` \| (?P<type>[^|]+) \| (?P<defaul
 
 COMMAND = re.compile(r"(?:^|[(;&] ?| -- |-m |--rm |[A-Z_]+=\S+ |\.venv/bin/)overtile ([a-z-].*)")
 GENERATED = {"docker/secrets/"}
+FOLDERS = ("configs", "datasets", "disk", "evaluation", "imaging", "inference", "models", "service", "training", "transforms")
 
 
 def text_of(page: Path) -> str:
@@ -219,7 +220,7 @@ def test_config_page_has_no_key_that_does_not_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_paths_in_the_text_exist(page: Path) -> None:
-    names = "benchmarks|configs|datasets|disk|docker|docs|evaluation|imaging|inference|models|service|tests|training|transforms"
+    names = "|".join((*FOLDERS, "benchmarks", "docker", "docs", "tests"))
     paths = re.findall(rf"`((?:{names})/[\w./-]*)`", text_of(page))
     assert {path for path in paths if path not in GENERATED and not (ROOT / path).exists()} == set()
 
@@ -233,6 +234,14 @@ def test_modules_in_the_tables_of_folders_exist() -> None:
         words = re.findall(r"`(\w+)`", content)
         missing += [f"{folders}: {word}" for word in words if word not in names and not re.search(rf"\b{word}\b", code)]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "develop.md", "service.md"])
+def test_names_of_classes_and_constants_exist(page: str) -> None:
+    names = set(re.findall(r"`(_?[A-Z]\w*[a-z_]\w*|[A-Z]{4,})`", text_of(ROOT / "docs" / page)))
+    names -= {name for name in names if name.startswith("OVERTILE_") or name == "BENTOML_HOME"}
+    code = "\n".join(text_of(file) for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
+    assert {name for name in names if not re.search(rf"\b{name}\b", code)} == {"STEM"} & names
 
 
 def expand(folders: str) -> list[str]:
