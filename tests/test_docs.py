@@ -181,6 +181,23 @@ def test_modules_in_the_tables_of_folders_exist() -> None:
     assert missing == []
 
 
+def message_parts() -> set[str]:
+    """Return the constant strings of the code, among them the parts of its messages."""
+    files = [*ROOT.glob("*.py"), *(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))]
+    nodes = (node for file in files for node in ast.walk(ast.parse(text_of(file))))
+    constants = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return constants | {text_of(ROOT / "Makefile")}
+
+
+@pytest.mark.parametrize("page", ["troubleshooting.md", "compare.md"])
+def test_messages_that_are_quoted_exist(page: str) -> None:
+    """Numbers and `...` stand for what a message is filled with."""
+    quotes = [" ".join(quote.split()) for quote in re.findall(r'"([^"]*)"', text_of(ROOT / "docs" / page))]
+    parts = {part.strip(" .,:;?()") for quote in quotes for part in re.split(r"\.\.\.|\d+", quote)}
+    messages = message_parts()
+    assert {part for part in parts if len(part) >= 8 and not any(part in message for message in messages)} == set()
+
+
 @pytest.mark.parametrize("page", ["architecture.md", "develop.md", "service.md"])
 def test_names_of_classes_and_constants_exist(page: str) -> None:
     names = set(re.findall(r"`(_?[A-Z]\w*[a-z_]\w*|[A-Z]{4,})`", text_of(ROOT / "docs" / page)))
