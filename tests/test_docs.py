@@ -69,6 +69,11 @@ def test_links_resolve(page: Path) -> None:
     assert broken == []
 
 
+def test_the_index_lists_every_page() -> None:
+    links = set(re.findall(r"\]\((\w+\.md)\)", text_of(ROOT / "docs/README.md")))
+    assert links == {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
 def code_lines(page: Path) -> Iterator[str]:
     """Yield the lines of code blocks, continued lines joined, and the code between backticks in the text."""
     lines, fenced = iter(re.sub(r"\\\n\s*", " ", text_of(page)).splitlines()), False
