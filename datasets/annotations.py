@@ -1,4 +1,4 @@
-"""Outlines that a person drew on a slide, from QuPath (GeoJSON) or Aperio (XML) -> labels, drawn region by region."""
+"""Annotations of slides from QuPath (GeoJSON) or Aperio (XML), read as a reference of labels that are drawn by region."""
 
 import json
 import re
@@ -11,15 +11,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
-from shapely import Polygon, STRtree, box
+from shapely import STRtree, box
 
 from imaging.errors import BrokenImage, ImageTooLarge, UnsuitableImage
 from imaging.outlines.polygons import rasterise
 from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
 
 MAX_ANNOTATION_BYTES = 2**29
-FARTHEST_PX = 2**31  # from the first pixel
-MOST_CLASSES = 256  # labels are of 8 bits
+MAX_COORDINATE_PX = 2**31
+MAX_CLASSES = 256  # labels have 8 bits
 UNCLASSIFIED = "unclassified"
 NAMES_SHOWN = 8
 
@@ -32,23 +32,21 @@ Ring = NDArray[np.float64]  # (n, 2): (y, x), level-0 pixel corners
 
 @dataclass(frozen=True)
 class Outline:
-    """One object: its class's name and its rings, outer and inner ones alike (even-odd)."""
+    """Outline of one object: the name of its class, and its outer and inner rings (even-odd rule)."""
 
     name: str
     rings: tuple[Ring, ...]
 
 
 class AnnotationSource(ImageSource):
-    """Annotations as a reference of labels (1, H, W), uint8; what nobody outlined is 0, of what overlaps the last counts.
-
-    With `numbered` of objects' numbers, int32, in place of their labels.
+    """Annotations as a reference of labels (1, H, W), uint8; pixels outside all outlines are 0, and later outlines win.
 
     Args:
         path: GeoJSON or Aperio's XML.
-        geometry: the image's that they lie on.
-        levels: the image's.
-        classes: names by label, the background first.
-        numbered: 1, 2 .. in the file's order is wanted; what is labelled 0 stays so.
+        geometry: geometry of the image.
+        levels: levels of the image.
+        classes: class names in the order of their labels, the background first.
+        numbered: number the objects 1, 2 .. in the file's order, int32, instead of labelling them; label 0 stays 0.
 
     Raises:
         BrokenImage: `annotations_broken`.
@@ -64,16 +62,17 @@ class AnnotationSource(ImageSource):
         if len(geometry.shape) != 2:
             raise UnsuitableImage("dimension_not_supported", "annotations lie on slides; give a volume a reference of voxels")
         outlines = read_outlines(path, geometry.origin_px or (0, 0))
-        self._labels = _labels(outlines, classes)
+        self._labels = _labels_of(outlines, classes)
         if numbered:
             self._labels = [number if label else 0 for number, label in enumerate(self._labels, start=1)]
         self._rings = [outline.rings for outline in outlines]
-        self._tree = STRtree([_bounds(rings) for rings in self._rings])
+        points = [np.concatenate(rings) for rings in self._rings]
+        self._tree = STRtree([box(*each.min(axis=0)[::-1], *each.max(axis=0)[::-1]) for each in points])
         super().__init__(geometry, 1, np.dtype(np.int32 if numbered else np.uint8), levels)
 
     @property
     def held_bytes(self) -> int:
-        """The outlines' points."""
+        """Memory of the outlines' points."""
         return sum(ring.nbytes for rings in self._rings for ring in rings)
 
     def _read(self, region: Region, level: int) -> NDArray[Any]:
@@ -82,12 +81,12 @@ class AnnotationSource(ImageSource):
         corners = np.array([[rows.start, columns.start], [rows.stop, columns.stop]]) * scale
         labels = np.zeros((rows.stop - rows.start, columns.stop - columns.start), self.dtype)
         for number in sorted(self._tree.query(box(*corners[:, ::-1].reshape(-1))).tolist()):
-            _draw(labels, region, [ring / scale for ring in self._rings[number]], self._labels[number])
+            _draw_object(labels, region, [ring / scale for ring in self._rings[number]], self._labels[number])
         return labels[None]  # (1, H, W)
 
 
 def is_annotation(path: Path) -> bool:
-    """Whether the file begins as JSON or XML does."""
+    """Return whether the file begins like JSON or XML."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -96,7 +95,7 @@ def is_annotation(path: Path) -> bool:
 
 
 def read_outlines(path: Path, origin_px: tuple[int, ...]) -> tuple[Outline, ...]:
-    """The file's polygons in its order; QuPath counts from `origin_px`, Aperio from the first pixel.
+    """Read the polygons of a file in its order; QuPath's coordinates start at `origin_px`, Aperio's at the first pixel.
 
     Raises:
         BrokenImage: `annotations_broken`.
@@ -112,16 +111,16 @@ def read_outlines(path: Path, origin_px: tuple[int, ...]) -> tuple[Outline, ...]
     content = path.read_bytes().removeprefix(_BYTE_ORDER_MARK)
     try:
         if content.lstrip()[:1] == b"<":
-            return tuple(_aperio(content))
-        return tuple(_geojson(json.loads(content), np.array(origin_px, np.float64)))
+            return tuple(aperio_outlines(content))
+        return tuple(geojson_outlines(json.loads(content), np.array(origin_px, np.float64)))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, ElementTree.ParseError) as error:
         raise BrokenImage(
             "annotations_broken", "the annotations are neither GeoJSON features nor Aperio's XML; export them again"
         ) from error
 
 
-def _geojson(content: Any, origin: NDArray[np.float64]) -> Iterator[Outline]:
-    """Features of QuPath's list or FeatureCollection; points and lines enclose nothing and are left out."""
+def geojson_outlines(content: Any, origin: NDArray[np.float64]) -> Iterator[Outline]:
+    """Yield the polygons of QuPath's list or FeatureCollection; points and lines enclose nothing and are left out."""
     for feature in content["features"] if isinstance(content, dict) else content:
         name = str(((feature.get("properties") or {}).get("classification") or {}).get("name") or UNCLASSIFIED)
         geometry = feature["geometry"]
@@ -131,10 +130,10 @@ def _geojson(content: Any, origin: NDArray[np.float64]) -> Iterator[Outline]:
             yield Outline(name, tuple(_ring(ring, origin) for part in geometry["coordinates"] for ring in part))
 
 
-def _aperio(content: bytes) -> Iterator[Outline]:
-    """Regions of Aperio's layers; a layer's name is the class, and a negative region is no object."""
+def aperio_outlines(content: bytes) -> Iterator[Outline]:
+    """Yield the regions of Aperio's layers; the layer's name is the class, and negative regions are left out."""
     if _DECLARATIONS.search(content):
-        raise ValueError("declarations are refused: they can expand without end")
+        raise ValueError("declarations are refused, because they can expand without limit")
     for layer in ElementTree.fromstring(content).iter("Annotation"):  # noqa: S314  (no declarations)
         attribute = layer.find("./Attributes/Attribute")
         name = layer.get("Name") or (attribute.get("Name") if attribute is not None else None) or UNCLASSIFIED
@@ -146,14 +145,14 @@ def _aperio(content: bytes) -> Iterator[Outline]:
 
 def _ring(points: Sequence[Sequence[float]], origin: NDArray[np.float64]) -> Ring:
     ring = np.array(points, np.float64)[:, 1::-1]  # (n, 2): (y, x), without a third coordinate
-    if len(ring) < 3 or ring.shape[1] != 2 or not (np.abs(ring) < FARTHEST_PX).all():  # NaN is refused, too
+    if len(ring) < 3 or ring.shape[1] != 2 or not (np.abs(ring) < MAX_COORDINATE_PX).all():  # also refuses NaN
         raise ValueError("a ring needs three points of two numbers")
     return ring + origin
 
 
-def _labels(outlines: Sequence[Outline], classes: Sequence[str]) -> list[int]:
+def _labels_of(outlines: Sequence[Outline], classes: Sequence[str]) -> list[int]:
     names = Counter(outline.name for outline in outlines)
-    classes = classes[:MOST_CLASSES]
+    classes = classes[:MAX_CLASSES]
     unknown = [f"{name!r} ({count} outlines)" for name, count in sorted(names.items()) if name not in classes]
     if unknown:
         more = f" and {len(unknown) - NAMES_SHOWN} more" if len(unknown) > NAMES_SHOWN else ""
@@ -165,14 +164,8 @@ def _labels(outlines: Sequence[Outline], classes: Sequence[str]) -> list[int]:
     return [classes.index(outline.name) for outline in outlines]
 
 
-def _bounds(rings: Sequence[Ring]) -> Polygon:
-    points = np.concatenate(rings)
-    (top, left), (bottom, right) = points.min(axis=0), points.max(axis=0)
-    return box(left, top, right, bottom)
-
-
-def _draw(labels: NDArray[Any], region: Region, rings: Sequence[Ring], label: int) -> None:
-    """Fills one object into the labels of a region; only the part of it that the object's bounds cover is looked at."""
+def _draw_object(labels: NDArray[Any], region: Region, rings: Sequence[Ring], label: int) -> None:
+    """Fill one object into the labels of a region; only the pixels within the object's bounds are visited."""
     points = np.concatenate(rings)
     first = np.maximum(np.floor(points.min(axis=0)).astype(int), [axis.start for axis in region])
     last = np.minimum(np.ceil(points.max(axis=0)).astype(int), [axis.stop for axis in region])

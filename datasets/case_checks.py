@@ -1,4 +1,4 @@
-"""Every case read once -> its facts, and all that is wrong with them and with their splits, each with a remedy."""
+"""Examination of a data set: every case is read once, and its facts and problems are collected with those of the splits."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,17 +14,17 @@ from datasets.references import check_aligned, check_label_counts, open_referenc
 from imaging.errors import DataError
 from imaging.source import ImageSource
 
-ImageCheck = Callable[[ImageSource], object]  # raises a DataError about an image that a config can't take
+ImageCheck = Callable[[ImageSource], object]  # raises a DataError for an image that does not suit a config
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Examination:
-    """A data set that was read.
+    """Examined data set.
 
     Args:
-        reports: one a case.
-        problems: what stops first, then notes; by case.
+        reports: one report for each case.
+        problems: errors first, then notes.
     """
 
     reports: tuple[CaseReport, ...]
@@ -32,116 +32,120 @@ class Examination:
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """What would spoil a training."""
+        """Problems that must be fixed before training."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
     @property
     def notes(self) -> tuple[Problem, ...]:
-        """What is worth a look."""
+        """Problems that training tolerates."""
         return tuple(problem for problem in self.problems if problem.severity == "note")
 
 
 def examine_cases(
-    cases: Sequence[Case], suits: ImageCheck | None = None, on_progress: Progress | None = None
+    cases: Sequence[Case], check_image: ImageCheck | None = None, on_progress: Progress | None = None
 ) -> tuple[CaseReport, ...]:
-    """A report a case; each file is read once, or of a large slide's image only blocks, see `facts_of`.
+    """Report on each case; every file is read once, and of a large slide only blocks, see `measure_facts`.
 
     Args:
-        cases: whose files are opened, read and closed one after the other.
-        suits: called with each open image; None takes any.
-        on_progress: called with cases done and cases in all.
+        cases: cases whose files are opened, read and closed one after the other.
+        check_image: called with each open image; None accepts any.
+        on_progress: called with the cases done and the cases in all.
     """
     reports = []
     for number, case in enumerate(cases, start=1):
-        reports.append(_report(case, suits))
+        reports.append(_examine_case(case, check_image))
         if on_progress:
             on_progress(number, len(cases))
     return tuple(reports)
 
 
 def examine_dataset(reports: Sequence[CaseReport], splits: Mapping[str, str], image_labels: Sequence[str] = ()) -> Examination:
-    """All problems: of the cases, and of the data set as it is split.
+    """Collect the problems of the cases and of the data set with its splits.
 
     Args:
-        reports: of all cases.
-        splits: by case; train, val and test, or the names of folds.
+        reports: reports of all cases.
+        splits: split of each case by name: train, val and test, or the name of a fold.
         image_labels: the config's `image_label.classes`.
     """
-    problems = [*(problem for report in reports for problem in report.problems), *dataset_problems(reports, splits)]
+    problems = [problem for report in reports for problem in report.problems]
+    problems += dataset_problems(reports, splits)
     problems += image_label_problems(reports, splits, image_labels)
     return Examination(tuple(reports), tuple(sorted(problems, key=lambda problem: problem.severity != "error")))
 
 
 def check_trainable(examination: Examination) -> None:
-    """Nothing, when the data can be trained on.
+    """Refuse data with errors.
 
     Raises:
-        DataError: `data_unfit`, with every problem that stops.
+        DataError: `data_unfit`, with every error.
     """
     if examination.errors:
         lines = "\n".join(f"  {problem}" for problem in examination.errors)
         raise DataError("data_unfit", f"the data can't be trained on:\n{lines}\novertile inspect shows them with pictures")
 
 
-def _report(case: Case, suits: ImageCheck | None) -> CaseReport:
+def _examine_case(case: Case, check_image: ImageCheck | None) -> CaseReport:
     problems: list[Problem] = []
     image = reference = facts = None
     counts: Mapping[int, int] | None = None
-    with ExitStack() as opened:
-        with _noted(problems, case, *case.images):
-            image = opened.enter_context(open_case_image(case))
-            if suits:
-                suits(image)
+    with ExitStack() as open_sources:
+        with _collect_errors(problems, case, *case.images):
+            image = open_sources.enter_context(open_case_image(case))
+            if check_image:
+                check_image(image)
         if case.reference is not None:
-            with _noted(problems, case, case.reference):
-                reference = opened.enter_context(open_reference(case))
+            with _collect_errors(problems, case, case.reference):
+                reference = open_sources.enter_context(open_reference(case))
                 counts = None if case.values else count_reference_labels(reference, case.ignore_label)
         if case.reference is not None and image and reference:
-            with _noted(problems, case, case.reference):
+            with _collect_errors(problems, case, case.reference):
                 check_aligned(image, reference)
         if image:
-            lies = reference if reference and counts is not None and reference.shape == image.shape else None
-            with _noted(problems, case, *case.images):
-                facts = measure_facts(case, image, lies, counts or {})
-    problems += [*_image_problems(case, facts), *_label_problems(case, counts)]
+            usable_reference = reference if reference and counts is not None and reference.shape == image.shape else None
+            with _collect_errors(problems, case, *case.images):
+                facts = measure_facts(case, image, usable_reference, counts or {})
+    if facts:
+        problems += _constant_channels(case, facts)
+    if counts is not None:
+        problems += _label_problems(case, counts)
     return CaseReport(case, facts, counts, tuple(problems))
 
 
 @contextmanager
-def _noted(problems: list[Problem], case: Case, *paths: Path) -> Iterator[None]:
+def _collect_errors(problems: list[Problem], case: Case, *paths: Path) -> Iterator[None]:
+    """Append a DataError to the problems instead of raising it."""
     try:
         yield
     except DataError as error:
         problems.append(problem_from_error(error, case, *paths))
 
 
-def _image_problems(case: Case, facts: CaseFacts | None) -> Iterator[Problem]:
-    constant = [number for number, channel in enumerate(facts.image) if channel.minimum == channel.maximum] if facts else []
-    if facts and constant:
+def _constant_channels(case: Case, facts: CaseFacts) -> Iterator[Problem]:
+    constant = [number for number, channel in enumerate(facts.image, start=1) if channel.minimum == channel.maximum]
+    if constant:
         whole = len(constant) == len(facts.image)
         yield Problem(
             "error" if whole else "note",
             "image_constant",
-            f"every pixel{'' if whole else f' of channel {constant[0] + 1}'} is {facts.image[constant[0]].minimum:g}",
+            f"every pixel{'' if whole else f' of channel {constant[0]}'} is {facts.image[constant[0] - 1].minimum:g}",
             "export the image again, or leave the case out" if whole else "check that the channel was exported",
             case.name,
             short_path(case.images[0]),
         )
 
 
-def _label_problems(case: Case, counts: Mapping[int, int] | None) -> Iterator[Problem]:
-    if case.reference is None or counts is None:
-        return
+def _label_problems(case: Case, counts: Mapping[int, int]) -> list[Problem]:
+    if case.reference is None:
+        return []
+    problems: list[Problem] = []
     place = case.name, short_path(case.reference)
     if case.classes:
-        problems: list[Problem] = []
-        with _noted(problems, case, case.reference):
+        with _collect_errors(problems, case, case.reference):
             check_label_counts(counts, len(case.classes))
-        yield from problems
     if set(counts) <= {0}:
-        yield Problem(
-            "note", "reference_empty", "the reference holds no label above 0", "check that nothing is to be seen", *place
-        )
+        value = "the reference has no label above 0"
+        problems.append(Problem("note", "reference_empty", value, "check that the image shows no object", *place))
     elif len(counts) == 1:
         value = f"every pixel of the reference has label {next(iter(counts))}"
-        yield Problem("note", "reference_full", value, "check that there is no background", *place)
+        problems.append(Problem("note", "reference_full", value, "check that there is no background", *place))
+    return problems

@@ -1,4 +1,4 @@
-"""Several files of one geometry -> one image, whose channels are theirs in order."""
+"""Channels of an image that lie in several files of one geometry."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +14,16 @@ SPACING_TOLERANCE = 1e-3  # of the first file's
 
 
 class StackedSource(ImageSource):
-    """Sources of one geometry as one image; its pixels have the smallest type that holds all of theirs.
+    """Image of several sources with the same geometry, whose channels are theirs in order.
+
+    Pixels have the smallest type that holds those of all sources.
 
     Args:
-        sources: open; closed with this one.
-        what: they are together, for the error's message.
+        sources: open sources, which are closed with this one.
+        what: "image" or "reference", for the message of an error.
 
     Raises:
-        UnsuitableImage: `channel_geometry_mismatch`: another shape, spacing or affine than the first one's.
+        UnsuitableImage: `channel_geometry_mismatch`: a shape, spacing or affine differs from that of the first source.
     """
 
     mask_format: MaskFormat  # type: ignore[misc]  # the first source's
@@ -29,7 +31,7 @@ class StackedSource(ImageSource):
     def __init__(self, sources: Sequence[ImageSource], what: str = "image") -> None:
         first = sources[0]
         for number, source in enumerate(sources[1:], start=2):
-            _check(first, source, f"file {number} of the case's {what}")
+            check_same_geometry(first, source, f"file {number} of the case's {what}")
         self._sources = tuple(sources)
         self.mask_format = first.mask_format
         levels = first.levels if all(source.levels == first.levels for source in sources) else ()
@@ -39,7 +41,7 @@ class StackedSource(ImageSource):
 
     @property
     def held_bytes(self) -> int:
-        """Those of all sources."""
+        """Memory that all sources hold."""
         return sum(source.held_bytes for source in self._sources)
 
     def _read(self, region: Region, level: int) -> NDArray[Any]:
@@ -52,13 +54,13 @@ class StackedSource(ImageSource):
         self.file_warnings = tuple(dict.fromkeys(warning for source in self._sources for warning in source.file_warnings))
 
     def close(self) -> None:
-        """Closes every source."""
+        """Close every source."""
         for source in self._sources:
             source.close()
 
 
 def stack_channels(sources: Sequence[ImageSource], what: str = "image") -> ImageSource:
-    """One source as it is, several as one.
+    """Return one source as it is, and several as one image with all channels.
 
     Raises:
         UnsuitableImage: `channel_geometry_mismatch`.
@@ -67,29 +69,31 @@ def stack_channels(sources: Sequence[ImageSource], what: str = "image") -> Image
 
 
 def affine_distance_mm(first: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """By how much two affines differ in the number in which they differ most."""
+    """Return the largest difference between the entries of two affines."""
     return float(np.abs(first - other).max())
 
 
-def _check(first: ImageSource, other: ImageSource, what: str) -> None:
-    differences = []
-    if other.shape != first.shape:
-        differences.append(f"shape {other.shape}, the first file's is {first.shape}")
-    elif not _same_spacing(first.spacing_um, other.spacing_um):
-        differences.append(f"spacing {other.spacing_um} um, the first file's is {first.spacing_um} um")
+def check_same_geometry(first: ImageSource, other: ImageSource, name: str) -> None:
+    """Refuse a file, called `name` in the message, whose geometry differs from that of the first.
+
+    Raises:
+        UnsuitableImage: `channel_geometry_mismatch`: the shape, spacing or affine differs.
+    """
+    difference = None
     affines = first.geometry.affine, other.geometry.affine
-    if not differences and affines[0] is not None and affines[1] is not None:
+    if other.shape != first.shape:
+        difference = f"shape {other.shape}, the first file's is {first.shape}"
+    elif not _is_same_spacing(first.spacing_um, other.spacing_um):
+        difference = f"spacing {other.spacing_um} um, the first file's is {first.spacing_um} um"
+    elif affines[0] is not None and affines[1] is not None:
         distance = affine_distance_mm(affines[0], affines[1])
         if distance > AFFINE_TOLERANCE_MM:
-            differences.append(f"affine {distance:.3g} mm off the first file's, allowed are {AFFINE_TOLERANCE_MM:g} mm")
-    if differences:
-        raise UnsuitableImage(
-            "channel_geometry_mismatch",
-            f"{what} has {differences[0]}; resample all channels onto one grid",
-        )
+            difference = f"affine {distance:.3g} mm off the first file's, allowed are {AFFINE_TOLERANCE_MM:g} mm"
+    if difference:
+        raise UnsuitableImage("channel_geometry_mismatch", f"{name} has {difference}; resample all channels onto one grid")
 
 
-def _same_spacing(first: tuple[float, ...] | None, other: tuple[float, ...] | None) -> bool:
+def _is_same_spacing(first: tuple[float, ...] | None, other: tuple[float, ...] | None) -> bool:
     if first is None or other is None:
         return first is other
     return bool(np.allclose(first, other, rtol=SPACING_TOLERANCE))

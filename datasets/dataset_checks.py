@@ -1,4 +1,4 @@
-"""Reports of all cases and their splits -> what is wrong with the data set as a whole; one function a question."""
+"""Checks of a data set as a whole, from the reports of all its cases and their splits; one function for each check."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,22 +9,23 @@ from datasets.problems import CaseReport, Problem, short_path
 from datasets.references import join_first
 
 Reports = Sequence[CaseReport]
-Splits = Mapping[str, str]  # train, val, test or a fold's name, by case
+Splits = Mapping[str, str]  # train, val, test or the name of a fold, by the case's name
 
-SPACING_RATIO = 1.25  # of the largest to the smallest on one axis; beyond it objects have other sizes
-ENOUGH_CASES = 5  # to say that a label that few of them hold is an odd one
-ODD_SHARE = 0.1  # of the cases, at most, that hold an odd label
-MANY_LABELS = 16  # in the middling case; more are counted objects where cases differ in them
+SPACING_RATIO = 1.25  # of the largest to the smallest on one axis, above which objects differ in size
+ENOUGH_CASES = 5  # to call a label that few of them have an odd one
+ODD_SHARE = 0.1  # largest share of the cases that have an odd label
+MANY_LABELS = 16  # in the median case; more are numbers of objects where cases differ in them
 
-_TRAINED = ("train", "val")
+_TRAINING_SPLITS = ("train", "val")
 
 
 def dataset_problems(reports: Reports, splits: Splits) -> list[Problem]:
-    """All of them, question by question."""
-    return [problem for question in _QUESTIONS for problem in question(reports, splits)]
+    """Return the problems that all checks find, check by check."""
+    return [problem for check in CHECKS for problem in check(reports, splits)]
 
 
-def _references(reports: Reports, splits: Splits) -> Iterator[Problem]:
+def missing_references(reports: Reports, splits: Splits) -> Iterator[Problem]:
+    """Find cases outside the test split that have no reference."""
     missing = [
         report.case.name for report in reports if report.case.reference is None and splits.get(report.case.name) != "test"
     ]
@@ -33,178 +34,178 @@ def _references(reports: Reports, splits: Splits) -> Iterator[Problem]:
             "error" if len(missing) == len(reports) else "note",
             "reference_missing",
             f"{len(missing)} of {len(reports)} cases have no reference: {join_first(missing)}",
-            "only cases with one train and validate",
+            "they are left out of training and validation; add their references to use them",
         )
 
 
-def _enough(reports: Reports, splits: Splits) -> Iterator[Problem]:
-    """Whole patients to train and to validate with."""
+def too_few_cases(reports: Reports, splits: Splits) -> Iterator[Problem]:
+    """Find an empty training or validation split, and data of a single patient."""
     usable = [report.case for report in reports if report.case.reference is not None and splits.get(report.case.name) != "test"]
-    given = {case.split for case in usable if case.split}
-    for split in _TRAINED:
-        if given and split not in given:
+    table_splits = {case.split for case in usable if case.split}
+    for split in _TRAINING_SPLITS:
+        if table_splits and split not in table_splits:
             value = f"no case with a reference has split {split}"
-            yield Problem("error", "split_empty", value, "training needs one in train and in val")
-    patients = {case.patient for case in usable}
-    if len(patients) == 1:
+            yield Problem("error", "split_empty", value, "training needs cases in train and in val")
+    if len({case.patient for case in usable}) == 1:
         value = f"all {len(usable)} cases come from one patient" if len(usable) > 1 else "there is one case to train with"
-        yield Problem("error", "groups_too_few", value, "add cases of another: to train and to validate takes 2")
+        remedy = "add cases of another patient: training and validation need different ones"
+        yield Problem("error", "groups_too_few", value, remedy)
 
 
-def _one_kind(reports: Reports, splits: Splits) -> Iterator[Problem]:
+def mixed_images(reports: Reports, splits: Splits) -> Iterator[Problem]:
+    """Find images whose dimensions or channels differ from those of most images."""
     facts = [report.facts for report in reports if report.facts]
-    for what, code, values in (
+    for name, code, values in (
         ("dimensions", "dimensions_mixed", {fact.name: len(fact.shape) for fact in facts}),
         ("channels", "channels_mixed", {fact.name: len(fact.image) for fact in facts}),
     ):
         tally = Counter(values.values())
         if len(tally) > 1:
             usual = tally.most_common(1)[0][0]
-            odd = [f"{name} ({value})" for name, value in values.items() if value != usual]
-            yield Problem(
-                "error", code, f"most images have {usual} {what}, not so {join_first(odd)}", "keep one kind a data set"
-            )
+            exceptions = [f"{case} ({value})" for case, value in values.items() if value != usual]
+            value = f"most images have {usual} {name}, except for {join_first(exceptions)}"
+            yield Problem("error", code, value, "keep one kind of image in a data set")
 
 
-def _labels(reports: Reports, splits: Splits) -> Iterator[Problem]:
-    """Where nobody says which labels there are: those that few cases hold, and gaps."""
-    counted = [report for report in reports if report.label_counts and not report.case.classes]
-    if not counted or labels_count_objects(counted):
-        if counted:
-            yield Problem(
-                "note",
-                "labels_count_objects",
-                "the labels seem to count objects: their numbers differ from case to case",
-                "set data.instances to true, and any label above 0 is class 1",
-            )
+def odd_labels(reports: Reports, splits: Splits) -> Iterator[Problem]:
+    """Find labels that few cases have, gaps, and labels that number objects, where no classes are given."""
+    labelled = [report for report in reports if report.label_counts and not report.case.classes]
+    if not labelled:
         return
-    holders: dict[int, list[CaseReport]] = defaultdict(list)
-    for report in counted:
+    if labels_count_objects(labelled):
+        yield Problem(
+            "note",
+            "labels_count_objects",
+            "the labels seem to number objects: they differ from case to case",
+            "set data.instances to true, so that any label above 0 is class 1",
+        )
+        return
+    reports_of: dict[int, list[CaseReport]] = defaultdict(list)  # by label
+    for report in labelled:
         for label in report.label_counts or {}:
-            holders[label].append(report)
-    run = _run_from_zero(holders)
-    odd = {label for label, cases in holders.items() if label not in run and _is_odd(len(cases), len(counted))}
+            reports_of[label].append(report)
+    regular = _labels_without_gap(reports_of)
+    odd: set[int] = set()
+    if len(labelled) >= ENOUGH_CASES:
+        most_cases = max(1, ODD_SHARE * len(labelled))
+        odd = {label for label, cases in reports_of.items() if label not in regular and len(cases) <= most_cases}
     for label in sorted(odd):
-        yield from (_odd_label(report, label, run) for report in holders[label])
-    gaps = sorted(set(holders) - set(run) - odd)
-    if gaps:
+        yield from (_odd_label(report, label, regular) for report in reports_of[label])
+    if set(reports_of) - set(regular) - odd:
         yield Problem(
             "error",
             "labels_not_contiguous",
-            f"references hold {join_first([str(label) for label in sorted(set(holders) - odd)])}",
+            f"references hold {join_first([str(label) for label in sorted(set(reports_of) - odd)])}",
             "number the classes 0, 1, 2 .. without a gap, or set data.instances to true if any label above 0 is one class",
         )
 
 
 def labels_count_objects(reports: Reports) -> bool:
-    """Whether labels number objects rather than classes: many of them, and not the same in every case."""
+    """Return whether labels number objects instead of classes: there are many, and they differ from case to case."""
     sizes = [len(report.label_counts or {}) for report in reports]
     return float(np.median(sizes)) > MANY_LABELS and len(set(sizes)) > len(sizes) / 4
 
 
-def _run_from_zero(labels: Mapping[int, object]) -> range:
+def _labels_without_gap(labels: Mapping[int, object]) -> range:
+    """Return the labels from 0 up to the first gap; 0 itself may be missing."""
     stop = 0
     while stop in labels or (stop == 0 and 1 in labels):
         stop += 1
     return range(stop)
 
 
-def _is_odd(cases: int, of: int) -> bool:
-    return of >= ENOUGH_CASES and cases <= max(1, ODD_SHARE * of)
-
-
-def _odd_label(report: CaseReport, label: int, run: range) -> Problem:
+def _odd_label(report: CaseReport, label: int, regular: range) -> Problem:
     pixels = (report.label_counts or {})[label]
     return Problem(
         "error",
         "labels_unknown",
-        f"reference holds {label} ({pixels} pixels), which nearly no other case does",
-        f"labels are 0 .. {run.stop - 1} elsewhere; correct it, or say with --config or --classes which there are",
+        f"reference holds {label} ({pixels} pixels), which almost no other case has",
+        f"correct it (other cases have labels 0 .. {regular.stop - 1}), or give all labels with --config or --classes",
         report.case.name,
         short_path(report.case.reference) if report.case.reference else None,
     )
 
 
-def _foreground(reports: Reports, splits: Splits) -> Iterator[Problem]:
-    counted = [report for report in reports if report.label_counts is not None]
-    if counted and not any(map(_holds_foreground, counted)):
-        yield Problem("error", "no_foreground", "no reference holds a label above 0", "draw some, or check the references")
+def missing_foreground(reports: Reports, splits: Splits) -> Iterator[Problem]:
+    """Find splits whose references are all background."""
+    labelled = [report for report in reports if report.label_counts is not None]
+    if labelled and not any(map(_has_foreground, labelled)):
+        remedy = "annotate some objects, or check the references"
+        yield Problem("error", "no_foreground", "no reference holds a label above 0", remedy)
         return
-    for split, here in _by_split(counted, splits).items():
-        if not any(map(_holds_foreground, here)):
+    for split, members in _by_split(labelled, splits).items():
+        if not any(map(_has_foreground, members)):
             yield Problem(
-                "error" if split in _TRAINED else "note",
+                "error" if split in _TRAINING_SPLITS else "note",
                 "no_foreground",
                 f"no reference of {split} holds a label above 0",
                 f"put a case that has some into {split}",
             )
 
 
-def _absent_classes(reports: Reports, splits: Splits) -> Iterator[Problem]:
-    counted = [report for report in reports if report.label_counts is not None]
-    if not counted or (not counted[0].case.classes and labels_count_objects(counted)):
+def absent_classes(reports: Reports, splits: Splits) -> Iterator[Problem]:
+    """Find classes that no reference has, of the data set or of a split."""
+    labelled = [report for report in reports if report.label_counts is not None]
+    if not labelled or (not labelled[0].case.classes and labels_count_objects(labelled)):
         return
-    held = {label for report in counted for label in report.label_counts or {}}
-    names = counted[0].case.classes or tuple(f"label {label}" for label in _run_from_zero(dict.fromkeys(held)))
+    labels = {label for report in labelled for label in report.label_counts or {}}
+    names = labelled[0].case.classes or tuple(f"label {label}" for label in _labels_without_gap(dict.fromkeys(labels)))
     for label, name in list(enumerate(names))[1:]:
-        if label not in held:
+        if label not in labels:
             value = f"class {name} (label {label}) is in no reference"
-            yield Problem("error", "class_absent", value, "draw it, or leave it out of the classes")
+            yield Problem("error", "class_absent", value, "annotate it, or remove it from the classes")
             continue
-        for split, here in _by_split(counted, splits).items():
-            if any(map(_holds_foreground, here)) and not any((report.label_counts or {}).get(label) for report in here):
+        for split, members in _by_split(labelled, splits).items():
+            is_absent = not any((report.label_counts or {}).get(label) for report in members)
+            if is_absent and any(map(_has_foreground, members)):
                 value = f"class {name} (label {label}) is in no reference of {split}"
-                yield Problem("note", "class_absent_in_split", value, "it has no score there; move a case that holds it")
+                yield Problem("note", "class_absent_in_split", value, f"it gets no score there; move a case with it to {split}")
 
 
-def _holds_foreground(report: CaseReport) -> bool:
+def _has_foreground(report: CaseReport) -> bool:
     return any(label > 0 for label in report.label_counts or {})
 
 
 def _by_split(reports: Reports, splits: Splits) -> dict[str, list[CaseReport]]:
-    cases: dict[str, list[CaseReport]] = defaultdict(list)
+    members: dict[str, list[CaseReport]] = defaultdict(list)
     for report in reports:
         if report.case.name in splits:
-            cases[splits[report.case.name]].append(report)
-    return dict(sorted(cases.items()))
+            members[splits[report.case.name]].append(report)
+    return dict(sorted(members.items()))
 
 
-def _spacings(reports: Reports, splits: Splits) -> Iterator[Problem]:
+def spacing_problems(reports: Reports, splits: Splits) -> Iterator[Problem]:
+    """Find images without a spacing, and spacings that differ much."""
     facts = [report.facts for report in reports if report.facts]
     missing = [fact.name for fact in facts if fact.spacing_um is None]
     if missing:
-        some = len(missing) < len(facts)
-        who = (
-            f"{len(missing)} of {len(facts)} images don't say how far apart their"
-            if some
-            else "no image says how far apart its"
-        )
-        names = f": {join_first(missing)}" if some else ""
-        remedy = "if you know it, write it into cases.csv as spacing_um, in micrometres"
-        yield Problem("note", "spacing_missing", f"{who} pixels lie{names}", remedy)
-    known = {fact.name: fact.spacing_um for fact in facts if fact.spacing_um}
-    if len({len(spacing) for spacing in known.values()}) != 1:
+        value = "no image has a spacing"
+        if len(missing) < len(facts):
+            value = f"{len(missing)} of {len(facts)} images have no spacing: {join_first(missing)}"
+        yield Problem("note", "spacing_missing", value, "add it to cases.csv as spacing_um, in micrometres, if you know it")
+    spacings = {fact.name: fact.spacing_um for fact in facts if fact.spacing_um}
+    if len({len(spacing) for spacing in spacings.values()}) != 1:
         return
-    table = np.array(list(known.values()))  # (cases, axes)
+    names, table = list(spacings), np.array(list(spacings.values()))  # (cases, axes)
     ratios = table.max(axis=0) / table.min(axis=0)
     if ratios.max() > SPACING_RATIO:
-        axis = int(ratios.argmax())
-        ends = [list(known)[int(place)] for place in (table[:, axis].argmin(), table[:, axis].argmax())]
+        axis = table[:, int(ratios.argmax())]
+        smallest, largest = int(axis.argmin()), int(axis.argmax())
         yield Problem(
             "note",
             "spacing_differs",
-            f"spacings reach from {table[:, axis].min():.4g} um ({ends[0]}) to {table[:, axis].max():.4g} um ({ends[1]})",
+            f"spacings reach from {axis[smallest]:.4g} um ({names[smallest]}) to {axis[largest]:.4g} um ({names[largest]})",
             "set data.spacing_um, or train on one spacing",
         )
 
 
-def _duplicates(reports: Reports, splits: Splits) -> Iterator[Problem]:
-    """By the decoded pixels, so that another compression or header doesn't hide them; of large slides by the files."""
-    same: dict[object, list[str]] = defaultdict(list)
+def duplicate_images(reports: Reports, splits: Splits) -> Iterator[Problem]:
+    """Find cases with the same image, by the decoded pixels (whatever the header or compression), or a large slide's files."""
+    names_of: dict[object, list[str]] = defaultdict(list)  # by digest
     for report in reports:
         if report.facts:
-            same[report.facts.pixels_sha256 or report.facts.sha256].append(report.case.name)
-    for names in same.values():
+            names_of[report.facts.pixels_sha256 or report.facts.sha256].append(report.case.name)
+    for names in names_of.values():
         if len(names) == 1:
             continue
         across = len({splits.get(name) for name in names}) > 1
@@ -213,36 +214,37 @@ def _duplicates(reports: Reports, splits: Splits) -> Iterator[Problem]:
             "error" if across else "note",
             "image_twice",
             f"{len(names)} cases hold the same image: {join_first(cases)}",
-            "what trains must not validate; keep one of them" if across else "keep one of them, or give them one group",
+            "keep one of them: no image may train and validate" if across else "keep one of them, or give them one group",
         )
 
 
-def _groups(reports: Reports, splits: Splits) -> Iterator[Problem]:
-    members: dict[str, set[str]] = defaultdict(set)
+def group_problems(reports: Reports, splits: Splits) -> Iterator[Problem]:
+    """Find groups in several splits, and data without groups."""
+    splits_of: dict[str, set[str]] = defaultdict(set)  # by group
     for report in reports:
         if report.case.group:
-            members[report.case.group].add(splits.get(report.case.name, ""))
-    shared = [f"{group} ({', '.join(sorted(names))})" for group, names in sorted(members.items()) if len(names) > 1]
-    if shared:
-        value = f"groups are in several splits: {join_first(shared)}"
+            splits_of[report.case.group].add(splits.get(report.case.name, ""))
+    divided = [f"{group} ({', '.join(sorted(names))})" for group, names in sorted(splits_of.items()) if len(names) > 1]
+    if divided:
+        value = f"groups are in several splits: {join_first(divided)}"
         yield Problem("error", "group_in_several_splits", value, "put every case of a group into one split")
-    if not members:
+    if not splits_of:
         yield Problem(
             "note",
             "groups_missing",
-            "nothing says which cases come from one patient, so each counts as a patient of its own",
-            "if some belong together, add a column group to cases.csv",
+            "there are no groups, so each case counts as a patient of its own",
+            "add a column group to cases.csv if several cases come from one patient",
         )
 
 
-_QUESTIONS: tuple[Callable[[Reports, Splits], Iterator[Problem]], ...] = (
-    _references,
-    _enough,
-    _one_kind,
-    _labels,
-    _foreground,
-    _absent_classes,
-    _spacings,
-    _duplicates,
-    _groups,
+CHECKS: tuple[Callable[[Reports, Splits], Iterator[Problem]], ...] = (
+    missing_references,
+    too_few_cases,
+    mixed_images,
+    odd_labels,
+    missing_foreground,
+    absent_classes,
+    spacing_problems,
+    duplicate_images,
+    group_problems,
 )

@@ -1,4 +1,4 @@
-"""What cases hold, read once each: sizes, spacings, intensities, class shares, objects; what plans and checks go by."""
+"""Facts of cases for plans and checks: sizes, spacings, intensities, label counts, object sizes; each case is read once."""
 
 import hashlib
 from collections import Counter
@@ -17,16 +17,16 @@ from datasets.references import count_classes, foreground_mask, open_reference
 from disk.digest import sha256_of_file
 from imaging.source import ImageSource, Region
 
-WHOLE_PIXELS = 2**26  # larger slides are looked at in blocks
-BLOCK_PX, BLOCKS_AN_AXIS = 1024, 5  # of them, spread evenly
-SLAB_PIXELS = 2**22
-SAMPLED_VALUES = 2**20  # that percentiles are taken from, about
-OBJECT_PIXELS = 2**24  # more are thinned out before the foreground's parts are told apart
+WHOLE_PIXELS = 2**26  # of larger slides only blocks are read
+BLOCK_PX, BLOCKS_AN_AXIS = 1024, 5  # size of a block, and evenly spread blocks along each axis
+SLAB_PIXELS = 2**22  # read at once
+SAMPLED_VALUES = 2**20  # approximate number of values for the percentiles
+OBJECT_PIXELS = 2**24  # larger foregrounds are subsampled before connected parts are found
 
 
 @dataclass(frozen=True)
 class Intensities:
-    """One channel's values over some pixels; `low` and `high` are the percentiles 0.5 and 99.5."""
+    """Statistics of one channel over some pixels; `low` and `high` are the percentiles 0.5 and 99.5."""
 
     minimum: float
     maximum: float
@@ -39,19 +39,19 @@ class Intensities:
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """One case.
+    """Facts of one case.
 
     Args:
-        name: the case's.
-        shape: in S order.
-        spacing_um: in S order; None where neither the file nor the user says.
-        dtype: of the pixels as stored.
-        image: over all pixels, a channel each; of a slide of more than 2**26 pixels over 25 blocks of 1024 x 1024.
-        foreground: over those of these pixels whose label isn't 0, a channel each; empty where there are none.
-        label_counts: pixels of each label, all of them; empty without a reference.
-        object_px: the median side, in pixels of S order, of the foreground's connected parts; None where there are none.
-        sha256: of each image file, in order.
-        pixels_sha256: of the decoded pixels; None where only blocks of them were read.
+        name: name of the case.
+        shape: shape of the image, in S order.
+        spacing_um: spacing in S order; None where neither the file nor the user gives it.
+        dtype: type of the pixels as stored.
+        image: intensities of each channel over all pixels; of a slide of more than 2**26 pixels, over 25 blocks of 1024 x 1024.
+        foreground: intensities of each channel over the foreground of the same pixels; empty where there is none.
+        label_counts: pixels of each label over the whole reference; empty without a reference.
+        object_px: median sides, in S order, of the connected parts of the foreground; None where there are none.
+        sha256: digest of each image file, in order.
+        pixels_sha256: digest of the decoded pixels; None where only blocks were read.
     """
 
     name: str
@@ -67,10 +67,10 @@ class CaseFacts:
 
 
 def read_facts(case: Case) -> CaseFacts:
-    """The facts of a case, with or without a reference; its files are opened, read once and closed.
+    """Open a case, with or without a reference, and measure its facts; its files are read once.
 
     Raises:
-        DataError: with the case's name: a file can't be read, or its labels aren't whole numbers.
+        DataError: a file can't be read, or labels aren't whole numbers; with the case's name.
     """
     with prefix_errors(case), open_case_image(case) as image:
         if case.reference is None or case.values:
@@ -80,7 +80,7 @@ def read_facts(case: Case) -> CaseFacts:
 
 
 def count_reference_labels(reference: ImageSource, ignore_label: int | None = None) -> dict[int, int]:
-    """Pixels of each label of an open reference, without those to be ignored.
+    """Count the pixels of each label of an open reference, without the ignored ones.
 
     Raises:
         DataError: pixels can't be read, or labels aren't whole numbers.
@@ -92,22 +92,22 @@ def count_reference_labels(reference: ImageSource, ignore_label: int | None = No
 
 
 def measure_facts(case: Case, image: ImageSource, reference: ImageSource | None, counts: Mapping[int, int]) -> CaseFacts:
-    """The facts of a case that is open.
+    """Measure the facts of a case whose files are open.
 
     Args:
-        case: whose name and files they are.
-        image: the case's.
-        reference: of the image's shape; None where there is none, or none that can be used.
-        counts: what `label_counts` says of it.
+        case: the case.
+        image: its image.
+        reference: its reference, of the image's shape; None where there is no usable one.
+        counts: result of `count_reference_labels`.
 
     Raises:
         DataError: pixels can't be read.
     """
     sampled = is_read_in_blocks(image)
     step = ceil((BLOCKS_AN_AXIS * BLOCK_PX) ** 2 / SAMPLED_VALUES if sampled else prod(image.shape) / SAMPLED_VALUES)
-    everywhere, foreground = _Tally(step), _Tally(step)
+    everywhere, foreground = _IntensityTally(step), _IntensityTally(step)
     digest = hashlib.sha256(repr((image.shape, image.channels, image.dtype.str)).encode())
-    parts = _Parts(image.shape, sampled)
+    objects = _ObjectSizes(image.shape, sampled)
     for region in _blocks(image.shape) if sampled else _slabs(image.shape):
         pixels = image.read(region)  # (C, *region)
         everywhere.add(pixels.reshape(image.channels, -1))
@@ -115,7 +115,7 @@ def measure_facts(case: Case, image: ImageSource, reference: ImageSource | None,
         if reference is not None:
             inside = foreground_mask(reference.read(region), case.ignore_label)  # (*region)
             foreground.add(pixels[:, inside])
-            parts.add(inside, region)
+            objects.add(inside, region)
     return CaseFacts(
         name=case.name,
         shape=image.shape,
@@ -124,19 +124,19 @@ def measure_facts(case: Case, image: ImageSource, reference: ImageSource | None,
         image=everywhere.intensities(),
         foreground=foreground.intensities(),
         label_counts=dict(counts),
-        object_px=parts.median_sides(),
+        object_px=objects.median_sides(),
         sha256=tuple(sha256_of_path(path) for path in case.images),
         pixels_sha256=None if sampled else digest.hexdigest(),
     )
 
 
 def is_read_in_blocks(image: ImageSource) -> bool:
-    """Whether only blocks of the image are read: a slide of more than 2**26 pixels."""
+    """Return whether only blocks of the image are read, because it is a slide of more than 2**26 pixels."""
     return len(image.shape) == 2 and prod(image.shape) > WHOLE_PIXELS
 
 
-class _Tally:
-    """Statistics of each channel's values, added piece by piece; percentiles go by every `step`-th value."""
+class _IntensityTally:
+    """Statistics of each channel's values, which are added piece by piece; percentiles use every `step`-th value."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -145,7 +145,7 @@ class _Tally:
         self.sample: list[NDArray[Any]] = []
 
     def add(self, values: NDArray[Any]) -> None:
-        """Takes (C, n) values."""
+        """Add values (C, n)."""
         if values.shape[1] == 0:
             return
         real = values.astype(np.float64)
@@ -155,7 +155,7 @@ class _Tally:
         self.sample.append(values[:, :: self.step])
 
     def intensities(self) -> tuple[Intensities, ...]:
-        """One a channel; none where no value was added."""
+        """Return the statistics of each channel; empty where no value was added."""
         if not self.pieces:
             return ()
         low, high, means, squares, counts = np.stack(self.pieces, axis=1)  # (pieces, C) each
@@ -167,8 +167,8 @@ class _Tally:
         return tuple(Intensities(*map(float, row)) for row in rows)
 
 
-class _Parts:
-    """Sides of the foreground's connected parts: of the whole image, thinned where it is large, or block by block."""
+class _ObjectSizes:
+    """Sides of the connected parts of the foreground, of the whole image (subsampled where it is large) or of blocks."""
 
     def __init__(self, shape: tuple[int, ...], in_blocks: bool) -> None:
         self.in_blocks = in_blocks
@@ -177,30 +177,29 @@ class _Parts:
         self.slabs: list[NDArray[np.bool_]] = []
 
     def add(self, foreground: NDArray[np.bool_], region: Region) -> None:
-        """Takes a block, or the next slab."""
+        """Add a block, or the next slab of the whole image."""
         if self.in_blocks:
-            whole = [part for part in _parts(foreground) if not _touches(part, foreground.shape)]
-            self.sides += [_sides(part) for part in whole]
+            for part in _connected_parts(foreground):
+                if not any(axis.start == 0 or axis.stop == size for axis, size in zip(part, foreground.shape, strict=True)):
+                    self.sides.append(_sides(part))  # the block does not cut it
             return
         first = slice(-region[0].start % self.step, None, self.step)
         self.slabs.append(foreground[(first, *[slice(None, None, self.step)] * (foreground.ndim - 1))])
 
     def median_sides(self) -> tuple[float, ...] | None:
-        """In pixels, S order; None where there is no part."""
-        sides = self.sides + ([_sides(part) for part in _parts(np.concatenate(self.slabs))] if self.slabs else [])
+        """Return the median side on each axis, in pixels; None where there is no part."""
+        sides = self.sides
+        if self.slabs:
+            sides = [_sides(part) for part in _connected_parts(np.concatenate(self.slabs))]
         return tuple(float(side) * self.step for side in np.median(sides, axis=0)) if sides else None
 
 
-def _parts(foreground: NDArray[np.bool_]) -> list[Region]:
+def _connected_parts(foreground: NDArray[np.bool_]) -> list[Region]:
     return list(ndimage.find_objects(ndimage.label(foreground)[0]))
 
 
 def _sides(part: Region) -> tuple[int, ...]:
     return tuple(axis.stop - axis.start for axis in part)
-
-
-def _touches(part: Region, shape: tuple[int, ...]) -> bool:
-    return any(axis.start == 0 or axis.stop == size for axis, size in zip(part, shape, strict=True))
 
 
 def _slabs(shape: tuple[int, ...]) -> Iterator[Region]:
@@ -210,7 +209,7 @@ def _slabs(shape: tuple[int, ...]) -> Iterator[Region]:
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[Region]:
-    """Blocks of a slide on an even grid, in reading order."""
+    """Yield evenly spread blocks of a slide, row by row."""
     axes = []
     for size in shape:
         count = min(BLOCKS_AN_AXIS, ceil(size / BLOCK_PX))
@@ -222,7 +221,7 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[Region]:
 
 
 def sha256_of_path(path: Path) -> str:
-    """SHA-256 in hexadecimal of a file; of a folder that is an image, over its files' names and digests."""
+    """Return the SHA-256 of a file in hexadecimal, or of an image that is a folder, over the names and digests of its files."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         lines = [f"{file.relative_to(path).as_posix()} {sha256_of_path(file)}\n" for file in files]

@@ -1,6 +1,6 @@
-"""A folder -> rows, one a case, by the table in it or by the first layout that it is known to follow; nothing is opened.
+"""Layouts of data sets: which files in a folder form a case, by its table or by a known layout; no image is opened.
 
-cases.csv                                      the user's word, before everything else
+cases.csv                                      a table written by the user, used before all other layouts
 images/ and references/, masks/ or labels/     equal names up to the suffix
 imagesTr/, labelsTr/, dataset.json             nnU-Net (NAME_0000, NAME_0001 are channels) or Medical Decathlon
 a.svs, a.geojson or a.xml                      slides with QuPath's or Aperio's annotations beside them
@@ -31,7 +31,7 @@ _TABLE = "cases.csv: case,image,reference[,group,split,spacing_um,label]"
 
 @dataclass(frozen=True)
 class CaseRow:
-    """One case as text; paths are relative to the data set, `where` is what a message calls it."""
+    """Case as text; paths are relative to the data set's folder, and `where` names the row in messages."""
 
     where: str
     case: str
@@ -41,17 +41,26 @@ class CaseRow:
     split: str = ""
     spacing_um: str = ""
     label: str = ""  # of the whole image
-    other_references: tuple[str, ...] = ()  # where classes overlap, those of the classes after the first
+    other_references: tuple[str, ...] = ()  # where classes overlap: files of the classes after the first
 
     @property
     def references(self) -> tuple[str, ...]:
         """All files of the reference."""
         return (self.reference, *self.other_references) if self.reference or self.other_references else ()
 
+    @classmethod
+    def from_table(cls, line: int, row: dict[str, str]) -> "CaseRow":
+        """Split the cells of a table's row; several files stand between semicolons."""
+        images = tuple(name.strip() for name in row["image"].split(";")) if row["image"] else ()
+        reference, *others = (name.strip() for name in row.get("reference", "").split(";"))
+        cells = {column: row.get(column, "") for column in OPTIONAL} | {"reference": reference}
+        cells["label"] = cells["label"].strip()
+        return cls(f"line {line}", row["case"], images, **cells, other_references=tuple(others))
+
 
 @dataclass(frozen=True)
 class Layout:
-    """What a folder holds; `classes` are names in the order of their labels, where the layout says."""
+    """Cases in a folder, the file that lists them, and class names in the order of their labels where the layout has them."""
 
     origin: str
     rows: tuple[CaseRow, ...]
@@ -59,26 +68,31 @@ class Layout:
 
 
 def read_layout(folder: Path) -> Layout:
-    """The rows of the one layout that the folder follows.
+    """Read the rows of the layout that the folder follows.
 
     Raises:
-        DataError: `cases_missing`: none; `layout_ambiguous`: several; `cases_invalid`: what describes it is broken.
+        DataError: `cases_missing`: none; `layout_ambiguous`: several; `cases_invalid`: a table or dataset.json is broken.
     """
     if (folder / "cases.csv").exists():
-        return _table(folder)
+        return read_table(folder)
     if not folder.is_dir():
         raise DataError("cases_missing", f"{folder}: no such folder; give the path of a data set")
-    matching = [(name, read) for name, matches, read in _LAYOUTS if matches(folder)]
-    if len(matching) == 1:
-        return matching[0][1](folder)
-    names = [name for name, *_ in matching] or [_TABLE, *(name for name, *_ in _LAYOUTS)]
-    listed = "".join(f"\n    {name}" for name in names)
-    if matching:
-        raise DataError("layout_ambiguous", f"{folder}: several layouts match; say in a cases.csv which is meant:{listed}")
-    raise DataError("cases_missing", f"{folder}: no data set is recognised; looked for:{listed}")
+    matches = [(name, read) for name, is_layout, read in LAYOUTS if is_layout(folder)]
+    if len(matches) == 1:
+        return matches[0][1](folder)
+    names = [name for name, _ in matches] or [_TABLE, *(name for name, *_ in LAYOUTS)]
+    lines = "".join(f"\n    {name}" for name in names)
+    if matches:
+        raise DataError("layout_ambiguous", f"{folder}: several layouts match; write a cases.csv to choose one:{lines}")
+    raise DataError("cases_missing", f"{folder}: no data set is recognised; looked for:{lines}")
 
 
-def _table(folder: Path) -> Layout:
+def read_table(folder: Path) -> Layout:
+    """Read the rows of cases.csv.
+
+    Raises:
+        DataError: `cases_missing`: it can't be read; `cases_invalid`: it is too large, or columns or cells are wrong.
+    """
     table = folder / "cases.csv"
     try:
         if table.stat().st_size > MAX_TABLE_BYTES:
@@ -90,7 +104,10 @@ def _table(folder: Path) -> Layout:
         raise DataError(
             "cases_missing", f"{table} can't be read; save it as CSV in UTF-8: case,image,reference[,group,split]"
         ) from error
-    problems = _column_problems(columns)
+    allowed = ", ".join((*REQUIRED, *OPTIONAL))
+    problems = [f"column {name!r} is missing; columns are {allowed}" for name in REQUIRED if name not in columns]
+    problems += [f"column {name!r} is unknown; columns are {allowed}" for name in columns if name not in (*REQUIRED, *OPTIONAL)]
+    problems += [f"column {name!r} comes twice" for name in sorted({name for name in columns if columns.count(name) > 1})]
     if not problems:
         problems = [
             f"line {line}: not as many cells as there are columns"
@@ -99,57 +116,57 @@ def _table(folder: Path) -> Layout:
         ]
     if problems:
         raise DataError("cases_invalid", "\n".join(f"{table}: {problem}" for problem in problems))
-    return Layout(str(table), tuple(_table_row(line, row) for line, row in enumerate(rows, start=2)))
+    return Layout(str(table), tuple(CaseRow.from_table(line, row) for line, row in enumerate(rows, start=2)))
 
 
-def _table_row(line: int, row: dict[str, str]) -> CaseRow:
-    images = tuple(name.strip() for name in row["image"].split(";")) if row["image"] else ()
-    reference, *others = (name.strip() for name in row.get("reference", "").split(";"))
-    cells = {column: row.get(column, "") for column in OPTIONAL} | {"reference": reference}
-    cells["label"] = cells["label"].strip()
-    return CaseRow(f"line {line}", row["case"], images, **cells, other_references=tuple(others))
+def is_image_folders(folder: Path) -> bool:
+    """Return whether there are folders of images and of references."""
+    return (folder / "images").is_dir() and any((folder / name).is_dir() for name in REFERENCE_FOLDERS)
 
 
-def _column_problems(columns: tuple[str, ...]) -> list[str]:
-    allowed = ", ".join((*REQUIRED, *OPTIONAL))
-    missing = [f"column {name!r} is missing; columns are {allowed}" for name in REQUIRED if name not in columns]
-    unknown = [f"column {name!r} is unknown; columns are {allowed}" for name in columns if name not in (*REQUIRED, *OPTIONAL)]
-    twice = [f"column {name!r} comes twice" for name in sorted({name for name in columns if columns.count(name) > 1})]
-    return missing + unknown + twice
+def read_image_folders(folder: Path) -> Layout:
+    """Read images/ and its folder of references, with equal names up to the suffix.
 
-
-def _own_folders(folder: Path) -> Layout:
-    found = [name for name in REFERENCE_FOLDERS if (folder / name).is_dir()]
-    if len(found) > 1:
-        raise DataError("layout_ambiguous", f"{folder} has {' and '.join(found)}; keep one, or write a cases.csv")
-    references = _by_stem(folder, found[0])
-    images = _by_stem(folder, "images")
-    lonely = sorted(set(references) - set(images))
-    if lonely:
-        raise DataError(
-            "cases_invalid",
-            "\n".join(
-                f"{folder}: {references[stem]}: no image of that name in images/; rename or remove it" for stem in lonely
-            ),
-        )
+    Raises:
+        DataError: `layout_ambiguous`: several folders of references; `cases_invalid`: a reference without an image.
+    """
+    names = [name for name in REFERENCE_FOLDERS if (folder / name).is_dir()]
+    if len(names) > 1:
+        raise DataError("layout_ambiguous", f"{folder} has {' and '.join(names)}; keep one, or write a cases.csv")
+    references, images = _files_by_stem(folder, names[0]), _files_by_stem(folder, "images")
+    problems = [
+        f"{folder}: {references[stem]}: no image of that name in images/; rename or remove it"
+        for stem in sorted(set(references) - set(images))
+    ]
+    if problems:
+        raise DataError("cases_invalid", "\n".join(problems))
     return Layout(str(folder), tuple(CaseRow(images[stem], stem, (images[stem],), references.get(stem, "")) for stem in images))
 
 
-def _nnunet(folder: Path) -> Layout:
-    described = _described(folder)
-    rows = [
-        CaseRow(f"images{part}/{case}", case, channels, references.get(case, ""), split=split)
-        for part, split in (("Tr", ""), ("Ts", "test"))
-        for references in [_by_stem(folder, f"labels{part}")]
-        for case, channels in _channels(folder, f"images{part}").items()
-    ]
-    return Layout(str(folder / "dataset.json"), tuple(rows), _classes(described))
+def is_nnunet(folder: Path) -> bool:
+    """Return whether all files of imagesTr/ have a channel's number in their names, as nnU-Net writes it."""
+    return _has_dataset_json(folder) and all(map(_CHANNEL.fullmatch, _files_by_stem(folder, "imagesTr")))
 
 
-def _channels(folder: Path, name: str) -> dict[str, tuple[str, ...]]:
-    """Files NAME_0000, NAME_0001 .. by NAME, in the channels' order."""
+def read_nnunet(folder: Path) -> Layout:
+    """Read a data set of nnU-Net: the cases of imagesTr/, and those of imagesTs/ as split test.
+
+    Raises:
+        DataError: `cases_invalid`: dataset.json is broken, or a name has no channel.
+    """
+    description = _read_dataset_json(folder)
+    rows = []
+    for part, split in (("Tr", ""), ("Ts", "test")):
+        references = _files_by_stem(folder, f"labels{part}")
+        for case, channels in _channels_by_case(folder, f"images{part}").items():
+            rows.append(CaseRow(f"images{part}/{case}", case, channels, references.get(case, ""), split=split))
+    return Layout(str(folder / "dataset.json"), tuple(rows), _class_names(description))
+
+
+def _channels_by_case(folder: Path, name: str) -> dict[str, tuple[str, ...]]:
+    """Group the files NAME_0000, NAME_0001 .. of a folder by NAME, in the order of the channels."""
     cases: dict[str, list[str]] = {}
-    for stem, path in _by_stem(folder, name).items():
+    for stem, path in _files_by_stem(folder, name).items():
         match = _CHANNEL.fullmatch(stem)
         if match is None:
             raise DataError("cases_invalid", f"{folder}: {path}: no channel in the name; nnU-Net's are NAME_0000, NAME_0001 ..")
@@ -157,23 +174,32 @@ def _channels(folder: Path, name: str) -> dict[str, tuple[str, ...]]:
     return {case: tuple(sorted(paths)) for case, paths in cases.items()}
 
 
-def _decathlon(folder: Path) -> Layout:
-    described = _described(folder)
-    origin = folder / "dataset.json"
-    if len(described.get("modality", ())) > 1:
+def is_decathlon(folder: Path) -> bool:
+    """Return whether dataset.json lists the training cases, as in the Medical Segmentation Decathlon."""
+    return _has_dataset_json(folder) and not is_nnunet(folder) and "training" in _read_dataset_json(folder)
+
+
+def read_decathlon(folder: Path) -> Layout:
+    """Read a data set of the Medical Segmentation Decathlon.
+
+    Raises:
+        DataError: `channels_in_one_file`: several modalities in one 4D file; `cases_invalid`: dataset.json is broken.
+    """
+    description, origin = _read_dataset_json(folder), folder / "dataset.json"
+    if len(description.get("modality", ())) > 1:
         raise DataError(
             "channels_in_one_file",
-            f"{origin} names {len(described['modality'])} modalities in each 4D file, which aren't read; "
+            f"{origin} names {len(description['modality'])} modalities in each 4D file, which aren't read; "
             "save one 3D file a modality and name them in cases.csv, with ; between them",
         )
     try:
-        rows = [_decathlon_row(pair["image"], pair.get("label", ""), "") for pair in described["training"]]
-        rows += [_decathlon_row(image, "", "test") for image in described.get("test", ())]
+        rows = [_decathlon_row(pair["image"], pair.get("label", ""), "") for pair in description["training"]]
+        rows += [_decathlon_row(image, "", "test") for image in description.get("test", ())]
     except (TypeError, KeyError, AttributeError) as error:
         raise DataError(
             "cases_invalid", f"{origin}: training isn't a list of image and label, or test one of images; write a cases.csv"
         ) from error
-    return Layout(str(origin), tuple(rows), _classes(described))
+    return Layout(str(origin), tuple(rows), _class_names(description))
 
 
 def _decathlon_row(image: str, label: str, split: str) -> CaseRow:
@@ -181,37 +207,56 @@ def _decathlon_row(image: str, label: str, split: str) -> CaseRow:
     return CaseRow(image, stem_of(Path(image)), (image,), label, split=split)
 
 
-def _annotated_slides(folder: Path) -> Layout:
-    annotations = {stem_of(path): path.name for path in _files(folder) if path.suffix.lower() in _ANNOTATIONS}
-    slides = {stem_of(path): path.name for path in _files(folder) if path.suffix.lower() not in _ANNOTATIONS}
+def is_annotated_slides(folder: Path) -> bool:
+    """Return whether a slide lies beside annotations of the same name."""
+    stems = {stem_of(path) for path in _visible_files(folder) if path.suffix.lower() in _ANNOTATIONS}
+    return any(stem_of(path) in stems for path in _visible_files(folder) if path.suffix.lower() not in _ANNOTATIONS)
+
+
+def read_annotated_slides(folder: Path) -> Layout:
+    """Read the slides that have annotations of the same name beside them."""
+    files = _visible_files(folder)
+    annotations = {stem_of(path): path.name for path in files if path.suffix.lower() in _ANNOTATIONS}
+    slides = {stem_of(path): path.name for path in files if path.suffix.lower() not in _ANNOTATIONS}
     rows = [CaseRow(slides[stem], stem, (slides[stem],), name) for stem, name in annotations.items() if stem in slides]
     return Layout(str(folder), tuple(rows))
 
 
-def _bids(folder: Path) -> Layout:
+def is_bids(folder: Path) -> bool:
+    """Return whether there are segmentations among BIDS derivatives."""
+    return any(folder.glob("derivatives/*/sub-*/**/*_dseg.nii.gz"))
+
+
+def read_bids(folder: Path) -> Layout:
+    """Read a BIDS data set: each segmentation among the derivatives, with all images of its session as channels."""
     rows = []
     for reference in sorted(folder.glob("derivatives/*/sub-*/**/*_dseg.nii.gz")):
-        place = reference.relative_to(folder).parts[2:-1]  # sub-01, ses-01, anat
-        prefix = "_".join(part for part in place if part.startswith(("sub-", "ses-")))
-        images = sorted(folder.joinpath(*place).glob(f"{prefix}_*.nii.gz"))
+        parents = reference.relative_to(folder).parts[2:-1]  # sub-01, ses-01, anat
+        prefix = "_".join(part for part in parents if part.startswith(("sub-", "ses-")))
+        images = sorted(folder.joinpath(*parents).glob(f"{prefix}_*.nii.gz"))
         paths = tuple(path.relative_to(folder).as_posix() for path in images)
-        rows.append(CaseRow(prefix, prefix, paths, reference.relative_to(folder).as_posix(), group=place[0]))
+        rows.append(CaseRow(prefix, prefix, paths, reference.relative_to(folder).as_posix(), group=parents[0]))
     return Layout(str(folder), tuple(rows))
 
 
-def _described(folder: Path) -> dict[str, Any]:
+def _has_dataset_json(folder: Path) -> bool:
+    return (folder / "imagesTr").is_dir() and (folder / "dataset.json").is_file()
+
+
+def _read_dataset_json(folder: Path) -> dict[str, Any]:
+    path = folder / "dataset.json"
     try:
-        described = json.loads((folder / "dataset.json").read_bytes())
+        description = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError("cases_invalid", f"{folder / 'dataset.json'} can't be read as JSON; export it again") from error
-    if not isinstance(described, dict):
-        raise DataError("cases_invalid", f"{folder / 'dataset.json'} isn't an object of keys and values; export it again")
-    return described
+        raise DataError("cases_invalid", f"{path} can't be read as JSON; export it again") from error
+    if isinstance(description, dict):
+        return description
+    raise DataError("cases_invalid", f"{path} isn't an object of keys and values; export it again")
 
 
-def _classes(described: dict[str, Any]) -> tuple[str, ...]:
-    """Names by label, of {"0": "background"} (Decathlon) or {"background": 0} (nnU-Net, where a region has several labels)."""
-    labels = described.get("labels")
+def _class_names(description: dict[str, Any]) -> tuple[str, ...]:
+    """Return class names by label, of {"0": "background"} (Decathlon) or {"background": 0} (nnU-Net, or a list of labels)."""
+    labels = description.get("labels")
     if not isinstance(labels, dict):
         return ()
     names: dict[int, str] = {}
@@ -223,17 +268,17 @@ def _classes(described: dict[str, Any]) -> tuple[str, ...]:
     return tuple(names.get(label, f"label {label}") for label in range(max(names, default=-1) + 1))
 
 
-def _by_stem(folder: Path, name: str) -> dict[str, str]:
-    """Relative paths of a folder's files, and of folders that are images, by stem and in its order.
+def _files_by_stem(folder: Path, name: str) -> dict[str, str]:
+    """Return the relative paths of a folder's files, and of folders that are images, by stem and sorted by it.
 
     Raises:
-        DataError: `cases_invalid`: two files of one stem.
+        DataError: `cases_invalid`: two files have one stem.
     """
     paths: dict[str, str] = {}
-    for path in _files(folder / name) if (folder / name).is_dir() else ():
+    for path in _visible_files(folder / name) if (folder / name).is_dir() else ():
         stem = stem_of(path)
         if stem in paths and path.is_dir():
-            continue  # a slide's own folder beside it, as MIRAX has
+            continue  # the folder that MIRAX has beside a slide
         if stem in paths and not (folder / paths[stem]).is_dir():
             raise DataError(
                 "cases_invalid", f"{folder}: {paths[stem]} and {path.name} have one name; rename one, or write a cases.csv"
@@ -242,39 +287,14 @@ def _by_stem(folder: Path, name: str) -> dict[str, str]:
     return dict(sorted(paths.items()))
 
 
-def _files(folder: Path) -> list[Path]:
+def _visible_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _has_folders(folder: Path) -> bool:
-    return (folder / "images").is_dir() and any((folder / name).is_dir() for name in REFERENCE_FOLDERS)
-
-
-def _has_described_images(folder: Path) -> bool:
-    return (folder / "imagesTr").is_dir() and (folder / "dataset.json").is_file()
-
-
-def _has_channels(folder: Path) -> bool:
-    return _has_described_images(folder) and all(map(_CHANNEL.fullmatch, _by_stem(folder, "imagesTr")))
-
-
-def _has_training_list(folder: Path) -> bool:
-    return _has_described_images(folder) and not _has_channels(folder) and "training" in _described(folder)
-
-
-def _has_annotated_slides(folder: Path) -> bool:
-    stems = {stem_of(path) for path in _files(folder) if path.suffix.lower() in _ANNOTATIONS}
-    return any(stem_of(path) in stems for path in _files(folder) if path.suffix.lower() not in _ANNOTATIONS)
-
-
-def _has_derivatives(folder: Path) -> bool:
-    return any(folder.glob("derivatives/*/sub-*/**/*_dseg.nii.gz"))
-
-
-_LAYOUTS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path], Layout]], ...] = (  # one line a layout
-    ("images/ and one of references/, masks/, labels/, with equal names", _has_folders, _own_folders),
-    ("nnU-Net: imagesTr/NAME_0000.nii.gz .., labelsTr/NAME.nii.gz, dataset.json", _has_channels, _nnunet),
-    ("Medical Decathlon: imagesTr/, labelsTr/, dataset.json with a list of training", _has_training_list, _decathlon),
-    ("slides with NAME.geojson (QuPath) or NAME.xml (Aperio) beside NAME.svs", _has_annotated_slides, _annotated_slides),
-    ("BIDS: sub-01/.. and derivatives/NAME/sub-01/.._dseg.nii.gz", _has_derivatives, _bids),
+LAYOUTS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path], Layout]], ...] = (  # description, check, reader
+    ("images/ and one of references/, masks/, labels/, with equal names", is_image_folders, read_image_folders),
+    ("nnU-Net: imagesTr/NAME_0000.nii.gz .., labelsTr/NAME.nii.gz, dataset.json", is_nnunet, read_nnunet),
+    ("Medical Decathlon: imagesTr/, labelsTr/, dataset.json with a list of training", is_decathlon, read_decathlon),
+    ("slides with NAME.geojson (QuPath) or NAME.xml (Aperio) beside NAME.svs", is_annotated_slides, read_annotated_slides),
+    ("BIDS: sub-01/.. and derivatives/NAME/sub-01/.._dseg.nii.gz", is_bids, read_bids),
 )

@@ -1,4 +1,4 @@
-"""What the doctor says: a problem with its place and its remedy, and a case with its facts and problems."""
+"""Problems of a data set with their place and remedy, and the report of a case with its facts and problems."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ Severity = Literal["error", "note"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, or worth a look.
+    """Problem of a data set: an error, which training refuses, or a note.
 
     Args:
-        severity: what stops would spoil a training.
-        code: stable, for programs.
-        value: what came.
-        remedy: what to do.
-        case: the case's name; None where it concerns several.
-        file: with its folder; None where it concerns no file, or several.
+        severity: "error" or "note".
+        code: stable identifier for programs.
+        value: description of the problem.
+        remedy: what to do about it.
+        case: name of the case; None where it concerns several.
+        file: name of the file and its folder; None where it concerns no file, or several.
     """
 
     severity: Severity
@@ -39,13 +39,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class CaseReport:
-    """A case that was read, as far as it could be.
+    """Report of one examined case.
 
     Args:
-        case: as read from the data set.
-        facts: None where the image can't be used.
-        label_counts: pixels of each label; None where the reference is missing, can't be used, or holds values.
-        problems: of this case alone.
+        case: the case.
+        facts: facts of its image and reference; None where the image can't be read.
+        label_counts: pixels of each label; None where the reference is missing, can't be read, or holds values.
+        problems: problems of this case alone.
     """
 
     case: Case
@@ -53,13 +53,20 @@ class CaseReport:
     label_counts: Mapping[int, int] | None
     problems: tuple[Problem, ...]
 
+    @property
+    def foreground_share(self) -> float | None:
+        """Share of the reference's pixels with a label above 0; None without counted labels."""
+        if not self.label_counts:
+            return None
+        return 1 - self.label_counts.get(0, 0) / sum(self.label_counts.values())
+
 
 def problem_from_error(error: DataError, case: Case, *paths: Path) -> Problem:
-    """A refusal, with its place; its message says what came before the first semicolon, and then what to do."""
+    """Convert an error about a case to a problem; up to its first semicolon the message describes it, then the remedy."""
     value, _, remedy = error.message.partition("; ")
     return Problem("error", error.code, value, remedy, case.name, "; ".join(map(short_path, paths)))
 
 
 def short_path(path: Path) -> str:
-    """The file with its folder."""
+    """Return the name of the file with that of its folder."""
     return f"{path.parent.name}/{path.name}"

@@ -1,4 +1,4 @@
-"""References seen otherwise: numbered objects as one class, values that must lie between 0 and 1."""
+"""Conversions of a reference while it is read: objects to one class, and a check that values lie between 0 and 1."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,53 +13,56 @@ Pixels = NDArray[Any]
 
 
 class ConvertedSource(ImageSource):
-    """A source whose pixels go through a function.
+    """Source whose pixels are converted by a function.
 
     Args:
-        source: closed with this one.
-        view: pixels (C, *S) -> the same shape.
-        dtype: of what it gives.
+        source: open source, which is closed with this one.
+        convert: function of pixels (C, *S) that returns the same shape.
+        dtype: type of the converted pixels.
     """
 
     mask_format: MaskFormat  # type: ignore[misc]  # the source's
 
-    def __init__(self, source: ImageSource, view: Callable[[Pixels], Pixels], dtype: np.dtype[Any]) -> None:
+    def __init__(self, source: ImageSource, convert: Callable[[Pixels], Pixels], dtype: np.dtype[Any]) -> None:
         self._source = source
-        self._view = view
+        self._convert = convert
         self.mask_format = source.mask_format
         super().__init__(source.geometry, source.channels, dtype, source.levels)
         self.file_warnings = source.file_warnings
 
     @property
     def held_bytes(self) -> int:
-        """The source's."""
+        """Memory that the source holds."""
         return self._source.held_bytes
 
     def _read(self, region: Region, level: int) -> Pixels:
-        return self._view(self._source.read(region, level))
+        return self._convert(self._source.read(region, level))
 
     def close(self) -> None:
-        """Closes the source."""
+        """Close the source."""
         self._source.close()
 
 
 def as_foreground(objects: ImageSource, ignore_label: int | None = None) -> ImageSource:
-    """Any value above 0 as 1; `ignore_label` stays as it is."""
+    """Return the source with 1 for any value above 0, except for `ignore_label`."""
     dtype = np.min_scalar_type(ignore_label or 0)
 
-    def view(numbers: Pixels) -> Pixels:
+    def to_foreground(numbers: Pixels) -> Pixels:
         foreground = (numbers > 0).astype(dtype)
         if ignore_label is not None:
             foreground[numbers == ignore_label] = ignore_label
         return foreground
 
-    return ConvertedSource(objects, view, dtype)
+    return ConvertedSource(objects, to_foreground, dtype)
 
 
 def as_unit(values: ImageSource, ignore_label: int | None = None) -> ImageSource:
-    """The same values; reading one below 0 or above 1 that isn't `ignore_label` raises a DataError, `values_outside_unit`."""
+    """Return the source with the same values; reading one outside 0 to 1, except `ignore_label`, is an error.
 
-    def view(pixels: Pixels) -> Pixels:
+    The error is a DataError, `values_outside_unit`.
+    """
+
+    def check(pixels: Pixels) -> Pixels:
         outside = (pixels < 0) | (pixels > 1)
         if ignore_label is not None:
             outside &= pixels != ignore_label
@@ -71,4 +74,4 @@ def as_unit(values: ImageSource, ignore_label: int | None = None) -> ImageSource
             )
         return pixels
 
-    return ConvertedSource(values, view, values.dtype)
+    return ConvertedSource(values, check, values.dtype)

@@ -53,7 +53,10 @@ def to_picture(image: NDArray[Any]) -> Picture:
 def overlay(picture: Picture, mask: NDArray[Any], colours: Sequence[str]) -> Picture:
     """Return the picture in pale grey with the mask (H, W) filled and outlined in its classes' colours, except label 0."""
     result = _pale_grey(picture, PALE)
-    is_inner = _is_inner(mask)
+    padded = np.pad(mask, 1, mode="edge")  # beyond the border the mask continues
+    is_inner = np.ones(mask.shape, np.bool_)
+    for neighbour in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
+        is_inner &= neighbour == mask
     for label, colour in enumerate(colours):
         if label == 0:
             continue
@@ -141,16 +144,6 @@ def style_axes(axes: Axes, scheme: ColourScheme) -> None:
 def _pale_grey(picture: Picture, share: float) -> NDArray[np.float64]:
     grey = picture @ np.array([0.299, 0.587, 0.114])
     return np.repeat((grey + (255 - grey) * share)[..., None], 3, axis=-1)
-
-
-def _is_inner(mask: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which pixels have the label of their four neighbours; beyond the border the picture continues."""
-    padded = np.pad(mask, 1, mode="edge")
-    neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    inner = np.ones(mask.shape, np.bool_)
-    for neighbour in neighbours:
-        inner &= neighbour == mask
-    return inner
 
 
 def _rgb(colour: str) -> NDArray[np.float64]:

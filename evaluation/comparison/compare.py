@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,11 @@ def compare(
         first, second = (tuple(Path(folder, f"{method}_{index}.npy") for index in range(len(cases))) for method in (0, 1))
         measurements = _measure_both(pair, cases, trained_shapes, (first, second), on_progress)
         run = _FinishedRun(pair, cases, shapes, trained_shapes, (first, second), measurements)
-        return _compare_masks(run, data.resolve().name, split)
+        comparison = _compare_masks(run, data.resolve().name, split)
+    notes = [group_note(cases), training_note(pair[0].manifest, pair[1].manifest)]
+    if split != "test":
+        notes.append(f"The cases are of the split {split}: scores are too good where that split was used to make choices.")
+    return replace(comparison, notes=tuple(note for note in notes if note))
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def _compare_masks(run: _FinishedRun, data: str, split: str) -> Comparison:
         difference=difference,
         baseline=baseline,
         baseline_omitted=None if binary else f"one threshold makes two classes, and there are {len(manifest.classes)}",
-        notes=_notes(run.pair, run.cases, split),
+        notes=(),
         pictures=draw_case_pictures(run.cases, run.masks, difference, manifest.classes, _labels(run.pair)),
         verdict=decide_verdict(_evidence(methods, difference, (nan_mean(dice[0]), nan_mean(dice[1])), baseline)),
     )
@@ -190,12 +194,3 @@ def _evidence(
         means=means,
         baseline_dice=baseline.mean_dice if baseline else None,
     )
-
-
-def _notes(pair: Pair, cases: Sequence[Case], split: str) -> tuple[str, ...]:
-    notes = [group_note(cases), training_note(pair[0].manifest, pair[1].manifest)]
-    if split != "test":
-        notes.append(
-            f"The cases are of the split {split}. If choices were made on it, such as the best step, the numbers look too good."
-        )
-    return tuple(note for note in notes if note)

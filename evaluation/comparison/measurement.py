@@ -98,7 +98,12 @@ def measure(job: SegmentationJob, on_tiles: TilesDone | None = None) -> Measurem
     process.start()
     sending.close()  # only the child holds this end now, so its death ends the reading here
     try:
-        return _receive(receiving, on_tiles or (lambda tiles: None))
+        while not isinstance(message := receiving.recv(), Measurement):
+            if isinstance(message, DataError):
+                raise message
+            if on_tiles:
+                on_tiles(message)
+        return message
     except EOFError as error:
         process.join()
         raise DataError(
@@ -110,17 +115,6 @@ def measure(job: SegmentationJob, on_tiles: TilesDone | None = None) -> Measurem
         process.kill()
         process.join()
         receiving.close()
-
-
-def _receive(receiving: Connection, on_tiles: TilesDone) -> Measurement:
-    """Pass the child's progress on until it sends its measurement or an error."""
-    while True:
-        message = receiving.recv()
-        if isinstance(message, Measurement):
-            return message
-        if isinstance(message, DataError):
-            raise message
-        on_tiles(message)
 
 
 def _run_child(job: SegmentationJob, sending: Connection) -> None:

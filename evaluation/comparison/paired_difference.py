@@ -47,7 +47,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Paired
     """
     differences = [after - before for before, after in zip(first, second, strict=True)]
     pairs = [index for index, value in enumerate(differences) if not math.isnan(value)]
-    interval, omitted = _bootstrap_interval([differences[index] for index in pairs])
+    interval, omitted = bootstrap_interval([differences[index] for index in pairs])
     return PairedDifference(
         second_minus_first=tuple(differences),
         means=(_mean([first[index] for index in pairs]), _mean([second[index] for index in pairs])),
@@ -57,8 +57,8 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Paired
     )
 
 
-def _bootstrap_interval(values: list[float]) -> tuple[tuple[float, float] | None, str | None]:
-    """Return the interval of the mean, or None and why there is none."""
+def bootstrap_interval(values: list[float]) -> tuple[tuple[float, float] | None, str | None]:
+    """Return the 95% interval of the mean of the values, or None and why there is none."""
     if len(values) < FEWEST_CASES:
         return None, f"{len(values)} of the needed {FEWEST_CASES} cases have a value for both"
     if max(values) - min(values) < 1e-12:

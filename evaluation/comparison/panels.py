@@ -24,7 +24,7 @@ SMALLEST_PX = 256  # smaller pictures are enlarged by whole numbers
 
 @dataclass(frozen=True)
 class _CasePlane:
-    """One plane of a case to show.
+    """Plane of a case to show.
 
     Args:
         image: pixels (C, H, W).
@@ -111,7 +111,7 @@ def _read_plane(case: Case, masks: tuple[Path, Path]) -> _CasePlane:
         ignored = labels == (-1 if case.ignore_label is None else case.ignore_label)  # shown as if the masks were right
         first, second = (np.where(ignored, labels, np.load(path, mmap_mode="r")[region]) for path in masks)
         spacing_um = image.spacing_um or (1.0,) * len(image.shape)
-        where = _describe_region(region, image.shape)
+        where = describe_region(region, image.shape)
     if len(region) == 3:  # one slice
         pixels, labels, first, second = pixels[:, 0], labels[0], first[0], second[0]  # (C, H, W), (H, W) each
     return _CasePlane(pixels, labels, (first, second), spacing_um[-2] / spacing_um[-1], where)
@@ -135,13 +135,11 @@ def region_with_most_foreground(reference: ImageSource) -> Region:
     return tuple(slice(start, min(start + WINDOW_PX, size)) for start, size in zip(starts, shape, strict=True))
 
 
-def _describe_region(region: Region, shape: tuple[int, ...]) -> str:
+def describe_region(region: Region, shape: tuple[int, ...]) -> str:
+    """Describe where a slice of a volume or a part of a 2D image lies, for a caption."""
     if len(region) == 3:
-        return f"slice {region[0].start + 1} of {shape[0]}, the one with the most foreground"
+        return f"slice {region[0].start + 1} of {shape[0]}"
     rows, columns = region
     if (rows.stop - rows.start, columns.stop - columns.start) == shape:
         return f"the whole image, {shape[0]} x {shape[1]} pixels"
-    return (
-        f"rows {rows.start} to {rows.stop - 1} and columns {columns.start} to {columns.stop - 1} of {shape[0]} x {shape[1]}, "
-        "the part with the most foreground"
-    )
+    return f"rows {rows.start} to {rows.stop - 1} and columns {columns.start} to {columns.stop - 1} of {shape[0]} x {shape[1]}"

@@ -80,7 +80,7 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class PictureTile:
-    """One picture in the row of a case: its title, alternative text, and PNG."""
+    """Picture in the row of a case: title, alternative text, and PNG."""
 
     title: str
     alt: str
@@ -158,6 +158,20 @@ class Comparison:
     def class_dice(self, index: int, label: int) -> float:
         """Return the Dice of one label (from 1 on) of method 0 or 1, mean over the cases that have one."""
         return nan_mean(case.overlaps[index].dice[label - 1] for case in self.cases)
+
+    def score_rows(self) -> list[tuple[str, tuple[float, float], float | None]]:
+        """Return the scores by name: both methods' values, and the baseline's where it has that score."""
+        baseline = self.baseline
+        pooled = self.methods[0].pooled.macro_dice, self.methods[1].pooled.macro_dice
+        rows: list[tuple[str, tuple[float, float], float | None]] = [
+            ("Dice, mean over cases", (self.mean_dice(0), self.mean_dice(1)), baseline.mean_dice if baseline else None),
+            ("IoU, mean over cases", (self.mean_iou(0), self.mean_iou(1)), None),
+            ("Dice, all pixels pooled", pooled, baseline.pooled_dice if baseline else None),
+        ]
+        if len(self.classes) > 2:
+            for label, section in enumerate(self.classes[1:], start=1):
+                rows.append((f"Dice of {section.name}", (self.class_dice(0, label), self.class_dice(1, label)), None))
+        return rows
 
     def empty_cases(self, index: int) -> int:
         """Count the cases without a Dice: neither the reference nor the mask of method 0 or 1 has foreground."""

@@ -1,6 +1,7 @@
 """Verdict of a comparison: one sentence and remarks, derived from the numbers by fixed rules."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evaluation.comparison.paired_difference import FEWEST_CASES, PairedDifference
@@ -51,8 +52,7 @@ def decide_verdict(evidence: Evidence) -> Verdict:
 
     A method is called better only where the 95% interval of the paired difference excludes 0.
     """
-    remarks = (_unet_remark(evidence), _few_remark(evidence.difference), *_baseline_remarks(evidence))
-    return Verdict(_sentence(evidence), tuple(remark for remark in remarks if remark))
+    return Verdict(_sentence(evidence), tuple(_remarks(evidence)))
 
 
 def better_index(difference: PairedDifference) -> int | None:
@@ -97,30 +97,21 @@ def _sentence_without_interval(evidence: Evidence) -> str:
     return f"No verdict: {means}, but {difference.omitted}; {_cost(evidence, 0)}."
 
 
-def _unet_remark(evidence: Evidence) -> str | None:
-    if set(evidence.methods) != {"unet", "sliding_window"} or evidence.difference.interval is None:
-        return None
-    better = better_index(evidence.difference)
-    if better is not None and evidence.methods[better] == "unet":
-        return None
-    return f"Here the U-Net is not better than the sliding window{'' if better is None else ': it is worse'}."
-
-
-def _few_remark(difference: PairedDifference) -> str | None:
-    if difference.interval is None or difference.pairs >= FEW_CASES:
-        return None
-    return f"With only {_cases(difference.pairs)} the interval is too narrow: take it as a hint."
-
-
-def _baseline_remarks(evidence: Evidence) -> list[str]:
+def _remarks(evidence: Evidence) -> Iterator[str]:
+    """Yield the remarks on the U-Net, on few cases, and on methods that do not beat the baseline."""
+    difference, better = evidence.difference, better_index(evidence.difference)
+    if set(evidence.methods) == {"unet", "sliding_window"} and difference.interval is not None:
+        if better is None:
+            yield "Here the U-Net is not better than the sliding window."
+        elif evidence.methods[better] != "unet":
+            yield "Here the U-Net is not better than the sliding window: it is worse."
+    if difference.interval is not None and difference.pairs < FEW_CASES:
+        yield f"With only {_cases(difference.pairs)} the interval is too narrow: take it as a hint."
     baseline = evidence.baseline_dice
-    if baseline is None or math.isnan(baseline):
-        return []
-    return [
-        f"{_capital(label)} doesn't beat Otsu's threshold ({mean:.3f} against {baseline:.3f}): it isn't worth its cost."
-        for label, mean in zip(evidence.labels, evidence.means, strict=True)
-        if mean <= baseline  # NaN isn't
-    ]
+    for label, mean in zip(evidence.labels, evidence.means, strict=True):
+        if baseline is not None and mean <= baseline:  # false where either is NaN
+            scores = f"({mean:.3f} against {baseline:.3f})"
+            yield f"{_capital(label)} doesn't beat Otsu's threshold {scores}: it isn't worth its cost."
 
 
 def _cost(evidence: Evidence, index: int) -> str:

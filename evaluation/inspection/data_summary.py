@@ -12,9 +12,9 @@ from rich.text import Text
 
 from configs.schema import Config
 from datasets.case_checks import Examination, Progress, examine_cases, examine_dataset
-from datasets.cases import Case, read_cases
+from datasets.cases import read_cases
 from datasets.dataset_checks import labels_count_objects
-from datasets.fingerprint import CaseFacts
+from datasets.fingerprint import CaseFacts, Intensities
 from datasets.problems import CaseReport
 from datasets.splits import assign_splits, draw_folds
 from evaluation.report.number_text import percent, significant, size, spacing
@@ -23,7 +23,7 @@ from inference.compatibility import check_suitable
 
 @dataclass(frozen=True)
 class ClassShare:
-    """One class over all references: its share of the pixels, and the number of references that contain it."""
+    """Class over all references: its share of the pixels, and the number of references that contain it."""
 
     label: int
     name: str
@@ -59,7 +59,24 @@ class Inspection:
     @property
     def classes(self) -> tuple[ClassShare, ...]:
         """Classes in the order of their labels; empty where labels number objects or no reference could be read."""
-        return _class_shares(self.examination.reports)
+        readable = [report for report in self.examination.reports if report.label_counts]
+        if not readable or (not readable[0].case.classes and labels_count_objects(readable)):
+            return ()
+        totals: Counter[int] = Counter()
+        for report in readable:
+            totals.update(report.label_counts or {})
+        names = dict(enumerate(readable[0].case.classes))
+        if not names:
+            names = {label: "background" if label == 0 else str(label) for label in totals}
+        return tuple(
+            ClassShare(
+                label,
+                names.get(label, f"unknown label {label}"),
+                totals[label] / totals.total(),
+                sum(bool((report.label_counts or {}).get(label)) for report in readable),
+            )
+            for label in sorted(set(names) | set(totals))
+        )
 
 
 @dataclass(frozen=True)
@@ -110,26 +127,54 @@ def print_summary(inspection: Inspection, console: Console) -> None:
 
 def summary_rows(inspection: Inspection) -> list[tuple[str, str]]:
     """Return the lines of the summary, each a name and a value."""
-    facts, reports = inspection.facts, inspection.examination.reports
-    cases = [report.case for report in reports]
-    rows = [("Cases", _describe_cases(cases, inspection)), ("Patients", _describe_patients(cases))]
-    if facts:
-        rows += [
-            ("Images", _describe_images(facts)),
-            ("Size", _range_text([fact.shape for fact in facts], lambda axes: size([round(axis) for axis in axes]))),
-            ("Spacing", _describe_spacing(facts)),
-        ]
-        channels = len(facts[0].image)
-        names = ["Intensity"] if channels == 1 else [f"Intensity, channel {number}" for number in range(1, channels + 1)]
-        rows += [(name, _describe_intensity(facts, channel)) for channel, name in enumerate(names)]
-    references = sum(report.label_counts is not None for report in reports)
+    rows = _case_rows(inspection) + (_image_rows(inspection.facts) if inspection.facts else [])
+    references = sum(report.label_counts is not None for report in inspection.examination.reports)
     for share in inspection.classes:
         value = f"label {share.label}, {percent(share.share)} of the pixels, in {share.cases} of {references} references"
         rows.append((f"Class {share.name}", value))
-    sides = [fact.object_px for fact in facts if fact.object_px]
+    sides = [fact.object_px for fact in inspection.facts if fact.object_px]
     if sides:
         typical_sides = [round(median(axis)) for axis in zip(*sides, strict=True)]
         rows.append(("Typical object size", f"{size(typical_sides)} pixels"))
+    return rows
+
+
+def _case_rows(inspection: Inspection) -> list[tuple[str, str]]:
+    """Describe the splits, such as `6 (3 folds of 2, drawn with seed 4)`, and the patients."""
+    cases = [report.case for report in inspection.examination.reports]
+    tally = Counter(inspection.splits.get(case.name, "in no split") for case in cases)
+    folds = sorted(tally.pop(f"fold {number}") for number in range(1, inspection.fold_count + 1))
+    parts = [f"{count} {name}" for name, count in sorted(tally.items())]
+    if folds:
+        sizes = f"{folds[0]}" if folds[0] == folds[-1] else f"{folds[0]} to {folds[-1]}"
+        parts.insert(0, f"{len(folds)} folds of {sizes}, drawn with seed {inspection.seed}")
+    groups = {case.group for case in cases if case.group}
+    without_group = sum(case.group is None for case in cases)
+    patients = "no groups given; each case counts as a patient of its own"
+    if groups:
+        patients = f"{len(groups)} group{'' if len(groups) == 1 else 's'}"
+        patients += f" and {without_group} cases without one" if without_group else ""
+    return [("Cases", f"{len(cases)} ({', '.join(parts)})"), ("Patients", patients)]
+
+
+def _image_rows(facts: Sequence[CaseFacts]) -> list[tuple[str, str]]:
+    """Describe the kinds of images, their sizes, spacings and intensities."""
+    kinds = Counter((len(fact.shape), len(fact.image), fact.dtype) for fact in facts)
+    images = "; ".join(
+        f"{f'{count} of ' if len(kinds) > 1 else ''}{axes}D, {channels} channel{'' if channels == 1 else 's'}, {dtype}"
+        for (axes, channels, dtype), count in kinds.most_common()
+    )
+    sizes = _range_text([fact.shape for fact in facts], lambda axes: size([round(axis) for axis in axes]))
+    spacings = [fact.spacing_um for fact in facts if fact.spacing_um]
+    missing = len(facts) - len(spacings)
+    spacing_range = "not given"
+    if spacings:
+        spacing_range = _range_text(spacings, spacing) + (f"; {missing} not given" if missing else "")
+    rows = [("Images", images), ("Size", sizes), ("Spacing", spacing_range)]
+    channels = len(facts[0].image)
+    for channel in range(channels):
+        name = "Intensity" if channels == 1 else f"Intensity, channel {channel + 1}"
+        rows.append((name, _intensity_text([fact.image[channel] for fact in facts if channel < len(fact.image)])))
     return rows
 
 
@@ -145,56 +190,6 @@ def _splits_or_folds(reports: Sequence[CaseReport], options: InspectionOptions) 
     return splits | {name: f"fold {fold + 1}" for name, fold in folds.items()}, max(folds.values()) + 1
 
 
-def _class_shares(reports: Sequence[CaseReport]) -> tuple[ClassShare, ...]:
-    readable = [report for report in reports if report.label_counts]
-    if not readable or (not readable[0].case.classes and labels_count_objects(readable)):
-        return ()
-    totals: Counter[int] = Counter()
-    for report in readable:
-        totals.update(report.label_counts or {})
-    names = dict(enumerate(readable[0].case.classes))
-    if not names:
-        names = {label: "background" if label == 0 else str(label) for label in totals}
-    return tuple(
-        ClassShare(
-            label,
-            names.get(label, f"unknown label {label}"),
-            totals[label] / totals.total(),
-            sum(bool((report.label_counts or {}).get(label)) for report in readable),
-        )
-        for label in sorted(set(names) | set(totals))
-    )
-
-
-def _describe_cases(cases: Sequence[Case], inspection: Inspection) -> str:
-    """Describe how many cases there are in each split, such as `6 (3 folds of 2, drawn with seed 4)`."""
-    tally = Counter(inspection.splits.get(case.name, "in no split") for case in cases)
-    folds = sorted(tally.pop(f"fold {number}") for number in range(1, inspection.fold_count + 1))
-    parts = [f"{count} {name}" for name, count in sorted(tally.items())]
-    if folds:
-        sizes = f"{folds[0]}" if folds[0] == folds[-1] else f"{folds[0]} to {folds[-1]}"
-        parts.insert(0, f"{len(folds)} folds of {sizes}, drawn with seed {inspection.seed}")
-    return f"{len(cases)} ({', '.join(parts)})"
-
-
-def _describe_patients(cases: Sequence[Case]) -> str:
-    groups = {case.group for case in cases if case.group}
-    without_group = sum(case.group is None for case in cases)
-    if not groups:
-        return "no groups given; each case counts as a patient of its own"
-    return f"{len(groups)} group{'' if len(groups) == 1 else 's'}" + (
-        f" and {without_group} cases without one" if without_group else ""
-    )
-
-
-def _describe_images(facts: Sequence[CaseFacts]) -> str:
-    kinds = Counter((len(fact.shape), len(fact.image), fact.dtype) for fact in facts)
-    return "; ".join(
-        f"{f'{count} of ' if len(kinds) > 1 else ''}{axes}D, {channels} channel{'' if channels == 1 else 's'}, {dtype}"
-        for (axes, channels, dtype), count in kinds.most_common()
-    )
-
-
 def _range_text(values: Sequence[tuple[float, ...]], as_text: Callable[[Sequence[float]], str]) -> str:
     """Describe the values axis by axis: the value where all are equal, else the smallest, largest and median."""
     usual_axes = Counter(len(value) for value in values).most_common(1)[0][0]
@@ -205,17 +200,8 @@ def _range_text(values: Sequence[tuple[float, ...]], as_text: Callable[[Sequence
     return f"{as_text(smallest)} to {as_text(largest)}, median {as_text(middle)}"
 
 
-def _describe_spacing(facts: Sequence[CaseFacts]) -> str:
-    spacings = [fact.spacing_um for fact in facts if fact.spacing_um]
-    if not spacings:
-        return "not given"
-    missing = len(facts) - len(spacings)
-    return _range_text(spacings, spacing) + (f"; {missing} not given" if missing else "")
-
-
-def _describe_intensity(facts: Sequence[CaseFacts], channel: int) -> str:
+def _intensity_text(intensities: Sequence[Intensities]) -> str:
     """Describe one channel: its range over all cases, and the medians over the cases of three percentiles."""
-    intensities = [fact.image[channel] for fact in facts if channel < len(fact.image)]
     lowest, highest = min(each.minimum for each in intensities), max(each.maximum for each in intensities)
     low = significant(median(each.low for each in intensities))
     middle = significant(median(each.median for each in intensities))

@@ -12,7 +12,7 @@ from datasets.case_checks import Examination
 from datasets.cases import Case, open_case_image
 from datasets.problems import CaseReport
 from datasets.references import open_reference
-from evaluation.comparison.panels import WINDOW_PX, enlarge, region_with_most_foreground
+from evaluation.comparison.panels import WINDOW_PX, describe_region, enlarge, region_with_most_foreground
 from evaluation.rendering import Picture, to_picture, to_png
 from imaging.errors import DataError
 from imaging.source import Region
@@ -37,7 +37,7 @@ def draw_examples(examination: Examination, colours: Sequence[str]) -> tuple[Exa
         examination: facts and problems of all cases; cases without facts can't be drawn.
         colours: #rrggbb of each label; empty takes colours that are distinct with any colour vision.
     """
-    return tuple(_draw_example(report.case, tuple(colours) or COLOURS) for report in select_examples(examination))
+    return tuple(draw_example(report.case, tuple(colours) or COLOURS) for report in select_examples(examination))
 
 
 def select_examples(examination: Examination) -> list[CaseReport]:
@@ -45,7 +45,8 @@ def select_examples(examination: Examination) -> list[CaseReport]:
     names = {problem.case for problem in examination.problems}
     readable = [report for report in examination.reports if report.facts]
     with_problems = [report for report in readable if report.case.name in names][: MAX_EXAMPLES // 2]
-    others = sorted((report for report in readable if report not in with_problems), key=_foreground_share)
+    others = [report for report in readable if report not in with_problems]
+    others.sort(key=lambda report: 1.0 if report.foreground_share is None else report.foreground_share)
     count = min(len(others), MAX_EXAMPLES - len(with_problems))
     return with_problems + [others[index] for index in np.linspace(0, len(others) - 1, count).round().astype(int).tolist()]
 
@@ -64,12 +65,8 @@ def draw_outlines(picture: Picture, labels: NDArray[Any], colours: Sequence[str]
     return result
 
 
-def _foreground_share(report: CaseReport) -> float:
-    counts = report.label_counts or {}
-    return 1 - counts.get(0, 0) / max(1, sum(counts.values()))
-
-
-def _draw_example(case: Case, colours: Sequence[str]) -> Example:
+def draw_example(case: Case, colours: Sequence[str]) -> Example:
+    """Draw the region of a case with the most foreground, or its middle where no reference fits."""
     with open_case_image(case) as image:
         region, labels = _region_to_show(case, image.shape)
         pixels = image.read(region)
@@ -81,7 +78,8 @@ def _draw_example(case: Case, colours: Sequence[str]) -> Example:
         times = [enlarge // size for enlarge, size in zip(picture.shape, labels.shape, strict=False)]
         picture = draw_outlines(picture, labels.repeat(times[0], axis=0).repeat(times[1], axis=1), colours)
     has_outlines = labels is not None and bool(labels.any())
-    return Example(case.name, _describe_region(region, image.shape, has_outlines), to_png(picture))
+    where = describe_region(region, image.shape) + ("" if has_outlines else "; nothing outlined")
+    return Example(case.name, where, to_png(picture))
 
 
 def _region_to_show(case: Case, shape: tuple[int, ...]) -> tuple[Region, NDArray[Any] | None]:
@@ -94,12 +92,3 @@ def _region_to_show(case: Case, shape: tuple[int, ...]) -> tuple[Region, NDArray
         return (slice(shape[0] // 2, shape[0] // 2 + 1), slice(0, shape[1]), slice(0, shape[2])), None
     starts = [max(0, (size - WINDOW_PX) // 2) for size in shape]
     return tuple(slice(start, min(start + WINDOW_PX, size)) for start, size in zip(starts, shape, strict=True)), None
-
-
-def _describe_region(region: Region, shape: tuple[int, ...], has_outlines: bool) -> str:
-    place = "most foreground" if has_outlines else "middle, nothing outlined"
-    if len(region) == 3:
-        return f"slice {region[0].start + 1} of {shape[0]}: {place}"
-    if all(axis.stop - axis.start == size for axis, size in zip(region, shape, strict=True)):
-        return "the whole image" if has_outlines else "the whole image, nothing outlined"
-    return f"from row {region[0].start}, column {region[1].start}: {place}"

@@ -68,16 +68,16 @@ def class_plot(inspection: Inspection, scheme: ColourScheme) -> bytes:
     for row, share in enumerate(shares):
         values = [100 * counts.get(share.label, 0) / sum(counts.values()) for counts in label_counts]
         axes.scatter(values, [row] * len(values), s=28, color=scheme.first, alpha=max(0.15, min(0.8, 10 / len(values))))
-    axes.set_yticks(range(len(shares)), [_shorten(share.name) for share in shares], parse_math=False)
+    names = [
+        share.name if len(share.name) <= MAX_LETTERS else f"{share.name[: MAX_LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
+        for share in shares
+    ]
+    axes.set_yticks(range(len(shares)), names, parse_math=False)
     axes.set_ylim(len(shares) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.grid(axis="x", color=scheme.line, linewidth=0.6)
     axes.set_title("Share of each reference, percent", loc="left", fontsize=11, color=scheme.text)
     return figure_to_png(figure, dpi=170, transparent=True)
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= MAX_LETTERS else f"{name[: MAX_LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _draw_dots(axes: Axes, values: Sequence[tuple[float, ...]], unit: str, scheme: ColourScheme) -> None:

@@ -24,13 +24,15 @@ def write_inspection(inspection: Inspection, path: Path) -> None:
 
 def render_inspection(inspection: Inspection) -> str:
     """Return the page as HTML."""
+    colours = (inspection.colours or COLOURS)[1:]
+    classes = [share for share in inspection.classes if share.label > 0]
     return render_page(
         TEMPLATE,
         inspection=inspection,
         examination=inspection.examination,
         name=inspection.data.resolve().name,
         summary=summary_rows(inspection),
-        legend=_legend(inspection),
+        legend=[(colours[(share.label - 1) % len(colours)], share.name) for share in classes],
         plots=_draw_plots(inspection),
         examples=draw_examples(inspection.examination, inspection.colours),
         reports=inspection.examination.reports[:MAX_ROWS],
@@ -49,9 +51,3 @@ def _draw_plots(inspection: Inspection) -> list[tuple[str, bytes, bytes]]:
     if inspection.classes:
         plots.append(("Share of each class in each reference.", class_plot))
     return [(alt, plot(inspection, LIGHT), plot(inspection, DARK)) for alt, plot in plots]
-
-
-def _legend(inspection: Inspection) -> list[tuple[str, str]]:
-    """Return the colour and name of each class but the background."""
-    colours = (inspection.colours or COLOURS)[1:]
-    return [(colours[(share.label - 1) % len(colours)], share.name) for share in inspection.classes if share.label > 0]

@@ -54,13 +54,13 @@ def membrane_scores(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> Bo
 
 
 def label_cells(membranes: NDArray[np.bool_]) -> Numbers:
-    """Number the cells between membranes (*S) from 1; 0 is membrane."""
+    """Label the cells between membranes (*S) with numbers from 1; 0 is membrane."""
     cells: Numbers = number_pieces(~membranes, connectivity=1)
     return cells
 
 
 def grow_cells(membranes: NDArray[np.bool_]) -> Numbers:
-    """Number the cells between membranes (*S), grown into the membranes until one pixel separates them.
+    """Label the cells between membranes (*S), grown into the membranes until one pixel separates them.
 
     Membranes that separate no cells, such as loose ends, disappear. Without any cell, the result is all 0.
     """

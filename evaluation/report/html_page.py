@@ -53,27 +53,10 @@ def render_report(comparison: Comparison) -> str:
         "report.html.j2",
         comparison=comparison,
         methods=comparison.methods,
-        scores=_scores(comparison),
+        scores=comparison.score_rows(),
         plot_light=paired_plots.paired_plot(comparison, rendering.LIGHT),
         plot_dark=paired_plots.paired_plot(comparison, rendering.DARK),
         disagreement_colours=(rendering.ONLY_FIRST, rendering.ONLY_SECOND, rendering.NEITHER),
         grouped=any(case.group for case in comparison.cases),
         pixel_word="voxel" if comparison.dimensions == 3 else "pixel",
     )
-
-
-def _scores(comparison: Comparison) -> list[tuple[str, tuple[float, float], float | None]]:
-    """Return the rows of the table of scores: the score's name, both methods' values, and the baseline's where it has one."""
-    baseline = comparison.baseline
-    first, second = comparison.methods
-    pooled = first.pooled.macro_dice, second.pooled.macro_dice
-    rows: list[tuple[str, tuple[float, float], float | None]] = [
-        ("Dice, mean over cases", (comparison.mean_dice(0), comparison.mean_dice(1)), baseline.mean_dice if baseline else None),
-        ("IoU, mean over cases", (comparison.mean_iou(0), comparison.mean_iou(1)), None),
-        ("Dice, all pixels pooled", pooled, baseline.pooled_dice if baseline else None),
-    ]
-    if len(comparison.classes) > 2:
-        for label, section in enumerate(comparison.classes[1:], start=1):
-            values = comparison.class_dice(0, label), comparison.class_dice(1, label)
-            rows.append((f"Dice of {section.name}", values, None))
-    return rows

@@ -119,7 +119,7 @@ def test_all_that_is_planted_is_found_and_nothing_else(volumes: Path) -> None:
         "  case case000, references/case000.nii.gz: reference's affine differs from its image's by 0.002 mm, "
         "allowed are 0.001 mm; resample it onto the image's grid [reference_affine]"
     )
-    assert "  2 cases hold the same image: case002 (train), case008 (val); what trains must not validate;" in lines[6]
+    assert "  2 cases hold the same image: case002 (train), case008 (val); keep one of them: no image may train" in lines[6]
     assert "  groups are in several splits: shared (train, val); put every case of a group into one split" in lines[7]
     assert len(lines) == 9
 
@@ -135,8 +135,8 @@ def test_the_odd_label_has_its_count_and_its_remedy(volumes: Path) -> None:
     change(labels_of(volumes, 1), lambda voxels, affine: (put(voxels, 7), affine))
     (problem,) = examined(volumes).errors
     assert str(problem) == (
-        "case case001, references/case001.nii.gz: reference holds 7 (1 pixels), which nearly no other case does; labels are "
-        "0 .. 2 elsewhere; correct it, or say with --config or --classes which there are [labels_unknown]"
+        "case case001, references/case001.nii.gz: reference holds 7 (1 pixels), which almost no other case has; correct "
+        "it (other cases have labels 0 .. 2), or give all labels with --config or --classes [labels_unknown]"
     )
 
 
@@ -241,7 +241,7 @@ def test_spacings_that_some_have(slides: Path) -> None:
     given = [f"{line},{'spacing_um' if number == 0 else 0.5 if number == 1 else ''}" for number, line in enumerate(lines)]
     (slides / "cases.csv").write_text("\n".join(given))
     (note,) = examined(slides).notes
-    assert note.value.startswith("11 of 12 images don't say how far apart their pixels lie: case001, case002,")
+    assert note.value.startswith("11 of 12 images have no spacing: case001, case002,")
     assert note.value.endswith("case008 and 3 more")
 
 
@@ -254,11 +254,11 @@ def test_the_same_image_twice_in_one_split(volumes: Path) -> None:
 def test_images_of_several_kinds(slides: Path) -> None:
     save(slides, 3, np.arange(48 * 48).reshape(48, 48).astype(np.uint8), kind="images")
     (problem,) = examined(slides).errors
-    assert (problem.code, problem.value) == ("channels_mixed", "most images have 3 channels, not so case003 (1)")
+    assert (problem.code, problem.value) == ("channels_mixed", "most images have 3 channels, except for case003 (1)")
     volume = write_volume_dataset(slides, cases=1, shape=(8, 9, 10)).parent / "images/case000.nii.gz"
     cases = [Case(f"case{number}", (path,)) for number, path in enumerate([*sorted(slides.glob("images/*.png"))[4:], volume])]
     problems = examine_dataset(examine_cases(cases), {}).errors
-    assert ("dimensions_mixed", "most images have 2 dimensions, not so case8 (3)") in [
+    assert ("dimensions_mixed", "most images have 2 dimensions, except for case8 (3)") in [
         (one.code, one.value) for one in problems
     ]
 

@@ -115,7 +115,7 @@ def test_several_layouts(tmp_path: Path) -> None:
     error = refusal(tmp_path)
     assert error.code == "layout_ambiguous"
     assert error.message.endswith(
-        "several layouts match; say in a cases.csv which is meant:\n"
+        "several layouts match; write a cases.csv to choose one:\n"
         "    images/ and one of references/, masks/, labels/, with equal names\n"
         "    slides with NAME.geojson (QuPath) or NAME.xml (Aperio) beside NAME.svs"
     )

@@ -67,7 +67,7 @@ def test_one_patient_cannot_be_divided() -> None:
         draw_folds([case("a", "p"), case("b", "p")], 5, 0)
     assert caught.value.code == "groups_too_few"
     assert caught.value.message == (
-        "the 2 cases come from 1 group; to train and to validate takes 2: add cases of another patient"
+        "the 2 cases come from 1 group, but training and validation need 2; add cases of another patient"
     )
 
 
@@ -105,7 +105,7 @@ def test_splits_of_other_cases(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_splits(tmp_path / "splits.csv", [case("b"), case("c")])
     assert caught.value.code == "splits_changed"
-    assert "was written for other cases: a, c came or went since; choose another run.name" in caught.value.message
+    assert "was written for other cases: a, c were added or removed since; choose another run.name" in caught.value.message
 
 
 @pytest.mark.parametrize("content", [b"case\na\n", b"case,split\n\xff,train\n"])
@@ -114,4 +114,4 @@ def test_splits_that_cannot_be_read(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DataError) as caught:
         read_splits(tmp_path / "splits.csv", [])
     assert caught.value.code == "splits_unreadable"
-    assert "can't be read; restore it, or choose another run.name to draw anew" in caught.value.message
+    assert "can't be read; restore it, or choose another run.name to draw new splits" in caught.value.message

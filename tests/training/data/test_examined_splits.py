@@ -54,7 +54,7 @@ def test_splits_are_written_and_kept(slides: Path) -> None:
         assert split_cases(data, seed, splits_file=written).by_case == splits.by_case
     assert any(split_cases(data, seed).by_case != splits.by_case for seed in range(1, 9))
     (slides / "cases.csv").write_text((slides / "cases.csv").read_text().replace("case003,", "renamed,"))
-    with pytest.raises(DataError, match=r"was written for other cases: case003, renamed came or went since"):
+    with pytest.raises(DataError, match=r"was written for other cases: case003, renamed were added or removed since"):
         split_cases(data, 0, splits_file=written)
 
 
@@ -98,6 +98,6 @@ def test_an_image_that_is_drawn_into_both_splits(slides: Path) -> None:
     with Image.open(slides / "images/case000.png") as picture:
         for number in (2, 4, 6, 8):
             picture.save(slides / f"images/case{number:03d}.png")
-    with pytest.raises(DataError, match=r"5 cases hold the same image: .*\(val\).*what trains must not validate"):
+    with pytest.raises(DataError, match=r"5 cases hold the same image: .*\(val\).*no image may train and validate"):
         train(config_of(slides), Console(quiet=True))
     assert not (slides.parent / "histology_unet/splits.csv").exists()  # so that it is drawn anew once mended
