@@ -1,9 +1,9 @@
 #!/bin/sh
-# Starts a command of Overtile with the database's password out of a file, as container engines hand secrets over.
+# Runs a command of Overtile; the database's password comes from a file, as container engines provide secrets.
 set -eu
 
 if [ -n "${OVERTILE_DATABASE_PASSWORD_FILE:-}" ]; then
-    PGPASSWORD=$(cat "$OVERTILE_DATABASE_PASSWORD_FILE") # PostgreSQL's library takes it where the URL has none
+    PGPASSWORD=$(cat "$OVERTILE_DATABASE_PASSWORD_FILE") # PostgreSQL's library uses it if the URL has none
     export PGPASSWORD
 fi
 exec overtile "$@"

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Puts Overtile into a virtual environment of its own, in two steps, so that a change of the code doesn't fetch packages again.
+# Installs Overtile into a virtual environment, in two steps, so that a change of the code doesn't fetch packages again.
 #
-#   install.sh locked [INDEX]   the lock's packages with their hashes, and torch, from INDEX where one is given
-#   install.sh overtile         the checkout, in whose root this is run; what only developers need goes
+#   install.sh locked [INDEX]   installs the lock's packages, with verified hashes, and torch (from INDEX if it is given)
+#   install.sh overtile         installs the checkout (run it in its root), and removes what only developers need
 set -eu
 
 ENVIRONMENT=${OVERTILE_ENVIRONMENT:-/opt/overtile}

@@ -1,10 +1,10 @@
 #!/bin/sh
-# secrets.sh HOST: the files that compose.postgres.yaml reads, in docker/secrets; what is there already stays.
+# secrets.sh HOST: creates the files that compose.postgres.yaml reads, in docker/secrets; existing files stay.
 set -eu
 
-[ $# -eq 1 ] || { echo "say for which host: docker/secrets.sh overtile.example" >&2; exit 2; }
+[ $# -eq 1 ] || { echo "give the host's name: docker/secrets.sh overtile.example" >&2; exit 2; }
 folder=$(dirname "$0")/secrets
-umask 077 # the folder keeps other users out; in it the containers' users read
+umask 077 # only the folder keeps other users out; the containers' users have to read the files
 mkdir -p "$folder"
 umask 022
 

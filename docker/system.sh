@@ -1,5 +1,5 @@
 #!/bin/sh
-# Debian's packages: what was mended since the image was made, and the ones that are named; no lists or caches stay behind.
+# Installs Debian's updates since the image was made, and the packages given; leaves no lists or caches behind.
 set -eu
 
 export DEBIAN_FRONTEND=noninteractive

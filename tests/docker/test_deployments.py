@@ -15,7 +15,7 @@ TOOLS = Path(sys.executable).parent
 COMPOSE = sorted(DOCKER.glob("compose*.yaml"))
 KUBERNETES = DOCKER / "kubernetes.yaml"
 GRACE_S = 60
-USER = next(int(step.words.split(":")[0]) for step in instructions(DOCKERFILE.read_text()) if step.name == "USER")
+USER = next(int(step.text.split(":")[0]) for step in instructions(DOCKERFILE.read_text()) if step.name == "USER")
 
 
 def composed(path: Path) -> dict[str, Any]:

