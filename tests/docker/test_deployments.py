@@ -118,7 +118,7 @@ def test_compose_reads_the_secrets_that_are_made(tmp_path: Path) -> None:
 
 def test_secrets_without_a_host_are_refused() -> None:
     done = subprocess.run([DOCKER / "secrets.sh"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "say for which host: docker/secrets.sh overtile.example\n")
+    assert (done.returncode, done.stderr) == (2, "give the host's name: docker/secrets.sh overtile.example\n")
 
 
 @pytest.mark.parametrize("deployment", objects("Deployment"), ids=lambda one: one["metadata"]["name"])
