@@ -1,26 +1,26 @@
 """Errors of images, as a tree; the command line exits with 3 on each, and the service maps each to its HTTP status.
 
     DataError                 3
-    ├── BrokenImage           400  bytes that aren't what they claim to be
-    ├── ImageTooLarge         413  more than the limit given
-    ├── UnsupportedFormat     415  a file that isn't an image, or not one that is read here
-    └── UnsuitableImage       422  a sound image that doesn't fit what is asked of it
+    ├── BrokenImage           400  a damaged, incomplete or contradictory file
+    ├── ImageTooLarge         413  more pixels or bytes than the limit
+    ├── UnsupportedFormat     415  a file that isn't an image, or whose format isn't supported
+    └── UnsuitableImage       422  an intact image that doesn't fit the request
 
-Messages say what came, what is allowed and what to do; they never carry a path, a file's text or a library's words, so
-that the service can hand them out. The command line puts the path before them.
+Messages say what the file contains, what is allowed and what to do; they never contain a path, a file's text or a library's
+message, so that the service can send them to clients. The command line puts the path before them.
 """
 
 from configs.errors import DATA, OvertileError
 
 
 class DataError(OvertileError):
-    """An image or a data set can't be used; `code` is stable and meant for programs."""
+    """An image or a data set can't be used; `code` is a stable identifier for programs."""
 
     exit_code = DATA
-    status: int = 422  # of the HTTP answer
+    status: int = 422  # of the HTTP response
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(code, message)  # what pickle makes it of again in another process
+        super().__init__(code, message)  # the arguments with which pickle creates it in another process
         self.code = code
         self.message = message
 
@@ -29,13 +29,13 @@ class DataError(OvertileError):
 
 
 class BrokenImage(DataError):
-    """Bytes that aren't what they claim to be: cut, corrupted, contradictory."""
+    """The file is incomplete, damaged or contradicts itself."""
 
     status = 400
 
 
 class ImageTooLarge(DataError):
-    """More pixels than the limit, or more bytes, or a longer side; `limit` is that limit."""
+    """The image has more pixels or bytes, or a longer side, than `limit`."""
 
     status = 413
 
@@ -52,6 +52,6 @@ class UnsupportedFormat(DataError):
 
 
 class UnsuitableImage(DataError):
-    """A sound image with the wrong channels, dimensions, spacing or labels."""
+    """The file is intact, but its channels, dimensions, spacing or labels don't fit."""
 
     status = 422

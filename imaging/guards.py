@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from imaging.errors import ImageTooLarge
 
-MAX_VOXELS = 2**29  # a reader's own limit for volumes
-MAX_SLIDE_PIXELS = 10**11  # and for slides
+MAX_VOXELS = 2**29  # limit for volumes where the guards have none
+MAX_SLIDE_PIXELS = 10**11  # limit for slides where the guards have none
 
 
 @dataclass(frozen=True)
@@ -13,17 +13,17 @@ class Guards:
     """Limits of opening and reading a file; the same code runs for trusted and untrusted files.
 
     Args:
-        isolated: a process of its own, under the limits below that start with `process_`, opens and reads the file.
-        max_pixels: most pixels or voxels to take; None means each reader's own limit.
-        max_pages: most pages of a TIFF, those of its pyramids included.
-        max_volume_side: longest axis of a volume, voxels.
-        max_volume_bytes: most that a volume's voxels may take as stored; None means no limit beside the voxels' number.
-        max_gzip_ratio: most uncompressed bytes a compressed one may come to, once there are 16 MiB of them; None
-            means no limit. Masks come to a thousand, images that were measured stay under ten.
-        process_memory_bytes: address space of the reader's process; what it takes itself before a file is open is 0.2 GiB.
+        isolated: a separate process, under the limits below that start with `process_`, opens and reads the file.
+        max_pixels: upper limit of pixels or voxels; None means each reader's own limit.
+        max_pages: upper limit of a TIFF's pages, those of its pyramids included.
+        max_volume_side: upper limit of a volume's longest axis, voxels.
+        max_volume_bytes: upper limit of a volume's voxels as stored; None means no limit but the number of voxels.
+        max_gzip_ratio: upper limit of decompressed bytes for each compressed byte, beyond 16 MiB; None means no limit.
+            Masks reach a thousand, measured images stay below ten.
+        process_memory_bytes: address space of the reader's process, which takes 0.2 GiB before a file is open.
         process_cpu_s: processor time for one opening or one read.
         process_timeout_s: wall time for one opening or one read.
-        process_read_bytes: most pixels that are asked for at once; larger regions are asked for in parts.
+        process_read_bytes: upper limit of the pixels of one read; larger regions are read in parts.
     """
 
     isolated: bool
@@ -45,16 +45,17 @@ UPLOAD = Guards(  # files that came over the network
 
 
 def check_voxels(voxels: int, longest: int, guards: Guards) -> None:
-    """Before any voxel is read.
+    """Check the number of voxels, and of those along the longest axis, before any voxel is read.
 
     Raises:
-        ImageTooLarge: `volume_too_large`: too many, or too many in a row.
+        ImageTooLarge: `volume_too_large`.
     """
     max_voxels = MAX_VOXELS if guards.max_pixels is None else guards.max_pixels
     if voxels > max_voxels:
-        raise _volume_too_large(f"has {voxels} voxels, at most {max_voxels}", max_voxels)
+        raise _volume_too_large(f"has {voxels} voxels, but at most {max_voxels}", max_voxels)
     if longest > guards.max_volume_side:
-        raise _volume_too_large(f"is {longest} voxels long, at most {guards.max_volume_side}", guards.max_volume_side)
+        limit = guards.max_volume_side
+        raise _volume_too_large(f"has an axis of {longest} voxels, but at most {limit}", limit)
 
 
 def check_voxel_bytes(size_bytes: int, guards: Guards) -> None:
@@ -65,7 +66,7 @@ def check_voxel_bytes(size_bytes: int, guards: Guards) -> None:
     """
     limit = guards.max_volume_bytes
     if limit is not None and size_bytes > limit:
-        raise _volume_too_large(f"has voxels of {size_bytes} bytes, at most {limit}", limit)
+        raise _volume_too_large(f"has voxels of {size_bytes} bytes in all, but at most {limit}", limit)
 
 
 def _volume_too_large(what: str, limit: int) -> ImageTooLarge:

@@ -10,7 +10,7 @@ from imaging.errors import BrokenImage, DataError, UnsupportedFormat
 from imaging.guards import LOCAL, Guards
 from imaging.isolation.isolated_source import IsolatedSource
 from imaging.nifti.header import head_of, is_nifti
-from imaging.nifti.volume import VolumeSource
+from imaging.nifti.volume import NiftiSource
 from imaging.nrrd.header import is_nrrd
 from imaging.nrrd.volume import NrrdSource
 from imaging.ome_zarr.image import OmeZarrSource, is_zarr
@@ -23,16 +23,21 @@ from imaging.tiff.image import TiffSource
 
 FORMATS = "PNG, JPEG, TIFF, slides that OpenSlide reads, NIfTI, NRRD, DICOM, OME-Zarr"
 
-_DOUBLE_SUFFIXES = (".nii", ".ome")  # of .nii.gz, .ome.tif and .ome.zarr
+_DOUBLE_SUFFIXES = (".nii", ".ome")  # before .gz, .tif and .zarr
 _JPEG_MAGIC = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """`matches` sees the first bytes, uncompressed; `read` gets path, guards and labels."""
+    """Reader of a format.
+
+    Args:
+        matches: returns True for the first bytes, decompressed, of a file of this format.
+        open: returns the source for a path, guards, and whether labels are read.
+    """
 
     matches: Callable[[bytes], bool]
-    read: Callable[[Path, Guards, bool], ImageSource]
+    open: Callable[[Path, Guards, bool], ImageSource]
 
 
 def open_image(
@@ -41,32 +46,28 @@ def open_image(
     """Open an image; the result is a context manager.
 
     Args:
-        path: the file, of any name; or the folder of an OME-Zarr image or of one DICOM series.
-        guards: how far the file is trusted. The readers' own limits are 2**29 pixels for what is held in memory, 10**11 for
+        path: a file of any name, or the folder of an OME-Zarr image or of one DICOM series.
+        guards: how far the file is trusted. The readers' own limits are 2**29 pixels for images held in memory, 10**11 for
             slides and tiled TIFF.
-        labels: the file is a reference: stored values come as they are, a palette's indices for example.
-        spacing_um: the user's word for the distance between pixels, in S order or one for all axes; None takes the file's.
+        labels: the file is a reference: values are read as they are stored, such as a palette's indices.
+        spacing_um: distance between pixels that the user gives, in S order or one for all axes; None means the file's.
 
     Raises:
-        DataError: `file_missing` if there is no such file, `file_unreadable` if it may not be read.
-        BrokenImage: `empty_file`, or what the reader finds broken.
-        ImageTooLarge: by the header, before anything is decoded.
-        UnsupportedFormat: `unsupported_format`, or a slide's maker whose format isn't read.
-        UnsuitableImage: a sound image with pixels or dimensions that aren't read; `image_reader_crashed` where the file is
+        DataError: `file_missing` if the file doesn't exist, `file_unreadable` if it can't be read.
+        BrokenImage: `empty_file`, and the readers' own codes.
+        ImageTooLarge: the header declares too many pixels; nothing is decoded.
+        UnsupportedFormat: `unsupported_format`, or the format of a slide's maker that isn't supported.
+        UnsuitableImage: pixels or dimensions that aren't supported; `image_reader_crashed` where the file is
             isolated and its process ended.
     """
-    source = IsolatedSource(path, guards, labels=labels) if guards.isolated else _opened(path, guards, labels)
+    source = IsolatedSource(path, guards, labels=labels) if guards.isolated else _open_directly(path, guards, labels)
     if spacing_um is not None:
-        _give_spacing(source, spacing_um)
+        try:
+            source.give_spacing(spacing_um)
+        except DataError:
+            source.close()
+            raise
     return source
-
-
-def _give_spacing(source: ImageSource, spacing_um: tuple[float, ...]) -> None:
-    try:
-        source.give_spacing(spacing_um)
-    except DataError:
-        source.close()
-        raise
 
 
 def is_image_folder(path: Path) -> bool:
@@ -82,7 +83,8 @@ def stem_of(path: Path) -> str:
     return next((path.stem.removesuffix(suffix) for suffix in _DOUBLE_SUFFIXES if path.stem.endswith(suffix)), path.stem)
 
 
-def _opened(path: Path, guards: Guards, labels: bool) -> ImageSource:
+def _open_directly(path: Path, guards: Guards, labels: bool) -> ImageSource:
+    """Open an image in this process."""
     if path.is_dir() and is_zarr(path):
         return OmeZarrSource(path, guards.max_pixels, read_labels=labels)
     if path.is_dir():
@@ -90,13 +92,13 @@ def _opened(path: Path, guards: Guards, labels: bool) -> ImageSource:
     head = _head(path)
     for reader in _READERS:
         if reader.matches(head):
-            return reader.read(path, guards, labels)
-    raise UnsupportedFormat("unsupported_format", f"the file is of no format that is read; allowed are {FORMATS}")
+            return reader.open(path, guards, labels)
+    raise UnsupportedFormat("unsupported_format", f"the file's format isn't supported; allowed are {FORMATS}")
 
 
 def _head(path: Path) -> bytes:
     if not path.is_file():
-        raise DataError("file_missing", "there is no such file; check the path")
+        raise DataError("file_missing", "the file doesn't exist; check the path")
     try:
         head = head_of(path)
         empty = path.stat().st_size == 0
@@ -110,28 +112,25 @@ def _head(path: Path) -> bytes:
 def _picture(path: Path, guards: Guards, labels: bool) -> ImageSource:
     if path.suffix.lower() == MIRAX_SUFFIX and vendor_of(path) == MIRAX:
         raise UnsupportedFormat(
-            "slide_vendor_not_supported", "the JPEG is the cover of a MIRAX slide in a folder; export the slide as one TIFF"
+            "slide_vendor_not_supported",
+            "the JPEG is part of a MIRAX slide, which has a folder of files; export it as one TIFF",
         )
     return PictureSource(path, guards.max_pixels, read_labels=labels)
 
 
-def _volume(path: Path, guards: Guards, labels: bool) -> ImageSource:
-    return VolumeSource(path, guards)
-
-
 def _tiff_or_slide(path: Path, guards: Guards, labels: bool) -> ImageSource:
-    """OpenSlide for its makers' formats; it cuts everything to RGB of 8 bits, so that labels never go through it."""
+    """Open slides of scanner makers with OpenSlide. It reduces pixels to RGB of 8 bits, so that labels use tifffile."""
     tiff = check_tiff(path, guards.max_pages)
     if labels or vendor_of(path) in (None, GENERIC):
         return TiffSource(tiff, guards.max_pixels, read_labels=labels)
     return SlideSource(tiff, guards.max_pixels)
 
 
-_READERS = (  # one line a format
+_READERS = (
     _Reader(is_dicom, lambda path, guards, labels: open_dicom(path, guards, read_labels=labels)),
     _Reader(lambda head: head.startswith(PNG_MAGIC), _picture),
     _Reader(lambda head: head.startswith(_JPEG_MAGIC), _picture),
     _Reader(lambda head: head.startswith(TIFF_MAGICS), _tiff_or_slide),
-    _Reader(is_nifti, _volume),
+    _Reader(is_nifti, lambda path, guards, labels: NiftiSource(path, guards)),
     _Reader(is_nrrd, lambda path, guards, labels: NrrdSource(path, guards)),
 )

@@ -2,7 +2,6 @@
 
 import struct
 import zlib
-from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,36 +13,35 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from imaging.errors import BrokenImage, ImageTooLarge, UnsuitableImage
-from imaging.source import Geometry, ImageSource, MaskFormat, Region
-from imaging.transparency import over_white
+from imaging.source import Geometry, HeldSource, MaskFormat, over_white
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAX_PICTURE_PIXELS = 2**29
 
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3}
-_DEEP_CHANNELS = {"I;16B": 1, "LA;16B": 1, "RGB;16B": 3, "RGBA;16B": 3}  # of 16 bits, which Pillow would cut to 8
-# Pillow stretches grey of 2 and 4 bits to 0..255; labels are what they were before.
+_DEEP_CHANNELS = {"I;16B": 1, "LA;16B": 1, "RGB;16B": 3, "RGBA;16B": 3}  # 16 bits, which Pillow would reduce to 8
+# Pillow stretches grey of 2 and 4 bits to 0..255; labels are divided by the factor again.
 _STRETCH = {"L;2": 85, "L;4": 17}
-_PILLOW_ERRORS = (  # what its two plugins were seen to raise on broken files
+_PILLOW_ERRORS = (  # that its two plugins raise on broken files
     OSError, EOFError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError,
     RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
 
 
-class PictureSource(ImageSource):
+class PictureSource(HeldSource):
     """A PNG or JPEG as uint8 (1, H, W) or (3, H, W); PNGs of 16 bits as uint16.
 
-    Transparent pixels are laid on white. Neither the density (it is for print) nor EXIF's orientation is applied: a mask
-    lies on the pixels as they are stored.
+    Transparent pixels are blended with white. Neither the density (it is for print) nor EXIF's orientation is applied: a mask
+    has the same pixel grid as the file.
 
     Args:
         path: the file.
-        max_pixels: most pixels to take; None means 2**29.
+        max_pixels: upper limit of the number of pixels; None means 2**29.
         read_labels: a palette PNG gives its palette's indices (1, H, W), and grey of few bits its own values.
 
     Raises:
-        BrokenImage: `picture_broken` if the header, or at a read the pixels, can't be decoded.
-        ImageTooLarge: `image_too_large` if the header says more than `max_pixels`.
+        BrokenImage: `picture_broken` if the header or, at a read, the pixels can't be decoded.
+        ImageTooLarge: `image_too_large` if the header declares more than `max_pixels`.
         UnsuitableImage: `pixel_format_not_supported` if it is neither grey, RGB nor palette (CMYK for example).
     """
 
@@ -52,34 +50,37 @@ class PictureSource(ImageSource):
     def __init__(self, path: Path, max_pixels: int | None = None, *, read_labels: bool = False) -> None:
         self._path = path
         self._read_labels = read_labels
-        self._pixels: NDArray[Any] | None = None
-        with _header(path) as image:
-            _check_size(image, MAX_PICTURE_PIXELS if max_pixels is None else max_pixels)
-            _check_mode(image)
+        limit = MAX_PICTURE_PIXELS if max_pixels is None else max_pixels
+        with _open_header(path) as image:
+            pixels = image.width * image.height
+            if pixels > limit:
+                raise ImageTooLarge(
+                    "image_too_large",
+                    f"the picture has {pixels} pixels, at most {limit} are allowed; cut it, or save it as a tiled TIFF",
+                    limit,
+                )
+            if image.mode not in _CHANNELS and _raw_mode(image) not in _DEEP_CHANNELS:
+                raise UnsuitableImage(
+                    "pixel_format_not_supported",
+                    "the picture is neither grey, RGB nor palette; convert it to RGB",
+                )
             deep = _DEEP_CHANNELS.get(_raw_mode(image))
             channels = deep or (1 if read_labels and image.mode == "P" else _CHANNELS[image.mode])
             super().__init__(Geometry((image.height, image.width)), channels, np.dtype(np.uint16 if deep else np.uint8))
 
-    @property
-    def held_bytes(self) -> int:
-        """The decoded picture."""
-        return prod(self.shape) * self.channels * self.dtype.itemsize
-
-    def _read(self, region: Region, level: int) -> NDArray[Any]:
-        if self._pixels is None and self.dtype == np.uint16:
-            self._pixels = _deep_pixels(self._path)
-        if self._pixels is None:
-            with _header(self._path) as image:
-                self._pixels = _decoded(image, self._read_labels)
-        return self._pixels[(slice(None), *region)].copy()
-
-    def close(self) -> None:
-        """Lets go of the pixels."""
-        self._pixels = None
+    def _decode(self) -> NDArray[Any]:
+        try:
+            if self.dtype == np.uint16:
+                array = png_decode(self._path.read_bytes())
+                return array[None] if array.ndim == 2 else _opaque(array)
+            with _open_header(self._path) as image:
+                return _decode_8_bits(image, self._read_labels)
+        except _PILLOW_ERRORS as error:
+            raise BrokenImage("picture_broken", "the picture's pixels can't be decoded; export the picture again") from error
 
 
-def _header(path: Path) -> ImageFile:
-    """Open the header with the plugin's own class: `Image.open` would guess the format and apply another limit."""
+def _open_header(path: Path) -> ImageFile:
+    """Open a picture with the plugin of its own format: `Image.open` would guess the format and apply another limit."""
     with path.open("rb") as file:
         plugin = PngImageFile if file.read(len(PNG_MAGIC)) == PNG_MAGIC else JpegImageFile
     try:
@@ -88,48 +89,21 @@ def _header(path: Path) -> ImageFile:
         raise BrokenImage("picture_broken", "the picture's header can't be read; export the picture again") from error
 
 
-def _check_size(image: ImageFile, limit: int) -> None:
-    pixels = image.width * image.height
-    if pixels > limit:
-        raise ImageTooLarge(
-            "image_too_large",
-            f"the picture has {pixels} pixels, at most {limit} are allowed; cut it, or save it as a tiled TIFF",
-            limit,
-        )
-
-
-def _check_mode(image: ImageFile) -> None:
-    if image.mode not in _CHANNELS and _raw_mode(image) not in _DEEP_CHANNELS:
-        raise UnsuitableImage(
-            "pixel_format_not_supported",
-            "the picture is neither grey, RGB nor palette; convert it to RGB",
-        )
-
-
 def _raw_mode(image: ImageFile) -> str:
+    """Return Pillow's name for the pixels as the file stores them, such as L;2 for grey of 2 bits."""
     args = image.tile[0][3] if image.tile else ""
     return str(args if isinstance(args, str) or not args else args[0])
 
 
-def _decoded(image: ImageFile, read_labels: bool) -> NDArray[Any]:
-    step = _STRETCH.get(_raw_mode(image), 1) if read_labels else 1
-    try:
-        array = np.array(image if read_labels and image.mode in ("P", "1") else _plain(image))
-    except _PILLOW_ERRORS as error:
-        raise BrokenImage("picture_broken", "the picture's pixels can't be decoded; export the picture again") from error
+def _decode_8_bits(image: ImageFile, read_labels: bool) -> NDArray[Any]:
+    """Return the pixels (C, H, W), uint8; labels as they are stored."""
+    step = _STRETCH.get(_raw_mode(image), 1) if read_labels else 1  # before decoding, which empties `image.tile`
+    array = np.array(image if read_labels and image.mode in ("P", "1") else _with_alpha_channel(image))
     if array.dtype == np.bool_:
         array = array.astype(np.uint8)
     if array.ndim == 2:
         return array[None] // step if step > 1 else array[None]  # (1, H, W)
     return _opaque(array)
-
-
-def _deep_pixels(path: Path) -> NDArray[Any]:
-    try:
-        array = png_decode(path.read_bytes())
-    except _PILLOW_ERRORS as error:
-        raise BrokenImage("picture_broken", "the picture's pixels can't be decoded; export the picture again") from error
-    return array[None] if array.ndim == 2 else _opaque(array)
 
 
 def _opaque(array: NDArray[Any]) -> NDArray[Any]:
@@ -138,8 +112,8 @@ def _opaque(array: NDArray[Any]) -> NDArray[Any]:
     return array if array.shape[0] == 3 else over_white(array[:-1], array[-1])
 
 
-def _plain(image: ImageFile) -> Any:
-    """Convert the image to a mode that numpy reads as grey or colours, transparency as a channel of its own."""
+def _with_alpha_channel(image: ImageFile) -> Any:
+    """Convert the image to a mode that numpy reads as grey or colours, with transparency as a channel."""
     if "transparency" in image.info and image.mode in ("P", "RGB"):
         return image.convert("RGBA")
     if "transparency" in image.info and image.mode in ("1", "L"):

@@ -1,7 +1,7 @@
-"""Reader process: it has the readers loaded, waits apart from the program, and forks one process for each file.
+"""Reader process: loads the readers once, and forks one process with limits for each untrusted file.
 
-It is started as `python -m imaging.reader_process` by `imaging/isolation/forkserver.py`; standard input is the connection.
-The forked processes put limits on themselves before they open anything. Nothing here is imported by the program.
+`imaging/isolation/forkserver.py` starts it as `python -m imaging.reader_process`; its standard input is the connection.
+Forked processes limit themselves before they open a file. The program imports nothing from here.
 """
 
 import ctypes
@@ -26,91 +26,88 @@ from imaging.open import open_image
 from imaging.source import ImageSource
 
 _MOST_OPEN_FILES = 256
-_ERRORS = (BrokenImage, ImageTooLarge, UnsupportedFormat, UnsuitableImage, DataError)  # the last is the others' base
+_ERRORS = (BrokenImage, ImageTooLarge, UnsupportedFormat, UnsuitableImage, DataError)  # the base class comes last
 _PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 
 
 def wait_and_fork() -> None:
-    """Fork a process for each connection, until the program that started this one has ended."""
+    """Fork a process for each connection that the program sends, until the program ends."""
     control = socket.socket(fileno=os.dup(0))
     silence = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):  # what libraries print may hold what is in a file
+    for stream in (0, 1, 2):  # libraries may print a file's content
         os.dup2(silence, stream)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel takes ended processes away
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the program, whose end is this one's
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps ended processes
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the program, whose end also ends this process
     control.sendall(READY)
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         if not message:
             return
-        control.sendall(PROCESS_ID.pack(_forked(control, descriptors[0])))
+        parent = os.getpid()
+        try:
+            process_id = os.fork()
+        except OSError:
+            process_id = 0  # the machine can't start a process
+        else:
+            if not process_id:
+                control.close()
+                _run_child(socket.socket(fileno=descriptors[0]), parent)
+        os.close(descriptors[0])
+        control.sendall(PROCESS_ID.pack(process_id))
 
 
-def _forked(control: socket.socket, descriptor: int) -> int:
-    """Return the new process's id; 0 where the machine can't start one."""
-    parent = os.getpid()
-    try:
-        process_id = os.fork()
-    except OSError:
-        process_id = 0
-    else:
-        if not process_id:
-            control.close()
-            _live(socket.socket(fileno=descriptor), parent)
-    os.close(descriptor)
-    return process_id
-
-
-def _live(connection: socket.socket, parent: int) -> NoReturn:
-    """Run one file's process; any error ends it, which is how the program learns of it."""
+def _run_child(connection: socket.socket, parent: int) -> NoReturn:
+    """Open one file and answer its reads; any error ends the process, which closes the connection."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         sys.dont_write_bytecode = True
-        _serve(Channel(connection), parent)
+        _serve_file(Channel(connection), parent)
     finally:
         os._exit(1)
 
 
-def _serve(channel: Channel, parent: int) -> None:
-    wanted = channel.receive()
-    guards = Guards(**{**wanted["guards"], "isolated": False})
-    _limit(guards, parent)
-    _allow_time(guards)
+def _serve_file(channel: Channel, parent: int) -> None:
+    """Open the file of the first message, send its description, then answer reads until the connection is closed."""
+    request = channel.receive()
+    guards = Guards(**{**request["guards"], "isolated": False})
+    _limit_process(guards, parent)
+    _limit_processor_time(guards)
     try:
-        source = open_image(Path(wanted["path"]), guards=guards, labels=wanted["labels"])
+        source = open_image(Path(request["path"]), guards=guards, labels=request["labels"])
     except DataError as error:
-        channel.send(_told(error))
+        channel.send(_error_message(error))
         return
     channel.send(_description(source))
     while True:
         try:
-            wanted = channel.receive()
-        except ChannelLost:  # closed: nobody wants more
+            request = channel.receive()
+        except ChannelLost:  # closed by the program
             return
-        _allow_time(guards)
-        _answer(channel, source, wanted)
+        _limit_processor_time(guards)
+        _answer_read(channel, source, request)
 
 
-def _answer(channel: Channel, source: ImageSource, wanted: Message) -> None:
-    region = tuple(slice(start, stop) for start, stop in wanted["region"])
+def _answer_read(channel: Channel, source: ImageSource, request: Message) -> None:
+    region = tuple(slice(start, stop) for start, stop in request["region"])
     try:
-        pixels = np.ascontiguousarray(source.read(region, wanted["level"]), source.dtype)
+        pixels = np.ascontiguousarray(source.read(region, request["level"]), source.dtype)
     except DataError as error:
-        channel.send(_told(error))
+        channel.send(_error_message(error))
         return
     if pixels.shape != (source.channels, *(axis.stop - axis.start for axis in region)):
-        raise ValueError("the reader gave another shape than it was asked for")
+        raise ValueError("the reader returned another shape than the region's")
     channel.send({"warnings": source.file_warnings})
     channel.send_bytes(pixels.reshape(-1).view(np.uint8).data)
 
 
-def _told(error: DataError) -> Message:
+def _error_message(error: DataError) -> Message:
     kind = next(kind for kind in _ERRORS if isinstance(error, kind))
     limit = {"limit": error.limit} if isinstance(error, ImageTooLarge) else {}
     return {"error": {"kind": kind.__name__, "code": error.code, "message": error.message, **limit}}
 
 
 def _description(source: ImageSource) -> Message:
+    """Return the properties of an image, which `IsolatedSource` takes over."""
     geometry = source.geometry
     return {
         "geometry": {
@@ -131,8 +128,8 @@ def _description(source: ImageSource) -> Message:
     }
 
 
-def _limit(guards: Guards, parent: int) -> None:
-    """Memory, files and rights, for good; on macOS, which has neither, memory and rights stay as they are."""
+def _limit_process(guards: Guards, parent: int) -> None:
+    """Limit memory, files and rights of this process irrevocably; macOS can limit neither memory nor rights."""
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, 0)
     _lower(resource.RLIMIT_NOFILE, _MOST_OPEN_FILES)
@@ -144,19 +141,21 @@ def _limit(guards: Guards, parent: int) -> None:
     end_with_parent(parent)
 
 
-def _allow_time(guards: Guards) -> None:
-    """Processor time from now on."""
+def _limit_processor_time(guards: Guards) -> None:
+    """Allow the processor time of one request, counted from now."""
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    wanted = math.ceil(time.process_time()) + guards.process_cpu_s
-    resource.setrlimit(resource.RLIMIT_CPU, (_least(wanted, hard), hard))
+    end_s = math.ceil(time.process_time()) + guards.process_cpu_s
+    resource.setrlimit(resource.RLIMIT_CPU, (_within(end_s, hard), hard))
 
 
 def _lower(limit: int, value: int) -> None:
-    value = _least(value, resource.getrlimit(limit)[1])
+    """Lower a resource limit for good."""
+    value = _within(value, resource.getrlimit(limit)[1])
     resource.setrlimit(limit, (value, value))
 
 
-def _least(value: int, hard: int) -> int:
+def _within(value: int, hard: int) -> int:
+    """Return the value, or the hard limit if that is lower."""
     return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 

@@ -1,8 +1,8 @@
-"""An image on another grid over the same extent: the best level is read and averaged or interpolated, region by region.
+"""Images on another grid over the same extent: the best level is read and averaged or interpolated, region by region.
 
-Pixel i of n covers the i-th n-th of the extent, so its centre lies at (i + 0.5) * old / new - 0.5 of the old grid. Weights
-fall off linearly over one pixel of the coarser of both grids: bilinear interpolation where the new grid is finer, and an
-average without aliasing where it is coarser.
+Pixel i of n covers the i-th of n equal parts of the extent, so its centre lies at (i + 0.5) * old / new - 0.5 of the old
+grid. Weights fall off linearly over one pixel of the coarser of both grids: bilinear interpolation where the new grid is
+finer, and an average without aliasing where it is coarser.
 """
 
 from typing import Any
@@ -15,26 +15,26 @@ from imaging.source import Geometry, ImageSource, Level, Region
 
 
 class ResampledSource(ImageSource):
-    """A source as if it had been scanned on a grid of another size.
+    """An image resampled to a grid of another size.
 
-    Any region equals the same part of the whole, bit by bit. Whole numbers are rounded to whole numbers.
+    Any region equals the same part of the whole, bit by bit. Integers are rounded to integers.
 
     Args:
-        source: what is read; closed with this one.
-        shape: of the new grid, in S order.
-        labels: each pixel gets the label that has the most weight there (the lowest of equals); none is made up.
+        source: image that is resampled; closed with this one.
+        shape: size of the new grid in S order.
+        labels: each pixel gets the label of the largest weight there, the lowest of several; no label is interpolated.
     """
 
     def __init__(self, source: ImageSource, shape: tuple[int, ...], *, labels: bool = False) -> None:
         self._source = source
         self._labels = labels
         self._level = _best_level(source.levels, shape)
-        self.mask_format = source.mask_format  # type: ignore[misc]  # a wrapper has its source's
+        self.mask_format = source.mask_format  # type: ignore[misc]  # that of its source
         super().__init__(Geometry(shape, spacing_of(source, shape)), source.channels, source.dtype)
 
     @property
     def held_bytes(self) -> int:
-        """The source's."""
+        """Upper limit of the memory that the source keeps between reads."""
         return self._source.held_bytes
 
     def _read(self, region: Region, level: int) -> NDArray[Any]:
@@ -55,15 +55,15 @@ class Weights:
     """Weights of old pixels in a range of new pixels along one axis.
 
     Args:
-        wanted: the range, of the new grid.
-        new: the new grid's size.
-        old: the old grid's size.
+        pixels: range of pixels of the new grid.
+        new: size of the new grid.
+        old: size of the old grid.
     """
 
-    def __init__(self, wanted: slice, new: int, old: int) -> None:
+    def __init__(self, pixels: slice, new: int, old: int) -> None:
         scale = old / new
         reach = max(1.0, scale)
-        centres = (np.arange(wanted.start, wanted.stop) + 0.5) * scale - 0.5
+        centres = (np.arange(pixels.start, pixels.stop) + 0.5) * scale - 0.5
         taps = np.floor(centres - reach).astype(np.int64)[:, None] + 1 + np.arange(int(np.ceil(2 * reach)))  # (out, taps)
         weights = np.maximum(0.0, 1 - np.abs(taps - centres[:, None]) / reach)
         weights[(taps < 0) | (taps >= old)] = 0
@@ -78,7 +78,7 @@ class Weights:
 
 
 def resample(pixels: NDArray[Any], axes: list[Weights]) -> NDArray[np.float32]:
-    """(C, *needed) -> (C, *wanted), float32."""
+    """Return the new pixels (C, *S), float32, from the old pixels that `axes` need."""
     result = pixels.astype(np.float32)
     for number, axis in enumerate(axes, start=1):
         if axis.copies:
@@ -90,35 +90,36 @@ def resample(pixels: NDArray[Any], axes: list[Weights]) -> NDArray[np.float32]:
 
 
 def shape_at(source: ImageSource, spacing_um: tuple[float, ...]) -> tuple[int, ...]:
-    """Return the size of the grid that has about this spacing; the source's spacing must be known."""
+    """Return the size of the grid that has about this spacing; a source without a spacing keeps its own size."""
     spacings = zip(source.shape, source.spacing_um or spacing_um, spacing_um, strict=True)
-    return tuple(max(1, round(size * have / wanted)) for size, have, wanted in spacings)
+    return tuple(max(1, round(size * old_um / new_um)) for size, old_um, new_um in spacings)
 
 
 def spacing_of(source: ImageSource, shape: tuple[int, ...]) -> tuple[float, ...] | None:
     """Return the spacing of a grid of that size over the source's extent; None where the source has none."""
     if source.spacing_um is None:
         return None
-    return tuple(have * old / new for have, old, new in zip(source.spacing_um, source.shape, shape, strict=True))
+    return tuple(um * old / new for um, old, new in zip(source.spacing_um, source.shape, shape, strict=True))
 
 
 def _best_level(levels: tuple[Level, ...], shape: tuple[int, ...]) -> int:
-    """Return the coarsest level that has at least the requested pixels, to a percent; the finest where none has."""
-    enough = [
+    """Return the coarsest level that has at least the requested pixels, within 1 percent; the finest where none has."""
+    candidates = [
         number
         for number, level in enumerate(levels)
-        if all(have >= 0.99 * wanted for have, wanted in zip(level.shape, shape, strict=True))
+        if all(size >= 0.99 * least for size, least in zip(level.shape, shape, strict=True))
     ]
-    return min(enough, key=lambda number: levels[number].shape, default=0)
+    return min(candidates, key=lambda number: levels[number].shape, default=0)
 
 
 def _heaviest_label(stored: NDArray[Any], axes: list[Weights]) -> NDArray[Any]:
+    """Return the label of the largest weight at each new pixel, the lowest of several with equal weights."""
     values = np.unique(stored)
     result = np.full([len(stored), *(axis.matrix.shape[0] for axis in axes)], values[0], stored.dtype)
     heaviest = resample(stored == values[0], axes)
     for value in values[1:]:
         weight = resample(stored == value, axes)
-        heavier = weight > heaviest + 1e-6  # equal but for rounding stays with the lower label
+        heavier = weight > heaviest + 1e-6  # weights that differ by rounding keep the lower label
         result[heavier] = value
         heaviest[heavier] = weight[heavier]
     return result

@@ -18,33 +18,32 @@ from openslide import (
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import MAX_SLIDE_PIXELS
-from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
+from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region, over_white
 from imaging.tiff.check import CheckedTiff
 from imaging.tiff.series import check_pyramid
-from imaging.transparency import over_white
 
-VENDORS = ("aperio", "hamamatsu", "leica", "philips", "ventana")  # each of them one TIFF
-MIRAX, MIRAX_SUFFIX = "mirax", ".mrxs"  # a folder of files beside a JPEG; only its name tells it from a picture
-GENERIC = "generic-tiff"  # a tiled TIFF of no maker: tifffile reads it without a loss, and faster
+VENDORS = ("aperio", "hamamatsu", "leica", "philips", "ventana")  # each slide is one TIFF
+MIRAX, MIRAX_SUFFIX = "mirax", ".mrxs"  # a folder of files beside a JPEG, which only its name distinguishes from a picture
+GENERIC = "generic-tiff"  # a tiled TIFF of no maker, which tifffile reads without loss, and faster
 
 _CACHE_BYTES = 32 * 2**20
 
 
 class SlideSource(ImageSource):
-    """A slide as uint8 RGB with its pyramid's levels; what was not scanned is white. Labels and overviews aren't read.
+    """A slide as uint8 RGB with its pyramid's levels; parts that were not scanned are white. Labels and overviews aren't read.
 
-    Where a level isn't level 0 divided by a whole number, OpenSlide interpolates within its pixels, so that two regions of
-    it may differ by a little where they overlap; level 0 is exact.
+    Where a level isn't level 0 divided by a whole number, OpenSlide interpolates within its pixels, so that two regions may
+    differ slightly where they overlap; level 0 is exact.
 
     Args:
-        tiff: the file, checked; OpenSlide ends the process on some that aren't.
-        max_pixels: most pixels to take at level 0; None means 10**11.
+        tiff: the checked file; OpenSlide ends the process on some files that aren't valid.
+        max_pixels: upper limit of pixels at level 0; None means 10**11.
 
     Raises:
         BrokenImage: `slide_broken`; at a read `tile_unreadable`, after which other regions can still be read.
         ImageTooLarge: `slide_too_large`, before any pixel is decoded.
         UnsupportedFormat: `slide_vendor_not_supported`.
-        UnsuitableImage: `pixel_format_not_supported` for what OpenSlide would cut to RGB of 8 bits, `pyramid_not_supported`.
+        UnsuitableImage: `pixel_format_not_supported` for pixels that OpenSlide would reduce to 8 bits, `pyramid_not_supported`.
     """
 
     mask_format: ClassVar[MaskFormat] = "tiff"
@@ -53,34 +52,46 @@ class SlideSource(ImageSource):
         if not tiff.largest.is_rgb8:
             raise UnsuitableImage(
                 "pixel_format_not_supported",
-                "the slide's pixels aren't RGB of 8 bits, which is what slides of its maker are read with; save it as OME-TIFF",
+                "the slide's pixels aren't RGB of 8 bits, the only type that is supported for slides of its maker; save it as "
+                "OME-TIFF",
             )
         self._path = tiff.path
-        self._slide = _opened(tiff.path)
+        self._slide = _open_slide(tiff.path)
+        limit = MAX_SLIDE_PIXELS if max_pixels is None else max_pixels
+        width, height = self._slide.dimensions
         try:
-            _check_size(self._slide, MAX_SLIDE_PIXELS if max_pixels is None else max_pixels)
+            if width * height > limit:
+                raise ImageTooLarge(
+                    "slide_too_large",
+                    f"the slide has {width * height} pixels, at most {limit} are allowed; cut out the part that matters",
+                    limit,
+                )
             check_pyramid([(rows, columns) for columns, rows in self._slide.level_dimensions])
         except DataError:
             self._slide.close()
             raise
-        levels = _levels(self._slide)
+        spacing = _spacing_um(self._slide)
+        levels = tuple(
+            Level((rows, columns), spacing and (spacing[0] * height / rows, spacing[1] * width / columns))
+            for columns, rows in self._slide.level_dimensions
+        )
         geometry = Geometry(levels[0].shape, levels[0].spacing_um, origin_px=_origin(self._slide))
         super().__init__(geometry, 3, np.dtype(np.uint8), levels)
 
     @property
     def held_bytes(self) -> int:
-        """OpenSlide's cache of decoded tiles."""
+        """Size of OpenSlide's cache of decoded tiles."""
         return _CACHE_BYTES
 
     def _read(self, region: Region, level: int) -> NDArray[Any]:
         rows, columns = region
         step = self._slide.level_downsamples[level]
-        location = (round(columns.start * step), round(rows.start * step))  # OpenSlide wants (x, y) of level 0
+        location = (round(columns.start * step), round(rows.start * step))  # (x, y) at level 0
         try:
             image = self._slide.read_region(location, level, (columns.stop - columns.start, rows.stop - rows.start))
         except OpenSlideError as error:
             self._slide.close()
-            self._slide = _opened(self._path)  # a handle that failed once fails for ever
+            self._slide = _open_slide(self._path)  # a handle that failed once fails at every later read
             raise BrokenImage("tile_unreadable", "a part of the slide can't be decoded; scan or export it again") from error
         pixels = np.moveaxis(np.asarray(image), -1, 0)  # (4, H, W)
         return np.ascontiguousarray(over_white(pixels[:3], pixels[3]))
@@ -91,16 +102,16 @@ class SlideSource(ImageSource):
 
 
 def vendor_of(path: Path) -> str | None:
-    """OpenSlide's name for the maker whose format the file has; None if it isn't a slide."""
+    """Return OpenSlide's name for the maker of the file's format; None if the file isn't a slide."""
     vendor: str | None = OpenSlide.detect_format(path)
     return vendor
 
 
-def _opened(path: Path) -> OpenSlide:
+def _open_slide(path: Path) -> OpenSlide:
     if vendor_of(path) not in VENDORS:
         raise UnsupportedFormat(
             "slide_vendor_not_supported",
-            f"the slide's format isn't read; allowed are {', '.join(VENDORS)}: export it as a pyramidal TIFF",
+            f"the slide's format isn't supported; allowed are {', '.join(VENDORS)}: export it as a pyramidal TIFF",
         )
     try:
         slide = OpenSlide(path)
@@ -110,26 +121,7 @@ def _opened(path: Path) -> OpenSlide:
     return slide
 
 
-def _check_size(slide: OpenSlide, limit: int) -> None:
-    width, height = slide.dimensions
-    if width * height > limit:
-        raise ImageTooLarge(
-            "slide_too_large",
-            f"the slide has {width * height} pixels, at most {limit} are allowed; cut out the part that matters",
-            limit,
-        )
-
-
-def _levels(slide: OpenSlide) -> tuple[Level, ...]:
-    spacing = _spacing(slide)
-    width, height = slide.dimensions
-    return tuple(
-        Level((rows, columns), spacing and (spacing[0] * height / rows, spacing[1] * width / columns))
-        for columns, rows in slide.level_dimensions
-    )
-
-
-def _spacing(slide: OpenSlide) -> tuple[float, float] | None:
+def _spacing_um(slide: OpenSlide) -> tuple[float, float] | None:
     try:
         spacing = float(slide.properties[PROPERTY_NAME_MPP_Y]), float(slide.properties[PROPERTY_NAME_MPP_X])
     except (KeyError, ValueError):
@@ -138,7 +130,7 @@ def _spacing(slide: OpenSlide) -> tuple[float, float] | None:
 
 
 def _origin(slide: OpenSlide) -> tuple[int, int] | None:
-    """Return the first scanned pixel (y, x): QuPath crops a slide to it and counts from there."""
+    """Return the first scanned pixel (y, x), from which QuPath counts; None where the slide doesn't give it."""
     try:
         return int(slide.properties[PROPERTY_NAME_BOUNDS_Y]), int(slide.properties[PROPERTY_NAME_BOUNDS_X])
     except (KeyError, ValueError):

@@ -1,9 +1,9 @@
-"""An image as the rest of Overtile sees it: channels first, S = (H, W) or (D, H, W), read region by region."""
+"""Images as the rest of Overtile sees them: channels first, S = (H, W) or (D, H, W), read region by region."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf, isfinite
+from math import inf, isfinite, prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self
@@ -23,12 +23,12 @@ class Geometry:
 
     Args:
         shape: size in S order, as read.
-        spacing_um: distance between pixel centres in S order; None where the file doesn't say.
+        spacing_um: distance between pixel centres in S order; None: not known.
         affine: volumes only, (4, 4): index in the file's own array -> mm, right-anterior-superior (NIfTI's convention).
         affine_codes: volumes only: NIfTI's sform and qform codes.
-        origin_px: slides only: where viewers that crop a slide to its scanned part (QuPath) count from, pixels in S order.
-        origin_um: where the format says so (OME-Zarr): the place of the first pixel's centre in S order.
-        files: DICOM only: the series' files in the order of the slices; what is derived from the image refers to them.
+        origin_px: slides only: first pixel of the scanned part in S order, from which viewers that crop to it (QuPath) count.
+        origin_um: OME-Zarr only: position of the first pixel's centre in S order.
+        files: DICOM only: the series' files in the order of the slices, to which a segmentation refers.
     """
 
     shape: tuple[int, ...]
@@ -49,18 +49,18 @@ class Level:
 
 
 class ImageSource(ABC):
-    """An open image. A context manager: leaving it closes the file."""
+    """Open image: a context manager that closes the file on exit."""
 
-    mask_format: ClassVar[MaskFormat]  # the natural format of a mask that lies on this image
+    mask_format: ClassVar[MaskFormat]  # default format of a mask of this image
 
     def __init__(self, geometry: Geometry, channels: int, dtype: np.dtype[Any], levels: tuple[Level, ...] = ()) -> None:
         self.geometry = geometry
         self.channels = channels
         self.dtype = dtype
         self.levels = levels or (Level(geometry.shape, geometry.spacing_um),)
-        self.spacing_given = False  # by the user, and not by the file
+        self.spacing_given = False  # True: the user gave the spacing
         self.file_warnings: tuple[str, ...] = ()
-        self._lowest, self._highest = inf, -inf  # of all that was read
+        self._lowest, self._highest = inf, -inf  # of all pixels read so far
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,37 +74,37 @@ class ImageSource(ABC):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Stable codes of what is read all the same, by rules that are written down.
+        """Stable codes of the remarks about this image.
 
-        The file's own, and `constant_image` as long as all that was read has one value: a slide without tissue, say.
+        The file's own, and `constant_image` while all pixels read so far have one value, as on a slide without tissue.
         """
         return (*self.file_warnings, "constant_image") if self._lowest == self._highest else self.file_warnings
 
     @property
     def held_bytes(self) -> int:
-        """Most memory that the open source may hold on to between reads; who opens many adds these up."""
+        """Upper limit of the memory that the open source keeps between reads."""
         return 0
 
     def give_spacing(self, spacing_um: tuple[float, ...]) -> None:
-        """Set the spacing at level 0 that the user gives, in place of the file's.
+        """Replace the spacing at level 0 by one that the user gives.
 
         Args:
             spacing_um: in S order, or one number for every axis.
 
         Raises:
-            UnsuitableImage: `spacing_invalid`: not one number above 0 an axis, or the file says where it lies in the patient.
+            UnsuitableImage: `spacing_invalid`: not one number above 0 for each axis, or the file has an affine.
         """
         if len(spacing_um) == 1:
             spacing_um *= len(self.shape)
         if len(spacing_um) != len(self.shape) or not all(isfinite(value) and value > 0 for value in spacing_um):
             raise UnsuitableImage(
                 "spacing_invalid",
-                f"the spacing given is {spacing_um}; give {len(self.shape)} numbers above 0, or one for all, in micrometres",
+                f"the given spacing is {spacing_um}; give {len(self.shape)} numbers above 0, or one for all, in micrometres",
             )
         if self.geometry.affine is not None:
             raise UnsuitableImage(
                 "spacing_invalid",
-                "a spacing was given for a volume whose file has its own; leave it out, or mend the file",
+                "a spacing was given for a volume whose file has its own; leave it out, or correct the file",
             )
         self.spacing_given = True
         self.geometry = replace(self.geometry, spacing_um=spacing_um)
@@ -115,12 +115,12 @@ class ImageSource(ABC):
         )
 
     def read(self, region: Region, level: int = 0) -> NDArray[Any]:
-        """Pixels of a region given in that level's own coordinates, (C, *S).
+        """Return the pixels (C, *S) of a region, which is given in the coordinates of its level.
 
         Raises:
-            ValueError: there is no such level, or the region doesn't lie inside it, or has a step.
+            ValueError: the level doesn't exist, or the region is empty, has a step or lies partly outside.
             BrokenImage: the file's pixels can't be decoded.
-            UnsuitableImage: voxels or pixels that aren't finite numbers.
+            UnsuitableImage: voxels or pixels are NaN or infinite.
         """
         if not 0 <= level < len(self.levels):
             raise ValueError(f"level {level} doesn't exist; this image has levels 0 to {len(self.levels) - 1}")
@@ -141,16 +141,62 @@ class ImageSource(ABC):
 
     @abstractmethod
     def _read(self, region: Region, level: int) -> NDArray[Any]:
-        """`read` after its checks."""
+        """Return the pixels of a region that `read` has checked."""
 
     def close(self) -> None:  # noqa: B027  (most sources hold no file open)
-        """Lets go of the file."""
+        """Close the file."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+class HeldSource(ImageSource):
+    """Image that is decoded as a whole at the first read, and held in memory until it is closed."""
+
+    def __init__(self, geometry: Geometry, channels: int, dtype: np.dtype[Any]) -> None:
+        super().__init__(geometry, channels, dtype)
+        self._pixels: NDArray[Any] | None = None  # (C, *S)
+
+    @property
+    def held_bytes(self) -> int:
+        """Size of the decoded image, bytes."""
+        return prod(self.shape) * self.channels * self.dtype.itemsize
+
+    def _read(self, region: Region, level: int) -> NDArray[Any]:
+        if self._pixels is None:
+            self._pixels = self._decode()
+        return self._pixels[(slice(None), *region)].copy()
+
+    @abstractmethod
+    def _decode(self) -> NDArray[Any]:
+        """Return the whole image, (C, *S)."""
+
+    def close(self) -> None:
+        """Release the decoded image."""
+        self._pixels = None
+
+
+def over_white(colour: NDArray[Any], alpha: NDArray[Any], *, premultiplied: bool = False) -> NDArray[Any]:
+    """Return the colours blended with a white background, as viewers show transparent pixels.
+
+    Args:
+        colour: (C, H, W), uint8 or uint16.
+        alpha: (H, W), the same type; its largest value is opaque.
+        premultiplied: the colours were already multiplied by alpha.
+
+    Returns:
+        (C, H, W), the colours' own type.
+    """
+    white = int(np.iinfo(colour.dtype).max)
+    if bool((alpha == white).all()):
+        return colour
+    background_share = white - alpha.astype(np.uint64)
+    if premultiplied:
+        return np.minimum(colour + background_share, white).astype(colour.dtype)
+    return ((colour * alpha.astype(np.uint64) + white * background_share + white // 2) // white).astype(colour.dtype)
 
 
 def spacing_text(spacing_um: Sequence[float]) -> str:

@@ -20,9 +20,9 @@ from scipy.special import entr
 from tifffile import TiffFile, imwrite
 
 from configs.sections import ClassSection
-from imaging.nifti.volume import to_file
 from imaging.open import open_image
 from imaging.source import Geometry
+from imaging.voxels import to_file
 from imaging.writing.band_writer import open_writer, suffix_of
 from tests.imaging.affines import affine_of, rotation
 from tests.imaging.dicom_objects import write_enhanced, write_series, write_slide_level

@@ -1,28 +1,28 @@
 """Geometry of DICOM images: the position of each plane, and the stack with one affine that the planes form."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from imaging.dicom.header import Header, dicom_broken, dicom_errors, number_of_frames, numbers
-from imaging.dicom.pixels import Pixels
+from imaging.dicom.header import DicomHeader, dicom_broken, dicom_errors, number_of_frames, numbers
+from imaging.dicom.pixels import DicomPixels
 from imaging.errors import DataError, UnsuitableImage
-from imaging.nifti.volume import order_inside
 from imaging.source import Geometry
+from imaging.voxels import geometry_inside
 
 Vector = NDArray[np.float64]
 
-_COSINE_TOLERANCE = 1e-3  # headers round to three digits and more
+_COSINE_TOLERANCE = 1e-3  # headers round to three digits or more
 _SPACING_TOLERANCE = 1e-3  # of the spacing
-_STEP_TOLERANCE = 0.05  # of the step: positions rounded to 0.1 mm are common
+_STEP_TOLERANCE = 0.05  # of the step: positions are often rounded to 0.1 mm
 _SHEAR_TOLERANCE = 1e-3  # of the stack's height
 _SAME_MM = 1e-3
 _ZOOMS_MM = (1e-6, 100.0)  # from electron microscopy to the thickest slices
-_RAS_OF_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM counts to the left and to the back
+_RAS_OF_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes point to the left and to the back
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +30,12 @@ class Plane:
     """Plane of one image in mm, left-posterior-superior (PS3.3, C.7.6.2).
 
     Args:
-        position: the centre of its first pixel.
+        position: centre of its first pixel.
         along_row: unit vector from one column to the next.
         along_column: unit vector from one row to the next.
-        spacing_mm: between rows, between columns.
-        between_mm: to the next slice, where the header says.
-        thickness_mm: of the slice, where the header says.
+        spacing_mm: distance between rows, and between columns.
+        between_mm: distance to the next slice; None where the header doesn't give it.
+        thickness_mm: thickness of the slice; None where the header doesn't give it.
     """
 
     position: Vector
@@ -47,35 +47,39 @@ class Plane:
 
     @property
     def normal(self) -> Vector:
-        """Unit vector; the right-handed third to the row and the column."""
+        """Unit vector at right angles to the row and the column, right-handed."""
         normal = np.cross(self.along_row, self.along_column)
         return normal / np.linalg.norm(normal)
 
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """The grid of several planes: `slices` says for each plane which of the `depth` slices it is.
+    """Grid that several planes form.
 
-    `affine` turns (column, row, slice) into mm, right-anterior-superior.
+    Args:
+        affine: (4, 4), (column, row, slice) -> mm, right-anterior-superior.
+        spacing_mm: lengths of the affine's columns, without their rounding.
+        depth: number of slices.
+        slices: index of the slice of each plane.
     """
 
     affine: NDArray[np.float64]
-    spacing_mm: tuple[float, float, float]  # as the affine's columns are long, without their rounding
+    spacing_mm: tuple[float, float, float]
     depth: int
     slices: tuple[int, ...]
 
 
-def group(dataset: Dataset, frame: int, sequence: str) -> Dataset:
+def functional_group(dataset: Dataset, frame: int, sequence: str) -> Dataset:
     """Return the data set that holds one image's values: its own functional group, the shared one, or the whole data set."""
     for groups, place in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         items = dataset.get(groups)
         if items and items[place].get(sequence):
-            found: Dataset = items[place][sequence].value[0]
-            return found
+            group: Dataset = items[place][sequence].value[0]
+            return group
     return dataset
 
 
-def planes_of(header: Header) -> list[Plane]:
+def planes_of(header: DicomHeader) -> list[Plane]:
     """Return the plane of every image in the file, in the file's order.
 
     Raises:
@@ -96,23 +100,33 @@ def stacked(planes: Sequence[Plane], *, sparse: bool = False) -> Stack:
     """Return the stack that the planes form, its slices in the order of their normal.
 
     Args:
-        planes: in any order.
-        sparse: several planes may be the same slice, and slices may be left out, as in a segmentation.
+        planes: planes in any order.
+        sparse: several planes may lie in one slice, and slices may be left out, as in a segmentation.
 
     Raises:
         UnsuitableImage: `dicom_series_mixed`, `dicom_series_duplicate`, `dicom_series_uneven`, `dicom_spacing_missing`,
             `affine_sheared`.
     """
     first = planes[0]
-    if not all(_alike(plane, first) for plane in planes):
+    if not all(_is_parallel(plane, first) for plane in planes):
         raise series_mixed("orientations or pixel spacings")
     heights = np.array([plane.position @ first.normal for plane in planes])
-    distinct = _distinct(heights)
+    ordered = np.sort(heights)
+    distinct = ordered[np.diff(ordered, prepend=-np.inf) > _SAME_MM]
     if not sparse and len(distinct) < len(planes):
-        raise _duplicate(len(planes) - len(distinct))
+        raise UnsuitableImage(
+            "dicom_series_duplicate",
+            f"{len(planes) - len(distinct)} of the DICOM images lie where another one does, as several echoes, times or "
+            "reconstructions do; send the images of one volume alone",
+        )
     span = distinct[-1] - distinct[0]
-    steps = _steps(first, distinct) if sparse else len(distinct) - 1
-    step = span / steps if steps else _single_step(first)
+    steps = _count_steps(first, distinct) if sparse else len(distinct) - 1
+    step = span / steps if steps else first.between_mm or first.thickness_mm
+    if step is None:
+        raise UnsuitableImage(
+            "dicom_spacing_missing",
+            "the DICOM image is a single slice whose header gives no thickness; give the folder of its series",
+        )
     slices = np.rint((heights - distinct[0]) / step).astype(int)
     _check_even(heights - distinct[0] - slices * step, step, distinct)
     origin = planes[int(np.argmin(heights))].position
@@ -120,54 +134,57 @@ def stacked(planes: Sequence[Plane], *, sparse: bool = False) -> Stack:
     spacing_mm = (first.spacing_mm[1], first.spacing_mm[0], float(step))
     if not all(_ZOOMS_MM[0] <= size <= _ZOOMS_MM[1] for size in spacing_mm):
         raise _affine_invalid()
-    return Stack(_affine(first, origin, spacing_mm), spacing_mm, steps + 1, tuple(map(int, slices)))
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([first.along_row, first.along_column, first.normal], axis=1) * spacing_mm
+    affine[:3, 3] = origin
+    return Stack(_RAS_OF_LPS @ affine, spacing_mm, steps + 1, tuple(map(int, slices)))
 
 
 def series_mixed(what: str) -> DataError:
-    """Images that don't make one volume."""
+    """Return the error for images that don't form one volume; `what` names the property that differs."""
     return UnsuitableImage(
         "dicom_series_mixed", f"the DICOM images have different {what}; send the images of one volume alone, without scouts"
     )
 
 
-def geometry_of(stack: Stack, pixels: Pixels, files: tuple[Path, ...]) -> Geometry:
+def geometry_of(stack: Stack, pixels: DicomPixels, files: tuple[Path, ...]) -> Geometry:
     """Return the geometry of a stack's voxels."""
-    order = order_inside(stack.affine)
     shape = (pixels.columns, pixels.rows, stack.depth)
-    return Geometry(
-        shape=tuple(shape[axis] for axis in order),
-        spacing_um=tuple(1000.0 * stack.spacing_mm[axis] for axis in order),
-        affine=stack.affine,
-        files=files,
-    )
+    spacing_um = tuple(1000.0 * size_mm for size_mm in stack.spacing_mm)
+    return replace(geometry_inside(shape, stack.affine, spacing_um), files=files)
 
 
 def _plane(dataset: Dataset, frame: int) -> Plane:
-    position = numbers(group(dataset, frame, "PlanePositionSequence"), "ImagePositionPatient", 3)
-    directions = numbers(group(dataset, frame, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
-    measures = group(dataset, frame, "PixelMeasuresSequence")
+    """Return the plane of one image in the file.
+
+    Raises:
+        UnsuitableImage: `dicom_geometry_missing`, `affine_invalid`.
+    """
+    position = numbers(functional_group(dataset, frame, "PlanePositionSequence"), "ImagePositionPatient", 3)
+    directions = numbers(functional_group(dataset, frame, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
+    measures = functional_group(dataset, frame, "PixelMeasuresSequence")
     spacing = numbers(measures, "PixelSpacing", 2)
     if position is None or directions is None or spacing is None:
         raise _geometry_missing()
     along_row, along_column = np.array(directions[:3]), np.array(directions[3:])
     lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
-    off = max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(along_row @ along_column))
-    if off > _COSINE_TOLERANCE or min(spacing) <= 0:
+    deviation = max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(along_row @ along_column))
+    if deviation > _COSINE_TOLERANCE or min(spacing) <= 0:
         raise _affine_invalid()
     return Plane(
         position=np.array(position),
         along_row=along_row / lengths[0],
         along_column=along_column / lengths[1],
         spacing_mm=(spacing[0], spacing[1]),
-        between_mm=_length(measures, "SpacingBetweenSlices"),
-        thickness_mm=_length(measures, "SliceThickness"),
+        between_mm=_positive_length(measures, "SpacingBetweenSlices"),
+        thickness_mm=_positive_length(measures, "SliceThickness"),
     )
 
 
 def _geometry_missing() -> DataError:
     return UnsuitableImage(
         "dicom_geometry_missing",
-        "the DICOM file doesn't say where each of its images lies in the patient, or how large their pixels are; "
+        "the DICOM file doesn't give the position of each image in the patient, or the size of its pixels; "
         "export it again with position, orientation and pixel spacing",
     )
 
@@ -180,12 +197,12 @@ def _affine_invalid() -> DataError:
     )
 
 
-def _length(dataset: Dataset, keyword: str) -> float | None:
-    found = numbers(dataset, keyword, 1)
-    return found[0] if found and found[0] > 0 else None
+def _positive_length(dataset: Dataset, keyword: str) -> float | None:
+    lengths = numbers(dataset, keyword, 1)
+    return lengths[0] if lengths and lengths[0] > 0 else None
 
 
-def _alike(plane: Plane, other: Plane) -> bool:
+def _is_parallel(plane: Plane, other: Plane) -> bool:
     return (
         np.allclose(plane.along_row, other.along_row, rtol=0, atol=_COSINE_TOLERANCE)
         and np.allclose(plane.along_column, other.along_column, rtol=0, atol=_COSINE_TOLERANCE)
@@ -193,65 +210,44 @@ def _alike(plane: Plane, other: Plane) -> bool:
     )
 
 
-def _distinct(heights: Vector) -> Vector:
-    ordered = np.sort(heights)
-    return ordered[np.diff(ordered, prepend=-np.inf) > _SAME_MM]
-
-
-def _steps(first: Plane, distinct: Vector) -> int:
+def _count_steps(first: Plane, distinct: Vector) -> int:
     """Return the number of steps between the outermost slices, of which some may be missing."""
     if len(distinct) == 1:
         return 0
     gaps = np.diff(distinct)
     nearest = float(gaps[gaps < 1.5 * gaps.min()].mean())
-    times = nearest / (first.between_mm or nearest)  # a header may give the gap between slices, which is no step
-    whole = abs(times - round(times)) < _STEP_TOLERANCE
-    return round(float(distinct[-1] - distinct[0]) / nearest * (max(1, round(times)) if whole else 1))
+    times = nearest / (first.between_mm or nearest)  # a header may give the gap between slices instead of the step
+    is_multiple = abs(times - round(times)) < _STEP_TOLERANCE
+    return round(float(distinct[-1] - distinct[0]) / nearest * (max(1, round(times)) if is_multiple else 1))
 
 
-def _single_step(plane: Plane) -> float:
-    step = plane.between_mm or plane.thickness_mm
-    if step is None:
-        raise UnsuitableImage(
-            "dicom_spacing_missing",
-            "the DICOM image is a single slice that doesn't say how thick it is; give the folder of its series",
-        )
-    return step
+def _check_even(deviations: Vector, step: float, distinct: Vector) -> None:
+    """Check that the slices are equally far apart.
 
-
-def _duplicate(count: int) -> DataError:
-    return UnsuitableImage(
-        "dicom_series_duplicate",
-        f"{count} of the DICOM images lie where another one does, as of several echoes, times or reconstructions; "
-        "send the images of one volume alone",
-    )
-
-
-def _check_even(off: Vector, step: float, distinct: Vector) -> None:
-    if np.abs(off).max() > _STEP_TOLERANCE * step:
+    Raises:
+        UnsuitableImage: `dicom_series_uneven`.
+    """
+    if np.abs(deviations).max() > _STEP_TOLERANCE * step:
         gaps = np.diff(distinct)
         raise UnsuitableImage(
             "dicom_series_uneven",
-            f"the DICOM slices lie {gaps.min():.3f} to {gaps.max():.3f} mm apart, equal distances are needed; "
-            "look for a slice that is missing, or resample the volume",
+            f"the DICOM slices lie {gaps.min():.3f} to {gaps.max():.3f} mm apart, but equal distances are needed; "
+            "look for a missing slice, or resample the volume",
         )
 
 
 def _check_upright(planes: Sequence[Plane], origin: Vector, tolerance_mm: float) -> None:
-    """No slice is shifted within its plane against the first."""
+    """Check that no slice is shifted within its plane against the first one.
+
+    Raises:
+        UnsuitableImage: `affine_sheared`.
+    """
     normal = planes[0].normal
     offsets = np.array([plane.position - origin for plane in planes])
-    aside = offsets - np.outer(offsets @ normal, normal)
-    if np.linalg.norm(aside, axis=1).max() > tolerance_mm:
+    within_plane = offsets - np.outer(offsets @ normal, normal)
+    if np.linalg.norm(within_plane, axis=1).max() > tolerance_mm:
         raise UnsuitableImage(
             "affine_sheared",
             "the DICOM slices are shifted against each other, as a tilted gantry leaves them; "
             "resample the volume to axes at right angles",
         )
-
-
-def _affine(plane: Plane, origin: Vector, spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
-    affine = np.eye(4)
-    affine[:3, :3] = np.stack([plane.along_row, plane.along_column, plane.normal], axis=1) * spacing_mm
-    affine[:3, 3] = origin
-    return _RAS_OF_LPS @ affine

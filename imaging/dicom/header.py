@@ -1,4 +1,4 @@
-"""Header of one DICOM file, checked before any pixel is decoded; the patient's data aren't read."""
+"""DicomHeader of one DICOM file, checked before any pixel is decoded; elements about the patient are not read."""
 
 import logging
 import struct
@@ -36,20 +36,22 @@ from imaging.errors import BrokenImage, DataError, UnsuitableImage, UnsupportedF
 HEAD_BYTES = 132
 _PREAMBLE_BYTES = 128
 _META_GROUP = 0x0002
-_BARE_META = b"\x02\0\0\0UL\4\0"  # where the preamble is missing: file meta information's first element
-_BARE_DATA_GROUP = 0x0008  # the first group of files without preamble and meta information
-_BARE_DATA_ELEMENTS = range(0x0001, 0x0019)  # up to the SOP instance UID; length to group, image type, creation date, SOP class
+_BARE_META = b"\x02\0\0\0UL\4\0"  # first element of the meta information, in files without a preamble
+_BARE_DATA_GROUP = 0x0008  # first group of files without preamble and meta information
+_BARE_DATA_ELEMENTS = range(0x0001, 0x0019)  # up to the SOP instance UID: length to end, image type, creation date, SOP class
 UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
-DEEP_JPEG = (JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)  # of up to 12 and 16 bits
+DEEP_JPEG = (JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)  # up to 12 and 16 bits
 COMPRESSED = (
     RLELossless, JPEGBaseline8Bit, *DEEP_JPEG, JPEGLSLossless, JPEGLSNearLossless,
     JPEG2000Lossless, JPEG2000,
 )  # fmt: skip
 
 for _name in ("pydicom", "highdicom"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL + 1)  # their warnings quote the header; what fails is raised here
+    logging.getLogger(_name).setLevel(
+        logging.CRITICAL + 1
+    )  # their warnings quote the header; failures are raised as errors here
 
-_DICOM_ERRORS = (  # what pydicom and its decoders were seen to raise on broken files
+_DICOM_ERRORS = (  # that pydicom and its decoders raise on broken files
     OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError, OverflowError,
     MemoryError, RuntimeError, struct.error, zlib.error, BytesLengthException, InvalidDicomError,
     DecompressionBombError,
@@ -67,16 +69,17 @@ _TAGS = [tag for tag in map(tag_for_keyword, _KEYWORDS) if tag is not None]
 
 
 @dataclass(frozen=True)
-class Header:
+class DicomHeader:
     """Checked elements of a DICOM file that precede its pixels.
 
     Args:
-        path: of the file.
-        dataset: the few elements that reading needs, none of the patient's; to be looked at under `dicom_errors`.
-        kind: the UID of what the file is: an MR image, a CT image, a segmentation.
-        series: the UID of the series that it belongs to.
-        transfer_syntax: how it is encoded.
-        pixels_at: where the element of the pixels begins.
+        path: path of the file.
+        dataset: the few elements that reading needs, none of them about the patient; access them within `dicom_errors`.
+        kind: SOP class UID: MR image, CT image, segmentation and so on.
+        series: UID of the series that the file belongs to.
+        transfer_syntax: encoding of the file.
+        pixels_at: offset of the pixel element in the file.
+        has_preamble: the file begins with DICOM's preamble.
     """
 
     path: Path
@@ -98,18 +101,18 @@ def _has_preamble(head: bytes) -> bool:
 
 
 def _begins_with_data(head: bytes) -> bool:
-    """Return True if an element of group 0008 stands first, little endian, and another element of that group behind it."""
+    """Return True if the head starts with two elements of group 0008, little endian."""
     group, element = struct.unpack_from("<HH", head.ljust(4, b"\0"))
     if group != _BARE_DATA_GROUP or element not in _BARE_DATA_ELEMENTS:
         return False
     is_explicit = head[4:6].isalpha() and head[4:6].isupper()
     length = int.from_bytes(head[6:8] if is_explicit else head[4:8], "little")
-    behind = head[8 + length : 10 + length]
-    return behind == struct.pack("<H", _BARE_DATA_GROUP)
+    next_group = head[8 + length : 10 + length]
+    return next_group == struct.pack("<H", _BARE_DATA_GROUP)
 
 
-def read_header(path: Path) -> Header:
-    """Read the header of one file. Deflated files are refused: pydicom would inflate all of it at once.
+def read_header(path: Path) -> DicomHeader:
+    """Read the header of one file. Deflated files are refused, since pydicom would inflate them as a whole.
 
     Raises:
         DataError: `file_unreadable`.
@@ -122,29 +125,22 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise DataError("file_unreadable", "the file can't be read; check its permissions and its disk") from error
     if not is_dicom(head):
-        raise UnsupportedFormat("unsupported_format", "not a DICOM file; export the image again")
+        raise UnsupportedFormat("unsupported_format", "the file isn't DICOM; export the image again")
     with dicom_errors(), path.open("rb") as file:
         file.seek(HEAD_BYTES if _has_preamble(head) else 0)
         meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != _META_GROUP)
-        _check_transfer_syntax(meta.get("TransferSyntaxUID"))  # before dcmread inflates a deflated file
+        syntax = meta.get("TransferSyntaxUID")
+        if syntax is not None and syntax not in (*UNCOMPRESSED, *COMPRESSED):
+            raise compression_not_supported()  # before dcmread inflates a deflated file
         file.seek(0)
         dataset = dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
-        transfer_syntax = _transfer_syntax(meta, dataset)
+        if "TransferSyntaxUID" in meta:
+            transfer_syntax = UID(str(meta["TransferSyntaxUID"].value))
+        else:  # the encoding that pydicom has recognised
+            is_implicit, _ = dataset.original_encoding
+            transfer_syntax = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
         kind, series = (str(dataset.get(keyword, "")) for keyword in ("SOPClassUID", "SeriesInstanceUID"))
-        return Header(path, dataset, kind, series, transfer_syntax, file.tell(), _has_preamble(head))
-
-
-def _check_transfer_syntax(declared: object) -> None:
-    if declared is not None and declared not in (*UNCOMPRESSED, *COMPRESSED):
-        raise compression_not_supported()
-
-
-def _transfer_syntax(meta: Dataset, dataset: Dataset) -> UID:
-    """Return the declared transfer syntax; without one the encoding that pydicom found."""
-    if "TransferSyntaxUID" in meta:
-        return UID(str(meta["TransferSyntaxUID"].value))
-    is_implicit, _ = dataset.original_encoding
-    return ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
+        return DicomHeader(path, dataset, kind, series, transfer_syntax, file.tell(), _has_preamble(head))
 
 
 @contextmanager
@@ -152,11 +148,11 @@ def dicom_errors(error: Callable[[], DataError] | None = None, *, passing: tuple
     """Convert the libraries' errors to ours and suppress their warnings, since both quote the header.
 
     Args:
-        error: makes the one to raise; None makes `dicom_broken`.
-        passing: errors that are the caller's business.
+        error: returns the error to raise; None means `dicom_broken`.
+        passing: errors that aren't converted.
 
     Raises:
-        BrokenImage: `dicom_broken`, or what `error` makes.
+        BrokenImage: `dicom_broken`, or the error that `error` returns.
     """
     try:
         with warnings.catch_warnings():
@@ -168,11 +164,11 @@ def dicom_errors(error: Callable[[], DataError] | None = None, *, passing: tuple
         raise (error or dicom_broken)() from None
 
 
-def whole(dataset: Dataset, keyword: str, lowest: int, highest: int) -> int:
+def whole_number(dataset: Dataset, keyword: str, lowest: int, highest: int) -> int:
     """Return an integer that the standard stores in 16 bits.
 
     Raises:
-        BrokenImage: `dicom_broken` if it is missing, of another type or outside of its bounds.
+        BrokenImage: `dicom_broken` if it is missing, has another type or lies outside of its bounds.
     """
     element = dataset[keyword]
     if element.VR != "US" or type(element.value) is not int or not lowest <= element.value <= highest:
@@ -196,15 +192,15 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
     """Return a tuple of `count` real numbers; None where the element is missing or empty.
 
     Raises:
-        BrokenImage: `dicom_broken` if there are more or fewer, or one isn't finite.
+        BrokenImage: `dicom_broken` if the element holds another number of values, or one isn't finite.
     """
     value = dataset.get(keyword)
     if value is None or value == "":
         return None
-    found = (float(value),) if count == 1 else tuple(map(float, value))
-    if len(found) != count or not all(map(isfinite, found)):
+    reals = (float(value),) if count == 1 else tuple(map(float, value))
+    if len(reals) != count or not all(map(isfinite, reals)):
         raise dicom_broken()
-    return found
+    return reals
 
 
 def dicom_broken() -> BrokenImage:
@@ -215,11 +211,11 @@ def dicom_broken() -> BrokenImage:
 
 
 def pixel_format_not_supported() -> UnsuitableImage:
-    """Pixels of another kind than the readers take."""
+    """Return the error for pixels of a type that the readers don't support."""
     return UnsuitableImage(
         "pixel_format_not_supported",
-        "the DICOM file's pixels are of a kind that isn't read; allowed are grey integers of 8, 16 or 32 bits for volumes "
-        "and colour of 8 bits for slides",
+        "the DICOM file's pixels have a type that isn't supported; allowed are grey integers of 8, 16 or 32 bits for volumes "
+        "and colour of 8 bits for slides: export the image again as one of them",
     )
 
 
@@ -227,6 +223,6 @@ def compression_not_supported() -> UnsupportedFormat:
     """Return the error for a transfer syntax that isn't supported."""
     return UnsupportedFormat(
         "dicom_compression_not_supported",
-        "the DICOM file is compressed in a way that isn't read; allowed are JPEG and JPEG 2000, for volumes RLE and "
-        "JPEG-LS, too: save it uncompressed, with dcmtk's dcmdjpeg or with gdcmconv --raw",
+        "the DICOM file has a compression that isn't supported; allowed are JPEG and JPEG 2000, for volumes also RLE and "
+        "JPEG-LS: save it uncompressed, with dcmtk's dcmdjpeg or with gdcmconv --raw",
     )

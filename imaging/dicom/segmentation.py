@@ -1,4 +1,4 @@
-"""DICOM segmentations as labels (1, D, H, W) on the grid of their frames, for references and for masks that are read back."""
+"""DICOM segmentations as labels (1, D, H, W) on the grid of their frames, used as references and masks."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -7,26 +7,26 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import SegmentationStorage
 
-from imaging.dicom.geometry import geometry_of, group, planes_of, stacked
-from imaging.dicom.header import Header, dicom_errors, whole
+from imaging.dicom.geometry import functional_group, geometry_of, planes_of, stacked
+from imaging.dicom.header import DicomHeader, dicom_errors, whole_number
 from imaging.dicom.pixels import check_size, pixels_of, stored_images
 from imaging.errors import DataError, UnsuitableImage
 from imaging.guards import LOCAL, Guards
-from imaging.nifti.volume import to_file
-from imaging.source import ImageSource, MaskFormat, Region
+from imaging.source import HeldSource, MaskFormat
+from imaging.voxels import to_file
 
 _MOST_LABELS = 255
 
 
-class DicomLabelSource(ImageSource):
-    """A binary segmentation, its segments' numbers as labels, or a label map; uint8, 0 where no segment is.
+class DicomLabelSource(HeldSource):
+    """A label map, or a binary segmentation whose segments' numbers become the labels; uint8, 0 outside of segments.
 
-    The grid reaches from the first frame to the last: slices between them that hold nothing may be left out of the file,
-    slices beyond them aren't known. S = (superior, anterior, right); `geometry.affine` belongs to (column, row, slice).
+    The grid reaches from the first frame to the last. Empty slices between them may be missing from the file, slices beyond
+    them are not part of the grid. S = (superior, anterior, right); `geometry.affine` maps (column, row, slice).
 
     Args:
-        headers: of one file.
-        guards: how far the file is trusted; at most 2**29 voxels where it doesn't say.
+        headers: the header of one file.
+        guards: how far the file is trusted; at most 2**29 voxels where `max_pixels` is None.
 
     Raises:
         BrokenImage: `dicom_broken`, `dicom_truncated`, `dicom_wrong_length`.
@@ -37,57 +37,48 @@ class DicomLabelSource(ImageSource):
 
     mask_format: ClassVar[MaskFormat] = "dicom-seg"
 
-    def __init__(self, headers: Sequence[Header], guards: Guards = LOCAL) -> None:
+    def __init__(self, headers: Sequence[DicomHeader], guards: Guards = LOCAL) -> None:
         if len(headers) > 1:
-            raise UnsuitableImage("dicom_several_volumes", "several DICOM segmentations were given; give one of them")
+            raise UnsuitableImage("dicom_several_volumes", "there are several DICOM segmentations; give one of them")
         (self._header,) = headers
-        self._labels: NDArray[np.uint8] | None = None
         self._is_binary = _is_binary(self._header)
-        self._pixels = pixels_of(self._header, bits=(1,) if self._is_binary else (8, 16))
-        check_size(self._pixels, self._pixels.frames, guards)
+        self._storage = pixels_of(self._header, bits=(1,) if self._is_binary else (8, 16))
+        check_size(self._storage, self._storage.frames, guards)
         self._stack = stacked(planes_of(self._header), sparse=True)
-        check_size(self._pixels, self._stack.depth, guards)
-        self._segments = _segments(self._header, self._pixels.frames) if self._is_binary else ()
-        super().__init__(geometry_of(self._stack, self._pixels, ()), 1, np.dtype(np.uint8))
+        check_size(self._storage, self._stack.depth, guards)
+        self._segments = _segments(self._header, self._storage.frames) if self._is_binary else ()
+        super().__init__(geometry_of(self._stack, self._storage, ()), 1, np.dtype(np.uint8))
 
-    @property
-    def held_bytes(self) -> int:
-        """The labels, once one was read."""
-        return int(np.prod(self.shape))
-
-    def _read(self, region: Region, level: int) -> NDArray[Any]:
-        if self._labels is None:
-            self._labels = self._loaded()
-        return self._labels[region][None].copy()
-
-    def _loaded(self) -> NDArray[np.uint8]:
+    def _decode(self) -> NDArray[np.uint8]:
         labels = np.zeros(self.shape, np.uint8)  # (D, H, W)
         as_in_file = to_file(labels, self._stack.affine)  # a view (column, row, slice)
-        for frame, (index, image) in enumerate(zip(self._stack.slices, stored_images(self._header, self._pixels), strict=True)):
+        images = stored_images(self._header, self._storage)
+        for frame, (index, image) in enumerate(zip(self._stack.slices, images, strict=True)):
             label = self._segments[frame] if self._is_binary else None
-            _put(as_in_file[:, :, index], image.T, label)
-        return labels
-
-    def close(self) -> None:
-        """Lets go of the labels."""
-        self._labels = None
+            _merge_frame(as_in_file[:, :, index], image.T, label)
+        return labels[None]
 
 
-def _put(plane: NDArray[np.uint8], image: NDArray[Any], label: int | None) -> None:
-    """Add one frame to a plane: a binary segment, or labels as they are where `label` is None."""
+def _merge_frame(plane: NDArray[np.uint8], image: NDArray[Any], label: int | None) -> None:
+    """Add one frame to a plane: a binary segment with that label, or a frame of labels where `label` is None.
+
+    Raises:
+        UnsuitableImage: `dicom_seg_segments`, `dicom_seg_overlap`.
+    """
     if image.max() > _MOST_LABELS:
-        raise _too_many()
+        raise _too_many_segments()
     values = image if label is None else image * label
     if ((plane != 0) & (values != 0) & (plane != values)).any():
         raise UnsuitableImage(
             "dicom_seg_overlap",
-            "the DICOM segmentation's segments overlap, a reference holds one label a voxel; export them without overlaps",
+            "the DICOM segmentation's segments overlap, but a reference has one label for each voxel; export them without "
+            "overlaps",
         )
     np.maximum(plane, values.astype(np.uint8), out=plane)
 
 
-def _is_binary(header: Header) -> bool:
-    """Else it is a label map.
+def _is_binary(header: DicomHeader) -> bool:
+    """Return True for a binary segmentation, False for a label map.
 
     Raises:
         UnsuitableImage: `dicom_seg_fractional`.
@@ -99,22 +90,22 @@ def _is_binary(header: Header) -> bool:
     if segmentation_type != "BINARY":
         raise UnsuitableImage(
             "dicom_seg_fractional",
-            "the DICOM segmentation holds shares or probabilities; export it as a binary one or as a label map",
+            "the DICOM segmentation holds fractions or probabilities; export it as a binary one or as a label map",
         )
     return True
 
 
-def _segments(header: Header, frames: int) -> tuple[int, ...]:
+def _segments(header: DicomHeader, frames: int) -> tuple[int, ...]:
     with dicom_errors():
-        items = (group(header.dataset, frame, "SegmentIdentificationSequence") for frame in range(frames))
-        segments = tuple(whole(item, "ReferencedSegmentNumber", 1, 2**16 - 1) for item in items)
+        items = (functional_group(header.dataset, frame, "SegmentIdentificationSequence") for frame in range(frames))
+        segments = tuple(whole_number(item, "ReferencedSegmentNumber", 1, 2**16 - 1) for item in items)
     if max(segments) > _MOST_LABELS:
-        raise _too_many()
+        raise _too_many_segments()
     return segments
 
 
-def _too_many() -> DataError:
+def _too_many_segments() -> DataError:
     return UnsuitableImage(
         "dicom_seg_segments",
-        f"the DICOM segmentation has segments of higher numbers than {_MOST_LABELS}; number them from 1 without gaps",
+        f"the DICOM segmentation has segment numbers above {_MOST_LABELS}; number the segments from 1 without gaps",
     )

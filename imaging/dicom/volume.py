@@ -1,12 +1,11 @@
-"""DICOM volumes of MR, CT and PET, (1, D, H, W), from a folder that holds one series or from one file; held in memory."""
+"""DICOM volumes of MR, CT and PET, (1, D, H, W), from one file or a folder with one series; held in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -22,13 +21,13 @@ from pydicom.uid import (
     VLWholeSlideMicroscopyImageStorage,
 )
 
-from imaging.dicom.geometry import geometry_of, group, planes_of, series_mixed, stacked
-from imaging.dicom.header import HEAD_BYTES, Header, dicom_errors, is_dicom, number_of_frames, numbers, read_header
-from imaging.dicom.pixels import Pixels, check_size, pixels_of, stored_images
+from imaging.dicom.geometry import functional_group, geometry_of, planes_of, series_mixed, stacked
+from imaging.dicom.header import HEAD_BYTES, DicomHeader, dicom_errors, is_dicom, number_of_frames, numbers, read_header
+from imaging.dicom.pixels import DicomPixels, check_size, pixels_of, stored_images
 from imaging.errors import DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import LOCAL, Guards
-from imaging.nifti.volume import to_file
-from imaging.source import ImageSource, MaskFormat, Region
+from imaging.source import HeldSource, ImageSource, MaskFormat
+from imaging.voxels import to_file
 
 _VOLUMES = (
     MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage,
@@ -36,21 +35,21 @@ _VOLUMES = (
     PositronEmissionTomographyImageStorage, EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage,
 )  # fmt: skip
 _SEGMENTATIONS = (SegmentationStorage, UID("1.2.840.10008.5.1.4.1.1.66.7"))  # the second: Label Map Segmentation
-_MOST_SCALE = 1e28  # times the largest integer it is still a float32
+_MOST_SCALE = 1e28  # the largest integer times this is still a float32
 
 
-def read_series(path: Path, guards: Guards = LOCAL) -> list[Header]:
+def read_series(path: Path, guards: Guards = LOCAL) -> list[DicomHeader]:
     """Read the headers of a file, or of all files in a folder that holds one series and otherwise only hidden files.
 
-    A file is what is given, be it one slice of many. Links in a folder and what a DICOMDIR points to are never followed.
+    Of a file, only itself is read, even if it is one slice of many. Links, and the references in a DICOMDIR, are not followed.
 
     Raises:
-        BrokenImage, UnsupportedFormat: of the first file that can't be read.
+        BrokenImage, UnsupportedFormat: the first file that can't be read.
         ImageTooLarge: `dicom_too_many_files`.
         UnsuitableImage: `dicom_several_series`, `dicom_series_mixed`.
         UnsupportedFormat: `dicom_folder_mixed`.
     """
-    headers = [read_header(file) for file in (_files(path, guards.max_volume_side) if path.is_dir() else [path])]
+    headers = [read_header(file) for file in (_dicom_files(path, guards.max_volume_side) if path.is_dir() else [path])]
     series = len({header.series for header in headers})
     if series > 1:
         raise UnsuitableImage("dicom_several_series", f"the folder holds {series} DICOM series; give a folder that holds one")
@@ -60,21 +59,21 @@ def read_series(path: Path, guards: Guards = LOCAL) -> list[Header]:
 
 
 def open_dicom(path: Path, guards: Guards = LOCAL, *, read_labels: bool = False) -> ImageSource:
-    """Open a DICOM image or series, as the type that its files declare.
+    """Open a DICOM image or series with the reader for the type that its files declare.
 
     Args:
         path: a file, or a folder that holds one series.
         guards: how far the files are trusted; where `max_pixels` is None, each reader has a limit of its own.
-        read_labels: segmentations are read, as labels.
+        read_labels: also open segmentations, as labels.
 
     Raises:
-        BrokenImage, ImageTooLarge, UnsuitableImage, UnsupportedFormat: as `read_series` and the readers do, and
-            `dicom_kind_not_supported`.
+        BrokenImage, ImageTooLarge, UnsuitableImage, UnsupportedFormat: see `read_series` and the readers.
+        UnsupportedFormat: `dicom_kind_not_supported`.
     """
     headers = read_series(path, guards)
     kind = headers[0].kind
     if kind in _VOLUMES:
-        return DicomSource(headers, guards)
+        return DicomVolumeSource(headers, guards)
     if kind == VLWholeSlideMicroscopyImageStorage:
         from imaging.dicom.whole_slide import DicomSlideSource  # half a second to import
 
@@ -85,24 +84,22 @@ def open_dicom(path: Path, guards: Guards = LOCAL, *, read_labels: bool = False)
         return DicomLabelSource(headers, guards)
     raise UnsupportedFormat(
         "dicom_kind_not_supported",
-        "the DICOM file isn't of a kind that is read; allowed are MR, CT and PET images, whole slides, and segmentations "
-        "where a reference is wanted",
+        "the DICOM file has a type that isn't supported; allowed are MR, CT and PET images, whole slides, and, as a reference, "
+        "segmentations: give one of these",
     )
 
 
-class DicomSource(ImageSource):
+class DicomVolumeSource(HeldSource):
     """A volume of one series with S = (superior, anterior, right), its slices in the order of their positions.
 
-    Where an image is scaled, all voxels are float32, each image scaled by its own slope and intercept; else they are the
-    integers as stored. Where 0 is white (MONOCHROME1), stored values are turned round first, so that brighter is more.
-    `geometry.affine` belongs to (column, row, slice); `geometry.files` are in the order of the slices, or the one file
-    that holds them all.
-
-    `stack` says which slice each image is, in the order of `headers` and of the images in a file.
+    If any image is scaled, all voxels are float32, each image scaled by its own slope and intercept; otherwise they are the
+    integers as stored. Where 0 is white (MONOCHROME1), stored values are inverted first, so that larger means brighter.
+    `geometry.affine` maps (column, row, slice); `geometry.files` are in the order of the slices, or the one file
+    that holds all of them. `stack` holds the slice of each image, in the order of `headers` and of the images in a file.
 
     Args:
-        headers: of one series' files, in any order.
-        guards: how far the files are trusted; at most 2**29 voxels where it doesn't say.
+        headers: headers of the files of one series, in any order.
+        guards: how far the files are trusted; at most 2**29 voxels where `max_pixels` is None.
 
     Raises:
         BrokenImage: `dicom_broken`, `dicom_truncated`, `dicom_wrong_length`; for compressed images the first at the first
@@ -116,91 +113,72 @@ class DicomSource(ImageSource):
 
     mask_format: ClassVar[MaskFormat] = "dicom-seg"
 
-    def __init__(self, headers: Sequence[Header], guards: Guards = LOCAL) -> None:
-        self._voxels: NDArray[Any] | None = None
+    def __init__(self, headers: Sequence[DicomHeader], guards: Guards = LOCAL) -> None:
         self._headers = headers
-        self._pixels = [pixels_of(header) for header in headers]
-        _check_alike(headers, self._pixels)
-        check_size(self._pixels[0], sum(pixels.frames for pixels in self._pixels), guards)
+        self._storage = [pixels_of(header) for header in headers]
+        _check_one_volume(headers, self._storage)
+        check_size(self._storage[0], sum(pixels.frames for pixels in self._storage), guards)
         self.stack = stacked([plane for header in headers for plane in planes_of(header)])
         self._scalings = [scaling for header in headers for scaling in _scalings(header)]
         is_scaled = any(scaling != (1.0, 0.0) for scaling in self._scalings)
-        stored_dtype = np.result_type(*(pixels.dtype for pixels in self._pixels))
+        stored_dtype = np.result_type(*(pixels.dtype for pixels in self._storage))
         files = tuple(header.path for header in headers)
         if len(files) > 1:
             files = tuple(files[index] for index in np.argsort(self.stack.slices))
-        geometry = geometry_of(self.stack, self._pixels[0], files)
+        geometry = geometry_of(self.stack, self._storage[0], files)
         super().__init__(geometry, 1, np.dtype(np.float32) if is_scaled or stored_dtype.itemsize > 4 else stored_dtype)
-        self.file_warnings = tuple(dict.fromkeys(remark for pixels in self._pixels for remark in pixels.remarks))
-        if len({pixels.dtype for pixels in self._pixels}) > 1:
+        self.file_warnings = tuple(dict.fromkeys(remark for pixels in self._storage for remark in pixels.remarks))
+        if len({pixels.dtype for pixels in self._storage}) > 1:
             self.file_warnings += ("pixel_types_differ",)
 
-    @property
-    def held_bytes(self) -> int:
-        """The voxels, once one was read."""
-        return int(np.prod(self.shape)) * self.dtype.itemsize
-
-    def _read(self, region: Region, level: int) -> NDArray[Any]:
-        if self._voxels is None:
-            self._voxels = self._loaded()
-        return self._voxels[region][None].copy()
-
-    def _loaded(self) -> NDArray[Any]:
+    def _decode(self) -> NDArray[Any]:
         voxels = np.empty(self.shape, self.dtype)  # (D, H, W)
         as_in_file = to_file(voxels, self.stack.affine)  # a view (column, row, slice)
-        images = zip(self._images(), self.stack.slices, self._scalings, strict=True)
-        for stored, index, (slope, intercept) in images:
-            as_in_file[:, :, index] = (stored * slope + intercept if self.dtype.kind == "f" else stored).T
-        return voxels
-
-    def _images(self) -> Iterator[NDArray[Any]]:
-        """Yield the images as stored, with inverted grey converted."""
-        for header, pixels in zip(self._headers, self._pixels, strict=True):
+        places = zip(self.stack.slices, self._scalings, strict=True)
+        for header, pixels in zip(self._headers, self._storage, strict=True):
             for stored in stored_images(header, pixels):
-                yield pixels.turned_sum - stored if pixels.inverted else stored
+                index, (slope, intercept) = next(places)
+                grey = pixels.inversion_sum - stored if pixels.is_inverted else stored
+                as_in_file[:, :, index] = (grey * slope + intercept if self.dtype.kind == "f" else grey).T
+        return voxels[None]
 
-    def close(self) -> None:
-        """Lets go of the voxels."""
-        self._voxels = None
 
-
-def _check_alike(headers: Sequence[Header], stored: Sequence[Pixels]) -> None:
+def _check_one_volume(headers: Sequence[DicomHeader], stored: Sequence[DicomPixels]) -> None:
     """Check that the files form one volume: equal size and type, and one image each where there are several files."""
     with dicom_errors():
         frames_of_reference = {str(header.dataset.get("FrameOfReferenceUID", "")) for header in headers}
     if len(frames_of_reference) > 1:
         raise series_mixed("frames of reference")
-    if len({(pixels.rows, pixels.columns, pixels.bits_allocated, pixels.inverted) for pixels in stored}) > 1:
+    if len({(pixels.rows, pixels.columns, pixels.bits_allocated, pixels.is_inverted) for pixels in stored}) > 1:
         raise series_mixed("sizes or types of pixels")
     if len(stored) > 1 and any(pixels.frames > 1 for pixels in stored):
         raise UnsuitableImage(
-            "dicom_several_volumes", "several DICOM files with several images each were given; give one of them"
+            "dicom_several_volumes", "there are several DICOM files with several images each; give one of them"
         )
 
 
-def _scalings(header: Header) -> list[tuple[float, float]]:
+def _scalings(header: DicomHeader) -> list[tuple[float, float]]:
+    """Return slope and intercept of each image in the file; (1, 0) where the header gives none."""
+    scalings = []
     with dicom_errors():
-        return [_scaling(header.dataset, frame) for frame in range(number_of_frames(header.dataset))]
+        for frame in range(number_of_frames(header.dataset)):
+            values = functional_group(header.dataset, frame, "PixelValueTransformationSequence")
+            (slope,) = numbers(values, "RescaleSlope", 1) or (1.0,)
+            (intercept,) = numbers(values, "RescaleIntercept", 1) or (0.0,)
+            if slope == 0 or max(abs(slope), abs(intercept)) > _MOST_SCALE:
+                raise UnsuitableImage(
+                    "bad_scaling",
+                    f"the DICOM image's slope is 0, or its slope or intercept is beyond {_MOST_SCALE:g}; export it again",
+                )
+            scalings.append((slope, intercept))
+    return scalings
 
 
-def _scaling(dataset: Dataset, frame: int) -> tuple[float, float]:
-    """(1, 0) where the file says nothing."""
-    values = group(dataset, frame, "PixelValueTransformationSequence")
-    (slope,) = numbers(values, "RescaleSlope", 1) or (1.0,)
-    (intercept,) = numbers(values, "RescaleIntercept", 1) or (0.0,)
-    if slope == 0 or max(abs(slope), abs(intercept)) > _MOST_SCALE:
-        raise UnsuitableImage(
-            "bad_scaling",
-            f"the DICOM image's slope is 0, or its slope or intercept is beyond {_MOST_SCALE:g}; export it again",
-        )
-    return slope, intercept
-
-
-def _files(folder: Path, limit: int) -> list[Path]:
-    """Return the folder's files by name, so that the order is the same everywhere."""
+def _dicom_files(folder: Path, limit: int) -> list[Path]:
+    """Return the folder's files, sorted by name so that the order is the same on every machine."""
     try:
         files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
-        others = sum(file.is_symlink() or not file.is_file() or not _looks_like_dicom(file) for file in files[:limit])
+        others = sum(file.is_symlink() or not file.is_file() or not is_dicom(_head(file)) for file in files[:limit])
     except OSError as error:
         raise DataError("file_unreadable", "the folder can't be read; check its permissions and its disk") from error
     if len(files) > limit:
@@ -212,12 +190,12 @@ def _files(folder: Path, limit: int) -> list[Path]:
     if others or not files:
         raise UnsupportedFormat(
             "dicom_folder_mixed",
-            f"of the {len(files)} entries in the folder {others} aren't DICOM files; give a folder that holds the files of "
+            f"{others} of the folder's {len(files)} entries aren't DICOM files; give a folder that holds the files of "
             "one series and nothing else, neither folders nor links",
         )
     return files
 
 
-def _looks_like_dicom(file: Path) -> bool:
-    with file.open("rb") as opened:
-        return is_dicom(opened.read(HEAD_BYTES))
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)

@@ -35,13 +35,13 @@ from wsidicom.group import Level as WsiLevel
 
 from imaging.dicom.header import (
     UNCOMPRESSED,
-    Header,
+    DicomHeader,
     compression_not_supported,
     dicom_broken,
     dicom_errors,
     number_of_frames,
     pixel_format_not_supported,
-    whole,
+    whole_number,
 )
 from imaging.dicom.pixels import is_as_declared
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
@@ -51,22 +51,22 @@ from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
 _MAX_TILE_PIXELS = 8192**2
 _CACHE_BYTES = 32 * 2**20  # each of wsidicom's two: tiles as stored, tiles decoded
 _SETTINGS = Settings(
-    strict_tile_size_check=False,  # else levels with other tiles would be left out without a word
+    strict_tile_size_check=False,  # True would silently drop levels with other tile sizes
     decoded_frame_cache_size=_CACHE_BYTES,
     encoded_frame_cache_size=_CACHE_BYTES,
 )
-_COLOURS = ("RGB", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")  # what the standard has for slides in colour
+_COLOURS = ("RGB", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")  # the standard's values for slides in colour
 
-_SYNTAXES = (  # whose decoders stand malformed tiles
+_SYNTAXES = (  # their decoders are safe with malformed tiles
     ImplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEG2000Lossless, JPEG2000,
 )  # fmt: skip
 _WSIDICOM_ERRORS = (
     WsiDicomError, WsiDicomFileError, WsiDicomMatchError, WsiDicomNoResolutionError, WsiDicomNotFoundError,
     WsiDicomNotSupportedError, WsiDicomOutOfBoundsError, WsiDicomUidDuplicateError,
-    ValidationError,  # of marshmallow, by which wsidicom parses headers
+    ValidationError,  # marshmallow's, with which wsidicom parses headers
 )  # fmt: skip
 
-logging.getLogger("wsidicom").setLevel(logging.CRITICAL + 1)  # it logs paths and values; what fails is raised here
+logging.getLogger("wsidicom").setLevel(logging.CRITICAL + 1)  # it logs paths and values; failures are raised as errors here
 
 
 @dataclass(frozen=True)
@@ -77,36 +77,47 @@ class _Tiles:
     transfer_syntax: UID
 
     @classmethod
-    def of(cls, header: Header) -> Self:
-        shape = whole(header.dataset, "Rows", 1, 65535), whole(header.dataset, "Columns", 1, 65535)
+    def of(cls, header: DicomHeader) -> Self:
+        shape = whole_number(header.dataset, "Rows", 1, 65535), whole_number(header.dataset, "Columns", 1, 65535)
         return cls(shape, header.transfer_syntax)
 
 
 class DicomSlideSource(ImageSource):
-    """A slide of one series as uint8 RGB; its levels are the files given, finest first. Tiles left out are white.
+    """A slide of one series as uint8 RGB; each file is a level, the finest comes first. Missing tiles are white.
 
     Args:
-        headers: of the series' files; a single file is a slide of one level.
-        guards: how far the files are trusted; at most 10**11 pixels at level 0 where it doesn't say.
+        headers: headers of the series' files; a single file is a slide of one level.
+        guards: how far the files are trusted; at most 10**11 pixels at level 0 where `max_pixels` is None.
 
     Raises:
         BrokenImage: `dicom_broken`; at a read `tile_unreadable`, after which other regions can still be read.
         ImageTooLarge: `image_too_large`, before any pixel is decoded.
         UnsuitableImage: `pixel_format_not_supported`, `dimension_not_supported`.
-        UnsupportedFormat: `dicom_kind_not_supported` if there is no level among the files; `dicom_compression_not_supported`.
+        UnsupportedFormat: `dicom_kind_not_supported` if no file is a level; `dicom_compression_not_supported`.
     """
 
     mask_format: ClassVar[MaskFormat] = "tiff"
 
-    def __init__(self, headers: Sequence[Header], guards: Guards = LOCAL) -> None:
+    def __init__(self, headers: Sequence[DicomHeader], guards: Guards = LOCAL) -> None:
         limit = MAX_SLIDE_PIXELS if guards.max_pixels is None else guards.max_pixels
         with _slide_errors():
-            volumes = _volumes(headers, limit)
+            volumes = [header for header in headers if _flavour(header.dataset) == "VOLUME"]
+            if not volumes:
+                raise UnsupportedFormat(
+                    "dicom_kind_not_supported",
+                    "the DICOM files hold only a slide's label or overview; give the files of its levels",
+                )
+            for header in volumes:
+                _check_level(header, limit)
             self._slide = WsiDicom.open([header.path for header in volumes], settings=_SETTINGS)
         try:
             with _slide_errors():
                 self._levels = _levels(self._slide, volumes)
-                levels = tuple(Level((level.size.height, level.size.width), _spacing_um(level)) for level in self._levels)
+                spacings = [level.pixel_spacing for level in self._levels]  # mm
+                levels = tuple(
+                    Level((level.size.height, level.size.width), (1000.0 * float(size.height), 1000.0 * float(size.width)))
+                    for level, size in zip(self._levels, spacings, strict=True)
+                )
                 tiles = {_size(header.dataset): _Tiles.of(header) for header in volumes}  # files of one size are one level
                 self._tiles = [tiles[level.size.height, level.size.width] for level in self._levels]
         except DataError:
@@ -116,7 +127,7 @@ class DicomSlideSource(ImageSource):
 
     @property
     def held_bytes(self) -> int:
-        """Two caches of tiles."""
+        """Size of wsidicom's two caches of tiles."""
         return 2 * _CACHE_BYTES
 
     def _read(self, region: Region, level: int) -> NDArray[Any]:
@@ -132,7 +143,11 @@ class DicomSlideSource(ImageSource):
         return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))  # (3, H, W)
 
     def _check_tiles(self, rows: slice, columns: slice, level: int) -> None:
-        """Before they are decoded: wsidicom unpacks, and takes, a tile of any size."""
+        """Check the compressed tiles of a region, since wsidicom decodes a tile of any size.
+
+        Raises:
+            BrokenImage: `tile_unreadable`.
+        """
         tiles = self._tiles[level]
         if tiles.transfer_syntax in UNCOMPRESSED:
             return
@@ -150,7 +165,7 @@ class DicomSlideSource(ImageSource):
 
 @contextmanager
 def _slide_errors(error: Callable[[], DataError] = dicom_broken) -> Iterator[None]:
-    """Wsidicom's own errors, too, become ours."""
+    """Convert the errors of pydicom and wsidicom to ours."""
     with dicom_errors(error):
         try:
             yield
@@ -159,39 +174,34 @@ def _slide_errors(error: Callable[[], DataError] = dicom_broken) -> Iterator[Non
 
 
 def _flavour(dataset: Dataset) -> str:
-    """VOLUME, LABEL, OVERVIEW or THUMBNAIL (PS3.3, C.8.12.4.1.1)."""
+    """Return what an image shows: VOLUME (a level), LABEL, OVERVIEW or THUMBNAIL (PS3.3, C.8.12.4.1.1)."""
     element = dataset["ImageType"]
     if element.VM < 3:
         raise dicom_broken()
     return str(element.value[2])
 
 
-def _volumes(headers: Sequence[Header], limit: int) -> list[Header]:
-    """Return the checked headers of the files that hold levels."""
-    volumes = [header for header in headers if _flavour(header.dataset) == "VOLUME"]
-    if not volumes:
-        raise UnsupportedFormat(
-            "dicom_kind_not_supported", "the DICOM files hold no level of a slide, only its label or an overview"
-        )
-    for header in volumes:
-        _check(header, limit)
-    return volumes
+def _check_level(header: DicomHeader, limit: int) -> None:
+    """Check the file of one level before wsidicom opens it.
 
-
-def _check(header: Header, limit: int) -> None:
-    """Check one file before wsidicom opens it."""
+    Raises:
+        BrokenImage: `dicom_broken`.
+        ImageTooLarge: `image_too_large`.
+        UnsuitableImage: `pixel_format_not_supported`.
+        UnsupportedFormat: `dicom_compression_not_supported`.
+    """
     if header.transfer_syntax not in _SYNTAXES:
         raise compression_not_supported()
     dataset = header.dataset
     interpretation = str(dataset["PhotometricInterpretation"].value)
     is_raw = header.transfer_syntax in UNCOMPRESSED
-    grey_or_deep = whole(dataset, "SamplesPerPixel", 1, 4) != 3 or whole(dataset, "BitsAllocated", 1, 64) != 8
-    if grey_or_deep or interpretation not in (_COLOURS[:1] if is_raw else _COLOURS):
+    is_rgb8 = whole_number(dataset, "SamplesPerPixel", 1, 4) == 3 and whole_number(dataset, "BitsAllocated", 1, 64) == 8
+    if not is_rgb8 or interpretation not in (_COLOURS[:1] if is_raw else _COLOURS):
         raise pixel_format_not_supported()
-    tile = whole(dataset, "Rows", 1, 65535) * whole(dataset, "Columns", 1, 65535)
+    tile_pixels = whole_number(dataset, "Rows", 1, 65535) * whole_number(dataset, "Columns", 1, 65535)
     height, width = _size(dataset)
-    frames = number_of_frames(dataset)
-    if tile > _MAX_TILE_PIXELS or (is_raw and header.path.stat().st_size < header.pixels_at + 3 * tile * frames):
+    end_of_pixels = header.pixels_at + 3 * tile_pixels * number_of_frames(dataset)
+    if tile_pixels > _MAX_TILE_PIXELS or (is_raw and header.path.stat().st_size < end_of_pixels):
         raise dicom_broken()
     if height * width > limit:
         raise ImageTooLarge(
@@ -202,32 +212,31 @@ def _check(header: Header, limit: int) -> None:
 
 
 def _size(dataset: Dataset) -> tuple[int, int]:
-    return _long(dataset, "TotalPixelMatrixRows"), _long(dataset, "TotalPixelMatrixColumns")
+    """Return (rows, columns) of the level that a file holds."""
+    rows, columns = (dataset[keyword] for keyword in ("TotalPixelMatrixRows", "TotalPixelMatrixColumns"))
+    for element in (rows, columns):
+        if element.VR != "UL" or type(element.value) is not int or element.value < 1:
+            raise dicom_broken()
+    return rows.value, columns.value
 
 
-def _long(dataset: Dataset, keyword: str) -> int:
-    element = dataset[keyword]
-    if element.VR != "UL" or type(element.value) is not int or element.value < 1:
-        raise dicom_broken()
-    return element.value
+def _levels(slide: WsiDicom, volumes: Sequence[DicomHeader]) -> list[WsiLevel]:
+    """Return the slide's levels, finest first, checked to be one for each file.
 
-
-def _levels(slide: WsiDicom, volumes: Sequence[Header]) -> list[WsiLevel]:
-    """Finest first; all of those that the files hold, of one pyramid, in one plane and of one optical path."""
+    Raises:
+        BrokenImage: `dicom_broken`.
+        UnsuitableImage: `dimension_not_supported`.
+    """
     levels = sorted(slide.pyramids[0], key=lambda level: -level.size.width)
-    plain = all(len(level.optical_paths) == 1 and len(level.focal_planes) == 1 for level in levels)
-    if len(slide.pyramids) != 1 or not plain:
+    is_flat = all(len(level.optical_paths) == 1 and len(level.focal_planes) == 1 for level in levels)
+    if len(slide.pyramids) != 1 or not is_flat:
         raise UnsuitableImage(
             "dimension_not_supported",
             "the DICOM slide has several pyramids, focal planes or optical paths; send one of each",
         )
     if {(level.size.height, level.size.width) for level in levels} != {_size(header.dataset) for header in volumes}:
-        raise dicom_broken()  # wsidicom leaves out what it can't read
+        raise dicom_broken()  # wsidicom leaves out levels that it can't read
     return levels
-
-
-def _spacing_um(level: WsiLevel) -> tuple[float, float]:
-    return 1000.0 * float(level.pixel_spacing.height), 1000.0 * float(level.pixel_spacing.width)
 
 
 def _tile_unreadable() -> BrokenImage:

@@ -13,7 +13,7 @@ _LARGEST_MESSAGE_BYTES = 2**24
 
 
 class ChannelLost(Exception):
-    """The other side has ended, didn't answer in time, or said what makes no sense."""
+    """The other process has ended, didn't answer in time, or sent an invalid message."""
 
 
 class Channel:
@@ -21,7 +21,7 @@ class Channel:
 
     Args:
         connection: a stream socket; closed with the channel.
-        timeout_s: wall time for what is sent or received between two calls of `begin`; None waits for ever.
+        timeout_s: wall time for all sending and receiving after a call of `begin`; None means no limit.
     """
 
     def __init__(self, connection: socket.socket, timeout_s: float | None = None) -> None:
@@ -38,16 +38,16 @@ class Channel:
         """Send a whole object.
 
         Raises:
-            ChannelLost: the other side doesn't take it.
+            ChannelLost: the other side doesn't receive it.
         """
-        content = json.dumps(message, default=_python).encode()
+        content = json.dumps(message, default=lambda number: number.item()).encode()  # NumPy's numbers as Python's
         self.send_bytes(memoryview(_LENGTH.pack(len(content)) + content))
 
     def receive(self) -> Message:
         """Receive the next object.
 
         Raises:
-            ChannelLost: there is none.
+            ChannelLost: none arrives.
         """
         length = bytearray(_LENGTH.size)
         self.receive_into(memoryview(length))
@@ -68,7 +68,7 @@ class Channel:
         """Send bytes whose number the other side knows.
 
         Raises:
-            ChannelLost: the other side doesn't take them.
+            ChannelLost: the other side doesn't receive them.
         """
         try:
             self._connection.settimeout(self._remaining_s())
@@ -76,22 +76,22 @@ class Channel:
         except OSError as error:
             raise ChannelLost from error
 
-    def receive_into(self, place: memoryview) -> None:
-        """Receive bytes until `place`, contiguous memory, is full.
+    def receive_into(self, buffer: memoryview) -> None:
+        """Receive bytes until the buffer, contiguous memory, is full.
 
         Raises:
-            ChannelLost: not that many come.
+            ChannelLost: fewer bytes arrive.
         """
-        filled = 0
-        while filled < len(place):
+        position = 0
+        while position < len(buffer):
             try:
                 self._connection.settimeout(self._remaining_s())
-                count = self._connection.recv_into(place[filled:])
+                count = self._connection.recv_into(buffer[position:])
             except OSError as error:
                 raise ChannelLost from error
             if not count:
                 raise ChannelLost
-            filled += count
+            position += count
 
     def has_ended(self) -> bool:
         """Return True if the other side has closed its end and everything that it sent was received."""
@@ -104,11 +104,11 @@ class Channel:
             return True
 
     def drain(self) -> None:
-        """Receives and forgets what the other side has sent, until it closes its end or the time is over."""
-        place = bytearray(2**16)
+        """Receive and discard bytes until the other side closes its end or the time is over."""
+        buffer = bytearray(2**16)
         while True:
             try:
-                self.receive_into(memoryview(place))
+                self.receive_into(memoryview(buffer))
             except ChannelLost:
                 return
 
@@ -123,8 +123,3 @@ class Channel:
         if remaining_s <= 0:
             raise TimeoutError
         return remaining_s
-
-
-def _python(value: Any) -> Any:
-    """Numpy's numbers as Python's."""
-    return value.item()

@@ -1,7 +1,7 @@
-"""The program's hold on `imaging/reader_process.py`: starts it once, and asks it for a process for each file.
+"""Client of `imaging/reader_process.py`: starts that process once, and has it fork a process for each file.
 
-Not `multiprocessing`: its forkserver runs the program's main module anew in every process, which for the service's worker
-means BentoML and torch, and what it sends is unpickled, which a process that has read a hostile file must not be trusted with.
+`multiprocessing` doesn't fit: its forkserver runs the program's main module again in every process, which for the service
+means importing BentoML and torch, and it unpickles messages, which a process that has read a hostile file could abuse.
 """
 
 import atexit
@@ -15,17 +15,20 @@ import sys
 import threading
 from pathlib import Path
 
-READY = b"ready"  # what the waiting process says when it has loaded the readers
-PROCESS_ID = struct.Struct("<q")  # what it says when it has forked; 0 when it can't
+READY = b"ready"  # message of the reader process after it has loaded the readers
+PROCESS_ID = struct.Struct("<q")  # message after each fork; 0 if the fork failed
 
 _START_TIMEOUT_S = 120.0
 _FORK_TIMEOUT_S = 30.0
-# Of the program's environment; keys and passwords, which may be among the rest, are nothing for a reader.
-_KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATH", "TMPDIR")
+# Variables that the reader process inherits; others may be keys and passwords.
+_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATH", "TMPDIR")
 
 
-class Nursery:
-    """The waiting process; started when the first file needs it or before, and again if it was ended. Threads may share it."""
+class Forkserver:
+    """Reader process that forks a process for each file; started on demand, and again if it has ended.
+
+    Threads may share it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,7 +36,7 @@ class Nursery:
         self._control: socket.socket | None = None
 
     def start(self) -> None:
-        """Load the readers now, which takes a second or two, so that the first file doesn't wait for it.
+        """Start the process and load the readers, which takes a second or two, so that the first file doesn't wait.
 
         Raises:
             OSError: the process can't be started.
@@ -46,21 +49,19 @@ class Nursery:
         """Return a connection to a new process, and its process id.
 
         Raises:
-            RuntimeError: this installation can't start processes.
-            OSError: the machine has no room for another process or another open file now.
+            RuntimeError: this installation can't start the process.
+            OSError: the machine's limit of processes or open files is reached.
         """
         with self._lock:
             try:
                 return self._fork()
-            except (ConnectionError, TimeoutError):  # it was ended, by whom ever: a new one
+            except (ConnectionError, TimeoutError):  # the process has ended; start a new one
                 self._end()
             try:
                 return self._fork()
             except (ConnectionError, TimeoutError) as error:
                 self._end()
-                raise RuntimeError(
-                    "the process that opens images can't be started; its message is on standard error"
-                ) from error
+                raise RuntimeError("the process that opens images doesn't start; see its message on standard error") from error
 
     def close(self) -> None:
         """End the process and the processes that it forked."""
@@ -69,26 +70,29 @@ class Nursery:
 
     def _fork(self) -> tuple[socket.socket, int]:
         control = self._control or self._start()
-        ours, theirs = socket.socketpair()
+        connection, remote_end = socket.socketpair()
         try:
-            with theirs:
-                socket.send_fds(control, [b"f"], [theirs.fileno()])
-            process_id = PROCESS_ID.unpack(_exactly(control, PROCESS_ID.size))[0]
+            with remote_end:
+                socket.send_fds(control, [b"f"], [remote_end.fileno()])
+            process_id = PROCESS_ID.unpack(_receive_exactly(control, PROCESS_ID.size))[0]
             if not process_id:
-                raise BlockingIOError(errno.EAGAIN, "no room for another process")
+                raise BlockingIOError(errno.EAGAIN, "the machine cannot start another process")
         except OSError:
-            ours.close()
+            connection.close()
             raise
-        return ours, process_id
+        return connection, process_id
 
     def _start(self) -> socket.socket:
-        self._control, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-P", "-B", "-m", "imaging.reader_process"]  # writes nothing, no bytecode either
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        environment["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+        environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # threads make forking unsafe
+        self._control, remote_end = socket.socketpair()
+        with remote_end:
+            command = [sys.executable, "-P", "-B", "-m", "imaging.reader_process"]  # -B: writes no bytecode
             silence = subprocess.DEVNULL
-            self._process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=silence, env=_environment())
+            self._process = subprocess.Popen(command, stdin=remote_end.fileno(), stdout=silence, env=environment)
         self._control.settimeout(_START_TIMEOUT_S)
-        _exactly(self._control, len(READY))
+        _receive_exactly(self._control, len(READY))
         self._control.settimeout(_FORK_TIMEOUT_S)
         return self._control
 
@@ -102,21 +106,14 @@ class Nursery:
 
 
 @functools.cache
-def nursery() -> Nursery:
+def forkserver() -> Forkserver:
     """Return the forkserver of this program."""
-    made = Nursery()
-    atexit.register(made.close)
-    return made
+    server = Forkserver()
+    atexit.register(server.close)
+    return server
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment: one thread for linear algebra, since a process with threads can't safely be forked."""
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    return {**kept, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes:
+def _receive_exactly(connection: socket.socket, size: int) -> bytes:
     content = b""
     while len(content) < size:
         piece = connection.recv(size - len(content))

@@ -1,4 +1,4 @@
-"""An image that a process of its own has open: what comes out of a hostile file is pixels, a known error, or nothing."""
+"""Images that a separate process opens and reads, so that a hostile file yields pixels, a known error, or nothing."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import Guards
 from imaging.isolation.channel import Channel, ChannelLost, Message
-from imaging.isolation.forkserver import nursery
+from imaging.isolation.forkserver import forkserver
 from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
 
 _ERRORS = {kind.__name__: kind for kind in (DataError, BrokenImage, UnsupportedFormat, UnsuitableImage)}
@@ -24,32 +24,32 @@ _PIXEL_KINDS = "buif"
 
 
 class IsolatedSource(ImageSource):
-    """A file open in another process, under limits on memory, time and rights; reads as the file's own reader does.
+    """A file open in another process, under limits of memory, time and rights; reads as the file's own reader does.
 
-    A process that crashes, takes more than it may, or doesn't answer in time is ended, and what it was asked for is
-    refused; it is never asked again. Threads may share the source.
+    A process that crashes, exceeds a limit or doesn't answer in time is ended; this request and all later ones fail. Threads
+    may share the source.
 
     Args:
         path: the file.
-        guards: the limits, and what the file's own reader is given.
-        labels: as in `open_image`.
+        guards: the limits, also those of the file's own reader.
+        labels: see `open_image`.
 
     Raises:
-        DataError: what the file's own reader raises, and `image_reader_crashed`, an UnsuitableImage; both at reads, too.
+        DataError: the errors of the file's own reader, and `image_reader_crashed`, an UnsuitableImage; also at reads.
         RuntimeError: this installation can't start processes.
     """
 
-    mask_format: MaskFormat  # type: ignore[misc]  # the file's own reader's
+    mask_format: MaskFormat  # type: ignore[misc]  # that of the file's own reader
 
     def __init__(self, path: Path, guards: Guards, *, labels: bool = False) -> None:
         self._guards = guards
         self._lock = threading.Lock()
-        connection, self.process_id = nursery().fork()
+        connection, self.process_id = forkserver().fork()
         self._channel: Channel | None = Channel(connection, guards.process_timeout_s)
         try:
-            told = self._ask({"path": str(path.absolute()), "labels": labels, "guards": asdict(guards)})
+            answer = self._ask({"path": str(path.absolute()), "labels": labels, "guards": asdict(guards)})
             try:
-                self._describe(told)
+                self._take_description(answer)
             except (KeyError, TypeError, ValueError) as error:
                 raise self._crashed() from error
         except BaseException:
@@ -58,7 +58,7 @@ class IsolatedSource(ImageSource):
 
     @property
     def held_bytes(self) -> int:
-        """Memory that the other process may hold, bytes."""
+        """Upper limit of the memory that the other process keeps between reads."""
         return self._held_bytes
 
     def close(self) -> None:
@@ -70,38 +70,43 @@ class IsolatedSource(ImageSource):
         pixels = np.empty((self.channels, *_sizes(region)), self.dtype)
         pixel_bytes = self.channels * self.dtype.itemsize
         for part in _parts(region, max(1, self._guards.process_read_bytes // pixel_bytes)):
-            starts = zip(part, region, strict=True)
-            within = (slice(axis.start - whole.start, axis.stop - whole.start) for axis, whole in starts)
-            self._fill(pixels[(slice(None), *within)], part, level)
+            axes = zip(part, region, strict=True)
+            place = pixels[(slice(None), *(slice(axis.start - whole.start, axis.stop - whole.start) for axis, whole in axes))]
+            buffer = place if place.flags.c_contiguous else np.empty(place.shape, self.dtype)
+            answer = self._ask({"region": [[axis.start, axis.stop] for axis in part], "level": level}, buffer)
+            self.file_warnings = tuple(str(code) for code in answer["warnings"])
+            if buffer is not place:
+                place[...] = buffer
         return pixels
 
-    def _fill(self, place: NDArray[Any], region: Region, level: int) -> None:
-        pixels = place if place.flags.c_contiguous else np.empty(place.shape, self.dtype)
-        told = self._ask({"region": [[axis.start, axis.stop] for axis in region], "level": level}, pixels)
-        self.file_warnings = tuple(str(code) for code in told["warnings"])
-        if pixels is not place:
-            place[...] = pixels
-
     def _ask(self, message: Message, pixels: NDArray[Any] | None = None) -> Message:
-        """Return the answer to a message; `pixels` are filled with what follows it."""
+        """Return the answer to a message, and fill `pixels` with the bytes that follow it.
+
+        Raises:
+            DataError: the answer is an error, or the process has ended.
+        """
         with self._lock:
             if self._channel is None:
                 raise self._crashed()
             try:
                 self._channel.begin().send(message)
-                told = self._channel.receive()
-                if pixels is not None and "error" not in told:
+                answer = self._channel.receive()
+                if pixels is not None and "error" not in answer:
                     self._channel.receive_into(pixels.reshape(-1).view(np.uint8).data)
             except ChannelLost as error:
                 self._end()
                 raise self._crashed() from error
-        if "error" in told:
-            raise _error_of(told["error"])
-        return told
+        if "error" not in answer:
+            return answer
+        failure = answer["error"]
+        if failure["kind"] == ImageTooLarge.__name__:
+            raise ImageTooLarge(failure["code"], failure["message"], failure["limit"])
+        raise _ERRORS[failure["kind"]](failure["code"], failure["message"])
 
-    def _describe(self, told: Message) -> None:
-        geometry = told["geometry"]
-        dtype = np.dtype(told["dtype"])
+    def _take_description(self, description: Message) -> None:
+        """Take over the properties of the image from the other process's answer."""
+        geometry = description["geometry"]
+        dtype = np.dtype(description["dtype"])
         if dtype.kind not in _PIXEL_KINDS:
             raise self._crashed()
         super().__init__(
@@ -114,20 +119,20 @@ class IsolatedSource(ImageSource):
                 origin_um=_tuple(geometry["origin_um"]),
                 files=tuple(Path(name) for name in geometry["files"]),
             ),
-            told["channels"],
+            description["channels"],
             dtype,
-            tuple(Level(tuple(shape), _tuple(spacing_um)) for shape, spacing_um in told["levels"]),
+            tuple(Level(tuple(shape), _tuple(spacing_um)) for shape, spacing_um in description["levels"]),
         )
-        self.mask_format = told["mask_format"]
-        self.file_warnings = tuple(str(code) for code in told["warnings"])
-        self._held_bytes = int(told["held_bytes"])
+        self.mask_format = description["mask_format"]
+        self.file_warnings = tuple(str(code) for code in description["warnings"])
+        self._held_bytes = int(description["held_bytes"])
 
     def _end(self) -> None:
         """End the process and the connection, once."""
         channel, self._channel = self._channel, None
         if channel is None:
             return
-        if not channel.has_ended():  # or the process id may be another's by now
+        if not channel.has_ended():  # otherwise the process id may belong to another process
             with suppress(ProcessLookupError):
                 os.kill(self.process_id, signal.SIGKILL)
             channel.begin().drain()
@@ -137,15 +142,9 @@ class IsolatedSource(ImageSource):
         guards = self._guards
         return UnsuitableImage(
             "image_reader_crashed",
-            f"the image's reader crashed, took more than {guards.process_memory_bytes} bytes of memory or was busy for more "
-            f"than {min(guards.process_cpu_s, guards.process_timeout_s):g} s; export the image again, or cut it into parts",
+            f"the image's reader crashed, needs more than {guards.process_memory_bytes} bytes of memory or takes more than "
+            f"{min(guards.process_cpu_s, guards.process_timeout_s):g} s; export the image again, or cut it into parts",
         )
-
-
-def _error_of(told: dict[str, Any]) -> DataError:
-    if told["kind"] == ImageTooLarge.__name__:
-        return ImageTooLarge(told["code"], told["message"], told["limit"])
-    return _ERRORS[told["kind"]](told["code"], told["message"])
 
 
 def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:

@@ -1,4 +1,4 @@
-"""Affine of a NIfTI volume, checked, from the three ways in which a header may give it."""
+"""Affine of a NIfTI volume, checked, from its sform, its qform or its voxel size alone."""
 
 import itertools
 from math import sqrt
@@ -16,27 +16,29 @@ _ZOOMS_MM = (1e-6, 100.0)  # from electron microscopy to the thickest slices
 _FARTHEST_MM = 1e7
 _LARGEST_COSINE = 1e-3  # between two axes
 _SMALLEST_DETERMINANT = 1e-6  # of the unit vectors along the axes
-_SAME_VOXELS = 0.1  # how far sform and qform may put one voxel apart, in voxels
-_QUATERNION_ROUNDING = 3 * 2.0**-23  # of the squares of three numbers in float32; nibabel takes the same
+_SAME_VOXELS = 0.1  # largest distance between a voxel's positions by sform and by qform, in voxels
+_QUATERNION_ROUNDING = 3 * 2.0**-23  # of the squares of three float32 numbers; nibabel uses the same value
 
 
 def checked_affine(fields: Fields, shape: tuple[int, int, int]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Return the affine, index -> mm, (4, 4), and remarks.
+    """Return the affine (4, 4), index -> mm, and remarks.
 
-    The sform wins over the qform; without both only the voxels' size is known. A code that the format doesn't have counts as 0,
-    as in nibabel, with the remark `orientation_code_unknown`.
+    The sform takes precedence over the qform. Without both, only the voxels' size is known. A code that the format doesn't have
+    counts as 0, as in nibabel, with the remark `orientation_code_unknown`.
 
     Raises:
         UnsuitableImage: `affine_invalid`, `affine_sheared`.
     """
     sform_code, qform_code = affine_codes(fields)
-    unknown = (sform_code, qform_code) != (int(fields["sform_code"]), int(fields["qform_code"]))
-    remarks = ("orientation_code_unknown",) if unknown else ()
+    are_known = (sform_code, qform_code) == (int(fields["sform_code"]), int(fields["qform_code"]))
+    remarks = () if are_known else ("orientation_code_unknown",)
     if not sform_code:
-        affine = _checked(_qform(fields) if qform_code else _centred(fields, shape), fields)
+        affine = (_qform(fields) if qform_code else _centred(fields, shape)) * _unit(fields)
+        check_affine(affine)
         return affine, remarks if qform_code else (*remarks, "no_orientation")
-    affine = _checked(_sform(fields), fields)
-    agree = not qform_code or _agree(affine, _qform(fields) * _unit(fields), shape)
+    affine = np.vstack([fields["srow"], [0, 0, 0, 1]]).astype(np.float64) * _unit(fields)
+    check_affine(affine)
+    agree = not qform_code or _have_equal_positions(affine, _qform(fields) * _unit(fields), shape)
     return affine, remarks if agree else (*remarks, "sform_qform_differ")
 
 
@@ -49,12 +51,8 @@ def affine_codes(fields: Fields) -> tuple[int, int]:
     )
 
 
-def _sform(fields: Fields) -> NDArray[np.float64]:
-    return np.vstack([fields["srow"], [0, 0, 0, 1]]).astype(np.float64)  # (4, 4)
-
-
 def _qform(fields: Fields) -> NDArray[np.float64]:
-    """Return the rotation of a unit quaternion times the voxel size; all NaN where the numbers are invalid."""
+    """Return the affine of the qform, a unit quaternion times the voxel size; all NaN where its numbers are invalid."""
     b, c, d = (float(value) for value in fields["quatern"])
     rest = 1 - (b * b + c * c + d * d)
     zooms = fields["pixdim"][1:4].astype(np.float64)
@@ -75,7 +73,7 @@ def _qform(fields: Fields) -> NDArray[np.float64]:
 
 
 def _centred(fields: Fields, shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """Return nibabel's affine without sform and qform (Analyze): x to the left, the middle voxel at the origin."""
+    """Return the affine that nibabel uses without sform and qform (Analyze): x to the left, the middle voxel at the origin."""
     zooms = fields["pixdim"][1:4].astype(np.float64)
     if not (zooms > 0).all():
         return np.full((4, 4), np.nan)
@@ -91,20 +89,13 @@ def _unit(fields: Fields) -> NDArray[np.float64]:
     return np.array([[factor], [factor], [factor], [1.0]])
 
 
-def _checked(affine: NDArray[np.float64], fields: Fields) -> NDArray[np.float64]:
-    """Return the affine in mm, checked."""
-    affine = affine * _unit(fields)
-    check_affine(affine)
-    return affine
-
-
 def check_affine(affine: NDArray[np.float64]) -> None:
-    """Refuses an affine (4, 4) in mm that no scanner's volume has.
+    """Check that an affine (4, 4) in mm is one that a scanner's volume can have.
 
     Raises:
         UnsuitableImage: `affine_invalid`, `affine_sheared`.
     """
-    if not (np.abs(affine) <= _FARTHEST_MM).all():  # nan isn't
+    if not (np.abs(affine) <= _FARTHEST_MM).all():  # also where one is NaN
         raise _affine_invalid()
     zooms = np.linalg.norm(affine[:3, :3], axis=0)
     if zooms.min() < _ZOOMS_MM[0] or zooms.max() > _ZOOMS_MM[1]:
@@ -116,22 +107,21 @@ def check_affine(affine: NDArray[np.float64]) -> None:
     if np.abs(cosines).max() > _LARGEST_COSINE:
         raise UnsuitableImage(
             "affine_sheared",
-            "the volume's axes don't stand at right angles (a gantry that was tilted, for example); "
-            "resample it onto a grid whose axes do",
+            "the volume's axes aren't at right angles (a tilted gantry, for example); resample it onto a grid whose axes are",
         )
 
 
 def _affine_invalid() -> DataError:
     return UnsuitableImage(
         "affine_invalid",
-        "the volume's header doesn't say where its voxels lie (an affine that isn't finite or can't be inverted, or voxels "
-        f"that aren't {_ZOOMS_MM[0]:g} to {_ZOOMS_MM[1]:g} mm long); export it again with its geometry",
+        "the volume's header doesn't give the position of its voxels (an affine that isn't finite or can't be inverted, or "
+        f"voxels that aren't {_ZOOMS_MM[0]:g} to {_ZOOMS_MM[1]:g} mm long); export it again with its geometry",
     )
 
 
-def _agree(sform: NDArray[np.float64], qform: NDArray[np.float64], shape: tuple[int, int, int]) -> bool:
-    """Return True if both affines put every voxel at about the same place; comparing the corners is enough."""
+def _have_equal_positions(sform: NDArray[np.float64], qform: NDArray[np.float64], shape: tuple[int, int, int]) -> bool:
+    """Return True if both affines give every voxel about the same position; comparing the corners is enough."""
     corners = np.array([[*corner, 1] for corner in itertools.product(*((0, size - 1) for size in shape))]).T  # (4, 8)
     distances = np.linalg.norm((sform - qform) @ corners, axis=0)
     smallest = float(np.linalg.norm(sform[:3, :3], axis=0).min())
-    return bool((distances <= _SAME_VOXELS * smallest).all())  # never, where the qform is nan
+    return bool((distances <= _SAME_VOXELS * smallest).all())  # False where the qform is NaN

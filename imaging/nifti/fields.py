@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-HEADER_BYTES = 540  # the longer one's
+HEADER_BYTES = 540  # of NIfTI-2, whose header is the longer one
 
 Fields = Any  # a numpy record; fields that hold text are never read
 
@@ -46,7 +46,7 @@ _NIFTI2 = {  # https://nifti.nimh.nih.gov/pub/dist/doc/nifti2.h
 
 @dataclass(frozen=True)
 class NiftiKind:
-    """Version of the format with a byte order; the voxels have the same order."""
+    """Variant of the format: a version and a byte order, which is also that of the voxels."""
 
     size: int
     magic: bytes
@@ -55,7 +55,7 @@ class NiftiKind:
     layout: np.dtype[Any]
 
     def matches(self, head: bytes) -> bool:
-        """Return True if a head begins as this kind does, as far as it goes."""
+        """Return True if a head, or its beginning, is that of this kind."""
         size = struct.pack(f"{self.byte_order}i", self.size)
         if len(head) < self.size:
             return head[:4] == size[: len(head)]
@@ -70,8 +70,8 @@ def kind_of(head: bytes) -> NiftiKind | None:
 def _layout(fields: dict[str, tuple[str, int]], size: int, byte_order: str) -> np.dtype[Any]:
     formats, offsets = zip(*fields.values(), strict=True)
     layout: dict[str, Any] = {"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": size}
-    made: np.dtype[Any] = np.dtype(cast("Any", layout))
-    return made.newbyteorder(byte_order)  # type: ignore[arg-type]
+    record: np.dtype[Any] = np.dtype(cast("Any", layout))
+    return record.newbyteorder(byte_order)  # type: ignore[arg-type]
 
 
 _ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")

@@ -1,4 +1,4 @@
-"""A NIfTI file's header, checked field by field before anything is loaded, and its voxels, piece by piece."""
+"""Header of a NIfTI file, checked field by field before anything is loaded, and its voxels, piece by piece."""
 
 import struct
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from imaging.gunzip import GZIP_MAGIC, Gunzip
 from imaging.nifti.affine import affine_codes, checked_affine
 from imaging.nifti.fields import HEADER_BYTES, Fields, NiftiKind, kind_of
 
-_LARGEST_OFFSET = 2**24  # where voxels may begin at the latest: extensions in use take some hundred KiB
+_LARGEST_OFFSET = 2**24  # of the voxels: extensions in use take some hundred KiB
 _MOST_EXTENSIONS = 1000
 _CHUNK_BYTES = 2**22
 _SLOPES = (1e-12, 1e12)
@@ -32,19 +32,19 @@ class NiftiHeader:
     dtype: np.dtype[Any]
     offset: int
     slope: float
-    inter: float
+    intercept: float
     affine: NDArray[np.float64]
     affine_codes: tuple[int, int]
     warnings: tuple[str, ...]
 
     @property
     def size_bytes(self) -> int:
-        """The whole file's size, uncompressed."""
+        """Size of the whole file, uncompressed."""
         return self.offset + prod(self.shape) * self.dtype.itemsize
 
 
 def head_of(path: Path, size: int = HEADER_BYTES) -> bytes:
-    """Return the file's first bytes, uncompressed if they are gzip, enough for a header.
+    """Return the first bytes of a file, decompressed if it is gzip; by default as many as a header has.
 
     Raises:
         BrokenImage: `gzip_corrupt`.
@@ -62,7 +62,7 @@ def is_nifti(head: bytes) -> bool:
 
 
 def checked_header(path: Path, guards: Guards) -> NiftiHeader:
-    """Return everything that reading needs from a header that is checked field by field; extensions are walked, never parsed.
+    """Return the header of a file, checked field by field; extensions are skipped, never parsed.
 
     `warnings` may hold the remarks `no_orientation`, `orientation_code_unknown`, `sform_qform_differ`, `single_frame`,
     `scaling_ignored`, `bitpix_ignored`, `offset_corrected`, `trailing_data` and `name_differs`: see `imaging/remarks.py`.
@@ -78,52 +78,48 @@ def checked_header(path: Path, guards: Guards) -> NiftiHeader:
     sizes = _sizes(fields, guards)
     dtype = _dtype(fields, kind)
     check_voxel_bytes(prod(sizes) * dtype.itemsize, guards)
-    slope, inter = _scaling(fields)
+    slope, intercept = _scaling(fields)
     affine, warnings = checked_affine(fields, sizes[:3])
     if not isfinite(float(fields["scl_slope"])):
         warnings += ("scaling_ignored",)
     if int(fields["bitpix"]) != 8 * dtype.itemsize:
         warnings += ("bitpix_ignored",)
-    offset = _offset(fields, kind)
+    offset = float(fields["vox_offset"]) or kind.size + 4.0  # 0 means directly after the header
+    if not offset.is_integer() or not kind.size + 4 <= offset <= _LARGEST_OFFSET:  # infinity and NaN aren't integers
+        raise _bad_offset()
     if offset != float(fields["vox_offset"]):
         warnings += ("offset_corrected",)
     if len(sizes) < int(fields["dim"][0]):
         warnings += ("single_frame",)
     if path.suffix in (".gz", ".nii") and _is_gzip(path) != (path.suffix == ".gz"):
         warnings += ("name_differs",)
-    header = NiftiHeader(sizes, dtype, offset, slope, inter, affine, affine_codes(fields), warnings)
-    _check_extensions_of(path, header, kind)
-    if not _is_gzip(path):
-        header = _with_plain_size_checked(path, header)
-    return header
+    header = NiftiHeader(sizes, dtype, int(offset), slope, intercept, affine, affine_codes(fields), warnings)
+    _check_extensions(path, header, kind)
+    return header if _is_gzip(path) else _with_size_remark(path, header)
 
 
 def voxel_stream(path: Path, guards: Guards) -> Gunzip | IO[bytes]:
-    """Open the file for `voxels`, uncompressed where it is gzip; a context manager."""
+    """Open a file for `voxels`, decompressed if it is gzip; a context manager."""
     return Gunzip(path, guards.max_gzip_ratio) if _is_gzip(path) else path.open("rb")
 
 
 def voxels(stream: Gunzip | IO[bytes], header: NiftiHeader) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield the voxels as stored, (x, y, n) with the header's dtype, after their slice of the third axis.
+    """Yield slabs of the volume: the slice of the third axis, and the stored voxels (x, y, n) with the header's dtype.
 
     Raises:
-        BrokenImage: `nifti_size_mismatch` if the file holds less than the header says; `gzip_corrupt`.
+        BrokenImage: `nifti_size_mismatch` if the file holds less than the header declares; `gzip_corrupt`.
         ImageTooLarge: `decompressed_too_large`.
     """
-    come = len(stream.read(header.offset))
-    for planes in _chunks(header):
+    size_bytes = len(stream.read(header.offset))
+    depth = max(1, _CHUNK_BYTES // (prod(header.shape[:2]) * header.dtype.itemsize))
+    for start in range(0, header.shape[2], depth):
+        planes = slice(start, min(start + depth, header.shape[2]))
         shape = (*header.shape[:2], planes.stop - planes.start)
         content = stream.read(prod(shape) * header.dtype.itemsize)
-        come += len(content)
+        size_bytes += len(content)
         if len(content) < prod(shape) * header.dtype.itemsize:
-            raise _size_mismatch(header.size_bytes, come)
+            raise _size_mismatch(header.size_bytes, size_bytes)
         yield planes, np.frombuffer(content, header.dtype).reshape(shape, order="F")
-
-
-def _chunks(header: NiftiHeader) -> Iterator[slice]:
-    count = max(1, _CHUNK_BYTES // (prod(header.shape[:2]) * header.dtype.itemsize))
-    for start in range(0, header.shape[2], count):
-        yield slice(start, min(start + count, header.shape[2]))
 
 
 def _is_gzip(path: Path) -> bool:
@@ -148,7 +144,8 @@ def _fields(head: bytes) -> tuple[NiftiKind, Fields]:
 
 def _unsupported_format() -> DataError:
     return UnsupportedFormat(
-        "unsupported_format", "not a volume in a single NIfTI file; save the volume as .nii or .nii.gz, without a second file"
+        "unsupported_format",
+        "the file isn't a volume in a single NIfTI file; save the volume as .nii or .nii.gz, without a second file",
     )
 
 
@@ -158,14 +155,14 @@ def _sizes(fields: Fields, guards: Guards) -> tuple[int, int, int]:
         raise BrokenImage("nifti_bad_dims", "the volume's header doesn't declare 1 to 7 dimensions; export it again")
     sizes = [int(size) for size in fields["dim"][1 : dimensions + 1]]
     if min(sizes) < 1:
-        raise BrokenImage("nifti_bad_dims", f"the volume's header declares the size {tuple(sizes)}; each axis needs 1 or more")
+        raise BrokenImage("nifti_bad_dims", f"the volume's header declares the size {tuple(sizes)}, but sizes are 1 or more")
     check_voxels(prod(sizes), max(sizes), guards)
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
     if len(sizes) != 3:
         raise UnsuitableImage(
             "dimension_not_supported",
-            f"the volume has the size {tuple(sizes)}, three axes are needed; send one volume of a series at a time",
+            f"the volume has the size {tuple(sizes)}, but three axes are needed; send one volume of a series at a time",
         )
     return sizes[0], sizes[1], sizes[2]
 
@@ -182,35 +179,30 @@ def _dtype(fields: Fields, kind: NiftiKind) -> np.dtype[Any]:
 
 def _scaling(fields: Fields) -> tuple[float, float]:
     """Return slope and intercept; (1, 0) where the slope is 0 (the standard), or NaN or infinite (as nibabel reads it)."""
-    slope, inter = float(fields["scl_slope"]), float(fields["scl_inter"])
+    slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
     if slope == 0 or not isfinite(slope):
         return 1.0, 0.0
-    if not (isfinite(inter) and _SLOPES[0] < abs(slope) < _SLOPES[1]):
+    if not (isfinite(intercept) and _SLOPES[0] < abs(slope) < _SLOPES[1]):
         raise UnsuitableImage(
             "bad_scaling",
-            f"the volume's intercept isn't finite, or its slope not between {_SLOPES[0]:g} and {_SLOPES[1]:g} in size; "
+            f"the volume's intercept isn't finite, or the size of its slope isn't between {_SLOPES[0]:g} and {_SLOPES[1]:g}; "
             "export it again without scaling",
         )
-    return slope, inter
-
-
-def _offset(fields: Fields, kind: NiftiKind) -> int:
-    """Return where the voxels begin; a declared 0 means right behind the header."""
-    offset = float(fields["vox_offset"]) or kind.size + 4.0
-    if not offset.is_integer() or not kind.size + 4 <= offset <= _LARGEST_OFFSET:  # inf and nan aren't integers
-        raise _bad_offset()
-    return int(offset)
+    return slope, intercept
 
 
 def _bad_offset() -> DataError:
-    return BrokenImage("nifti_bad_offset", "the volume's header says that its voxels begin where they can't; export it again")
+    return BrokenImage(
+        "nifti_bad_offset",
+        "the volume's header gives an offset of the voxels that is inside the header or beyond the file's end; export it again",
+    )
 
 
-def _with_plain_size_checked(path: Path, header: NiftiHeader) -> NiftiHeader:
-    """Return the header, with a remark if an uncompressed file holds more than the volume.
+def _with_size_remark(path: Path, header: NiftiHeader) -> NiftiHeader:
+    """Return the header of an uncompressed file, with a remark if the file holds more than the volume.
 
     Raises:
-        BrokenImage: `nifti_size_mismatch`: it holds less, or more where the place of the voxels had to be assumed.
+        BrokenImage: `nifti_size_mismatch` if the file holds less, or more where the offset of the voxels is an assumption.
     """
     size = path.stat().st_size
     if size < header.size_bytes or (size > header.size_bytes and "offset_corrected" in header.warnings):
@@ -218,18 +210,18 @@ def _with_plain_size_checked(path: Path, header: NiftiHeader) -> NiftiHeader:
     return header if size == header.size_bytes else replace(header, warnings=(*header.warnings, "trailing_data"))
 
 
-def _check_extensions_of(path: Path, header: NiftiHeader, kind: NiftiKind) -> None:
+def _check_extensions(path: Path, header: NiftiHeader, kind: NiftiKind) -> None:
+    """Check that the extensions, each of which begins with its size, fill the bytes between header and voxels.
+
+    Raises:
+        BrokenImage: `nifti_bad_offset`, `nifti_size_mismatch`, `nifti_bad_extension`, `gzip_corrupt`.
+    """
     if not _is_gzip(path) and header.offset > path.stat().st_size:
         raise _bad_offset()
     start = head_of(path, header.offset)
     if len(start) < header.offset:
         raise _size_mismatch(header.size_bytes, len(start))
-    if start[kind.size]:  # the flag that says whether extensions follow
-        _check_extensions(start[kind.size + 4 :], kind)
-
-
-def _check_extensions(content: bytes, kind: NiftiKind) -> None:
-    """Check that the extensions, each of which begins with its size, fill the bytes between header and voxels."""
+    content = start[kind.size + 4 :] if start[kind.size] else b""  # the flag that says whether extensions follow
     position, count = 0, 0
     while position < len(content):
         size = struct.unpack_from(f"{kind.byte_order}i", content, position)[0] if position + 4 <= len(content) else 0
@@ -238,13 +230,13 @@ def _check_extensions(content: bytes, kind: NiftiKind) -> None:
         if size < 16 or size % 16 or position > len(content) or count > _MOST_EXTENSIONS:
             raise BrokenImage(
                 "nifti_bad_extension",
-                f"the volume's header is followed by extensions whose sizes can't be, or by more than {_MOST_EXTENSIONS}; "
+                f"the extensions after the volume's header have impossible sizes, or are more than {_MOST_EXTENSIONS}; "
                 "export it again without them",
             )
 
 
-def _size_mismatch(declared: int, found: int) -> DataError:
+def _size_mismatch(declared_bytes: int, size_bytes: int) -> DataError:
     return BrokenImage(
         "nifti_size_mismatch",
-        f"the volume's header declares {declared} bytes, the file holds {found}; send or export the file again",
+        f"the volume's header declares {declared_bytes} bytes, but the file holds {size_bytes}; send or export the file again",
     )

@@ -1,4 +1,4 @@
-"""An NRRD file's text header, parsed and checked before a voxel is read."""
+"""Text header of an NRRD file, parsed and checked before a voxel is read."""
 
 import re
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _TYPES = {
 }
 _CHANNEL_KINDS = ("list", "vector", "rgb-color", "3-color")
 _ENCODINGS = {"raw": False, "gzip": True, "gz": True}
-_FIELDS = {  # as the standard spells them, without blanks; those that aren't looked at change neither voxels nor place
+_FIELDS = {  # the standard's names without blanks; those that aren't read change neither voxels nor geometry
     "dimension", "type", "sizes", "encoding", "endian", "space", "spacedimension", "spacedirections", "spaceorigin", "spacings",
     "units", "spaceunits", "kinds", "byteskip", "lineskip", "datafile", "blocksize", "content", "labels", "sampleunits",
     "centers", "centerings", "thicknesses", "axismins", "axismaxs", "min", "max", "oldmin", "oldmax", "measurementframe",
@@ -46,13 +46,13 @@ class NrrdHeader:
 
     Args:
         shape: the file's own (x, y, z).
-        channels: the length of a fourth axis, 1 without it.
-        channel_axis: where it stands among the file's four axes; None without it.
-        dtype: with its byte order.
-        is_compressed: with gzip, from `offset` on.
-        offset: where the voxels begin.
-        affine: (4, 4), index -> right-anterior-superior in mm; None where the header doesn't say how the patient lies.
-        spacing_um: in (x, y, z), where there is no affine; None where the header doesn't say that either.
+        channels: length of a fourth axis, 1 without it.
+        channel_axis: index of that axis among the file's four; None without it.
+        dtype: type of the voxels with its byte order.
+        is_compressed: the file is gzip from `offset` on.
+        offset: offset of the voxels in the file.
+        affine: (4, 4), index -> right-anterior-superior in mm; None where the header doesn't give the patient's directions.
+        spacing_um: spacing in (x, y, z) where there is no affine; None: not known.
     """
 
     shape: tuple[int, int, int]
@@ -66,7 +66,7 @@ class NrrdHeader:
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """All of the file's axes, the fastest first."""
+        """Sizes of all axes of the file, the fastest first."""
         sizes = list(self.shape)
         if self.channel_axis is not None:
             sizes.insert(self.channel_axis, self.channels)
@@ -74,7 +74,7 @@ class NrrdHeader:
 
     @property
     def size_bytes(self) -> int:
-        """The voxels' size, uncompressed."""
+        """Size of the voxels, uncompressed."""
         return prod(self.stored_shape) * self.dtype.itemsize
 
 
@@ -84,7 +84,7 @@ def is_nrrd(head: bytes) -> bool:
 
 
 def nrrd_header(path: Path, guards: Guards) -> NrrdHeader:
-    """Everything that reading needs, out of a header that was checked field by field.
+    """Return the header of a file, checked field by field.
 
     Raises:
         BrokenImage: `nrrd_header_invalid`.
@@ -96,34 +96,13 @@ def nrrd_header(path: Path, guards: Guards) -> NrrdHeader:
         head = file.read(MAX_HEADER_BYTES)
     if not is_nrrd(head):
         raise UnsupportedFormat(
-            "unsupported_format", "the NRRD is compressed as a whole; unpack it, and save it with gzip inside"
+            "unsupported_format",
+            "the NRRD is compressed as a whole, header included; decompress it, and save it with the encoding gzip",
         )
     end = _END.search(head)
     fields = _fields(head[: end.start()] if end else head)
     if end is None:
         raise header_invalid(f"the header doesn't end within {MAX_HEADER_BYTES} bytes")
-    return _checked(fields, end.end(), guards)
-
-
-def _fields(head: bytes) -> dict[str, str]:
-    """Return the fields by their names without blanks; comments and key/value pairs of programs are left out."""
-    fields: dict[str, str] = {}
-    for line in head.decode("utf-8", "replace").splitlines()[1:]:
-        if line.startswith("#") or ":=" in line:
-            continue
-        name, colon, value = line.partition(":")
-        key = name.strip().lower().replace(" ", "")
-        if key == "datafile":
-            raise UnsupportedFormat(
-                "nrrd_detached", "the NRRD's voxels lie in a file of their own; save header and voxels as one .nrrd file"
-            )
-        if not colon or key not in _FIELDS or key in fields:
-            raise header_invalid("a line isn't a field that the standard knows, or stands there twice")
-        fields[key] = value.strip()
-    return fields
-
-
-def _checked(fields: dict[str, str], offset: int, guards: Guards) -> NrrdHeader:
     sizes = _integers(fields, "sizes")
     if _integers(fields, "dimension") != [len(sizes)] or not all(size >= 1 for size in sizes):
         raise header_invalid("`dimension` and `sizes` don't fit together, or a size isn't 1 or more")
@@ -133,7 +112,25 @@ def _checked(fields: dict[str, str], offset: int, guards: Guards) -> NrrdHeader:
     _check_sizes(sizes, channels, dtype, guards)
     shape = (sizes[0], sizes[1], sizes[2])
     affine, spacing_um = nrrd_geometry(fields, channel_axis)
-    return NrrdHeader(shape, channels, channel_axis, dtype, is_compressed, offset, affine, spacing_um)
+    return NrrdHeader(shape, channels, channel_axis, dtype, is_compressed, end.end(), affine, spacing_um)
+
+
+def _fields(head: bytes) -> dict[str, str]:
+    """Return the fields by their names without blanks; comments and programs' own key/value pairs are left out."""
+    fields: dict[str, str] = {}
+    for line in head.decode("utf-8", "replace").splitlines()[1:]:
+        if line.startswith("#") or ":=" in line:
+            continue
+        name, colon, value = line.partition(":")
+        key = name.strip().lower().replace(" ", "")
+        if key == "datafile":
+            raise UnsupportedFormat(
+                "nrrd_detached", "the NRRD's voxels are in a separate file; save header and voxels as one .nrrd file"
+            )
+        if not colon or key not in _FIELDS or key in fields:
+            raise header_invalid("a line isn't one of the standard's fields, or a field occurs twice")
+        fields[key] = value.strip()
+    return fields
 
 
 def _check_sizes(sizes: list[int], channels: int, dtype: np.dtype[Any], guards: Guards) -> None:
@@ -156,7 +153,11 @@ def _check_sizes(sizes: list[int], channels: int, dtype: np.dtype[Any], guards: 
 
 
 def _channel_axis(fields: dict[str, str], sizes: list[int]) -> int | None:
-    """Return the one axis of four that isn't spatial."""
+    """Return the index of the axis that isn't spatial, of four; None for three axes.
+
+    Raises:
+        UnsuitableImage: `dimension_not_supported`.
+    """
     kinds = fields.get("kinds", "").lower().split()
     if len(sizes) == 3:
         return None
@@ -191,8 +192,8 @@ def _is_compressed(fields: dict[str, str]) -> bool:
     if encoding not in _ENCODINGS or skips != ("0", "0"):
         raise UnsupportedFormat(
             "nrrd_encoding_not_supported",
-            "the NRRD's voxels are stored in a way that isn't read; allowed are raw and gzip, without bytes or lines to skip: "
-            "save it again with gzip",
+            "the NRRD's encoding isn't supported; allowed are raw and gzip, without bytes or lines to skip: save it again with "
+            "gzip",
         )
     return _ENCODINGS[encoding]
 
@@ -200,5 +201,5 @@ def _is_compressed(fields: dict[str, str]) -> bool:
 def _integers(fields: dict[str, str], name: str) -> list[int]:
     words = fields.get(name, "").split()
     if not words or not all(re.fullmatch(r"[0-9]{1,10}", word) for word in words):
-        raise header_invalid(f"`{name}` isn't whole numbers")
+        raise header_invalid(f"`{name}` isn't a list of whole numbers")
     return [int(word) for word in words]

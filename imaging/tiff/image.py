@@ -13,13 +13,12 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage
 from imaging.guards import MAX_SLIDE_PIXELS
-from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
+from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region, over_white
 from imaging.tiff.check import CheckedTiff
 from imaging.tiff.compressed_sizes import APERIO_YCBCR, JPEG
 from imaging.tiff.levels import MappedLevel, SegmentCache, SegmentedLevel, is_mapped, segment_bytes, segment_shape
 from imaging.tiff.series import broken, channels_of, image_levels, shape_of
 from imaging.tiff.spacing import spacing_um
-from imaging.transparency import over_white
 
 MAX_HELD_PIXELS = 2**29
 TIFF_ERRORS = (  # what tifffile and imagecodecs were seen to raise on broken files

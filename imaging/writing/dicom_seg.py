@@ -15,10 +15,10 @@ from pydicom.valuerep import format_number_as_ds
 
 from configs.sections import ClassSection
 from imaging.dicom.header import dicom_errors, read_header
-from imaging.dicom.volume import DicomSource
+from imaging.dicom.volume import DicomVolumeSource
 from imaging.errors import DataError, UnsuitableImage
-from imaging.nifti.volume import to_file
 from imaging.source import Geometry
+from imaging.voxels import to_file
 
 Labels = NDArray[np.uint8]
 
@@ -42,14 +42,14 @@ def write_dicom_seg(path: Path, labels: Labels, geometry: Geometry, classes: Seq
     Args:
         path: the file to make.
         labels: (D, H, W).
-        geometry: as `DicomSource` gives it; the headers of its `files` are read again.
+        geometry: as `DicomVolumeSource` gives it; the headers of its `files` are read again.
         classes: the labels' names and colours. Names beyond 64 characters are cut there; a backslash becomes a slash.
 
     Raises:
-        DataError: as `DicomSource`, if the series' files are no more what they were.
+        DataError: as `DicomVolumeSource`, if the series' files are no more what they were.
         UnsuitableImage: `dicom_series_changed`, `dicom_source_incomplete`.
     """
-    series = DicomSource([read_header(file) for file in geometry.files])
+    series = DicomVolumeSource([read_header(file) for file in geometry.files])
     if series.shape != geometry.shape:
         raise UnsuitableImage(
             "dicom_series_changed", "the DICOM series isn't the one that was read; leave it in place until its mask is written"
@@ -61,7 +61,7 @@ def write_dicom_seg(path: Path, labels: Labels, geometry: Geometry, classes: Seq
         segmentation.save_as(path)
 
 
-def _sources(series: DicomSource) -> list[Dataset]:
+def _sources(series: DicomVolumeSource) -> list[Dataset]:
     """Return the images' headers, without pixels, equal in what highdicom takes from them for all frames."""
     step = format_number_as_ds(series.stack.spacing_mm[2])
     sources: list[Dataset] = [dcmread(file, stop_before_pixels=True) for file in series.geometry.files]

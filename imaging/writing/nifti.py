@@ -13,8 +13,8 @@ from nibabel import orientations
 from numpy.typing import NDArray
 
 from configs.sections import ClassSection
-from imaging.nifti.volume import to_file
 from imaging.source import Geometry
+from imaging.voxels import to_file
 from imaging.writing.row_buffer import Spool
 
 _LONGEST_AXIS_1 = 32767  # of NIfTI-1

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from disk.process import end_with_parent
-from imaging.isolation.forkserver import nursery
+from imaging.isolation.forkserver import forkserver
 from service import event_log
 from service.engine.direct_calls import compare_small, segment_small
 from service.engine.errors import Cancelled, ModelGone, encode_error
@@ -157,7 +157,7 @@ def main() -> None:
     if settings is None:
         end()
     process = EngineProcess(gateway, settings["settings"])
-    nursery().start()
+    forkserver().start()
     process.serve()
     end()
 

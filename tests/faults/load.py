@@ -24,7 +24,7 @@ READY_EVERY_S = 0.02
 SAMPLE_EVERY_S = 1.0
 TUS = {"Tus-Resumable": "1.0.0"}
 PATCH = {**TUS, "Content-Type": "application/offset+octet-stream"}
-ROLES = {"service.engine.main": "engine", "imaging.reader_process": "nursery"}
+ROLES = {"service.engine.main": "engine", "imaging.reader_process": "forkserver"}
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,11 @@ def _together(works: Sequence[Callable[[], None]]) -> None:
 
 
 def processes_of(service: Service) -> dict[str, int]:
-    """Role -> process: the gateway, its engine, and the engine's nursery of readers."""
+    """Role -> process: the gateway, its engine, and the engine's forkserver of readers."""
     if service.process is None:
         raise RuntimeError("the service isn't started")
     found = {"gateway": service.process.pid}
-    for child in sorted(descendants(service.process.pid), reverse=True):  # a reader is forked after its nursery
+    for child in sorted(descendants(service.process.pid), reverse=True):  # a reader is forked after its forkserver
         words = command_of(child)
         found.update({role: child for word, role in ROLES.items() if word in words})
     return found

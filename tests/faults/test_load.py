@@ -51,7 +51,7 @@ def test_many_clients_are_all_answered_and_nothing_grows(service: Service) -> No
         calls = open_loop(service.url, pictures(), "unet", clients=CLIENTS, rate=RATE, seconds=SECONDS)
     assert calls.errors == []
     assert len(calls.seconds) == SECONDS * RATE
-    assert set(states) == {"gateway", "engine", "nursery"}
+    assert set(states) == {"gateway", "engine", "forkserver"}
     for role, seen in states.items():
         drift = Drift.of(seen)
         assert len(seen) > 10, role

@@ -5,7 +5,7 @@ import tifffile
 from PIL import Image
 
 from imaging.errors import BrokenImage, DataError, UnsupportedFormat
-from imaging.nifti.volume import VolumeSource
+from imaging.nifti.volume import NiftiSource
 from imaging.open import open_image
 from imaging.png_jpeg import PictureSource
 from imaging.slides import SlideSource
@@ -38,7 +38,7 @@ def write_nifti(path):
         (write_png, PictureSource, "png"),
         (write_jpeg, PictureSource, "png"),
         (write_tiff, TiffSource, "tiff"),
-        (write_nifti, VolumeSource, "nifti"),
+        (write_nifti, NiftiSource, "nifti"),
     ],
 )
 def test_content_decides_and_never_the_name(tmp_path, name, write, kind, mask_format):

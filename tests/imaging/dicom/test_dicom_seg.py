@@ -12,8 +12,8 @@ from pydicom.sr.codedict import codes
 from configs.sections import ClassSection
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import Guards
-from imaging.nifti.volume import to_file
 from imaging.open import open_image
+from imaging.voxels import to_file
 from imaging.writing.band_writer import open_writer
 from tests.imaging.affines import affine_of, rotation
 from tests.imaging.dicom_objects import PATIENT, item, write_enhanced, write_series

@@ -31,8 +31,8 @@ from pydicom.valuerep import DSfloat
 from imaging.dicom.header import read_header
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import UPLOAD, Guards
-from imaging.nifti.volume import to_file
 from imaging.open import open_image
+from imaging.voxels import to_file
 from tests.imaging.affines import ORIENTATIONS, affine_of, rotation
 from tests.imaging.dicom_objects import PATIENT, item, write_enhanced, write_series
 

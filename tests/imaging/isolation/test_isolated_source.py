@@ -18,7 +18,7 @@ from PIL import Image
 
 from imaging.errors import DataError, ImageTooLarge, UnsuitableImage
 from imaging.guards import LOCAL, UPLOAD
-from imaging.isolation.forkserver import Nursery
+from imaging.isolation.forkserver import Forkserver
 from imaging.isolation.isolated_source import IsolatedSource
 from imaging.open import open_image
 from tests.corpus.nifti_bytes import nifti, zeros_gzip
@@ -253,7 +253,7 @@ def test_the_process_that_forks_is_started_again_when_it_was_ended(volume):
 def test_an_installation_that_cant_start_processes_says_so(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="can't be started; its message is on standard error"):
-        Nursery().fork()
+        Forkserver().fork()
 
 
 def test_threads_may_share_a_source(volume):

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import Guards
-from imaging.nifti.volume import VolumeSource, to_file, to_inside
+from imaging.nifti.volume import NiftiSource
 from imaging.open import open_image
+from imaging.voxels import to_file, to_inside
 from tests.imaging.affines import ORIENTATIONS, affine_of, rotation
 
 
@@ -63,7 +64,7 @@ def test_every_orientation_reads_as_superior_anterior_right(tmp_path, axes, flip
 def test_an_lps_volume_typed_out(tmp_path):
     array = np.array([[[1], [2]], [[3], [4]]], np.uint8)  # x to the left, y to the back
     path = save(tmp_path / "volume.nii", array, np.diag([-1.0, -1.0, 1.0, 1.0]))
-    with VolumeSource(path) as source:
+    with NiftiSource(path) as source:
         assert read_all(source).tolist() == [[[[4, 2], [3, 1]]]]
 
 
