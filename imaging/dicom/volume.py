@@ -188,10 +188,10 @@ def _dicom_files(folder: Path, limit: int) -> list[Path]:
             limit,
         )
     if others or not files:
+        problem = f"{others} of the folder's {len(files)} entries aren't DICOM files" if files else "the folder is empty"
         raise UnsupportedFormat(
             "dicom_folder_mixed",
-            f"{others} of the folder's {len(files)} entries aren't DICOM files; give a folder that holds the files of "
-            "one series and nothing else, neither folders nor links",
+            f"{problem}; give a folder that holds the files of one series and nothing else, neither folders nor links",
         )
     return files
 

@@ -141,13 +141,14 @@ def _check_sizes(sizes: list[int], channels: int, dtype: np.dtype[Any], guards: 
     if voxels > limit:
         raise ImageTooLarge(
             "volume_too_large",
-            f"the volume has {voxels} voxels, at most {limit} are allowed; crop or resample it",
+            f"the volume has {voxels} voxels, but at most {limit} are allowed; crop or resample it",
             limit,
         )
     if max(sizes) > guards.max_volume_side:
         raise ImageTooLarge(
             "volume_side_too_large",
-            f"the volume has an axis of {max(sizes)} voxels, at most {guards.max_volume_side} are allowed; crop or resample it",
+            f"the volume has an axis of {max(sizes)} voxels, but at most {guards.max_volume_side} are allowed; crop or "
+            "resample it",
             guards.max_volume_side,
         )
 

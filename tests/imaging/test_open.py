@@ -49,7 +49,7 @@ def test_content_decides_and_never_the_name(tmp_path, name, write, kind, mask_fo
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(DataError, match="there is no such file; check the path") as caught:
+    with pytest.raises(DataError, match="the file doesn't exist; check the path") as caught:
         open_image(tmp_path / "missing")
     assert caught.value.code == "file_missing"
 

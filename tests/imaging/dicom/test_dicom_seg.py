@@ -365,7 +365,7 @@ def test_several_segmentations_are_refused(tmp_path):
     (tmp_path / "both").mkdir()
     for name in "ab":
         (tmp_path / "both" / name).write_bytes(mask.read_bytes())
-    with pytest.raises(UnsuitableImage, match="several DICOM segmentations were given; give one of them") as caught:
+    with pytest.raises(UnsuitableImage, match="there are several DICOM segmentations; give one of them") as caught:
         read(tmp_path / "both")
     assert caught.value.code == "dicom_several_volumes"
 

@@ -161,7 +161,7 @@ def test_a_slide_that_can_not_be_read_is_refused(tmp_path, edit, kind, code, cap
 
 def test_a_slide_without_a_level_is_refused(tmp_path):
     folder = slide(tmp_path / "slide", levels=1, edit=everywhere(ImageType=["DERIVED", "PRIMARY", "LABEL", "NONE"]))
-    with pytest.raises(UnsupportedFormat, match="hold no level of a slide, only its label or an overview") as caught:
+    with pytest.raises(UnsupportedFormat, match="hold only a slide's label or overview") as caught:
         open_image(folder)
     assert caught.value.code == "dicom_kind_not_supported"
 

@@ -116,10 +116,10 @@ def test_a_spacing_that_cant_be_leaves_no_process(volume):
 
 
 def test_errors_come_as_they_are(volume, tmp_path):
-    with pytest.raises(DataError, match="there is no such file; check the path") as caught:
+    with pytest.raises(DataError, match="the file doesn't exist; check the path") as caught:
         open_image(tmp_path / "none", guards=UPLOAD)
     assert (type(caught.value), caught.value.code) == (DataError, "file_missing")
-    with pytest.raises(ImageTooLarge, match="210 voxels, at most 9 are allowed") as caught:
+    with pytest.raises(ImageTooLarge, match="210 voxels, but at most 9 are allowed") as caught:
         open_image(volume, guards=replace(UPLOAD, max_pixels=9))
     assert caught.value.limit == 9
 
@@ -167,7 +167,7 @@ def test_a_reader_that_hangs_is_ended(volume):
         os.kill(source.process_id, signal.SIGSTOP)
         error = refused(source)
         wait_for_the_end(source.process_id)
-    assert re.search(r"crashed, took more than 6442450944 bytes of memory or was busy for more than 0\.3 s;", error.message)
+    assert re.search(r"crashed, needs more than 6442450944 bytes of memory or takes more than 0\.3 s;", error.message)
     assert error.message.endswith("export the image again, or cut it into parts")
 
 
@@ -252,7 +252,7 @@ def test_the_process_that_forks_is_started_again_when_it_was_ended(volume):
 
 def test_an_installation_that_cant_start_processes_says_so(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match="can't be started; its message is on standard error"):
+    with pytest.raises(RuntimeError, match="doesn't start; see its message on standard error"):
         Forkserver().fork()
 
 

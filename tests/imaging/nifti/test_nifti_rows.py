@@ -135,20 +135,20 @@ def test_the_users_own_files_may_be_longer_and_pack_better(tmp_path):
     ("row_id", "words"),
     [
         ("N01-347-bytes", "ends within its header, after 347 of 348 bytes; send or export the file again"),
-        ("N03-pair", "the file is of no format that is read"),
-        ("N07-short", "declares 772 bytes, the file holds 771"),
-        ("N08-64-mib", "too many for a file of its size; send it uncompressed"),
+        ("N03-pair", "the file's format isn't supported"),
+        ("N07-short", "declares 772 bytes, but the file holds 771"),
+        ("N08-64-mib", "the limit for a file of its size; send it uncompressed"),
         (
             "N09-bomb",
-            "more than 1048576 bytes follow the volume in the compressed file; compress the volume alone",
+            "the compressed file holds more than 1048576 bytes after the volume; compress the volume alone",
         ),
         ("N10-half", "the compressed volume is cut or damaged; send or export the file again"),
         ("N15-int64", "1 voxels hold integers too large for float32 to hold exactly; convert the volume to a type of at most"),
-        ("N18-scl_slope-3e+38", "its slope not between 1e-12 and 1e+12 in size; export it again without scaling"),
+        ("N18-scl_slope-3e+38", "the size of its slope isn't between 1e-12 and 1e+12; export it again without scaling"),
         ("N19-coarse", "voxels that aren't 1e-06 to 100 mm long); export it again with its geometry"),
-        ("N20-gantry", "axes don't stand at right angles (a gantry that was tilted, for example); resample it onto a grid"),
-        ("N22-351.5", "says that its voxels begin where they can't; export it again"),
-        ("N23-size--16", "extensions whose sizes can't be, or by more than 1000; export it again without them"),
+        ("N20-gantry", "axes aren't at right angles (a tilted gantry, for example); resample it onto a grid"),
+        ("N22-351.5", "an offset of the voxels that is inside the header or beyond the file's end; export it again"),
+        ("N23-size--16", "impossible sizes, or are more than 1000; export it again without them"),
     ],
 )
 def test_messages_say_what_to_do(tmp_path, row_id, words):
@@ -157,7 +157,9 @@ def test_messages_say_what_to_do(tmp_path, row_id, words):
 
 
 def test_what_two_files_are_is_told_at_the_headers_check(tmp_path):
-    with pytest.raises(UnsupportedFormat, match=r"not a volume in a single NIfTI file; save the volume as \.nii or \.nii\.gz"):
+    with pytest.raises(
+        UnsupportedFormat, match=r"the file isn't a volume in a single NIfTI file; save the volume as \.nii or \.nii\.gz"
+    ):
         checked_header(BY_ID["N03-pair"].build(tmp_path), UPLOAD)
 
 

@@ -163,21 +163,21 @@ def test_affine_codes_are_the_files(tmp_path):
 
 
 FAULTS = [
-    ({"dim": [3, 0, 3, 4, 1, 1, 1, 1]}, BrokenImage, "nifti_bad_dims", "the size (0, 3, 4); each axis needs 1 or more"),
+    ({"dim": [3, 0, 3, 4, 1, 1, 1, 1]}, BrokenImage, "nifti_bad_dims", "the size (0, 3, 4), but sizes are 1 or more"),
     ({"dim": [3, -2, 3, -4, 1, 1, 1, 1]}, BrokenImage, "nifti_bad_dims", "declares the size (-2, 3, -4)"),
     ({"dim": [9, 2, 3, 4, 1, 1, 1, 1]}, BrokenImage, "nifti_bad_dims", "doesn't declare 1 to 7 dimensions"),
-    ({"dim": [3] + [30000] * 3 + [1] * 4}, ImageTooLarge, "volume_too_large", "27000000000000 voxels, at most 536870912"),
+    ({"dim": [3] + [30000] * 3 + [1] * 4}, ImageTooLarge, "volume_too_large", "27000000000000 voxels, but at most 536870912"),
     ({"dim": [7] + [32767] * 7}, ImageTooLarge, "volume_too_large", "crop or resample it"),
-    ({"dim": [3, 2, 3, 5, 1, 1, 1, 1]}, BrokenImage, "nifti_size_mismatch", "declares 382 bytes, the file holds 376"),
-    ({"dim": [4, 2, 3, 2, 2, 1, 1, 1]}, UnsuitableImage, "dimension_not_supported", "(2, 3, 2, 2), three axes are needed"),
-    ({"dim": [2, 6, 4, 1, 1, 1, 1, 1]}, UnsuitableImage, "dimension_not_supported", "(6, 4), three axes are needed"),
+    ({"dim": [3, 2, 3, 5, 1, 1, 1, 1]}, BrokenImage, "nifti_size_mismatch", "declares 382 bytes, but the file holds 376"),
+    ({"dim": [4, 2, 3, 2, 2, 1, 1, 1]}, UnsuitableImage, "dimension_not_supported", "(2, 3, 2, 2), but three axes are needed"),
+    ({"dim": [2, 6, 4, 1, 1, 1, 1, 1]}, UnsuitableImage, "dimension_not_supported", "(6, 4), but three axes are needed"),
     ({"datatype": 32, "bitpix": 64}, UnsuitableImage, "dtype_not_supported", "neither integers nor real numbers"),
     ({"datatype": 128, "bitpix": 24}, UnsuitableImage, "dtype_not_supported", "convert them, to float32"),
     ({"datatype": 1536, "bitpix": 128}, UnsuitableImage, "dtype_not_supported", "convert them"),
     ({"datatype": 99}, UnsuitableImage, "dtype_not_supported", "convert them"),
-    ({"vox_offset": np.nan}, BrokenImage, "nifti_bad_offset", "begin where they can't"),
-    ({"vox_offset": -400}, BrokenImage, "nifti_bad_offset", "begin where they can't"),
-    ({"vox_offset": 1e30}, BrokenImage, "nifti_bad_offset", "begin where they can't"),
+    ({"vox_offset": np.nan}, BrokenImage, "nifti_bad_offset", "offset of the voxels that is inside the header or"),
+    ({"vox_offset": -400}, BrokenImage, "nifti_bad_offset", "offset of the voxels that is inside the header or"),
+    ({"vox_offset": 1e30}, BrokenImage, "nifti_bad_offset", "offset of the voxels that is inside the header or"),
     ({"scl_slope": 1, "scl_inter": np.inf}, UnsuitableImage, "bad_scaling", "intercept isn't finite"),
     ({"srow_x": [np.nan, 0, 0, 0]}, UnsuitableImage, "affine_invalid", "isn't finite or can't be inverted"),
     ({"srow_x": [0, 0, 0, 0]}, UnsuitableImage, "affine_invalid", "export it again with its geometry"),
@@ -221,7 +221,7 @@ def test_what_nibabel_reads_is_read_alike_with_a_remark(tmp_path, header, remark
 
 def test_the_limit_is_told(tmp_path):
     path = save(tmp_path / "v.nii", np.zeros((2, 3, 4), np.uint8))
-    with pytest.raises(ImageTooLarge, match="24 voxels, at most 23") as caught:
+    with pytest.raises(ImageTooLarge, match="24 voxels, but at most 23") as caught:
         open_image(path, guards=Guards(isolated=False, max_pixels=23))
     assert caught.value.limit == 23
 

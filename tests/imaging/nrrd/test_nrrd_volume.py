@@ -215,12 +215,12 @@ def test_equal_voxels_are_told(tmp_path):
 
 FAULTS = {
     "size-0": ({"sizes": "2 0 4"}, BrokenImage, "nrrd_header_invalid", "a size isn't 1 or more"),
-    "size-half": ({"sizes": "2.5 3 4"}, BrokenImage, "nrrd_header_invalid", "`sizes` isn't whole numbers"),
-    "size-below-0": ({"sizes": "-2 3 -4"}, BrokenImage, "nrrd_header_invalid", "`sizes` isn't whole numbers"),
-    "size-long": ({"sizes": "9" * 5000}, BrokenImage, "nrrd_header_invalid", "`sizes` isn't whole numbers"),
-    "no-sizes": ({"sizes": None}, BrokenImage, "nrrd_header_invalid", "`sizes` isn't whole numbers"),
+    "size-half": ({"sizes": "2.5 3 4"}, BrokenImage, "nrrd_header_invalid", "`sizes` isn't a list of whole numbers"),
+    "size-below-0": ({"sizes": "-2 3 -4"}, BrokenImage, "nrrd_header_invalid", "`sizes` isn't a list of whole numbers"),
+    "size-long": ({"sizes": "9" * 5000}, BrokenImage, "nrrd_header_invalid", "`sizes` isn't a list of whole numbers"),
+    "no-sizes": ({"sizes": None}, BrokenImage, "nrrd_header_invalid", "`sizes` isn't a list of whole numbers"),
     "dimension": ({"dimension": "4"}, BrokenImage, "nrrd_header_invalid", "`dimension` and `sizes` don't fit"),
-    "no-dimension": ({"dimension": None}, BrokenImage, "nrrd_header_invalid", "`dimension` isn't whole numbers"),
+    "no-dimension": ({"dimension": None}, BrokenImage, "nrrd_header_invalid", "`dimension` isn't a list of whole numbers"),
     "flat": ({"dimension": "2", "sizes": "6 4"}, UnsuitableImage, "dimension_not_supported", "the size (6, 4); allowed"),
     "time": (
         {"dimension": "4", "sizes": "2 3 2 2", "kinds": "domain domain domain time"},
@@ -235,8 +235,8 @@ FAULTS = {
         "dimension_not_supported",
         "at most 256 channels",
     ),
-    "huge": ({"sizes": "30000 30000 30000"}, ImageTooLarge, "volume_too_large", "27000000000000 voxels, at most 536870912"),
-    "long": ({"sizes": "32768 1 1"}, ImageTooLarge, "volume_side_too_large", "an axis of 32768 voxels, at most 32767"),
+    "huge": ({"sizes": "30000 30000 30000"}, ImageTooLarge, "volume_too_large", "27000000000000 voxels, but at most 536870912"),
+    "long": ({"sizes": "32768 1 1"}, ImageTooLarge, "volume_side_too_large", "an axis of 32768 voxels, but at most 32767"),
     "block": ({"type": "block"}, UnsuitableImage, "dtype_not_supported", "neither integers nor real numbers"),
     "no-type": ({"type": None}, UnsuitableImage, "dtype_not_supported", "convert them, to float32"),
     "no-endian": ({"type": "short", "endian": None}, BrokenImage, "nrrd_header_invalid", "`endian` is neither"),
@@ -246,23 +246,23 @@ FAULTS = {
     "skip": ({"byte_skip": "-1"}, UnsupportedFormat, "nrrd_encoding_not_supported", "without bytes or lines to skip"),
     "lines": ({"line_skip": "3"}, UnsupportedFormat, "nrrd_encoding_not_supported", "without bytes or lines to skip"),
     "detached": ({"data_file": "/etc/passwd"}, UnsupportedFormat, "nrrd_detached", "save header and voxels as one .nrrd"),
-    "list": ({"datafile": "LIST\na.raw\nb.raw"}, UnsupportedFormat, "nrrd_detached", "in a file of their own"),
-    "unknown-field": ({"colour": "red"}, BrokenImage, "nrrd_header_invalid", "a line isn't a field that the standard knows"),
-    "no-field": ({"more": "hello\n"}, BrokenImage, "nrrd_header_invalid", "a line isn't a field"),
-    "twice": ({"more": "sizes: 2 3 5\n"}, BrokenImage, "nrrd_header_invalid", "or stands there twice"),
-    "short": ({"sizes": "2 3 5"}, BrokenImage, "nrrd_size_mismatch", "declares 30 bytes of voxels, the file 24"),
-    "flat-affine": ({"space_directions": "(1,0,0) (1,0,0) (0,0,1)"}, UnsuitableImage, "affine_invalid", "where its voxels lie"),
-    "nan": ({"space_directions": "(nan,0,0) (0,1,0) (0,0,1)"}, UnsuitableImage, "affine_invalid", "where its voxels lie"),
-    "far": ({"space_origin": "(inf,0,0)"}, UnsuitableImage, "affine_invalid", "where its voxels lie"),
+    "list": ({"datafile": "LIST\na.raw\nb.raw"}, UnsupportedFormat, "nrrd_detached", "in a separate file"),
+    "unknown-field": ({"colour": "red"}, BrokenImage, "nrrd_header_invalid", "a line isn't one of the standard's fields"),
+    "no-field": ({"more": "hello\n"}, BrokenImage, "nrrd_header_invalid", "a line isn't one of the standard's fields"),
+    "twice": ({"more": "sizes: 2 3 5\n"}, BrokenImage, "nrrd_header_invalid", "or a field occurs twice"),
+    "short": ({"sizes": "2 3 5"}, BrokenImage, "nrrd_size_mismatch", "declares 30 bytes of voxels, but the file holds 24"),
+    "flat-affine": ({"space_directions": "(1,0,0) (1,0,0) (0,0,1)"}, UnsuitableImage, "affine_invalid", "position of its"),
+    "nan": ({"space_directions": "(nan,0,0) (0,1,0) (0,0,1)"}, UnsuitableImage, "affine_invalid", "the position of its voxels"),
+    "far": ({"space_origin": "(inf,0,0)"}, UnsuitableImage, "affine_invalid", "the position of its voxels"),
     "sheared": ({"space_directions": "(1,0.5,0) (0,1,0) (0,0,1)"}, UnsuitableImage, "affine_sheared", "right angles"),
-    "no-directions": ({"space_directions": None}, UnsuitableImage, "affine_invalid", "direction or origin that is missing"),
-    "space": ({"space": "left-posterior-superior-time"}, UnsuitableImage, "affine_invalid", "isn't known"),
+    "no-directions": ({"space_directions": None}, UnsuitableImage, "affine_invalid", "direction or origin is missing"),
+    "space": ({"space": "left-posterior-superior-time"}, UnsuitableImage, "affine_invalid", "missing or unknown"),
     "unit": ({"space_units": '"mm" "mm" "s"'}, UnsuitableImage, "affine_invalid", "unit, direction or origin"),
     "origins": ({"space_origin": "(1,2,3) (4,5,6)"}, UnsuitableImage, "affine_invalid", "export it again with its geometry"),
-    "two-steps": ({"space_directions": "(1,0,0) (0,1,0)"}, BrokenImage, "nrrd_header_invalid", "for each axis of space"),
-    "none-step": ({"space_directions": "(1,0,0) none (0,1,0)"}, BrokenImage, "nrrd_header_invalid", "for each axis of space"),
-    "2d-step": ({"space_directions": "(1,0) (0,1) (1,1)"}, BrokenImage, "nrrd_header_invalid", "isn't three numbers"),
-    "words": ({"space_directions": "(a,0,0) (0,1,0) (0,0,1)"}, BrokenImage, "nrrd_header_invalid", "holds something else"),
+    "two-steps": ({"space_directions": "(1,0,0) (0,1,0)"}, BrokenImage, "nrrd_header_invalid", "for each spatial axis"),
+    "none-step": ({"space_directions": "(1,0,0) none (0,1,0)"}, BrokenImage, "nrrd_header_invalid", "for each spatial axis"),
+    "2d-step": ({"space_directions": "(1,0) (0,1) (1,1)"}, BrokenImage, "nrrd_header_invalid", "doesn't have three numbers"),
+    "words": ({"space_directions": "(a,0,0) (0,1,0) (0,0,1)"}, BrokenImage, "nrrd_header_invalid", "contains a word"),
     "spacing-0": (
         {"space": None, "space_directions": None, "spacings": "1 0 1", "units": "mm mm mm"},
         BrokenImage,
@@ -287,17 +287,17 @@ def test_a_wrong_header_is_named(tmp_path, fields, kind, code, words):
 def test_a_header_that_is_compressed_is_refused(tmp_path):
     path = by_hand(tmp_path / "v.nrrd")
     path.write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(UnsupportedFormat, match="compressed as a whole; unpack it") as caught:
+    with pytest.raises(UnsupportedFormat, match="compressed as a whole, header included; decompress it") as caught:
         open_image(path)
     assert caught.value.code == "unsupported_format"
 
 
 def test_the_limits_are_told(tmp_path):
     path = by_hand(tmp_path / "v")
-    with pytest.raises(ImageTooLarge, match="24 voxels, at most 23") as caught:
+    with pytest.raises(ImageTooLarge, match="24 voxels, but at most 23") as caught:
         open_image(path, guards=Guards(isolated=False, max_pixels=23))
     assert caught.value.limit == 23
-    with pytest.raises(ImageTooLarge, match="24 voxels, at most 20"):
+    with pytest.raises(ImageTooLarge, match="24 voxels, but at most 20"):
         open_image(path, guards=Guards(isolated=False, max_volume_bytes=20))
 
 

@@ -106,7 +106,7 @@ def test_messages_of_the_check(tmp_path, name, message):
             r"levels are \[\(64, 64\), \(32, 16\)\]; each must be the first one, made smaller by one factor",
         ),
         ("S11-one-of-several-files", "one of several that belong together; save the image as one file"),
-        ("S13-mrxs", "the cover of a MIRAX slide in a folder; export the slide as one TIFF"),
+        ("S13-mrxs", "part of a MIRAX slide, which has a folder of files; export it as one TIFF"),
         ("S15-ome-that-ends-early", "the TIFF's structure can't be read; export the image again"),
     ],
 )
