@@ -226,7 +226,7 @@ def test_a_source_that_changed_meanwhile_is_refused(tmp_path):
 
 def test_a_segmentation_is_no_image(tmp_path):
     mask, _ = written(tmp_path, series(tmp_path), drawn(INSIDE.shape))
-    with pytest.raises(UnsupportedFormat, match="and segmentations where a reference is wanted") as caught:
+    with pytest.raises(UnsupportedFormat, match="and, as a reference, segmentations: give one of these") as caught:
         open_image(mask)
     assert caught.value.code == "dicom_kind_not_supported"
 
@@ -298,14 +298,14 @@ def test_a_label_map_is_read(tmp_path, compression):
 
 def test_shares_are_refused(tmp_path):
     path = foreign(tmp_path, in_frames(drawn(INSIDE.shape)) / 2.0, "FRACTIONAL")
-    with pytest.raises(UnsuitableImage, match="holds shares or probabilities; export it as a binary one") as caught:
+    with pytest.raises(UnsuitableImage, match="holds fractions or probabilities; export it as a binary one") as caught:
         read(path)
     assert caught.value.code == "dicom_seg_fractional"
 
 
 def test_overlaps_are_refused(tmp_path):
     path = foreign(tmp_path, np.ones((5, 3, 4, 2), np.uint8))
-    with pytest.raises(UnsuitableImage, match="segments overlap, a reference holds one label a voxel") as caught:
+    with pytest.raises(UnsuitableImage, match="segments overlap, but a reference has one label for each voxel") as caught:
         read(path)
     assert caught.value.code == "dicom_seg_overlap"
 
@@ -355,7 +355,7 @@ def test_more_labels_than_fit_are_refused(tmp_path):
     labels = np.zeros(INSIDE.shape, np.uint16)
     labels[0, 0, 0] = 300
     path = foreign(tmp_path, in_frames(labels), "LABELMAP")
-    with pytest.raises(UnsuitableImage, match="segments of higher numbers than 255; number them from 1") as caught:
+    with pytest.raises(UnsuitableImage, match="segment numbers above 255; number the segments from 1") as caught:
         read(path)
     assert caught.value.code == "dicom_seg_segments"
 
@@ -372,7 +372,7 @@ def test_several_segmentations_are_refused(tmp_path):
 
 def test_the_limit_is_told(tmp_path):
     mask, _ = written(tmp_path, series(tmp_path), drawn(INSIDE.shape))
-    with pytest.raises(ImageTooLarge, match="has 120 voxels, at most 119 are allowed"):
+    with pytest.raises(ImageTooLarge, match="has 120 voxels, but at most 119 are allowed"):
         read(mask, guards=Guards(isolated=False, max_pixels=119))
 
 
