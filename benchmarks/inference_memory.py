@@ -1,12 +1,12 @@
-"""How much memory a process takes in all while an image is segmented: over lengths, budgets and numbers of classes.
+"""Peak memory of a process that segments an image, by the image's length, the memory limit and the number of classes.
 
     PYTHONPATH=. .venv/bin/python benchmarks/inference_memory.py [lengths] [budgets] [classes] [spacing]
 
-Each row is a process of its own that loads a bundle and writes the mask, and whose peak is its largest resident memory, Python
-and torch included. `lengths`: RGB images of 1,024 pixels' width and 1 to 8 times 2,048 pixels' length, with the tiles of the
-first. `budgets`: one of 4,096 x 4,096 pixels within 512 MiB and more. `classes`: a volume of 512 x 512 x 400 with 2 to 100
-classes within 4 GiB, whose logits alone would take up to 42 GB. `spacing`: a volume whose mask comes back at half the spacing
-that the network sees.
+Each row is a separate process that loads a bundle and writes the mask. The peak is its largest resident memory, with Python and
+torch. `lengths`: RGB images of 1,024 pixels' width and 1 to 8 times 2,048 pixels' length, all with the same tile size.
+`budgets`: an image of 4,096 x 4,096 pixels with limits from 512 MiB on. `classes`: a volume of 512 x 512 x 400 with 2 to 100
+classes within 4 GiB, whose logits alone would take up to 42 GB. `spacing`: a volume whose mask has half the spacing of the
+network's input.
 """
 
 import subprocess
@@ -15,11 +15,11 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from random_bundle import write_random_bundle
 
 from configs import schema
 from disk.process import peak_resident_bytes
@@ -31,24 +31,12 @@ from inference.predictors.loading import load_predictor
 from inference.request import Writers
 from inference.segment import segment
 from models import bundle
-from models.architectures import build
 
 MIB = 2**20
-FACTS: dict[str, Any] = {
-    "created": "2026-01-01T00:00:00+00:00",
-    "margin_px": (0, 0),
-    "validation": {"dice": 0.5},
-    "training_steps": 1,
-    "training_seconds": 1.0,
-    "training_images": (),
-    "versions": {},
-    "commit": None,
-    "intended_use": "a benchmark",
-}
 
 
-class Noise(ImageSource):
-    """An image that is made when it is read: what is measured isn't the image."""
+class RandomImage(ImageSource):
+    """Image whose random pixels are generated when they are read, so that it takes no memory."""
 
     mask_format = "tiff"
 
@@ -62,7 +50,7 @@ class Noise(ImageSource):
 
 
 def main() -> None:
-    """Prints a table in Markdown for each that is asked for."""
+    """Print a table in Markdown for each name on the command line, or for all."""
     ran_on = describe_machine(torch.device("cpu"))
     print(f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, torch {ran_on.versions['torch']}")
     tables: dict[str, Callable[[], None]] = {"lengths": lengths, "budgets": budgets, "classes": classes, "spacing": spacing}
@@ -72,14 +60,14 @@ def main() -> None:
 
 
 def lengths() -> None:
-    """Peak over the length, and beside the shortest image's."""
-    print("| image | runtime | peak, MB | beside the first | s |")
+    """Print the peak for several lengths, and its ratio to that of the shortest image."""
+    print("| image | runtime | peak, MB | ratio to the first | s |")
     print("| --- | --- | ---: | ---: | ---: |")
     for runtime in ("torch", "openvino_bfloat16"):
         first = 0
         for times in (1, 2, 4, 8):
             shape = (2048 * times, 1024)
-            peak, seconds, _ = measured("histology_unet", shape, runtime, None, "inference.tile_size=[512,512]")
+            peak, seconds, _ = measure("histology_unet", shape, runtime, None, "inference.tile_size=[512,512]")
             first = first or peak
             print(
                 f"| {shape[0]:,} x {shape[1]:,} | {runtime} | {peak / 1e6:.0f} | {peak / first:.3f} | {seconds:.1f} |",
@@ -88,8 +76,8 @@ def lengths() -> None:
 
 
 def budgets() -> None:
-    """Peak beside what is allowed."""
-    print("| allowed, MiB | runtime | peak, MiB | of what is allowed | s |")
+    """Print the peak and its share of the limit, for several limits."""
+    print("| limit, MiB | runtime | peak, MiB | share of the limit | s |")
     print("| ---: | --- | ---: | ---: | ---: |")
     for mib, runtime in (
         (512, "torch"),
@@ -98,18 +86,18 @@ def budgets() -> None:
         (2048, "openvino_bfloat16"),
         (4096, "openvino_bfloat16"),
     ):
-        peak, seconds, _ = measured("histology_unet", (4096, 4096), runtime, mib * MIB, "inference.tile_size=null")
+        peak, seconds, _ = measure("histology_unet", (4096, 4096), runtime, mib * MIB, "inference.tile_size=null")
         print(f"| {mib:,} | {runtime} | {peak / MIB:,.0f} | {peak / MIB / mib:.0%} | {seconds:.1f} |", flush=True)
 
 
 def classes() -> None:
-    """Peak over classes."""
+    """Print the peak for several numbers of classes."""
     print("| classes | the logits alone, GB | peak, GB | s |")
     print("| ---: | ---: | ---: | ---: |")
     for count in (2, 20, 100):
-        named = ",".join(f"{{name: c{number}, colour: '#000000'}}" for number in range(count))
-        overrides = (f"data.classes=[{named}]", "model.features=[8,16,32]", "inference.tile_size=[96,96,96]")
-        peak, seconds, _ = measured(
+        sections = ",".join(f"{{name: c{number}, colour: '#000000'}}" for number in range(count))
+        overrides = (f"data.classes=[{sections}]", "model.features=[8,16,32]", "inference.tile_size=[96,96,96]")
+        peak, seconds, _ = measure(
             "mri_unet", (512, 512, 400), "openvino_bfloat16", 4096 * MIB, *overrides, "inference.overlap=0.25"
         )
         alone = 4 * count * 512 * 512 * 400 / 1e9
@@ -117,48 +105,46 @@ def classes() -> None:
 
 
 def spacing() -> None:
-    """What bringing a mask back to the image's own spacing takes beside the network."""
-    print("| image, voxels | of which the network sees | s in all | s of the network | s of the rest |")
+    """Print the time of resampling logits to the image's spacing beside that of the network."""
+    print("| image, voxels | input of the network | s in all | s of the network | s of the rest |")
     print("| --- | --- | ---: | ---: | ---: |")
     overrides = ("data.spacing_um=[1000,1000,1000]", "model.features=[16,32,64,128]", "inference.tile_size=[96,96,96]")
-    _, seconds, network_s = measured("mri_unet", (320, 320, 320), "openvino_bfloat16", None, *overrides)
+    _, seconds, network_s = measure("mri_unet", (320, 320, 320), "openvino_bfloat16", None, *overrides)
     print(f"| 320 x 320 x 320 | 160 x 160 x 160 | {seconds:.1f} | {network_s:.1f} | {seconds - network_s:.1f} |", flush=True)
 
 
-def measured(
+def measure(
     name: str, shape: Sequence[int], runtime: str, memory_bytes: int | None, *overrides: str
 ) -> tuple[int, float, float]:
-    """Peak bytes of a process, its seconds from the first tile to the last row, and the network's of them."""
+    """Return the peak bytes of a separate process, its seconds from the first tile to the last row, and the network's share."""
     words = [name, ",".join(map(str, shape)), runtime, str(memory_bytes or 0), *overrides]
-    done = subprocess.run([sys.executable, __file__, "apart", *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    peak, seconds, network_s = done.stdout.split()
+    command = [sys.executable, __file__, "apart", *words]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(result.stderr)
+    peak, seconds, network_s = result.stdout.split()
     return int(peak), float(seconds), float(network_s)
 
 
 def apart(name: str, size: str, runtime: str, memory: str, *overrides: str) -> None:
-    """The process' whole life."""
+    """Segment an image in this process, and print its peak bytes, its seconds and the network's seconds."""
     shape = tuple(int(side) for side in size.split(","))
     config = schema.load(Path(f"configs/{name}.yaml"), (*overrides, "run.name=benchmark", *RANGE))
-    torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        prior = (1 / len(config.data.classes),) * len(config.data.classes)
-        bundle.write(Path(folder) / "bundle", build(config), config, class_prior=prior, **FACTS)
-        loaded = bundle.load(Path(folder) / "bundle")
+        loaded = bundle.load(write_random_bundle(Path(folder) / "bundle", config))
         predictor = load_predictor(loaded, torch.device("cpu"), runtime, int(memory) or None)
-        by_network, network_s = predictor.run, 0.0
+        network_pass, network_s = predictor.run, 0.0
 
         def timed(patches: torch.Tensor) -> torch.Tensor:
             nonlocal network_s
             start_s = time.perf_counter()
-            answer = by_network(patches)
+            logits = network_pass(patches)
             network_s += time.perf_counter() - start_s
-            return answer
+            return logits
 
         predictor = predictor.with_passes(lambda _: timed)
         spacing_um = (500.0,) * 3 if config.data.spacing_um == (1000.0,) * 3 else None
-        source = Noise(shape, len(config.data.channels), spacing_um)
+        source = RandomImage(shape, len(config.data.channels), spacing_um)
         with open_writer(Path(folder) / "mask.tiff", source.geometry, format="tiff", classes=config.data.classes) as writer:
             result = segment(plan_image(source, predictor, scratch_folder=Path(folder)), Writers([writer]))
         print(peak_resident_bytes(), result.seconds, network_s)

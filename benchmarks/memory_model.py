@@ -1,12 +1,12 @@
-"""How well the memory that training steps and tiles take is predicted, on this machine: training/planning and inference.
+"""Accuracy of the predicted memory of training steps and tiles (training/planning and inference) on this machine.
 
-Each network runs in processes of its own, which say how far their resident memory rose from before the network was built;
-imports and what PyTorch loads at its first step are left out. The figure is the median of REPEATS: two runs of one network
-differ by up to a tenth, since the C library reuses memory as threads happen to ask for it. On CUDA the peak is
+Each network runs in separate processes that measure the rise of their resident memory since before the network was built;
+imports and what PyTorch loads at its first step are left out. The figure is the median of REPEATS processes: two runs of one
+network differ by up to a tenth, depending on how the C library reuses memory. On CUDA the peak is
 torch.cuda.max_memory_allocated.
 
-    PYTHONPATH=. .venv/bin/python benchmarks/memory_model.py          # networks that no constant was fitted on
-    PYTHONPATH=. .venv/bin/python benchmarks/memory_model.py --fit    # those that were, and the constants that fit best
+    PYTHONPATH=. .venv/bin/python benchmarks/memory_model.py          # networks that the constants weren't fitted to
+    PYTHONPATH=. .venv/bin/python benchmarks/memory_model.py --fit    # networks for the fit, and the best constants
 """
 
 import argparse
@@ -39,13 +39,13 @@ Spec = dict[str, Any]
 
 
 def unet(patch: list[int], features: list[int], norm: str, batch: int, **more: Any) -> Spec:
-    """A U-Net's config."""
+    """Return the config of a U-Net."""
     model = {"name": "unet", "features": features, "norm": norm, **more.pop("model", {})}
     return _spec(len(patch), model, batch, {"patch_size": patch}, **more)
 
 
 def sliding(dimensions: int, window: int, kernels: list[int], batch: int, **more: Any) -> Spec:
-    """A sliding window's config."""
+    """Return the config of a sliding window."""
     convolutions = [{"features": 32, "kernel": kernel} for kernel in kernels]
     model = {"name": "sliding_window", "window": window, "convolutions": convolutions, **more.pop("model", {})}
     return _spec(dimensions, model, batch, {}, **more)
@@ -98,12 +98,12 @@ HELD_OUT = [
     sliding(3, 23, [4, 4, 2], 72),
 ]
 REPEATS = 3
-IMAGES = {2: (900, 1000), 3: (100, 120, 110)}  # what tiles are cut from
+IMAGES = {2: (900, 1000), 3: (100, 120, 110)}  # shapes of the images that are segmented
 TILES = {2: [400, 400], 3: [64, 64, 64]}
 
 
-class Noise(ImageSource):
-    """An image that is made when it is read."""
+class ConstantImage(ImageSource):
+    """Image of one grey level, whose pixels are generated when they are read."""
 
     mask_format = "tiff"
 
@@ -115,7 +115,7 @@ class Noise(ImageSource):
 
 
 def main() -> None:
-    """Prints a table of predictions beside measurements in Markdown; with `--fit` the constants that fit best, too."""
+    """Print a table of predictions and measurements in Markdown, with `--fit` also the constants that fit best."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fit", action="store_true")
     fitting = parser.parse_args().fit
@@ -128,12 +128,12 @@ def main() -> None:
     for spec in FITTED if fitting else HELD_OUT:
         for tile in (None, TILES[spec["data"]["dimensions"]]):
             columns["inference" if tile else "training"].append(row(spec, tile, device))
-    for what, found in columns.items() if fitting else ():
-        print(f"| fitted | | {what} | | | {fit(found)} |")
+    for phase, rows in columns.items() if fitting else ():
+        print(f"| fitted | | {phase} | | | {fit(rows)} |")
 
 
 def row(spec: Spec, tile: list[int] | None, device: torch.device) -> list[float]:
-    """Prints a network's line; gives the columns of the fit, the measured bytes last."""
+    """Print a network's row, and return the columns of the fit with the measured bytes last."""
     config = schema.parse({**spec, "inference": {"tile_size": tile}}, origin="benchmark")
     shape = IMAGES[config.data.dimensions]
     predicted = inference_bytes(config, shape, device) if tile else training_bytes(config, device)
@@ -154,21 +154,21 @@ def row(spec: Spec, tile: list[int] | None, device: torch.device) -> list[float]
 
 
 def fit(rows: list[list[float]]) -> str:
-    """The constants of CpuOverhead by least squares of the relative error."""
+    """Return the constants of CpuOverhead by least squares of the relative error."""
     table = np.array(rows)
-    found = np.linalg.lstsq(table[:, :-1] / table[:, -1:], np.ones(len(table)), rcond=None)[0]
+    constants = np.linalg.lstsq(table[:, :-1] / table[:, -1:], np.ones(len(table)), rcond=None)[0]
     names = ("fixed MiB", "tensors", "weights", "convolutions", "scattered", "scattered by instance norm")
-    return ", ".join(f"{name} {value:.2f}" for name, value in zip(names, found, strict=True))
+    return ", ".join(f"{name} {value:.2f}" for name, value in zip(names, constants, strict=True))
 
 
 def measure_apart(spec: Spec, tile: list[int] | None) -> int:
-    """Bytes by which a process of its own rises."""
+    """Return the bytes by which the memory of a separate process rises."""
     command = [sys.executable, __file__, json.dumps(spec), json.dumps(tile)]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def measure(spec: Spec, tile: list[int] | None) -> int:
-    """Bytes by which this process rises over three training steps, or over an image."""
+    """Return the bytes by which the memory of this process rises in three training steps, or while it segments an image."""
     device = best_device()
     config = schema.parse({**spec, "inference": {"tile_size": tile}}, origin="benchmark")
     _warm_up(config, device)
@@ -196,7 +196,7 @@ def _train(config: Config, device: torch.device) -> None:
 
 
 def _segment(config: Config, device: torch.device) -> None:
-    source = Noise(IMAGES[config.data.dimensions], len(config.data.channels))
+    source = ConstantImage(IMAGES[config.data.dimensions], len(config.data.channels))
     for _ in bands(plan_image(source, _predictor(config, device))):
         pass
 
@@ -206,7 +206,7 @@ def _predictor(config: Config, device: torch.device) -> Predictor:
 
 
 def _warm_up(config: Config, device: torch.device) -> None:
-    """Loads what PyTorch loads at its first step."""
+    """Run a small training step, in which PyTorch loads its libraries."""
     small = unet([16] * config.data.dimensions, [2, 2], "none", 1)
     _train(schema.parse(small, origin="benchmark"), device)
 

@@ -1,9 +1,9 @@
-"""nnU-Net's predictor around a network of ours, in nnU-Net's own environment; benchmarks/inference_speed.py starts it.
+"""nnU-Net's predictor with a network of ours, in nnU-Net's environment; benchmarks/inference_speed.py starts it.
 
     PYTHON benchmarks/nnunet_predictor.py NETWORK PIXELS SIDE OVERLAP
 
-NETWORK is TorchScript, PIXELS (C, *S) float32 as .npy, SIDE the tile's, OVERLAP the share of it. For each line on standard
-input it segments once, as nnU-Net does without mirror images, writes the mask beside the pixels, and says the seconds.
+NETWORK is TorchScript, PIXELS an .npy file of (C, *S) float32, SIDE that of a tile, and OVERLAP a share of it. For each line on
+standard input the image is segmented once, without mirroring; the mask is written beside the pixels, the seconds are printed.
 """
 
 import sys
@@ -17,11 +17,11 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 
 def main() -> None:
-    """Until standard input ends."""
+    """Segment the image for each line of standard input."""
     network, pixels, side, overlap = sys.argv[1:]
     image = torch.from_numpy(np.load(pixels))
     flat = image.ndim == 3
-    image = image[:, None] if flat else image  # nnU-Net's pictures have one slice
+    image = image[:, None] if flat else image  # in nnU-Net 2D images have one slice
     predictor = nnUNetPredictor(
         tile_step_size=1 - float(overlap),
         use_gaussian=True,

@@ -1,4 +1,4 @@
-"""nnU-Net's trainer with a number of steps; `nnunet.py` copies this file to where nnU-Net looks for trainers."""
+"""nnU-Net's trainer with a given number of steps; `nnunet.py` copies this file to nnU-Net's folder of trainers."""
 
 import os
 
@@ -7,9 +7,9 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # type:
 
 
 class nnUNetTrainerSteps(nnUNetTrainer):  # type: ignore[misc]  # named as nnU-Net names its own
-    """As many epochs of as many iterations as two variables of the environment say; its rate falls over all of them.
+    """Trainer with the numbers of epochs and iterations that EPOCHS and ITERATIONS in the environment say.
 
-    One batch an epoch is looked at for its progress plot instead of 50: the weights are the last ones either way.
+    It validates on one batch per epoch instead of 50, which changes its plot but not its weights.
     """
 
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict, device: torch.device) -> None:

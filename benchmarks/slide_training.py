@@ -1,8 +1,8 @@
-"""How much more memory training takes on a slide of 20,480 x 20,480 pixels than on a picture of 1,024 x 1,024.
+"""Memory of training on a slide of 20,480 x 20,480 pixels, compared with an image of 1,024 x 1,024.
 
-Both are drawn tile by tile, the slide as a pyramid with its reference beside it, so that neither ever lies in memory as a
-whole. The shipped histology_unet trains for a few steps on each, in a process of its own whose peak is read at its end.
-The small case validates both, so that what is compared is training; a third run validates on the slide too.
+Both are synthetic and written tile by tile, so that they are never in memory as a whole. The shipped histology_unet trains for
+a few steps on each, in a separate process whose peak memory is read at its end. The small image validates both runs, so that
+only training differs; a third run also validates on the slide.
 """
 
 import csv
@@ -32,8 +32,8 @@ SETTINGS = (f"trainer.max_steps={STEPS}", f"trainer.validate_every_steps={STEPS}
 Tile = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
-class DrawnSlide:
-    """A square slide put together from a few patterns, each turned by chance; any part of it can be had by itself."""
+class SyntheticSlide:
+    """Square slide of a few patterns that are turned at random; its tiles are computed one at a time."""
 
     def __init__(self, side_px: int, patterns: list[Tile], seed: int) -> None:
         self.tiles = side_px // TILE_PX
@@ -42,7 +42,7 @@ class DrawnSlide:
         self._choices = np.random.default_rng(seed).integers(0, [len(patterns), 4], (self.tiles, self.tiles, 2))
 
     def tiles_of(self, level: int, part: int) -> Iterator[NDArray[np.uint8]]:
-        """A level's tiles in a TIFF's order; part 0 is the image (H, W, 3), part 1 the reference (H, W)."""
+        """Yield the tiles of a level in TIFF order; part 0 is the image (H, W, 3), part 1 the reference (H, W)."""
         step = 2**level
         for row in range(0, self.tiles, step):
             for column in range(0, self.tiles, step):
@@ -64,9 +64,9 @@ def main() -> None:
         folder = Path(name)
         start_s = time.perf_counter()
         write_data(folder)
-        drawn_s = time.perf_counter() - start_s
-        print(heading(drawn_s, sum(path.stat().st_size for path in folder.glob("train_large*.tif"))))
-        print("| trained on | validated on | peak memory, GiB | more than the small one, GiB | s |")
+        writing_s = time.perf_counter() - start_s
+        print(heading(writing_s, sum(path.stat().st_size for path in folder.glob("train_large*.tif"))))
+        print("| trained on | validated on | peak memory, GiB | more than the first, GiB | s |")
         print("| --- | --- | ---: | ---: | ---: |")
         first_bytes = None
         for run, (trained_on, validated_on) in RUNS.items():
@@ -78,13 +78,13 @@ def main() -> None:
 
 
 def write_data(folder: Path) -> None:
-    """Writes the slides, and a data set for each run: a folder with cases.csv that shares the files by links."""
+    """Write the slides, and a data set for each run: a folder with cases.csv and hard links to the slides."""
     patterns = []
     for seed in range(PATTERNS):
         image, mask = draw_slide((TILE_PX, TILE_PX), seed)
         patterns.append((np.ascontiguousarray(np.moveaxis(image, 0, -1)), mask))
     for seed, (split, size) in enumerate(product(("train", "val"), SIDES_PX)):
-        slide, name = DrawnSlide(SIDES_PX[size], patterns, seed), f"{split}_{size}"
+        slide, name = SyntheticSlide(SIDES_PX[size], patterns, seed), f"{split}_{size}"
         write_slide(folder / f"{name}.tif", slide)
         write_reference(folder / f"{name}_reference.tif", slide)
     for run, names in RUNS.items():
@@ -94,13 +94,13 @@ def write_data(folder: Path) -> None:
             table.writerow(("case", "image", "reference", "split"))
             for split, size in zip(("train", "val"), names, strict=True):
                 parts = ("image.tif", f"{split}_{size}.tif"), ("reference.tif", f"{split}_{size}_reference.tif")
-                for part, drawn in parts:
-                    (folder / run / f"{split}_{part}").hardlink_to(folder / drawn)
+                for part, slide_name in parts:
+                    (folder / run / f"{split}_{part}").hardlink_to(folder / slide_name)
                 table.writerow((split, f"{split}_image.tif", f"{split}_reference.tif", split))
 
 
-def write_slide(path: Path, slide: DrawnSlide) -> None:
-    """A pyramid of JPEG tiles, as scanners write it."""
+def write_slide(path: Path, slide: SyntheticSlide) -> None:
+    """Write a pyramid of JPEG tiles, as scanners do."""
     per_cm = 1e4 / SPACING_UM
     with tifffile.TiffWriter(path, bigtiff=True) as tiff:
         for level in range(LEVELS if slide.tiles >= 2**LEVELS else 1):
@@ -119,8 +119,8 @@ def write_slide(path: Path, slide: DrawnSlide) -> None:
             )
 
 
-def write_reference(path: Path, slide: DrawnSlide) -> None:
-    """Labels at the slide's full resolution, in tiles."""
+def write_reference(path: Path, slide: SyntheticSlide) -> None:
+    """Write the labels at the slide's full resolution, in tiles."""
     shape = (slide.side_px, slide.side_px)
     tifffile.imwrite(
         path,
@@ -134,8 +134,8 @@ def write_reference(path: Path, slide: DrawnSlide) -> None:
     )
 
 
-def heading(drawn_s: float, large_bytes: int) -> str:
-    """The machine, the versions, and what was drawn."""
+def heading(writing_s: float, large_bytes: int) -> str:
+    """Return a line about the machine, the versions and the slides."""
     import torch
 
     from evaluation.comparison.measurement import describe_machine
@@ -144,18 +144,18 @@ def heading(drawn_s: float, large_bytes: int) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in ran_on.versions.items())
     return (
         f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.threads} threads, {versions}; histology_unet, {STEPS} steps; "
-        f"the slide and its reference are {large_bytes / 2**30:.2f} GiB, all four drawn in {drawn_s:.0f} s\n"
+        f"the slide and its reference are {large_bytes / 2**30:.2f} GiB, all four written in {writing_s:.0f} s\n"
     )
 
 
 def in_own_process(folder: Path, run: str) -> tuple[int, float]:
-    """Peak resident bytes and seconds of one training run."""
+    """Return the peak resident bytes and the seconds of a training run in a separate process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(trained, (folder, run))
+        return pool.apply(train_here, (folder, run))
 
 
-def trained(folder: Path, run: str) -> tuple[int, float]:
-    """Trains in this process; its own peak and the seconds."""
+def train_here(folder: Path, run: str) -> tuple[int, float]:
+    """Train in this process, and return its peak resident bytes and the seconds."""
     from rich.console import Console
 
     from configs.schema import load

@@ -1,6 +1,6 @@
-"""Training steps, turn by turn, for `training_speed.py`: Overtile's own, a loop written by hand, and MONAI's.
+"""Training loops for `training_speed.py`: Overtile's, a minimal one written by hand, and MONAI's.
 
-All three train Overtile's network with Dice + cross-entropy. Overtile's is the whole of `overtile train`, from the config on.
+All three train Overtile's network with Dice + cross-entropy. Overtile's is all of `overtile train`, from the config on.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from monai.losses import DiceCELoss
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
-from turns import Turns
+from turns import TurnClient
 
 from configs import schema
 from configs.schema import Config
@@ -42,7 +42,7 @@ ENDLESS = 10**6  # steps
 
 
 def main(name: str, spec: Spec) -> None:
-    """Never comes back: Turns ends the process."""
+    """Train until `TurnClient` ends the process."""
     if spec["threads"]:
         torch.set_num_threads(spec["threads"])
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def main(name: str, spec: Spec) -> None:
 
 
 def make_config(spec: Spec, folder: Path) -> Config:
-    """What Overtile trains."""
+    """Return the config of the network and the training."""
     values = {
         "run": {"name": "speed", "folder": str(folder)},
         "data": {
@@ -76,10 +76,10 @@ def make_config(spec: Spec, folder: Path) -> Config:
 
 
 def overtile(spec: Spec, config: Config) -> None:
-    """`overtile train`, which waits for its turns where it would move its bar."""
-    turns = Turns(torch.device(spec["device"]))
+    """Run `overtile train`, which waits for its turns where it would update its progress bar."""
+    turns = TurnClient(torch.device(spec["device"]))
 
-    class Waiting(TrainingProgressBar):
+    class WaitingProgress(TrainingProgressBar):
         def on_train_start(self, *arguments: Any) -> None:
             super().on_train_start(*arguments)
             turns.wait()
@@ -88,20 +88,20 @@ def overtile(spec: Spec, config: Config) -> None:
             super().on_train_batch_end(*arguments)
             turns.wait()
 
-    with mock.patch.object(trainer, "TrainingProgressBar", Waiting):
+    with mock.patch.object(trainer, "TrainingProgressBar", WaitingProgress):
         train(config, Console(quiet=True))
 
 
 def by_hand(spec: Spec, config: Config) -> None:
-    """The least that trains the network: patches cut from arrays in memory, and six lines a step."""
-    turns = Turns(torch.device(spec["device"]))
+    """Run a minimal loop: patches cut from arrays in memory, and six lines per step."""
+    turns = TurnClient(torch.device(spec["device"]))
     cases = [_in_memory(case, config) for case in _training_cases(config)]
     _train(turns, spec, config, _batches(cases, config), _dice_cross_entropy)
 
 
 def with_monai(spec: Spec, config: Config) -> None:
-    """MONAI's dictionary transforms, cache, loader and loss."""
-    turns = Turns(torch.device(spec["device"]))
+    """Run a loop with MONAI's dictionary transforms, cache, loader and loss."""
+    turns = TurnClient(torch.device(spec["device"]))
     set_track_meta(False)
     keys = ("image", "reference")
     shape = (1, *config.patch_size)
@@ -123,7 +123,7 @@ def with_monai(spec: Spec, config: Config) -> None:
     _train(turns, spec, config, batches, loss)
 
 
-def _train(turns: Turns, spec: Spec, config: Config, batches: Batches, loss: Loss) -> None:
+def _train(turns: TurnClient, spec: Spec, config: Config, batches: Batches, loss: Loss) -> None:
     device, switches = torch.device(spec["device"]), spec["switches"]
     network: Any = build(config).to(device)
     if switches.get("channels_last", True):
@@ -152,7 +152,7 @@ def _optimizer(network: nn.Module, config: Config, fused: bool) -> torch.optim.O
 
 
 def _dice_cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
-    """Soft Dice of the foreground classes over the batch, as a loss, and cross-entropy; reference (B, 1, *S)."""
+    """Return the sum of the soft Dice loss of the foreground classes and cross-entropy; the reference is (B, 1, *S)."""
     one_hot = torch.cat([reference == label for label in range(1, logits.shape[1])], dim=1)
     probability, axes = logits.softmax(dim=1)[:, 1:], (0, *range(2, logits.ndim))
     both, either = (probability * one_hot).sum(axes), probability.sum(axes) + one_hot.sum(axes)
@@ -164,7 +164,7 @@ def _training_cases(config: Config) -> list[Case]:
 
 
 def _in_memory(case: Case, config: Config) -> Arrays:
-    """Image (1, *S) and reference (1, *S), at least as large as a patch."""
+    """Return the image (1, *S) and reference (1, *S) of a case, padded to the size of a patch."""
     labelled = open_training_image(case, config)
     whole = tuple(slice(0, size) for size in labelled.image.shape)
     image = labelled.statistics.normalise(labelled.image.read(whole))

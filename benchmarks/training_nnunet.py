@@ -1,6 +1,6 @@
-"""nnU-Net's training steps, turn by turn, for `training_speed.py`; runs in nnU-Net's environment.
+"""nnU-Net's training steps for `training_speed.py`; runs in nnU-Net's environment.
 
-Trainer, data loader, augmentation, loss and optimizer are its own; its plans are given our patch, batch and features, and deep
+Trainer, data loader, augmentation, loss and optimizer are nnU-Net's. Its plans get our patch, batch and features, and deep
 supervision is off.
 """
 
@@ -13,12 +13,12 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # type:
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import (  # type: ignore[import-not-found]
     nnUNetTrainerNoDA,
 )
-from turns import Turns
+from turns import TurnClient
 
 
 def main(spec: dict) -> None:
-    """Never comes back: Turns ends the process."""
-    turns = Turns(torch.device(spec["device"]))
+    """Train until `TurnClient` ends the process."""
+    turns = TurnClient(torch.device(spec["device"]))
     trainer = make_trainer(spec)
     trainer.on_train_start()
     trainer.network.train()
@@ -28,7 +28,7 @@ def main(spec: dict) -> None:
 
 
 def make_trainer(spec: dict) -> nnUNetTrainer:
-    """With the network that the spec describes, and our own patch and batch."""
+    """Return nnU-Net's trainer with the spec's network, patch and batch."""
     folder = Path(spec["nnunet_preprocessed"])
     plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
     name = "2d" if len(spec["patch"]) == 2 else "3d_fullres"

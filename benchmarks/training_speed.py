@@ -1,19 +1,19 @@
-"""Training steps a second and memory: Overtile's whole path beside nnU-Net's, MONAI's and a loop written by hand.
+"""Training speed and memory of Overtile, nnU-Net, MONAI and a minimal loop written by hand.
 
     PYTHONPATH=. .venv/bin/python benchmarks/training_speed.py DATA --nnunet-python NNUNET/bin/python
     PYTHONPATH=. .venv/bin/python benchmarks/training_speed.py DATA --switches
 
-DATA holds cases.csv with a split. All have an equal network (plain U-Net, instance norm, leaky ReLU, strided convolutions on
-the way down, transposed on the way up, no deep supervision), equal patch and batch, Dice + cross-entropy, Nesterov SGD and
-clipping. nnU-Net builds the network by its plans; its convolutions have biases, which instance norm makes useless. "With
-augmentation" Overtile and MONAI do the same (see augmentation.py) and nnU-Net does its own. On CUDA all run in bfloat16
-except nnU-Net, which takes its own float16; on a CPU all run in float32, and Overtile once more in what it takes by itself.
+DATA is a data set whose cases.csv has a split. All train the same network (plain U-Net, instance norm, leaky ReLU, strided
+convolutions down, transposed up, no deep supervision) with the same patch and batch, Dice + cross-entropy, Nesterov SGD and
+clipping. nnU-Net builds the network from its plans; its convolutions have biases, which have no effect before instance norm.
+With augmentation, Overtile and MONAI use the same transforms (see augmentation.py), and nnU-Net its own. On CUDA all run in
+bfloat16 except nnU-Net, which runs in float16; on a CPU all run in float32, and Overtile also in its default precision.
 
-Each contender lives in a process of its own and waits; the turns go around, so that what else happens at the machine meets them
-all. Memory is taken in further processes, in which every freed tensor is given back to the system at once: the rise over what
-the imports take, data included. With `--switches` it is the loop by hand, with one thing turned at a time.
+Each contender is a separate process. They take turns, so that other work of the machine slows all of them alike. Memory is
+measured in further processes, in which every freed tensor is returned to the system at once: it is the rise since the imports,
+with the data. `--switches` compares variants of the loop by hand that differ in one setting.
 
-nnU-Net (`pip install torch==2.13.0 nnunetv2==2.8.1` in an environment of your own) is left out without `--nnunet-python`.
+nnU-Net (`pip install torch==2.13.0 nnunetv2==2.8.1` in a separate environment) is left out without `--nnunet-python`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 
 import nnunet
 import torch
-from turns import ONE_BY_ONE, Contender
+from turns import FREE_AT_ONCE, TurnProcess
 
 from evaluation.comparison.measurement import describe_machine
 from inference.predictors.predictor import best_device
@@ -44,7 +44,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "bfloat16, torch.compile, fused": {"switches": {"bfloat16": True, "compile": True, "fused": True}},
 }
 Spec = dict[str, Any]
-Turn = tuple[float, float]  # seconds a step, and seconds of the processor
+Turn = tuple[float, float]  # seconds per step, and processor seconds per step
 
 
 def main() -> None:
@@ -59,14 +59,14 @@ def main() -> None:
     )
     print(f"medians of {arguments.turns} turns of {arguments.steps} steps\n")
     with tempfile.TemporaryDirectory() as logs:
-        contenders = switched(spec) if arguments.switches else compared(spec, arguments)
+        contenders = loop_variants(spec) if arguments.switches else all_contenders(spec, arguments)
         memory = {name: peak_bytes(name, *contender, Path(logs)) for name, contender in contenders.items()}
-        turned = paired(contenders, arguments.steps, arguments.turns, Path(logs))
-    _print_table(turned, memory, next(iter(contenders)))
+        turns = take_turns(contenders, arguments.steps, arguments.turns, Path(logs))
+    _print_table(turns, memory, next(iter(contenders)))
 
 
 def make_spec(arguments: argparse.Namespace) -> Spec:
-    """What all contenders are told."""
+    """Return the settings of all contenders."""
     return (
         {
             "data": str(arguments.data.resolve()),
@@ -87,8 +87,8 @@ def make_spec(arguments: argparse.Namespace) -> Spec:
     )
 
 
-def compared(spec: Spec, arguments: argparse.Namespace) -> dict[str, tuple[list[str], dict[str, str]]]:
-    """Command and environment of each contender, without and with augmentation; the first is what others are compared with."""
+def all_contenders(spec: Spec, arguments: argparse.Namespace) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Return the command and environment of each contender, without and with augmentation. The first is the base."""
     contenders = {BY_HAND: _loop(BY_HAND, spec)}
     peers = ["Overtile", "MONAI"]
     if arguments.nnunet_python:
@@ -99,56 +99,56 @@ def compared(spec: Spec, arguments: argparse.Namespace) -> dict[str, tuple[list[
         peers.append("nnU-Net")
     for augment in (False, True):
         for peer in peers:
-            told = spec | {"augment": augment}
+            peer_spec = spec | {"augment": augment}
             name = f"{peer}, augmented" if augment else peer
             if peer == "nnU-Net":
-                command = [str(arguments.nnunet_python), str(HERE / "training_nnunet.py"), json.dumps(told)]
+                command = [str(arguments.nnunet_python), str(HERE / "training_nnunet.py"), json.dumps(peer_spec)]
                 contenders[name] = (command, variables)
             else:
-                contenders[name] = _loop(peer, told)
-    contenders["Overtile, augmented, as it comes"] = _loop("Overtile", spec | {"augment": True, "trainer": {}})
+                contenders[name] = _loop(peer, peer_spec)
+    contenders["Overtile, augmented, default precision"] = _loop("Overtile", spec | {"augment": True, "trainer": {}})
     return contenders
 
 
-def switched(spec: Spec) -> dict[str, tuple[list[str], dict[str, str]]]:
-    """The loop by hand, with one thing turned at a time."""
-    return {name: _loop(BY_HAND, spec | turned) for name, turned in SWITCHES.items()}
+def loop_variants(spec: Spec) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Return the command and environment of each variant of the loop by hand."""
+    return {name: _loop(BY_HAND, spec | settings) for name, settings in SWITCHES.items()}
 
 
 def peak_bytes(name: str, command: list[str], environment: dict[str, str], logs: Path) -> int:
-    """Of a few steps in a process of its own."""
-    contender = Contender(command, environment | ONE_BY_ONE, logs / f"{name} memory.txt")
+    """Return the peak memory of a few steps in a separate process."""
+    contender = TurnProcess(command, environment | FREE_AT_ONCE, logs / f"{name} memory.txt")
     try:
         return int(contender.turn(4)["peak_bytes"])
     finally:
         contender.close()
 
 
-def paired(
+def take_turns(
     contenders: dict[str, tuple[list[str], dict[str, str]]], steps: int, turns: int, logs: Path
 ) -> dict[str, list[Turn]]:
-    """Every turn of each; the order is turned around each time, and a first turn isn't counted."""
-    turned: dict[str, list[Turn]] = {name: [] for name in contenders}
-    running = {name: Contender(*contender, logs / f"{name}.txt") for name, contender in contenders.items()}
+    """Return every contender's turns. The order alternates, and a first turn is left out."""
+    results: dict[str, list[Turn]] = {name: [] for name in contenders}
+    running = {name: TurnProcess(*contender, logs / f"{name}.txt") for name, contender in contenders.items()}
     try:
         for turn in range(turns + 1):
             for name in running if turn % 2 else reversed(running):
-                taken = running[name].turn(steps if turn else 2)
+                cost = running[name].turn(steps if turn else 2)
                 if turn:
-                    turned[name].append((taken["seconds"] / steps, taken["processor_seconds"] / steps))
+                    results[name].append((cost["seconds"] / steps, cost["processor_seconds"] / steps))
     finally:
         for contender in running.values():
             contender.close()
-    return turned
+    return results
 
 
-def _print_table(turned: dict[str, list[Turn]], memory: dict[str, int], first: str) -> None:
-    print(f"| | steps/s | times {first} | processor s a step | times {first} | memory, MiB | times {first} |")
+def _print_table(results: dict[str, list[Turn]], memory: dict[str, int], first: str) -> None:
+    print(f"| | steps/s | times {first} | processor s per step | times {first} | memory, MiB | times {first} |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for name, turns in turned.items():
+    for name, turns in results.items():
         seconds, processor_seconds = (statistics.median(column) for column in zip(*turns, strict=True))
         times, processor_times = (
-            statistics.median(own[column] / other[column] for own, other in zip(turns, turned[first], strict=True))
+            statistics.median(own[column] / other[column] for own, other in zip(turns, results[first], strict=True))
             for column in (0, 1)
         )
         print(
@@ -169,12 +169,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--patch", type=int, nargs="+")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--labels", nargs="+", default=["anterior", "posterior"], help="names of the labels 1, 2, ..")
-    parser.add_argument("--workers", type=int, default=0, help="processes that cut patches besides the main one")
-    parser.add_argument("--steps", type=int, default=10, help="a turn")
+    parser.add_argument("--workers", type=int, default=0, help="processes that cut patches beside the main one")
+    parser.add_argument("--steps", type=int, default=10, help="steps per turn")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--switches", action="store_true", help="one thing turned at a time, instead of the comparison")
-    parser.add_argument("--nnunet-python", type=Path, help="of an environment with nnU-Net")
-    parser.add_argument("--number", type=int, default=501, help="of the data set in nnU-Net's folders")
+    parser.add_argument("--switches", action="store_true", help="compare variants of the loop by hand")
+    parser.add_argument("--nnunet-python", type=Path, help="Python of an environment with nnU-Net")
+    parser.add_argument("--number", type=int, default=501, help="number of the data set in nnU-Net's folders")
     parser.add_argument("--work", type=Path, default=Path("build/nnunet"), help="nnU-Net's folders")
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
-"""Processes that take turns: each waits for a number on its standard input, takes so many steps, and says what they took.
+"""Processes that take turns: each reads a number of steps from standard input, runs them, and prints their cost.
 
-A process holds everything ready between its turns, so that one turn of one contender lies beside one turn of each other, and
-what else goes on at the machine meets them all. This file needs torch alone: it also runs in other projects' environments.
+A process keeps its state between turns, so that the turns of several processes alternate, and other work of the machine slows
+all of them alike. This file needs only torch, since it also runs in the environments of other projects.
 """
 
 import json
@@ -16,47 +16,48 @@ from typing import Any
 import torch
 
 STATUS = Path("/proc/self/status")
-ANSWER = "@"  # before a line that is meant for the benchmark; what libraries print has none
-ONE_BY_ONE = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # every tensor is given back when it is freed: the peak is what was alive
+ANSWER = "@"  # begins the lines for the benchmark, unlike what libraries print
+FREE_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # freed tensors return to the system, so that the peak is of live ones
 
 
-class Turns:
-    """The side of the process that trains; made after the imports and before anything else, where memory is counted from."""
+class TurnClient:
+    """Side of the process that trains. Memory is counted from its creation, which is right after the imports."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._left, self._began = 0, (0.0, 0.0)
+        self._remaining_steps, self._start_s = 0, (0.0, 0.0)  # by the clock, and of the processor
         _warm_up(device)
         self._before_bytes = _resident_bytes("VmRSS")
-        STATUS.with_name("clear_refs").write_text("5")  # the high-water mark begins anew
+        STATUS.with_name("clear_refs").write_text("5")  # resets the high-water mark
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
 
     def wait(self) -> None:
-        """Stands before each step, its data included; at a turn's end it says what the turn took and waits for the next one.
+        """Begin a step, including its data. After the last step of a turn, print its cost and wait for the next turn.
 
         Raises:
-            SystemExit: there is none.
+            SystemExit: there are no more turns.
         """
-        if self._left == 0:
-            if self._began[0]:
+        if self._remaining_steps == 0:
+            if self._start_s[0]:
                 self._answer()
             line = sys.stdin.readline()
             if not line:
                 raise SystemExit
-            self._left, self._began = int(line), (time.perf_counter(), time.process_time())
-        self._left -= 1
+            self._remaining_steps, self._start_s = int(line), (time.perf_counter(), time.process_time())
+        self._remaining_steps -= 1
 
     def _answer(self) -> None:
+        """Print the cost of the turn."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-        start_s, began_processor = self._began
-        taken = {
+        start_s, start_processor_s = self._start_s
+        cost = {
             "seconds": time.perf_counter() - start_s,
-            "processor_seconds": time.process_time() - began_processor,
+            "processor_seconds": time.process_time() - start_processor_s,
             "peak_bytes": self._peak_bytes(),
         }
-        print(ANSWER + json.dumps(taken), flush=True)
+        print(ANSWER + json.dumps(cost), flush=True)
 
     def _peak_bytes(self) -> int:
         if self.device.type == "cuda":
@@ -64,13 +65,13 @@ class Turns:
         return _resident_bytes("VmHWM") - self._before_bytes
 
 
-class Contender:
-    """The benchmark's side.
+class TurnProcess:
+    """Process that takes turns, as the benchmark sees it.
 
     Args:
-        command: of a process that makes a `Turns`.
-        environment: over our own.
-        log: what it prints otherwise.
+        command: command of a process that creates a `TurnClient`.
+        environment: variables beside those of this process.
+        log: file for its standard error.
     """
 
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
@@ -85,10 +86,10 @@ class Contender:
         )
 
     def turn(self, steps: int) -> dict[str, Any]:
-        """What so many steps took: `seconds`, `processor_seconds`, and `peak_bytes` since the process start_s.
+        """Run a number of steps, and return `seconds`, `processor_seconds`, and `peak_bytes` since the process started.
 
         Raises:
-            SystemExit: it ended; the message is the end of what it printed.
+            SystemExit: the process ended; the message is the end of its log.
         """
         with suppress(BrokenPipeError):  # then there is no answer either
             self._process.stdin.write(f"{steps}\n")
@@ -99,13 +100,13 @@ class Contender:
         raise SystemExit(f"{self._process.args[:2]} ended: {self.log.read_text()[-2000:]}")
 
     def close(self) -> None:
-        """Ends it."""
+        """End the process."""
         self._process.kill()
         self._process.wait()
 
 
 def _warm_up(device: torch.device) -> None:
-    """Loads what PyTorch loads at its first step."""
+    """Run small steps, in which PyTorch loads its libraries."""
     for convolution, shape in ((torch.nn.Conv2d, (1, 1, 8, 8)), (torch.nn.Conv3d, (1, 1, 8, 8, 8))):
         layer = convolution(1, 4, 3).to(device)
         torch.nn.functional.instance_norm(layer(torch.ones(shape, device=device))).sum().backward()
