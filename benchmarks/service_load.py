@@ -31,17 +31,17 @@ from load import (
     Drift,
     Generated,
     closed_loop,
-    flooded,
-    forget_peak,
+    flood_with_calls,
     open_loop,
     peak_bytes,
     processes_of,
-    sampled,
-    sent_at_once,
-    sent_in_pieces,
-    sent_with_cuts,
+    reset_peak,
+    sample_states,
     state_of,
-    watched,
+    upload_at_once,
+    upload_in_pieces,
+    upload_with_cuts,
+    watch_readiness,
 )
 from served import random_bundle, served
 from servers import png, wait_until
@@ -202,7 +202,7 @@ def flood(options: Options, folder: Path) -> bool:
         )  # the server has read the keys
         _paced(service, picture, WARM_UPS, one)
         idle = _paced(service, picture, options.calls // 2, one)
-        with flooded(service.url, picture, MODEL, clients=options.clients, key=other) as other_calls:
+        with flood_with_calls(service.url, picture, MODEL, clients=options.clients, key=other) as other_calls:
             beside = _paced(service, picture, options.calls, one)
         _add(idle, _paced(service, picture, options.calls - options.calls // 2, one))
     slower = [quantile(beside, q) / quantile(idle, q) for q in (0.5, 0.99)]
@@ -223,7 +223,7 @@ def clients(options: Options, folder: Path) -> bool:
     with served(folder, random_bundle(folder / "bundle", CONFIG, FEATURES)) as service:
         _paced(service, pictures, WARM_UPS)
         capacity = closed_loop(service.url, pictures, MODEL, clients=4, seconds=min(20, options.seconds))
-        with sampled(service) as states:
+        with sample_states(service) as states:
             calls = open_loop(service.url, pictures, MODEL, clients=options.clients, rate=capacity / 2, seconds=options.seconds)
     print(f"{options.clients} clients, {capacity / 2:.1f} calls/s for {options.seconds:.0f} s, half of {capacity:.1f}: "
           f"{len(calls.seconds)} answered, {len(calls.errors)} errors; "
@@ -252,9 +252,9 @@ def upload(options: Options, folder: Path) -> bool:
     file, rng = Generated(options.upload_mib * MIB), random.Random(0)  # noqa: S311
     expected = file.sha256()
     ways: dict[str, Callable[[httpx.Client], str]] = {
-        f"tus, {PIECE_BYTES // MIB} MiB each": lambda client: sent_in_pieces(client, file, PIECE_BYTES),
-        "PUT": lambda client: sent_at_once(client, file),
-        f"tus, cut {CUTS} times": lambda client: sent_with_cuts(client, file, _cuts(rng, file.size)),
+        f"tus, {PIECE_BYTES // MIB} MiB each": lambda client: upload_in_pieces(client, file, PIECE_BYTES),
+        "PUT": lambda client: upload_at_once(client, file),
+        f"tus, cut {CUTS} times": lambda client: upload_with_cuts(client, file, _cuts(rng, file.size)),
     }
     results = []
     with served(folder, random_bundle(folder / "bundle", CONFIG, FEATURES)) as service:
@@ -273,10 +273,10 @@ def _cuts(rng: random.Random, size: int) -> list[int]:
 def _report_upload(service: Service, name: str, send: Callable[[httpx.Client], str], expected: str) -> bool:
     """Upload the file in one way, print a row, and return whether the limits hold."""
     gateway = processes_of(service)["gateway"]
-    forget_peak(gateway)
+    reset_peak(gateway)
     before, start_s = state_of(gateway).resident_bytes, time.monotonic()
     with httpx.Client(base_url=service.url, timeout=600) as client:
-        with watched(service.url) as ready:
+        with watch_readiness(service.url) as ready:
             place = send(client)
         seconds, rise_bytes = time.monotonic() - start_s, peak_bytes(gateway) - before
         same = client.get(place).json()["sha256"] == expected

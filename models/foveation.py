@@ -38,7 +38,7 @@ class Foveation(nn.Module):
         shares = cast(Tensor, self.shares).view(-1, *windows.shape[2:])  # (copies + 1, *window)
         foveated = windows * shares[0]
         for blur, share in zip(cast(Tensor, self.blurs), shares[1:], strict=True):
-            foveated = foveated + _blurred(windows, blur) * share
+            foveated = foveated + _blur(windows, blur) * share
         return foveated
 
 
@@ -49,7 +49,7 @@ def blur_matrix(size: int, deviation_px: float) -> Tensor:
     return (weights / weights.sum(dim=1, keepdim=True)).float()
 
 
-def _blurred(windows: Tensor, blur: Tensor) -> Tensor:
+def _blur(windows: Tensor, blur: Tensor) -> Tensor:
     """Return windows (B, C, *window), blurred by the matrix along each axis."""
     for axis in range(2, windows.ndim):
         windows = (windows.movedim(axis, -1) @ blur.T).movedim(-1, axis)

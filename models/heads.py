@@ -86,7 +86,7 @@ class Head(ABC):
         return np.zeros(self.outputs)
 
 
-class Softmax(Head):
+class SoftmaxHead(Head):
     """Head with one output per class and exactly one class per pixel."""
 
     @property
@@ -114,7 +114,7 @@ class Softmax(Head):
         return np.asarray(np.log(_positive_prior(class_prior) * len(class_prior)))
 
 
-class Sigmoid(Head):
+class SigmoidHead(Head):
     """Head with one output for two classes: the log-odds of the second."""
 
     def __init__(self, classes: int) -> None:
@@ -135,7 +135,7 @@ class Sigmoid(Head):
         return np.array([second - first])
 
 
-class MultiLabel(Head):
+class MultiLabelHead(Head):
     """Head with one binary output per foreground class. Classes may overlap; background is where there is none."""
 
     def __init__(self, classes: int) -> None:
@@ -158,7 +158,7 @@ class MultiLabel(Head):
         return np.asarray((entr(foreground) + entr(1 - foreground)).max(axis=0) / np.log(2), np.float32)
 
 
-class SoftLabel(Head):
+class SoftLabelHead(Head):
     """Head with one output from 0 to 1 for ordered classes: class c is at c / (K - 1) (de Vente et al. 2020)."""
 
     def __init__(self, classes: int) -> None:
@@ -176,7 +176,7 @@ class SoftLabel(Head):
         return mask
 
 
-class Cumulative(Head):
+class CumulativeHead(Head):
     """Head with K - 1 outputs for ordered classes: the probability of at least class 1, at least class 2 and so on.
 
     The network may give class 3 or more a higher probability than class 2 or more. Such outputs are sorted in decreasing
@@ -200,7 +200,7 @@ class Cumulative(Head):
         return mask
 
 
-class Regression(Head):
+class RegressionHead(Head):
     """Head with one output: a value without limits."""
 
     gives_values = True
@@ -239,7 +239,7 @@ class Regression(Head):
         return np.asarray(logits[0], np.float32)
 
 
-class UnitRegression(Regression):
+class UnitRegressionHead(RegressionHead):
     """Head with one output: a value from 0 to 1."""
 
     mean = Head.mean
@@ -250,14 +250,14 @@ class UnitRegression(Regression):
 
 
 HEADS: dict[str, type[Head]] = {
-    "softmax": Softmax,
-    "sigmoid": Sigmoid,
-    "multi_label": MultiLabel,
-    "soft_label": SoftLabel,
-    "one_hot": Softmax,
-    "cumulative": Cumulative,
-    "regression": Regression,
-    "unit_regression": UnitRegression,
+    "softmax": SoftmaxHead,
+    "sigmoid": SigmoidHead,
+    "multi_label": MultiLabelHead,
+    "soft_label": SoftLabelHead,
+    "one_hot": SoftmaxHead,
+    "cumulative": CumulativeHead,
+    "regression": RegressionHead,
+    "unit_regression": UnitRegressionHead,
 }
 
 

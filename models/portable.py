@@ -18,7 +18,7 @@ from models.layers import Convolving
 from models.sliding_window import SlidingWindow
 
 
-def portable(bundle: Bundle) -> nn.Module:
+def portable_module(bundle: Bundle) -> nn.Module:
     """Return a module from images (B, C, *S) to float32 logits (B, R, *S'), which shares the bundle's weights.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Debian's programs and libraries for tests: the system's, or what `make test` unpacks into the virtual environment."""
+"""Debian's programs and libraries for tests: those of the system, or those that `make test` unpacks."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 
 def needed(name: str, pattern: str) -> str:
-    """A program on the path, or the file below / or the virtual environment; else the test is skipped, and fails in CI."""
+    """Return a program on the path, or a file below / or the virtual environment; else skip the test, or fail in CI."""
     if program := shutil.which(name):
         return program
     for root in (Path("/"), Path(sys.prefix, "debian")):

@@ -1,4 +1,4 @@
-"""Drawn slides and volumes whose masks are known, for tests and demonstrations."""
+"""Synthetic slides and volumes with known masks, for tests and demonstrations."""
 
 import csv
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ _SPLITS = ("train", "val", "test")
 def draw_slide(
     shape: tuple[int, int], seed: int, *, radius_px: float = 9.0, share: float = 0.2
 ) -> tuple[NDArray[np.uint8], Labels]:
-    """A picture that looks like haematoxylin and eosin.
+    """Return an image that resembles haematoxylin and eosin, and its mask.
 
     Args:
         shape: (H, W).
@@ -57,7 +57,7 @@ def draw_slide(
 def draw_volume(
     shape: tuple[int, int, int], seed: int, classes: int = 3, *, dtype: type[np.generic] = np.float32
 ) -> tuple[NDArray[Any], Labels]:
-    """A volume of ellipsoids, one or two a class, under noise and a smooth bias, as a magnet leaves it.
+    """Return a volume of ellipsoids, one or two per class, with noise and a smooth bias field, and its mask.
 
     Args:
         shape: (D, H, W).
@@ -83,7 +83,7 @@ def draw_volume(
 def write_slide_dataset(
     folder: Path, *, cases: int = 4, shape: tuple[int, int] = (128, 128), seed: int = 0, splits: Sequence[str] = ()
 ) -> Path:
-    """Writes cases.csv, images/ and references/ (PNG); returns the path of cases.csv."""
+    """Write cases.csv, images/ and references/ (PNG), and return the path of cases.csv."""
     names = _folders(folder, cases, ".png")
     for index, (image_path, reference_path) in enumerate(names):
         image, mask = draw_slide(shape, seed + index)
@@ -102,7 +102,7 @@ def write_volume_dataset(
     spacing_um: tuple[float, float, float] = (1000.0, 1000.0, 1000.0),
     splits: Sequence[str] = (),
 ) -> Path:
-    """Writes cases.csv, images/ and references/ (.nii.gz, float32 and uint8); returns the path of cases.csv."""
+    """Write cases.csv, images/ and references/ (.nii.gz, float32 and uint8), and return the path of cases.csv."""
     names = _folders(folder, cases, ".nii.gz")
     for index, (image_path, reference_path) in enumerate(names):
         image, mask = draw_volume(shape, seed + index, classes)
@@ -112,13 +112,13 @@ def write_volume_dataset(
 
 
 def write_volume(path: Path, voxels: NDArray[Any], spacing_um: tuple[float, ...]) -> None:
-    """Writes (D, H, W) voxels as NIfTI, the axes along the patient's."""
+    """Write (D, H, W) voxels as NIfTI, with axes along those of the patient."""
     affine = np.diag([*(value / 1000 for value in reversed(spacing_um)), 1.0])
     nib.Nifti1Image(voxels.transpose(), affine).to_filename(path)
 
 
 def write_pyramid_slide(path: Path, image: NDArray[np.uint8], spacing_um: float = 0.25, *, levels: int = 3) -> None:
-    """Writes (3, H, W) as a tiled pyramid that OpenSlide takes for Aperio's; each level halves the one before."""
+    """Write (3, H, W) as a tiled pyramid that OpenSlide reads as Aperio's; each level halves the one before."""
     pixels = np.moveaxis(image, 0, -1)  # (H, W, 3)
     height, width = image.shape[1:]
     text = f"Aperio Image Library v12\n{width}x{height} (256x256)|AppMag = 40|MPP = {spacing_um}"
@@ -149,7 +149,7 @@ def _blobs(shape: tuple[int, int], random: np.random.Generator, radius_px: float
 
 
 def _grid(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Coordinates (axes, *shape), each from -1 to 1."""
+    """Return coordinates (axes, *shape), each from -1 to 1."""
     return np.stack(np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij"))
 
 
@@ -173,7 +173,7 @@ def _write_mask(path: Path, mask: Labels, geometry: Geometry) -> None:
 
 
 def _write_cases(folder: Path, names: list[tuple[str, str]], splits: Sequence[str]) -> Path:
-    """Without `splits`, the last case is for the test, the one before for validation, all others for training."""
+    """Return the split of each case; without `splits` the last is test, the one before val, and all others train."""
     given = list(splits) or [_SPLITS[min(index, max(0, index - len(names) + 3))] for index in range(len(names))]
     path = folder / "cases.csv"
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.bundle import MANIFEST, Bundle, load
 from models.errors import BundleError
 from models.onnx_export import INPUT, OUTPUT, onnx_of
-from models.portable import portable
+from models.portable import portable_module
 from service.packaging.bioimageio import WEIGHTS, Credits, write_package
 from service.packaging.bioimageio_tensors import sizes_of
 
@@ -72,7 +72,7 @@ def _export(bundle: Bundle, folder: Path, credits: Credits) -> str:
     """Export a bundle and return one line for the user."""
     if bundle.sample is None:
         raise ValueError("the bundle has no sample")
-    name, module, patches = bundle.manifest.name, portable(bundle), bundle.sample.patches
+    name, module, patches = bundle.manifest.name, portable_module(bundle), bundle.sample.patches
     model = onnx_of(module, torch.cat([patches] * 2))
     difference = max(_difference(model, module, images) for images in (patches, _smaller(bundle, patches)))
     if not difference <= MAX_DIFFERENCE:

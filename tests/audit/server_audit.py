@@ -1,4 +1,4 @@
-"""Runs first in every Python of the environment that `make setup` makes; in a server's processes it looks at all that they do.
+"""Audit of servers under test: it runs first in every Python of the environment, and reports what servers may not do.
 
 Whatever a server may not do is said through a named pipe, since readers may write to no file: connections outward, names that
 are looked up, files outside of its folders, programs that aren't its own. Only tests set the pipe; see `watch.py`. What C
@@ -27,7 +27,7 @@ NAMES = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
 
 
 class Rules:
-    """What a process may do, from a server's environment."""
+    """Rules of what a process may do, from a server's environment."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         temporary = environment.get("TMPDIR", tempfile.gettempdir())
@@ -40,8 +40,8 @@ class Rules:
         self.read = _roots([*code, models, *given, *OF_THE_SYSTEM, *self.written])
         self.hosts = {urlsplit(environment[name]).hostname for name in URLS if name in environment}
 
-    def broken(self, event: str, args: tuple[object, ...]) -> str | None:
-        """What isn't allowed of it, in a line."""
+    def violation(self, event: str, args: tuple[object, ...]) -> str | None:
+        """Return what an event does although it may not, in a line; None if it is allowed."""
         if event == "open" and not isinstance(args[0], int):
             flags = args[2] if isinstance(args[2], int) else 0
             return self._outside(args[0], "write" if flags & WRITES else "read")
@@ -72,7 +72,7 @@ def _roots(places: list[str]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's own, or its parent's: a reader is given none of it."""
+    """Return the environment of this process, or of its parent, since readers have none."""
     if PIPE in os.environ or "imaging.reader_process" not in sys.orig_argv:
         return dict(os.environ)
     command = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode().split("\0")
@@ -83,20 +83,20 @@ def _environment() -> dict[str, str]:
 
 
 def install() -> None:
-    """In a server's process under test; elsewhere nothing happens."""
+    """Install the audit in a server's process under test; do nothing elsewhere."""
     role = next((server for server in SERVERS if server in sys.orig_argv), None)
     environment = _environment() if role else {}
     if PIPE not in environment:
         return
     rules = Rules(environment)
     pipe = os.open(rules.pipe, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    told: set[tuple[int, str | None]] = set()
+    reported: set[tuple[int, str | None]] = set()
 
     def hook(event: str, args: tuple[object, ...]) -> None:
-        broken = rules.broken(event, args)
-        if (seen := (os.getpid(), broken)) not in told:  # nothing broken is told once, too: that the process is looked at
-            told.add(seen)
-            os.write(pipe, json.dumps([os.getpid(), role, broken])[:4000].encode() + b"\n")
+        violation = rules.violation(event, args)
+        if (report := (os.getpid(), violation)) not in reported:  # no violation is reported once, too: the process is audited
+            reported.add(report)
+            os.write(pipe, json.dumps([os.getpid(), role, violation])[:4000].encode() + b"\n")
 
     sys.addaudithook(hook)
 

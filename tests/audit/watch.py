@@ -1,4 +1,4 @@
-"""The other end of `server_audit.py`: what servers did that they may not."""
+"""Receiver of `server_audit.py`: it collects what servers did although they may not."""
 
 import json
 import os
@@ -14,49 +14,49 @@ END = b"end\n"
 
 
 @dataclass
-class Watch:
-    """What came so far.
+class ServerAudit:
+    """Violations of all servers so far.
 
     Attributes:
-        roles: of the processes that are looked at, by process.
-        broken: what they did and may not, a line each.
+        roles: role of each audited process, by process id.
+        violations: what they did although they may not, one line each.
     """
 
     roles: dict[int, str] = field(default_factory=dict)
-    broken: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
 
     def add(self, line: str) -> None:
-        """What a process said."""
-        process, role, broken = json.loads(line)
+        """Add a message of a process."""
+        process, role, violation = json.loads(line)
         self.roles[process] = role
-        if broken:
-            self.broken.append(f"{role} ({process}): {broken}")
+        if violation:
+            self.violations.append(f"{role} ({process}): {violation}")
 
-    def taken(self) -> list[str]:
-        """What was broken since the last time."""
-        taken, self.broken = self.broken, []
-        return taken
+    def take_violations(self) -> list[str]:
+        """Return the violations since the last call, and forget them."""
+        violations, self.violations = self.violations, []
+        return violations
 
 
 @contextmanager
-def watching(pipe: Path) -> Iterator[Watch]:
-    """All servers that are started meanwhile from this process, and theirs."""
-    watch = Watch()
+def audit_servers(pipe: Path) -> Iterator[ServerAudit]:
+    """Audit all servers that are started from this process during the context, and their children."""
+    audit = ServerAudit()
     os.mkfifo(pipe)
-    descriptor = os.open(pipe, os.O_RDWR)  # for writing, too: there is no end of it before all have begun
+    descriptor = os.open(pipe, os.O_RDWR)  # for writing, too: so that the pipe has no end before all processes have started
 
     def listen() -> None:
         with os.fdopen(descriptor, "rb") as lines:
             for line in lines:
                 if line == END:
                     return
-                watch.add(line.decode())
+                audit.add(line.decode())
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
     os.environ[PIPE] = str(pipe)
     try:
-        yield watch
+        yield audit
     finally:
         del os.environ[PIPE]
         pipe.write_bytes(END)

@@ -1,4 +1,4 @@
-"""What sections of the config ask of one another: every refusal, with its key and what to do."""
+"""Checks between sections of the config: every error names the key and what to do."""
 
 from pathlib import Path
 

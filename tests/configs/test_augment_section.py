@@ -1,4 +1,4 @@
-"""Augmentation's keys: what contradicts the data or itself is refused, with the key and what to do."""
+"""Section `augment`: contradictions with the data or within it are refused; every error names the key and what to do."""
 
 from pathlib import Path
 

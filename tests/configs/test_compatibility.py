@@ -1,4 +1,4 @@
-"""What doesn't suit a head is refused with the key and what to do."""
+"""Compatibility of heads: every error names the key and what to do."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The config: what is refused, with which words, and that what is written reads back."""
+"""Configs: errors and their messages, and that a written config can be read back."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""NIfTI files byte by byte, sound but for what is asked for."""
+"""NIfTI files built byte by byte, valid except for requested changes."""
 
 import gzip
 import random
@@ -34,7 +34,7 @@ TYPES = {  # NIfTI's code -> struct's letter
 def nifti(
     *, version: int = 1, order: str = "<", body: bytes | None = None, extensions: bytes = bytes(4), **fields: object
 ) -> bytes:
-    """A sound volume of SHAPE, right-anterior-superior, int16 in millimetres, but for what is given.
+    """Return a volume of SHAPE, right-anterior-superior, int16 in millimetres, valid except for the arguments.
 
     Without `body` the voxels are VALUES in the header's type; `extensions` is what lies between header and voxels.
     """
@@ -63,18 +63,18 @@ def nifti(
 
 
 def voxels(letter: str, order: str = "<", values: list[float] | None = None) -> bytes:
-    """VALUES or others in a type of struct's."""
+    """Return VALUES, or others, packed as a type of `struct`."""
     values = VALUES if values is None else values
     return struct.pack(f"{order}{len(values)}{letter}", *values)
 
 
 def noise(size: int) -> bytes:
-    """Bytes that can't be compressed."""
+    """Return bytes that can't be compressed."""
     return random.Random(0).randbytes(size)
 
 
 def zeros_gzip(head: bytes, size: int) -> bytes:
-    """A sound gzip of `head` and zeros, `size` bytes in all; made at once, whatever the size."""
+    """Return a valid gzip file of `head` and zeros, `size` bytes uncompressed; it takes no time for large sizes."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     count, rest = divmod(size - len(head), 2**20)
     packed = packer.compress(head + bytes(rest)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -86,6 +86,6 @@ def zeros_gzip(head: bytes, size: int) -> bytes:
 
 
 def extension(size: int, content: bytes = b"", code: int = 6) -> bytes:
-    """One extension; its content is filled up to `size`, or cut; of sizes that lie there are 4 KiB at most."""
+    """Return an extension whose content is padded or cut to `size`; for false sizes it has at most 4 KiB."""
     length = min(max(size, 8), 2**12) - 8
     return struct.pack("<ii", size, code) + content.ljust(length, b"\0")[:length]

@@ -1,4 +1,4 @@
-"""Malformed, lying and odd NIfTI files, by the numbers of the faults N01 to N28, and what each comes to."""
+"""Malformed, false and unusual NIfTI files, by fault number N01 to N28, and the expected result of each."""
 
 import gzip
 import struct
@@ -41,7 +41,7 @@ def _gzipped(content: bytes) -> bytes:
 
 
 def _huge(sizes: tuple[int, ...], datatype: int = 64, version: int = 1) -> bytes:
-    """A header of those sizes before a body of 1,000 bytes."""
+    """Return a file whose header has those sizes and whose body has 1,000 bytes."""
     dim = (len(sizes), *sizes, *[1] * (7 - len(sizes)))
     return nifti(version=version, dim=dim, datatype=datatype, body=bytes(1000))
 
@@ -59,7 +59,7 @@ def _floats(*values: float, letter: str = "f", code: int = 16) -> bytes:
 
 
 def _one_sided(size: int) -> bytes:
-    """Sound, with one long axis."""
+    """Return a valid file with one long axis."""
     return nifti(dim=(3, size, 2, 2, 1, 1, 1, 1), datatype=2, body=bytes(size * 4))
 
 

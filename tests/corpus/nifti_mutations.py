@@ -1,4 +1,4 @@
-"""Sound NIfTI files, changed at random by a seed, and what becomes of them; the batches run in processes of their own."""
+"""Valid NIfTI files with random changes, and the results of reading them; batches run in separate processes."""
 
 import gzip
 import random
@@ -40,13 +40,13 @@ _HEADER_BYTES = 560
 
 
 def prepare_process() -> None:
-    """Memory as a reader's process has it; warnings are errors."""
+    """Limit the memory as in a reader's process, and turn warnings into errors."""
     warnings.simplefilter("error")
     resource.setrlimit(resource.RLIMIT_AS, (UPLOAD.process_memory_bytes, UPLOAD.process_memory_bytes))
 
 
 def outcomes(folder: Path, seeds: range) -> Counter[str]:
-    """How many of the mutations of these seeds were read or refused, by code; what is no DataError comes through."""
+    """Return how many mutations of these seeds were read or refused, by code; errors other than DataError are raised."""
     found: Counter[str] = Counter()
     path = folder / f"{seeds.start}"
     for seed in seeds:
@@ -64,7 +64,7 @@ def outcomes(folder: Path, seeds: range) -> Counter[str]:
 
 
 def mutation(seed: int) -> bytes:
-    """A sound file, packed or not, with one to four changes before or after it was packed."""
+    """Return a valid file, compressed or not, with one to four changes before or after compression."""
     chance = random.Random(seed)
     content = chance.choice(_SOUND)
     packed = chance.choice(["not", "before", "after", "after"])

@@ -1,4 +1,4 @@
-"""What every row of the corpus of faulty files is: how it is built, who refuses it, and with which code."""
+"""Rows of the corpus of faulty files: how a file is built, where it is refused, and with which code."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ Layer = Literal["header", "reader"]
 
 @dataclass(frozen=True)
 class Row:
-    """One file, or one folder of files, and what reading it comes to.
+    """A file, or a folder of files, and the expected result of reading it.
 
     Args:
-        id: unique: the fault's number and what the file is, `N07-short`.
+        id: unique id of the fault's number and a name, such as `N07-short`.
         build: writes the file or files into an empty folder and returns the path to open.
-        code: of the error; None where the file reads.
-        layer: who finds the fault: "header" when the file is opened, "reader" not before its pixels are read.
-            Of no meaning where `code` is None.
-        warning: a code that the source's `warnings` hold.
+        code: code of the error; None if the file is valid.
+        layer: where the fault is detected: "header" when the file is opened, "reader" when its pixels are read.
+            Unused if `code` is None.
+        warning: code among the source's `warnings`.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""TIFFs written byte by byte, sound ones and ones that lie wherever they are told to."""
+"""TIFF files built byte by byte, valid ones and ones with false entries."""
 
 import struct
 import zlib
@@ -25,13 +25,13 @@ Tag = tuple[str, Sequence[int] | bytes]
 
 @dataclass
 class Page:
-    """A directory to write: its tags, the tiles or strips that they point to, and the directories below it.
+    """Directory of a TIFF: its tags, the tiles or strips that they point to, and the directories below it.
 
     Args:
-        tags: number -> struct's letter and values; those of offsets and counts are made, unless they are given.
-        segments: the tiles' or strips' bytes.
-        entries: number -> the entry's type, count and value as they are to stand there, whatever the tag holds.
-        subs: pages that hang below.
+        tags: letter of `struct` and values by number; offsets and counts are added unless they are given.
+        segments: bytes of the tiles or strips.
+        entries: type, count and value by number, which are written instead of those of the tag.
+        subs: pages below this one.
     """
 
     tags: dict[int, Tag]
@@ -41,7 +41,7 @@ class Page:
 
 
 def page(pixels: np.ndarray = PIXELS, *, tile: int | None = TILE, compression: int = DEFLATE, **tags: object) -> Page:
-    """A sound page of (H, W) or (H, W, samples), but for the tags given as t_NUMBER."""
+    """Return a page of (H, W) or (H, W, samples), valid except for tags that are given as t_NUMBER."""
     height, width = pixels.shape[:2]
     samples = pixels.shape[2] if pixels.ndim == 3 else 1
     made: dict[int, Tag] = {
@@ -59,7 +59,7 @@ def page(pixels: np.ndarray = PIXELS, *, tile: int | None = TILE, compression: i
 
 
 def tiff(pages: Sequence[Page], *, order: str = "<", big: bool = False, first: int | None = None, ndpi: bool = False) -> bytes:
-    """The file: header, then each page as directory, values, segments and the pages below it."""
+    """Return the file: the header, then each page's directory, values, segments and the pages below it."""
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
     head += struct.pack(order + "HH", 8, 0) if big else b""
     word = order + ("Q" if big or ndpi else "I")
@@ -77,7 +77,7 @@ class _Layout:
 
     @property
     def following(self) -> str:
-        """Struct's letter of the next directory's place."""
+        """Letter of `struct` for the offset of the next directory."""
         return "Q" if self.big or self.ndpi else "I"
 
     def pack(self, kind: str, values: Sequence[int] | bytes) -> bytes:
@@ -139,7 +139,7 @@ def _blocks(pixels: np.ndarray, tile: int) -> list[np.ndarray]:
 
 
 def pyramid(*, order: str = "<", big: bool = False, vendor: bytes = b"") -> bytes:
-    """A sound file of three levels; with Aperio's word in its description OpenSlide reads it."""
+    """Return a valid file of three levels, which OpenSlide reads if `vendor` is Aperio's description."""
     text = {f"t_{DESCRIPTION}": ("s", vendor + b"\0")} if vendor else {}
     flag = {f"t_{SUBFILE}": ("I", [1])}
     levels = [PIXELS, PIXELS[::2, ::2], PIXELS[::4, ::4]]
@@ -153,6 +153,6 @@ OME = b'<?xml version="1.0"?><OME><Image ID="Image:0"><Pixels ID="Pixels:0" Dime
 
 
 def ome(sizes: bytes = b'SizeX="64" SizeY="64" SizeC="3" SizeZ="1" SizeT="1"', rest: bytes = b'<TiffData IFD="0"/>') -> bytes:
-    """OME's description of the sound page."""
+    """Return the OME description of the valid page."""
     channel = b'<Channel ID="Channel:0:0" SamplesPerPixel="3"/>'
     return OME + sizes + b">" + channel + rest + b"</Pixels></Image></OME>\0"

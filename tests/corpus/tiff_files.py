@@ -1,4 +1,4 @@
-"""Malformed, lying and odd TIFFs and slides, by the numbers of the faults S01 to S16, and what each comes to."""
+"""Malformed, false and unusual TIFFs and slides, by fault number S01 to S16, and the expected result of each."""
 
 import struct
 import zlib
@@ -63,12 +63,12 @@ def _row(id: str, code: str | None, content: Callable[[], bytes], layer: Layer =
 
 
 def _lies(**tags: Tag) -> Callable[[], bytes]:
-    """A sound file but for the tags given."""
+    """Return a file that is valid except for these tags."""
     return lambda: tiff([page(**tags)])
 
 
 def _entry(number: int, kind: int, count: int, value: int, *, big: bool = False) -> Callable[[], bytes]:
-    """A sound file but for one entry, whose tag is added where it is missing."""
+    """Return a file that is valid except for one entry, whose tag is added if it is missing."""
 
     def content() -> bytes:
         one = page()
@@ -109,7 +109,7 @@ def _sized(height: int, width: int, **tags: Tag) -> Callable[[], bytes]:
 
 
 def _strip(height: int, width: int, content: Callable[[], bytes], compression: int = 1) -> Callable[[], bytes]:
-    """One strip that is said to hold the whole grey picture."""
+    """Return a grey image with one strip, whose content may be false."""
     tags = {f"t_{HEIGHT}": ("I", [height]), f"t_{WIDTH}": ("I", [width]), f"t_{ROWS_PER_STRIP}": ("I", [height])}
     return lambda: tiff([Page(page(np.zeros((1, 1), np.uint8), tile=None, compression=compression, **tags).tags, [content()])])
 
@@ -158,14 +158,14 @@ def _without(one: Page, *numbers: int) -> Page:
 
 
 def _patched(content: bytes, number: int, value: int) -> bytes:
-    """A little-endian classic file whose first such entry of one LONG gets another value."""
+    """Return a little-endian classic file with another value in its first such entry of one LONG."""
     entry = struct.pack("<HHI", number, KINDS["I"], 1)
     at = content.index(entry) + len(entry)
     return content[:at] + struct.pack("<I", value) + content[at + 4 :]
 
 
 def _with_tiles(content: bytes, compression: int = DEFLATE, **tags: Tag) -> Callable[[], bytes]:
-    """A sound file but for its first tile."""
+    """Return a file that is valid except for its first tile."""
 
     def build() -> bytes:
         one = page(compression=compression, **tags)
@@ -186,7 +186,7 @@ def _jpeg_file(change: Callable[[bytes], bytes] = lambda data: data, **tags: Tag
 
 
 def _claims(height: int, width: int) -> Callable[[bytes], bytes]:
-    """A JPEG whose frame says another size."""
+    """Return a change that writes another size into a JPEG's frame."""
 
     def change(data: bytes) -> bytes:
         at = data.index(b"\xff\xc0") + 5
@@ -290,7 +290,7 @@ def _white_is_0_float() -> Page:
 
 
 def _loop(sub: bool) -> bytes:
-    """The second directory is followed by the first; or the first hangs below itself."""
+    """Return a file whose second directory is followed by the first, or whose first directory is below itself."""
     if sub:
         one = page()
         one.tags[SUB_IFDS] = ("I", [8])
@@ -302,7 +302,7 @@ def _loop(sub: bool) -> bytes:
 
 
 def _many(directories: int) -> bytes:
-    """Sound pages of one pixel, one after the other; all have the same pixel."""
+    """Return a file of valid pages that share one pixel."""
     whole = tiff([page(PIXELS[:1, :1, 0], tile=None, compression=1)])
     one = whole[8:-5]  # without the place of the next one and the pixel
     places = range(8, 8 + directories * (len(one) + 4), len(one) + 4)
@@ -382,7 +382,7 @@ _CUTS = [  # S08
 
 
 def _rotten(content: bytes, page_of: Page) -> bytes:
-    """The last tile of the page overwritten."""
+    """Return the file with the page's last tile overwritten."""
     at = content.index(page_of.segments[-1])
     return content[:at] + b"\xff" * len(page_of.segments[-1]) + content[at + len(page_of.segments[-1]) :]
 
@@ -415,7 +415,7 @@ _UUID = b'<TiffData IFD="0"><UUID FileName="../other/secret">urn:uuid:2</UUID></
 
 
 def _label_and_macro() -> list[Page]:
-    """Aperio's thumbnail, label and macro: strips, in this order."""
+    """Return Aperio's thumbnail, label and macro pages, in strips."""
     return [page(PIXELS[::8, ::8], tile=None), *(page(PIXELS[::2], tile=None, t_254=("I", [flag])) for flag in (1, 9))]
 
 
@@ -434,7 +434,7 @@ def _positions() -> bytes:
 
 
 def _index(name: str, text: bytes) -> Callable[[Path], Path]:
-    """An index beside a folder of another's, at which it points."""
+    """Return a function that writes an index file that points into another's folder."""
 
     def build(folder: Path) -> Path:
         (folder / "other").mkdir()
@@ -480,7 +480,7 @@ def _alpha_tag(colour: Sequence[int]) -> dict[str, Tag]:
 
 
 def _empty_aperio() -> bytes:
-    """No tile was scanned: all of them are left out."""
+    """Return a slide in which no tile was scanned, so that all are left out."""
     one = _aperio(PIXELS)
     return tiff([Page(one.tags | {TILE_OFFSETS: ("I", [0] * 4), TILE_COUNTS: ("I", [0] * 4)}, [b""] * 4)])
 

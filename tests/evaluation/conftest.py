@@ -1,4 +1,4 @@
-"""Small bundles of random weights for the tests of evaluation."""
+"""Small bundles with random weights for the tests of evaluation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from models.architectures import build
 
 @pytest.fixture(scope="session")
 def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
-    """Writes a bundle of random weights; gives back its folder."""
+    """Return a function that writes a bundle with random weights and returns its folder."""
 
     def make(name: str, model: dict[str, Any], *, images: Sequence[str] = (), seed: int = 0, **options: Any) -> Path:
         config = make_config(name, model, **options)

@@ -1,4 +1,4 @@
-"""The servers of the service's own tests, for what goes wrong around them, and those that are killed and started again."""
+"""Servers for tests of faults: those of the service's own tests, and some that can be killed and started again."""
 
 import sys
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ __all__ = ["bento", "bento_home", "bundles", "client", "environment", "picture",
 
 @pytest.fixture(scope="session")
 def packaged(tmp_path_factory: pytest.TempPathFactory) -> Service:
-    """Two small bundles in a Bento."""
+    """Package two small bundles in a Bento."""
     made = Service(tmp_path_factory.mktemp("packaged"))
     made.package()
     return made
@@ -26,6 +26,6 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> Service:
 
 @pytest.fixture(scope="module")
 def service(packaged: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One for a whole file."""
+    """Run a service for all tests of a file."""
     with serving(packaged, tmp_path_factory.mktemp("service")) as running:
         yield running

@@ -1,9 +1,9 @@
-"""Kills the service with -9 at random moments under load, again and again, and counts what was lost, torn or done twice.
+"""Kill the service (SIGKILL) at random moments under load, and count jobs that were lost, corrupted or done twice.
 
     PYTHONPATH=.:tests/service .venv/bin/python tests/faults/kill_cycles.py [--cycles 200] [--seed 0]
 
-Each cycle kills all processes, the gateway alone, or the engine alone. A client hands over jobs all the while and writes down
-which were accepted. At the end every accepted job has to be done, with the bytes of a run that nothing happened to.
+Each cycle kills all processes, the gateway alone, or the engine alone, while a client creates jobs and records the accepted
+ones. At the end every accepted job has to be done, with the same bytes as in a run without kills.
 """
 
 import argparse
@@ -39,13 +39,13 @@ from servers import (
 )
 
 KINDS = ("all", "gateway", "engine")
-LEFT_S = 2.0  # after which nothing of a killed gateway may run
+REMAINING_S = 2.0  # after a kill of the gateway, until none of its processes may run
 READY_S = 60.0
 
 
 @dataclass
 class Counts:
-    """What happened."""
+    """Counts of a run, and the jobs or processes that violate a guarantee."""
 
     cycles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     accepted: int = 0
@@ -59,12 +59,12 @@ class Counts:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing was lost, torn, done twice, or left behind."""
+        """True if nothing was lost, corrupted, done twice or left running."""
         return not (self.lost or self.torn or self.twice or self.different or self.left_over)
 
 
 class Service:
-    """A served Bento on one port and one store, started again after each kill."""
+    """Service of a Bento with one port and one store, which is started again after each kill."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder, self.port = folder, free_port()
@@ -78,7 +78,7 @@ class Service:
         self.tag = "overtile"
 
     def package(self) -> None:
-        """Two small bundles."""
+        """Package two small bundles."""
         bundles = [
             write_bundle(self.folder / "bundles" / name, name, model)  # type: ignore[arg-type]
             for name, model in (("unet", UNET), ("window", WINDOW))
@@ -99,7 +99,7 @@ class Service:
         return self.process is None or self.process.poll() is not None
 
     def kill(self, kind: str, counts: Counts) -> None:
-        """And starts it again where it doesn't do that by itself."""
+        """Kill processes, and start the service again unless it restarts them itself."""
         assert self.process is not None
         children = descendants(self.process.pid)
         if kind == "engine":
@@ -112,7 +112,7 @@ class Service:
             with suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
         self.process.wait(10)
-        deadline = time.monotonic() + LEFT_S
+        deadline = time.monotonic() + REMAINING_S
         while any(map(is_running, children)) and time.monotonic() < deadline:
             time.sleep(0.05)
         counts.left_over += [command_of(child) for child in children if is_running(child)]
@@ -127,7 +127,7 @@ class Service:
 
 
 class Load(threading.Thread):
-    """A client that hands over jobs, and writes down which were accepted and of which picture they are."""
+    """Client thread that creates jobs, and records the accepted ones with their image and model."""
 
     def __init__(self, service: Service, pictures: list[bytes], seed: int) -> None:
         super().__init__(daemon=True)
@@ -158,32 +158,32 @@ def command_of(process_id: int) -> str:
         return ""
 
 
-def finished(client: httpx.Client, job_id: str, timeout_s: float = 300) -> dict[str, Any]:
+def wait_for_job(client: httpx.Client, job_id: str, timeout_s: float = 300) -> dict[str, Any]:
     wait_until(lambda: client.get(f"/v1/jobs/{job_id}").json()["state"] in ("done", "failed", "cancelled"), timeout_s=timeout_s)
     return dict(client.get(f"/v1/jobs/{job_id}").json())
 
 
 def references_of(service: Service, pictures: list[bytes]) -> dict[tuple[int, str], bytes]:
-    """What a run makes that nothing happens to."""
-    made = {}
+    """Return the masks of a run without kills."""
+    masks = {}
     with httpx.Client(base_url=service.url, timeout=60) as client:
         for number, picture in enumerate(pictures):
             for model in ("unet", "window"):
                 upload = client.put("/v1/uploads", content=picture).json()["id"]
                 job = client.post("/v1/jobs", json={"uploads": [upload], "models": [model]}).json()["id"]
-                assert finished(client, job)["state"] == "done"
-                made[number, model] = client.get(f"/v1/jobs/{job}/results/mask.png").content
-    return made
+                assert wait_for_job(client, job)["state"] == "done"
+                masks[number, model] = client.get(f"/v1/jobs/{job}/results/mask.png").content
+    return masks
 
 
 def check(service: Service, load: Load, references: dict[tuple[int, str], bytes], seen: dict[str, int], counts: Counts) -> None:
-    """Every accepted job, once all are finished."""
+    """Wait for all accepted jobs, and count those that violate a guarantee."""
     counts.accepted, counts.unanswered = len(load.accepted), load.unanswered
     with httpx.Client(base_url=service.url, timeout=60) as client:
         for job_id, what in load.accepted.items():
-            known = client.get(f"/v1/jobs/{job_id}")
-            if known.status_code != 200 or finished(client, job_id)["state"] != "done":
-                counts.lost.append(f"{job_id}: {known.text}")
+            response = client.get(f"/v1/jobs/{job_id}")
+            if response.status_code != 200 or wait_for_job(client, job_id)["state"] != "done":
+                counts.lost.append(f"{job_id}: {response.text}")
                 continue
             (result,) = client.get(f"/v1/jobs/{job_id}").json()["results"]
             content = client.get(f"/v1/jobs/{job_id}/results/{result['name']}").content
@@ -199,8 +199,8 @@ def made_at(service: Service, job_id: str) -> int:
     return (service.folder / "store" / "jobs" / job_id / "results" / "results.json").stat().st_mtime_ns
 
 
-def note_finished(service: Service, load: Load, seen: dict[str, int]) -> None:
-    """When each job's results were made: that mustn't change."""
+def record_finished(service: Service, load: Load, seen: dict[str, int]) -> None:
+    """Record when the results of each finished job were written, which mustn't change."""
     for job_id in list(load.accepted):
         if job_id not in seen:
             try:
@@ -210,10 +210,10 @@ def note_finished(service: Service, load: Load, seen: dict[str, int]) -> None:
 
 
 def cycle_on(folder: Path, cycles: int, seed: int) -> Counts:
-    """All of it; what it counted."""
-    chance, counts = random.Random(seed), Counts()
-    drawn = np.random.default_rng(seed)
-    pictures = [png(drawn.integers(0, 256, (3, side, side), np.uint8)) for side in (200, 500, 900)]
+    """Run the service with kills under load, and return the counts."""
+    moments, counts = random.Random(seed), Counts()
+    rng = np.random.default_rng(seed)
+    pictures = [png(rng.integers(0, 256, (3, side, side), np.uint8)) for side in (200, 500, 900)]
     service = Service(folder)
     service.package()
     service.start()
@@ -221,8 +221,8 @@ def cycle_on(folder: Path, cycles: int, seed: int) -> Counts:
     load, seen = Load(service, pictures, seed), dict[str, int]()
     load.start()
     for number in range(cycles):
-        time.sleep(chance.uniform(0.2, 3))
-        note_finished(service, load, seen)
+        time.sleep(moments.uniform(0.2, 3))
+        record_finished(service, load, seen)
         kind = KINDS[number % 3]
         counts.interrupted += any((service.folder / "store" / "jobs").glob("*/work"))
         service.kill(kind, counts)
@@ -240,9 +240,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        began = time.monotonic()
+        start_s = time.monotonic()
         counts = cycle_on(Path(folder), arguments.cycles, arguments.seed)
-    print(f"{counts}\n{time.monotonic() - began:.0f} s; {'sound' if counts.is_sound else 'NOT SOUND'}")  # noqa: T201
+    print(f"{counts}\n{time.monotonic() - start_s:.0f} s; {'sound' if counts.is_sound else 'NOT SOUND'}")  # noqa: T201
     sys.exit(0 if counts.is_sound else 1)
 
 

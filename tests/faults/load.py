@@ -1,4 +1,4 @@
-"""Clients that load a service, and what is watched meanwhile: answers, seconds, memory, descriptors, threads."""
+"""Clients that put a service under load, and measurements of its answers, latency, memory, descriptors and threads."""
 
 import hashlib
 import http.client
@@ -29,7 +29,7 @@ ROLES = {"service.engine.main": "engine", "imaging.reader_process": "forkserver"
 
 @dataclass(frozen=True)
 class State:
-    """What a process has."""
+    """State of a process."""
 
     resident_bytes: int
     descriptors: int
@@ -38,14 +38,14 @@ class State:
 
 @dataclass
 class Calls:
-    """What calls gave: seconds of those that were answered with 200, and what was wrong with the others."""
+    """Results of calls: the seconds of those that were answered with 200, and the errors of the others."""
 
     seconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, seconds: float, error: str | None) -> None:
-        """One call's."""
+        """Add the result of a call."""
         with self.lock:
             if error is None:
                 self.seconds.append(seconds)
@@ -53,8 +53,8 @@ class Calls:
                 self.errors.append(error)
 
 
-class Segmenting:
-    """One client with a connection that it keeps."""
+class SegmentClient:
+    """Client that segments images over one connection."""
 
     def __init__(self, url: str, pictures: Sequence[bytes], model: str, calls: Calls, key: str | None = None) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -62,7 +62,7 @@ class Segmenting:
         self._pictures, self._model, self._calls, self._number = pictures, model, calls, 0
 
     def call(self) -> None:
-        """One picture there, its mask back."""
+        """Send the next image, and receive its mask."""
         picture = self._pictures[self._number % len(self._pictures)]
         self._number += 1
         began = time.monotonic()
@@ -74,22 +74,22 @@ class Segmenting:
         self._calls.note(time.monotonic() - began, error)
 
     def close(self) -> None:
-        """Its connection."""
+        """Close the connection."""
         self._client.close()
 
 
 def closed_loop(url: str, pictures: Sequence[bytes], model: str, *, clients: int, seconds: float) -> float:
-    """Calls a second that so many clients get who send the next as soon as the last is answered."""
+    """Return the calls per second of that many clients, each of which sends the next call when the last is answered."""
     calls, ends = Calls(), time.monotonic() + seconds
 
     def work() -> None:
-        client = Segmenting(url, pictures, model, calls)
+        client = SegmentClient(url, pictures, model, calls)
         while time.monotonic() < ends:
             client.call()
         client.close()
 
     began = time.monotonic()
-    _together([work] * clients)
+    _run_threads([work] * clients)
     if calls.errors:
         raise RuntimeError(f"{len(calls.errors)} calls failed: {calls.errors[0]}")
     return len(calls.seconds) / (time.monotonic() - began)
@@ -98,38 +98,38 @@ def closed_loop(url: str, pictures: Sequence[bytes], model: str, *, clients: int
 def open_loop(
     url: str, pictures: Sequence[bytes], model: str, *, clients: int, rate: float, seconds: float, key: str | None = None
 ) -> Calls:
-    """Calls at `rate` a second, whatever the server does: each client sends at its own moments, evenly spread."""
+    """Make `rate` calls per second, evenly distributed over the clients, however fast the server answers."""
     calls, began, every_s = Calls(), time.monotonic(), 1 / rate
 
     def work(number: int) -> None:
-        client = Segmenting(url, pictures, model, calls, key)
+        client = SegmentClient(url, pictures, model, calls, key)
         for turn in range(number, round(seconds * rate), clients):
             time.sleep(max(0.0, began + turn * every_s - time.monotonic()))
             client.call()
         client.close()
 
-    _together([lambda number=number: work(number) for number in range(clients)])  # type: ignore[misc]
+    _run_threads([lambda number=number: work(number) for number in range(clients)])  # type: ignore[misc]
     return calls
 
 
 @contextmanager
-def flooded(url: str, pictures: Sequence[bytes], model: str, *, clients: int, key: str) -> Iterator[Calls]:
-    """By clients of one key who send the next as soon as the last is answered or refused, as long as the context lasts."""
+def flood_with_calls(url: str, pictures: Sequence[bytes], model: str, *, clients: int, key: str) -> Iterator[Calls]:
+    """Make calls with one key for the duration of the context; each client sends the next when the last is answered."""
     calls, ended = Calls(), threading.Event()
 
     def work() -> None:
-        client = Segmenting(url, pictures, model, calls, key)
+        client = SegmentClient(url, pictures, model, calls, key)
         while not ended.is_set():
             client.call()
         client.close()
 
     with ExitStack() as stack:
         for _ in range(clients):
-            stack.enter_context(_beside(work, ended))
+            stack.enter_context(_in_thread(work, ended))
         yield calls
 
 
-def _together(works: Sequence[Callable[[], None]]) -> None:
+def _run_threads(works: Sequence[Callable[[], None]]) -> None:
     threads = [threading.Thread(target=work, daemon=True) for work in works]
     for thread in threads:
         thread.start()
@@ -138,29 +138,29 @@ def _together(works: Sequence[Callable[[], None]]) -> None:
 
 
 def processes_of(service: Service) -> dict[str, int]:
-    """Role -> process: the gateway, its engine, and the engine's forkserver of readers."""
+    """Return the process ids by role: the gateway, its engine, and the engine's fork server of readers."""
     if service.process is None:
         raise RuntimeError("the service isn't started")
-    found = {"gateway": service.process.pid}
-    for child in sorted(descendants(service.process.pid), reverse=True):  # a reader is forked after its forkserver
+    processes = {"gateway": service.process.pid}
+    for child in sorted(descendants(service.process.pid), reverse=True):  # a reader is forked after its fork server
         words = command_of(child)
-        found.update({role: child for word, role in ROLES.items() if word in words})
-    return found
+        processes.update({role: child for word, role in ROLES.items() if word in words})
+    return processes
 
 
 def state_of(process_id: int) -> State:
-    """What the process has now."""
+    """Return the present state of a process."""
     status = _status(process_id)
     return State(int(status["VmRSS"]) * 1024, len(list(Path(f"/proc/{process_id}/fd").iterdir())), int(status["Threads"]))
 
 
 def peak_bytes(process_id: int) -> int:
-    """The most resident memory that it had since `forget_peak`."""
+    """Return the peak of the resident memory since `reset_peak`."""
     return int(_status(process_id)["VmHWM"]) * 1024
 
 
-def forget_peak(process_id: int) -> None:
-    """Lets the peak begin anew at what the process has now."""
+def reset_peak(process_id: int) -> None:
+    """Reset the peak of the resident memory to its present value."""
     Path(f"/proc/{process_id}/clear_refs").write_text("5")
 
 
@@ -170,24 +170,27 @@ def _status(process_id: int) -> dict[str, str]:
 
 
 @contextmanager
-def sampled(service: Service, every_s: float = SAMPLE_EVERY_S) -> Iterator[dict[str, list[State]]]:
-    """Role -> its process's states, one after the other, as long as the context lasts."""
+def sample_states(service: Service, every_s: float = SAMPLE_EVERY_S) -> Iterator[dict[str, list[State]]]:
+    """Collect the states of each role's process for the duration of the context."""
     roles, ended = processes_of(service), threading.Event()
     states: dict[str, list[State]] = {role: [] for role in roles}
 
     def work() -> None:
         while not ended.wait(every_s):
             for role, process_id in roles.items():
-                with suppress(OSError, KeyError):  # gone: who looks at the states sees that there are too few
+                with suppress(OSError, KeyError):  # the process has ended, which shows as too few states
                     states[role].append(state_of(process_id))
 
-    with _beside(work, ended):
+    with _in_thread(work, ended):
         yield states
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How a process's last third differs from its first: by medians, and by the fewest descriptors: calls have some open."""
+    """Change of a process from the first third of its states to the last.
+
+    Memory and threads are medians; descriptors are the fewest, since calls have some open.
+    """
 
     memory: float
     descriptors: float
@@ -196,10 +199,10 @@ class Drift:
 
     @classmethod
     def of(cls, states: Sequence[State], warm_up: float = 0.2) -> "Drift":
-        """Of all states but the first share of them."""
-        kept = states[int(len(states) * warm_up) :]
-        third = max(1, len(kept) // 3)
-        first, last = (_usual(part) for part in (kept[:third], kept[-third:]))
+        """Return the drift, without the states of the warm-up, a share of all."""
+        measured = states[int(len(states) * warm_up) :]
+        third = max(1, len(measured) // 3)
+        first, last = (_typical(part) for part in (measured[:third], measured[-third:]))
         return cls(
             last.resident_bytes / first.resident_bytes - 1,
             last.descriptors - first.descriptors,
@@ -208,7 +211,7 @@ class Drift:
         )
 
 
-def _usual(states: Sequence[State]) -> State:
+def _typical(states: Sequence[State]) -> State:
     return State(
         int(statistics.median_low(each.resident_bytes for each in states)),
         min(each.descriptors for each in states),
@@ -217,8 +220,8 @@ def _usual(states: Sequence[State]) -> State:
 
 
 @contextmanager
-def watched(url: str, every_s: float = READY_EVERY_S) -> Iterator[Calls]:
-    """GET /readyz again and again over one connection, from another process; what the answers took, when the context ends."""
+def watch_readiness(url: str, every_s: float = READY_EVERY_S) -> Iterator[Calls]:
+    """Request /readyz repeatedly from another process; the calls are filled in at the end of the context."""
     calls = Calls()
     command = [sys.executable, str(Path(__file__).with_name("ready_watch.py")), url, str(every_s)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -227,12 +230,12 @@ def watched(url: str, every_s: float = READY_EVERY_S) -> Iterator[Calls]:
         try:
             yield calls
         finally:
-            told = json.loads(process.communicate(timeout=60)[0])
-            calls.seconds, calls.errors = told["seconds"], told["errors"]
+            report = json.loads(process.communicate(timeout=60)[0])
+            calls.seconds, calls.errors = report["seconds"], report["errors"]
 
 
 @contextmanager
-def _beside(work: Callable[[], None], ended: threading.Event) -> Iterator[None]:
+def _in_thread(work: Callable[[], None], ended: threading.Event) -> Iterator[None]:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
@@ -243,14 +246,14 @@ def _beside(work: Callable[[], None], ended: threading.Event) -> Iterator[None]:
 
 
 class Generated:
-    """A file that is nowhere: the same MiB of noise over and over, each with its number in front."""
+    """File that is generated on the fly: the same MiB of noise again and again, each with its number in front."""
 
     def __init__(self, size: int, seed: int = 0) -> None:
         self.size = size
         self._noise = np.random.default_rng(seed).bytes(MIB)
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Its bytes from `start` to `stop`, a MiB at a time at most."""
+        """Yield the bytes from `start` to `stop` in blocks of at most one MiB."""
         stop = self.size if stop is None else min(stop, self.size)
         while start < stop:
             number, within = divmod(start, MIB)
@@ -260,23 +263,23 @@ class Generated:
             start += len(piece)
 
     def sha256(self) -> str:
-        """Hexadecimal."""
+        """Return the digest of the whole file in hexadecimal."""
         digest = hashlib.sha256()
         for block in self.blocks():
             digest.update(block)
         return digest.hexdigest()
 
 
-def begun(client: httpx.Client, size: int) -> str:
-    """A new tus upload's place."""
+def create_upload(client: httpx.Client, size: int) -> str:
+    """Create a tus upload, and return its URL."""
     answer = client.post("/v1/uploads", headers={**TUS, "Upload-Length": str(size)})
     answer.raise_for_status()
     return answer.headers["location"]
 
 
-def sent_in_pieces(client: httpx.Client, file: Generated, piece_bytes: int) -> str:
-    """The place of an upload that came by tus."""
-    place = begun(client, file.size)
+def upload_in_pieces(client: httpx.Client, file: Generated, piece_bytes: int) -> str:
+    """Upload the file by tus in pieces, and return its URL."""
+    place = create_upload(client, file.size)
     for start in range(0, file.size, piece_bytes):
         stop = min(start + piece_bytes, file.size)
         headers = {**PATCH, "Upload-Offset": str(start), "Content-Length": str(stop - start)}
@@ -284,16 +287,16 @@ def sent_in_pieces(client: httpx.Client, file: Generated, piece_bytes: int) -> s
     return place
 
 
-def sent_at_once(client: httpx.Client, file: Generated) -> str:
-    """The place of an upload that came as one body."""
+def upload_at_once(client: httpx.Client, file: Generated) -> str:
+    """Upload the file in a single request, and return its URL."""
     answer = client.put("/v1/uploads", headers={"Content-Length": str(file.size)}, content=file.blocks())
     answer.raise_for_status()
     return answer.headers["location"]
 
 
-def sent_with_cuts(client: httpx.Client, file: Generated, cuts: Sequence[int]) -> str:
-    """The place of an upload whose connection was closed after these bytes, and that went on from where HEAD said."""
-    place = begun(client, file.size)
+def upload_with_cuts(client: httpx.Client, file: Generated, cuts: Sequence[int]) -> str:
+    """Upload the file by tus, closing the connection after these bytes and resuming at the offset from HEAD; return its URL."""
+    place = create_upload(client, file.size)
     for cut in sorted(cuts):
         offset = offset_of(client, place)
         if cut > offset:
@@ -305,7 +308,7 @@ def sent_with_cuts(client: httpx.Client, file: Generated, cuts: Sequence[int]) -
 
 
 def offset_of(client: httpx.Client, place: str) -> int:
-    """Where to send on from; asked until nobody writes there any more."""
+    """Return the offset of an upload, once it no longer changes."""
     known = -1
     while True:
         offset = int(client.head(place, headers=TUS).headers["upload-offset"])
@@ -316,7 +319,7 @@ def offset_of(client: httpx.Client, place: str) -> int:
 
 
 def _cut(url: str, place: str, offset: int, file: Generated, cut: int) -> None:
-    """Announces the whole rest, sends it up to `cut`, and closes the socket."""
+    """Announce the rest of the file, send it up to `cut`, and close the socket."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
     connection.putrequest("PATCH", place)

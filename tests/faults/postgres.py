@@ -1,4 +1,4 @@
-"""Debian's real PostgreSQL in a folder of the test's own, on a loopback port."""
+"""PostgreSQL from Debian's packages, in a temporary folder and on a loopback port."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ SYSTEM = Path("/usr/lib/postgresql")
 
 
 def programs() -> Path:
-    """Where they lie; the test is skipped where there are none, and fails in CI."""
+    """Return the folder of PostgreSQL's programs. Without them the test is skipped, or fails in CI."""
     found = shutil.which("pg_ctl")
     folders = [Path(found).parent] if found else []
     folders += sorted(SYSTEM.glob("*/bin"), key=lambda each: int(each.parent.name), reverse=True)
@@ -28,7 +28,7 @@ def programs() -> Path:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """The URL of a fresh, empty database."""
+    """Run a server, and yield the URL of a new, empty database."""
     bin_folder, port = programs(), free_port()
     user = "nobody" if os.geteuid() == 0 else None  # it doesn't run as root
     data = Path(tempfile.mkdtemp(prefix="overtile-postgres-"))  # not in pytest's folders, which are one user's alone

@@ -1,8 +1,7 @@
-"""What a power failure would leave of a folder: the system calls of a server, as strace writes them, and a disk that loses
-whatever it wasn't told to keep.
+"""Simulation of a power failure: a disk that replays a server's system calls from strace and loses what wasn't synced.
 
-The worst disk that POSIX allows: of a file the bytes that came before its last fsync are there, and a name is there once its
-folder was fsynced. A real one loses less.
+It is the worst disk that POSIX allows: a file has only the bytes from before its last fsync, and a name exists only once its
+folder was fsynced. A real disk loses less.
 """
 
 import re
@@ -23,7 +22,7 @@ _DESCRIPTOR = re.compile(r"^\d+<([^>]*)>")
 
 @dataclass(eq=False)
 class Node:
-    """A file, or a folder with names; `kept` is what is on the disk: whether all bytes are, or which names."""
+    """File, or folder with names. `kept...` is what is on the disk: all bytes of a file, or the names of a folder."""
 
     is_folder: bool
     names: dict[str, "Node"] = field(default_factory=dict)
@@ -34,7 +33,7 @@ class Node:
 
     @property
     def is_kept(self) -> bool:
-        """Whether no byte would be lost."""
+        """True if no byte would be lost."""
         return self.changes == self.kept_changes
 
     def sync(self) -> None:
@@ -43,23 +42,23 @@ class Node:
 
 
 class Disk:
-    """What is below one folder, as it is seen and as a failure would leave it."""
+    """Contents of one folder, as processes see it and as a failure would leave it."""
 
     def __init__(self, root: Path) -> None:
         self.prefix = f"{root}/"
         self.root = Node(is_folder=True)
 
     def seen(self, path: str) -> Node | None:
-        """Where everything is that was written."""
+        """Return the node of a path as processes see it."""
         return self._find(path, kept=False)
 
     def kept(self, path: str) -> Node | None:
-        """What a failure would leave: named, and whole where it is a file."""
+        """Return the node of a path after a failure, if its name and all its bytes are kept."""
         node = self._find(path, kept=True)
         return node if node and (node.is_folder or node.is_kept) else None
 
     def take(self, call: str, arguments: str, result: str | None) -> None:
-        """A system call that went well."""
+        """Apply a successful system call."""
         if call in ("write", "pwrite64", "writev", "pwritev", "ftruncate", "fallocate"):
             if node := self._open(arguments):
                 node.changes += 1
@@ -115,7 +114,7 @@ class Disk:
 
 
 def calls(trace: Path) -> Iterator[tuple[str, str, str | None]]:
-    """Name, arguments and the path of what was opened, of each call that went well, in the order in which they ended."""
+    """Yield the name, arguments and opened path of each successful call, in the order of their ends."""
     begun: dict[str, str] = {}
     for line in trace.read_text(errors="replace").splitlines():
         if match := _BEGUN.match(line):

@@ -1,4 +1,4 @@
-"""Asks GET /readyz until its standard input ends, then says what the answers took: `python ready_watch.py URL EVERY_S`.
+"""Request GET /readyz until standard input ends, and print the latencies: `python ready_watch.py URL EVERY_S`.
 
 A process of its own: who waits in the one that sends gigabytes measures that one. The standard library alone, so that it
 starts at once.

@@ -1,4 +1,4 @@
-"""Servers of one packaged Bento, each on a store of its own, and what is asked of them again and again."""
+"""Servers of one Bento, each with its own store, and common requests to them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ ENDLESS = png(np.zeros((3, 8000, 8000), np.uint8))  # that no machine is done wi
 
 @contextmanager
 def serving(packaged: Service, folder: Path, **settings: str) -> Iterator[Service]:
-    """The Bento on a store of its own."""
+    """Run the Bento with a store of its own."""
     running = fresh(packaged, folder, **settings)
     running.start()
     try:

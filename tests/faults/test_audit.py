@@ -1,6 +1,6 @@
-"""All sorts of work come in, and the server's processes open, connect to and start nothing but their own.
+"""Audit of the server under all kinds of work: its processes open, connect to and start only what is theirs.
 
-What they do is looked at in every test (`tests/conftest.py`); here is the work that would tempt them.
+All tests audit their servers (`tests/conftest.py`); this file has the work that could lead them astray.
 """
 
 import os
@@ -16,7 +16,7 @@ import pytest
 from servers import start, stop, wait_until
 
 from tests.audit.server_audit import SERVERS
-from tests.audit.watch import Watch
+from tests.audit.watch import ServerAudit
 from tests.corpus.tiff_files import ROWS
 from tests.phantom import draw_slide, draw_volume, write_pyramid_slide
 from tests.service.jobs.test_jobs import finished, handed_over, uploaded
@@ -34,7 +34,7 @@ def client(bento: str, environment: dict[str, str], tmp_path_factory: pytest.Tem
     stop(process)
 
 
-def test_x16_work(client: httpx.Client, picture: bytes, tmp_path: Path, watch: Watch) -> None:
+def test_x16_work(client: httpx.Client, picture: bytes, tmp_path: Path, audit: ServerAudit) -> None:
     write_pyramid_slide(tmp_path / "slide.tif", draw_slide((260, 300), seed=1)[0], spacing_um=0.25)
     slide = (tmp_path / "slide.tif").read_bytes()
     for model, content in (("unet", picture), ("volume", VOLUME), ("fine", slide)):
@@ -49,8 +49,8 @@ def test_x16_work(client: httpx.Client, picture: bytes, tmp_path: Path, watch: W
     handed_over(client, uploaded(client, picture), **every)
     for path in ("/docs", "/openapi.json", "/v1/models", "/metrics", "/docs/assets/swagger-ui.css"):
         client.get(path).raise_for_status()
-    wait_until(lambda: set(watch.roles.values()) == set(SERVERS), timeout_s=5)
-    assert len(watch.roles) > 10  # gateway, engine, reader, and one of its children for each file
+    wait_until(lambda: set(audit.roles.values()) == set(SERVERS), timeout_s=5)
+    assert len(audit.roles) > 10  # gateway, engine, reader, and one of its children for each file
 
 
 def test_h08_addresses_in_the_place_of_images(client: httpx.Client) -> None:
@@ -69,7 +69,7 @@ def test_h08_addresses_in_the_place_of_images(client: httpx.Client) -> None:
 
 
 def test_s13_files_that_are_about_others(client: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """By name, alone, as an upload's data is."""
+    """Check files that refer to others by name, uploaded alone."""
     for row in ROWS:
         if row.id.startswith(("S13", "S15", "S03")):
             content = row.build(tmp_path_factory.mktemp("index")).read_bytes()
@@ -79,7 +79,7 @@ def test_s13_files_that_are_about_others(client: httpx.Client, tmp_path_factory:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "report"),
     [
         ("import socket; socket.socket().connect_ex(('127.0.0.1', 9))", "connect ('127.0.0.1', 9)"),
         ("import socket; socket.getaddrinfo('localhost', 80)", "look up ('localhost', 80, 0, 0, 0)"),
@@ -91,12 +91,12 @@ def test_s13_files_that_are_about_others(client: httpx.Client, tmp_path_factory:
         ("import os; os.system('true')", "start (b'true',)"),
     ],
 )
-def test_what_a_server_may_not_is_told(tmp_path: Path, watch: Watch, code: str, told: str) -> None:
+def test_violations_are_reported(tmp_path: Path, audit: ServerAudit, code: str, report: str) -> None:
     own = tmp_path / "own"
     own.mkdir()
     command = [sys.executable, "-c", code, "service.server"]  # by its name it is one
     environment = {**os.environ, "OVERTILE_STORE": str(own), "TMPDIR": str(own)}
     subprocess.run(command, cwd=own, env=environment, check=True, timeout=30)
-    wait_until(lambda: bool(watch.broken), timeout_s=5)
-    (line,) = watch.taken()
-    assert line.endswith(f": {told.format(folder=tmp_path)}")
+    wait_until(lambda: bool(audit.violations), timeout_s=5)
+    (line,) = audit.take_violations()
+    assert line.endswith(f": {report.format(folder=tmp_path)}")

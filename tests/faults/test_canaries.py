@@ -1,4 +1,4 @@
-"""Strings that stand for patients' names, in every place where something can be written: none comes out elsewhere.
+"""Privacy: words that stand for patients' names, in every field of requests and files, must not appear elsewhere.
 
 A file's own name is told to whoever sent it, as that job's; a request's ID is logged, where it is one. All else stays inside.
 """
@@ -33,7 +33,7 @@ TUS = {"Tus-Resumable": "1.0.0"}
 
 @dataclass
 class Came:
-    """Everything that the server answered, but for what may have a name in it."""
+    """All answers of the server, except those that may contain a name."""
 
     errors: list[httpx.Response] = field(default_factory=list)
     results: list[bytes] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Came:
 
 @pytest.fixture(scope="module")
 def came(server: Server, picture: bytes, tmp_path_factory: pytest.TempPathFactory) -> Came:
-    """After all of it was sent, worked on and deleted."""
+    """Send everything, have it processed and deleted, and return the answers."""
     found = Came()
     hooks: Any = {"response": [lambda response: count(found, response)]}
     with httpx.Client(base_url=server.url, timeout=60, event_hooks=hooks) as client:
@@ -60,7 +60,7 @@ def count(found: Came, response: httpx.Response) -> None:
 
 
 def errors(client: httpx.Client, found: Came, picture: bytes) -> None:
-    """A word in each part of a request, which is refused for it or for something else."""
+    """Send requests with a word in each part, which are refused."""
     word, headers = {"word": WORD}, {"Content-Type": "application/json"}
     asked: list[tuple[str, str, dict[str, Any]]] = [
         ("GET", f"/{WORD}", {}),
@@ -100,7 +100,7 @@ def errors(client: httpx.Client, found: Came, picture: bytes) -> None:
 
 
 def images(folder: Path, picture: bytes) -> dict[str, tuple[str, list[bytes]]]:
-    """A model and sound files for it, with words where files have room for them."""
+    """Return a model and valid files for it, with words in all their fields for text."""
     word = WORD.encode()
     text, exif, stream = PngInfo(), Image.Exif(), io.BytesIO()
     text.add_text("Comment", WORD)
@@ -126,7 +126,7 @@ def name_patient(index: int, dataset: Any) -> None:
 
 
 def results(client: httpx.Client, found: Came, model: str, files: list[bytes]) -> None:
-    """Every file that the service makes of them; then nothing of them is kept."""
+    """Fetch all results of the files, and delete the jobs."""
     if len(files) == 1:
         found.results.append(client.post(f"/v1/segment?model={model}", content=files[0]).raise_for_status().content)
     formats = ["png", "tiff", "geojson"] if model == "unet" else ["nifti", "tiff"]

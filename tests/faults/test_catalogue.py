@@ -1,4 +1,4 @@
-"""Every faulty file of the corpus over HTTP: refused as its reader refuses it, and the server goes on as before."""
+"""Faulty files of the corpus over HTTP: refused with the code of their reader, and the server keeps working."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ SECRETS = ("DOE", "JOHN", "1234567", "passwd", "secret")
 
 
 def first_of_each(rows: list[Row]) -> list[Row]:
-    """A row of each fault."""
+    """Return one row of each fault."""
     return list({row.id.split("-")[0]: row for row in reversed(rows)}.values())[::-1]
 
 
@@ -91,7 +91,7 @@ def test_s17_slides_of_dicom(client: httpx.Client, tmp_path: Path, number: int) 
 
 
 def code_of_job(client: httpx.Client, files: list[bytes], model: str) -> str:
-    """What a job of several files comes to that can't be done."""
+    """Return the error code of a job of several files that fails."""
     uploads = [client.put("/v1/uploads", content=content).raise_for_status().json()["id"] for content in files]
     answer = client.post("/v1/jobs", json={"uploads": uploads, "models": [model]})
     if answer.status_code != 202:
@@ -103,7 +103,7 @@ def code_of_job(client: httpx.Client, files: list[bytes], model: str) -> str:
 
 
 def check(client: httpx.Client, content: bytes, model: str, code: str | None) -> None:
-    """Sends it both ways."""
+    """Send a file as a request and as a job, and check both answers."""
     directly = client.post(f"/v1/segment?model={model}", content=content)
     if len(content) > MAX_BODY_BYTES:
         assert_code(directly, "body_too_large", 413)

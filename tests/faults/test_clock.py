@@ -1,4 +1,4 @@
-"""A server whose clock is set while it works, by libfaketime: nothing is made twice, expires early or ends before it began."""
+"""ServerClock changes of a running server, by libfaketime: no job runs twice, expires early or ends before its start."""
 
 import time
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ def library() -> str:
     return needed("libfaketime", f"usr/lib/*/faketime/{LIBRARY}")
 
 
-class Clock:
-    """The server's; `set` puts it that much ahead of the machine's."""
+class ServerClock:
+    """ServerClock of the server; `set` moves it ahead of the machine's."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -39,12 +39,12 @@ class Clock:
 
 
 @pytest.fixture
-def clock(tmp_path: Path) -> Clock:
-    return Clock(tmp_path / "clock")
+def clock(tmp_path: Path) -> ServerClock:
+    return ServerClock(tmp_path / "clock")
 
 
 @pytest.fixture
-def service(packaged: Service, library: str, clock: Clock, tmp_path: Path) -> Iterator[Service]:
+def service(packaged: Service, library: str, clock: ServerClock, tmp_path: Path) -> Iterator[Service]:
     faked = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(clock.file), "FAKETIME_CACHE_DURATION": "1"}
     real = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}  # what a set clock doesn't change, either
     with serving(packaged, tmp_path, **faked, **real) as running:
@@ -52,12 +52,12 @@ def service(packaged: Service, library: str, clock: Clock, tmp_path: Path) -> It
 
 
 def server_time(client: httpx.Client) -> float:
-    """As its answers say it."""
+    """Return the time in the server's answers."""
     return parsedate_to_datetime(client.get("/livez").headers["date"]).timestamp()
 
 
 @pytest.mark.parametrize("ahead_s", [365 * DAY_S, -3600, 13 * 365 * DAY_S], ids=["year", "hour back", "2039"])
-def test_p11_a_clock_that_is_set_while_it_works(service: Service, clock: Clock, ahead_s: int) -> None:
+def test_p11_a_clock_that_is_set_while_it_works(service: Service, clock: ServerClock, ahead_s: int) -> None:
     with httpx.Client(base_url=service.url, timeout=60) as client:
         before = finished(client, hand_over(client, SMALL))
         waiting = client.put("/v1/uploads", content=SMALL).json()["id"]

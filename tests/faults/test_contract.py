@@ -1,4 +1,4 @@
-"""The service's own OpenAPI against the service: what it says may come is what comes, whatever is sent."""
+"""Contract of the service: its answers are those that its OpenAPI schema describes, for all requests."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ schemathesis.serializer.alias("application/offset+octet-stream", "application/oc
 
 @dataclass(frozen=True)
 class Known:
-    """What is there, so that not every case is about what isn't."""
+    """Resources that exist on the server, so that some cases refer to them."""
 
     client: httpx.Client
     picture: bytes
@@ -102,7 +102,7 @@ def test_many_cases(schema: Any, known: Known, session: Session, method: str, pa
 
 
 def try_out(operation: Any, known: Known, session: Session, cases: int) -> Counter[int]:
-    """Sends so many cases, the same ones each time; how often each status came."""
+    """Send a number of reproducible cases, and return how often each status was answered."""
     statuses: Counter[int] = Counter()
 
     @settings(
@@ -125,7 +125,7 @@ def try_out(operation: Any, known: Known, session: Session, cases: int) -> Count
 
 
 def cases_of(operation: Any) -> st.SearchStrategy[Case]:
-    """What the schema allows; and what it doesn't, where that can be sent."""
+    """Return a strategy for requests that the schema allows, and for those that it doesn't if they can be sent."""
     allowed: st.SearchStrategy[Case] = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
     places = {each["in"] for each in operation.definition.raw.get("parameters", [])}
     if places <= {"path"} and not operation.body:
@@ -134,7 +134,7 @@ def cases_of(operation: Any) -> st.SearchStrategy[Case]:
 
 
 def make_real(case: Case, known: Known) -> None:
-    """The same case about what is there: IDs, models, the body of a job, a picture."""
+    """Make a case refer to resources that exist: ids, models, the body of a job, an image."""
     is_removed, path = case.method == "DELETE", case.path_parameters or {}
     if "upload_id" in path:
         path["upload_id"] = known.fresh_upload() if is_removed or case.method == "PATCH" else known.upload
@@ -152,7 +152,7 @@ def make_real(case: Case, known: Known) -> None:
 
 
 def sent(case: Case, session: Session, is_real: bool) -> int:
-    """The answer's status; it is what the schema says, and an error has our shape."""
+    """Send a case, check the answer against the schema, and return its status."""
     response = case.call(session=session)
     unsaid = [positive_data_acceptance]  # that models have to be there, for example, no schema says
     if is_real or case.operation.label in TWO_WAYS:

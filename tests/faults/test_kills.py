@@ -1,4 +1,4 @@
-"""Killed with -9 twenty times under load: nothing is lost, torn, done twice, or left behind."""
+"""Twenty kills (SIGKILL) under load: nothing is lost, corrupted, done twice, or left running."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A service under load: every call answered, memory and descriptors as before, big uploads whole and beside them the rest."""
+"""Service under load: all calls are answered, memory and descriptors don't grow, and large uploads don't block others."""
 
 import os
 import random
@@ -14,16 +14,16 @@ from load import (
     MIB,
     Drift,
     Generated,
-    forget_peak,
     open_loop,
     peak_bytes,
     processes_of,
-    sampled,
-    sent_at_once,
-    sent_in_pieces,
-    sent_with_cuts,
+    reset_peak,
+    sample_states,
     state_of,
-    watched,
+    upload_at_once,
+    upload_in_pieces,
+    upload_with_cuts,
+    watch_readiness,
 )
 from servers import png
 
@@ -47,7 +47,7 @@ def pictures() -> list[bytes]:
 
 def test_many_clients_are_all_answered_and_nothing_grows(service: Service) -> None:
     open_loop(service.url, pictures(), "unet", clients=CLIENTS, rate=RATE, seconds=3)  # what is loaded at the first calls
-    with sampled(service, every_s=0.25) as states:
+    with sample_states(service, every_s=0.25) as states:
         calls = open_loop(service.url, pictures(), "unet", clients=CLIENTS, rate=RATE, seconds=SECONDS)
     assert calls.errors == []
     assert len(calls.seconds) == SECONDS * RATE
@@ -63,10 +63,10 @@ def test_many_clients_are_all_answered_and_nothing_grows(service: Service) -> No
 @pytest.mark.parametrize("way", ["tus", "put"])
 def test_a_large_upload_takes_little_memory_and_keeps_nobody_waiting(service: Service, client: httpx.Client, way: str) -> None:
     file, gateway = Generated(UPLOAD_BYTES), processes_of(service)["gateway"]
-    forget_peak(gateway)
+    reset_peak(gateway)
     before, own_before = state_of(gateway).resident_bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with watched(service.url) as ready:
-        place = sent_in_pieces(client, file, PIECE_BYTES) if way == "tus" else sent_at_once(client, file)
+    with watch_readiness(service.url) as ready:
+        place = upload_in_pieces(client, file, PIECE_BYTES) if way == "tus" else upload_at_once(client, file)
     assert client.get(place).json()["sha256"] == file.sha256()
     assert peak_bytes(gateway) - before < MOST_GROWTH_BYTES
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - own_before) * 1024 < UPLOAD_BYTES  # it is nowhere as a whole
@@ -76,14 +76,14 @@ def test_a_large_upload_takes_little_memory_and_keeps_nobody_waiting(service: Se
 
 def test_an_upload_that_is_cut_at_any_byte_goes_on_where_it_was(client: httpx.Client) -> None:
     file, chance = Generated(UPLOAD_BYTES, seed=1), random.Random(0)
-    place = sent_with_cuts(client, file, [chance.randrange(1, file.size) for _ in range(CUTS)])
+    place = upload_with_cuts(client, file, [chance.randrange(1, file.size) for _ in range(CUTS)])
     known = client.get(place).json()
     assert known["received"] == file.size
     assert known["sha256"] == file.sha256()
 
 
 def test_a_process_that_grew_is_seen(tmp_path: Path) -> None:
-    """The measure itself, on this process, which takes ever more memory and descriptors."""
+    """Check the measurement itself, on this process while it takes more and more memory and descriptors."""
     held, states = [], []
     for number in range(30):
         held.append((np.ones(number * MIB, np.uint8), (tmp_path / str(number)).open("wb")))

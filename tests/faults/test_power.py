@@ -1,4 +1,4 @@
-"""What the server says is done outlives a power failure: its system calls, replayed on a disk that loses what it may."""
+"""Durability: what the server has confirmed survives a power failure, simulated from its system calls."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def strace() -> str:
 
 @pytest.fixture(scope="module")
 def traced(packaged: Service, strace: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The store, and the system calls of a server that took uploads and did jobs."""
+    """Return the store and the trace of a server that received uploads and ran jobs."""
     folder = tmp_path_factory.mktemp("traced")
     service, trace = fresh(packaged, folder), folder / "trace"
     code = f"from service.launch import serve\nserve({service.tag!r}, port={service.port})"
@@ -54,7 +54,7 @@ def traced(packaged: Service, strace: str, tmp_path_factory: pytest.TempPathFact
 
 
 def replayed(traced: tuple[Path, Path], check: Callable[[Disk, str, str], None]) -> None:
-    """Calls `check` after each system call with the disk, the call and its arguments."""
+    """Replay the trace, and call `check` after each system call with the disk, the call and its arguments."""
     store, trace = traced
     disk = Disk(store.parent)
     disk.root.sync()

@@ -1,4 +1,4 @@
-"""What happens to the server's processes, its store and its disk: it says so in a line, or goes on."""
+"""Faults of the server's processes, store and disk: it reports them in one line, or continues."""
 
 import os
 import resource
@@ -27,7 +27,7 @@ def service(packaged: Service, tmp_path: Path) -> Iterator[Service]:
 
 
 def refusal(service: Service) -> str:
-    """What a server says that can't start."""
+    """Return the message of a server that can't start."""
     with pytest.raises(AssertionError):
         service.start()
     assert service.process is not None
@@ -313,7 +313,7 @@ def engines_of(service: Service) -> set[int]:
 
 
 def kill_engine(service: Service, *, quickly: bool = False) -> None:
-    """Returns when another one is there; until the gateway has noticed, the old one's answers count."""
+    """Kill the engine and wait for another; `quickly` doesn't wait until the gateway has noticed."""
     killed = engines_of(service)
     for engine in killed:
         os.kill(engine, signal.SIGKILL)

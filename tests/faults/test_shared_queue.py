@@ -1,4 +1,4 @@
-"""Two servers on one PostgreSQL and one store: fifty jobs, one of the two killed half way, all done once."""
+"""Two servers with one PostgreSQL and one store: fifty jobs, of which each is done once although a server is killed."""
 
 import signal
 import time

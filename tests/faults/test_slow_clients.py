@@ -1,4 +1,4 @@
-"""Who reads slowly, sends nonsense for long, or lets the engine run out of memory: the others don't notice."""
+"""Clients that read slowly, send nonsense for long, or let the engine run out of memory: others aren't affected."""
 
 import socket
 import time
@@ -76,7 +76,7 @@ def test_p17_many_bad_inputs_in_a_row(service: Service, client: httpx.Client) ->
 
 
 def resources_of(service: Service) -> list[tuple[int, int]]:
-    """Memory and descriptors of gateway and engine."""
+    """Return the memory and descriptors of gateway and engine."""
     processes = [gateway_of(service), engine_of(service)]
     return [(resident_bytes(each), len(list(Path(f"/proc/{each}/fd").iterdir()))) for each in processes]
 
@@ -88,7 +88,7 @@ def engine_of(service: Service) -> int:
 
 @pytest.mark.parametrize("take", [lambda: torch.empty(2**55), lambda: np.empty(2**60, np.uint8)], ids=["torch", "numpy"])
 def test_p04_an_engine_without_memory(take: Callable[[], object]) -> None:
-    """What libraries say of it, each in its way, becomes one code."""
+    """Check that the different errors of libraries have one code."""
     with pytest.raises((MemoryError, RuntimeError)) as raised:
         take()
     error = decode_error(encode_error(raised.value))

@@ -1,4 +1,4 @@
-"""What comes over a socket that no client library would send: too slow, for ever, in two meanings, or no HTTP at all."""
+"""Requests that no client library would send: slow, endless, ambiguous, or not HTTP at all."""
 
 import selectors
 import socket
@@ -82,7 +82,7 @@ ODD = {  # what is sent, the status, and what becomes of the connection
 
 @pytest.fixture(scope="module")
 def answered(server: Server) -> dict[str, list[Answer]]:
-    """What came back for each; sent side by side, since some of them take until a deadline; two, as many as are served."""
+    """Return the answers to all requests, sent two at a time, since some wait for a deadline."""
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(ODD, pool.map(lambda odd: talk(server.url, ODD[odd][0] + SECOND), ODD), strict=True))
 
@@ -135,7 +135,7 @@ def test_h03_fifty_slow_bodies(server: Server, client: httpx.Client) -> None:
 
 
 def slow_body(url: str, number: int) -> tuple[float, bytes]:
-    """A body at a byte a second: after how many seconds an answer came, and the answer."""
+    """Send a body at one byte per second, and return the seconds until the answer, and the answer."""
     path = (b"POST /v1/segment?model=unet", b"PUT /v1/uploads", b"POST /v1/jobs")[number % 3]
     kind = b"Content-Type: application/json\r\n" if number % 3 == 2 else b""
     with connect(url) as connection:
@@ -159,7 +159,7 @@ def test_h03_idle_connections_are_closed(server: Server, count: int) -> None:
 
 
 def closings(connections: list[socket.socket], within_s: float) -> list[tuple[socket.socket, float]]:
-    """Which the server closed, and when."""
+    """Return the connections that the server closed, and when."""
     closed: list[tuple[socket.socket, float]] = []
     deadline = time.monotonic() + within_s
     with selectors.DefaultSelector() as selector:
@@ -182,7 +182,7 @@ def ended(connection: socket.socket) -> bool:
 
 
 def dripped(connection: socket.socket, content: bytes, pause_s: float) -> bytes:
-    """Sends byte by byte until an error comes back: that."""
+    """Send byte by byte until an error is answered, and return it."""
     connection.settimeout(pause_s)
     came = b""
     for byte in content:

@@ -1,4 +1,4 @@
-"""Bytes on a socket: what HTTP libraries wouldn't send, and what comes back."""
+"""Raw bytes on a socket that HTTP libraries wouldn't send, and the answers."""
 
 import json
 import re
@@ -16,7 +16,7 @@ SECOND = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer of those that came back on a connection."""
+    """One answer on a connection."""
 
     status: int
     headers: bytes
@@ -35,7 +35,7 @@ def connect(url: str, timeout_s: float = 20) -> socket.socket:
 
 
 def talk(url: str, request: bytes) -> list[Answer]:
-    """Sends bytes; all answers until the server closes the connection."""
+    """Send bytes, and return all answers until the server closes the connection."""
     with connect(url) as connection:
         with suppress(ConnectionError):  # it may close while there is more to send
             connection.sendall(request)
@@ -51,7 +51,7 @@ def all_from(connection: socket.socket) -> bytes:
 
 
 def answers_of(came: bytes) -> list[Answer]:
-    """Answer after answer, each as long as it says."""
+    """Yield the answers in a stream of bytes, by their lengths."""
     answers = []
     while came:
         head, _, rest = came.partition(b"\r\n\r\n")
@@ -65,7 +65,7 @@ def answers_of(came: bytes) -> list[Answer]:
 
 @dataclass
 class Probe:
-    """How long each look at a page took, in seconds."""
+    """Latencies of repeated requests, in seconds."""
 
     seconds: list[float] = field(default_factory=list)
 
@@ -75,7 +75,7 @@ class Probe:
 
 @contextmanager
 def probing(url: str, every_s: float = 0.01) -> Iterator[Probe]:
-    """Asks /readyz again and again meanwhile; each answer is 200."""
+    """Request /readyz repeatedly during the context, and check that each answer is 200."""
     probe, stop = Probe(), threading.Event()
 
     def ask() -> None:

@@ -1,4 +1,4 @@
-"""What an image will take, said before anything runs, and refused where it isn't there."""
+"""Estimates of memory, disk space and time, and the refusal of images that need too much."""
 
 import shutil
 from dataclasses import replace
@@ -22,20 +22,20 @@ from overtile import app
 
 CPU = torch.device("cpu")
 MB = 10**6
-TAKEN = Estimate((20480, 20480), ((12, (768, 512)), (1, (96, 96))), 1900 * MB, 5 * 10**9, 0, 840 * MB, 312.0)
+ESTIMATE = Estimate((20480, 20480), ((12, (768, 512)), (1, (96, 96))), 1900 * MB, 5 * 10**9, 0, 840 * MB, 312.0)
 
 
-def test_said_in_a_line() -> None:
-    assert TAKEN.text == (
+def test_text() -> None:
+    assert ESTIMATE.text == (
         "20,480 x 20,480 pixels in 12 tiles of 768 x 512 and 1 tile of 96 x 96: 1.90 GB of memory (5.00 GB are allowed), "
         "840 MB of the disk, about 5 min"
     )
-    assert "about 45 s" in replace(TAKEN, seconds=45).text
-    assert "about 3 h 20 min" in replace(TAKEN, seconds=12000).text
-    assert ", 700 MB of the GPU's, " in replace(TAKEN, device_bytes=700 * MB).text
+    assert "about 45 s" in replace(ESTIMATE, seconds=45).text
+    assert "about 3 h 20 min" in replace(ESTIMATE, seconds=12000).text
+    assert ", 700 MB of the GPU's, " in replace(ESTIMATE, device_bytes=700 * MB).text
 
 
-def test_of_one_bundle_and_of_several(tmp_path: Path) -> None:
+def test_estimate_of_one_bundle_and_of_several(tmp_path: Path) -> None:
     bundles = [make_bundle(tmp_path / name, 0, "unet", "inference.tile_size=[48,48]") for name in ("a", "b")]
     alone, together = (load_ensemble(bundles[:count], CPU) for count in (1, 2))
     one, both = (estimate(plan_image(Picture(), each), 5) for each in (alone, together))
@@ -58,16 +58,16 @@ def test_too_little_memory_and_too_small_a_disk(tmp_path: Path, monkeypatch: pyt
     tight = replace(predictor, memory_budget=replace(budget, memory_bytes=budget.process_bytes + 10**6))
     with pytest.raises(ImageTooLarge, match="allow more with --memory"):
         plan_image(Picture(), tight)
-    check_disk(TAKEN, tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: FREE)
+    check_disk(ESTIMATE, tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: FullDisk)
     with pytest.raises(
         ImageTooLarge, match="takes 840 MB of the disk while it is segmented, but 5 MB are free; free some, or choose"
     ) as caught:
-        check_disk(TAKEN, tmp_path)
+        check_disk(ESTIMATE, tmp_path)
     assert caught.value.code == "disk_too_small"
 
 
-class FREE:
+class FullDisk:
     free = 5 * MB
 
 
@@ -82,7 +82,7 @@ def run(*words: Any) -> Any:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def test_the_command_line_says_what_it_would_take_and_writes_nothing(tmp_path: Path) -> None:
+def test_the_dry_run_prints_the_estimate_and_writes_nothing(tmp_path: Path) -> None:
     made = make_bundle(tmp_path / "bundle", 0, "unet", "model.norm=batch", "inference.tile_size=null")
     Image.fromarray(np.zeros((300, 200, 3), np.uint8)).save(tmp_path / "picture.png")
     words = ("predict", tmp_path / "picture.png", "-b", made.folder, "-o", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Labels of whole images, gathered from tiles and bands: exact however the image is cut, and written safely."""
+"""Labels of whole images: they don't depend on tiles and bands, and their table has no formulas."""
 
 import csv
 from pathlib import Path
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import softmax
-from small_bundles import CPU, FACTS, UNET, WINDOW, Picture
+from small_bundles import CPU, UNET, WINDOW, Picture
 
 from configs import schema
 from inference.image_label import ImageLabel, LabelReader, MapReader, area_shares, label_classes, label_table
@@ -25,6 +25,7 @@ from models import bundle
 from models.architectures import build, build_classifier
 from models.errors import BundleError
 from models.heads import HEADS
+from tests.manifest_facts import FACTS
 
 LABELS = "image_label.classes=[nevus, melanoma]"
 Floats = NDArray[np.float32]
@@ -39,7 +40,7 @@ def make_bundle(folder: Path, seed: int, method: str, *overrides: str) -> bundle
     return bundle.load(folder)
 
 
-def said_of(predictor: Any, picture: Picture) -> ImageLabel:
+def label_of(predictor: Any, picture: Picture) -> ImageLabel:
     labels = LabelReader(predictor, picture.shape)
     plan = plan_image(picture, predictor)
     for band in bands(plan, Observers(plan, label=labels)):
@@ -48,10 +49,10 @@ def said_of(predictor: Any, picture: Picture) -> ImageLabel:
     return labels.label
 
 
-def tiled(made: bundle.Bundle, side: int, average: str = "none") -> Predictor:
-    inference = made.config.inference.model_copy(update={"tile_size": (side, side), "average": average, "batch_size": 2})
-    config = made.config.model_copy(update={"inference": inference})
-    return load_predictor(bundle.Bundle(made.folder, config, made.manifest, made.networks, made.classifiers), CPU)
+def tiled_predictor(loaded: bundle.Bundle, side: int, average: str = "none") -> Predictor:
+    inference = loaded.config.inference.model_copy(update={"tile_size": (side, side), "average": average, "batch_size": 2})
+    config = loaded.config.model_copy(update={"inference": inference})
+    return load_predictor(bundle.Bundle(loaded.folder, config, loaded.manifest, loaded.networks, loaded.classifiers), CPU)
 
 
 @settings(deadline=None)
@@ -64,7 +65,7 @@ def test_area_shares_are_overlaps(pixels: int, cells: int) -> None:
         np.testing.assert_allclose(found[cell], overlaps, atol=1e-5)
 
 
-def test_a_map_is_the_mean_over_areas_in_the_middle_of_nothing() -> None:
+def test_a_map_is_the_mean_over_areas_and_is_centred() -> None:
     logits = np.zeros((2, 8, 4), np.float32)
     logits[1, :2] = 500  # class 1 for certain; elsewhere both are as likely
     reader = MapReader(HEADS["softmax"](2), (8, 4), 4)
@@ -92,35 +93,35 @@ def test_a_map_is_the_same_however_the_bands_are_cut(data: st.DataObject) -> Non
 def test_a_sliding_windows_label_is_its_mean_over_every_pixel_for_any_tiles(average: str, tmp_path: Path) -> None:
     made = make_bundle(tmp_path / "joint", 1, "sliding_window", "image_label.by=joint")
     picture = Picture(33, 27)
-    one, many = (said_of(tiled(made, side, average), picture) for side in (64, 20))
+    one, many = (label_of(tiled_predictor(made, side, average), picture) for side in (64, 20))
     np.testing.assert_allclose(many.probabilities, one.probabilities, atol=1e-6)
     assert sum(one.probabilities) == pytest.approx(1)
 
 
 def test_a_u_nets_label_is_the_mean_over_tiles_by_their_outputs(tmp_path: Path) -> None:
     made = make_bundle(tmp_path / "joint", 2, "unet", "image_label.by=joint", "model.norm=none")
-    picture, predictor, said = Picture(56, 16), tiled(made, 32), list[Floats]()
+    picture, predictor, logits_of_tiles = Picture(56, 16), tiled_predictor(made, 32), list[Floats]()
     head = made.network.label_head
     assert head is not None
-    head.register_forward_hook(lambda _, inputs, logits: said.extend(logits.numpy()))
-    found = said_of(predictor, picture)
+    head.register_forward_hook(lambda _, inputs, logits: logits_of_tiles.extend(logits.numpy()))
+    found = label_of(predictor, picture)
     sizes = [float(np.prod([part.stop - part.start for part in tile.output])) for tile in predictor.grid(picture.shape).tiles()]
     assert len(set(sizes)) > 1
-    np.testing.assert_allclose(found.probabilities, softmax(np.average(said, axis=0, weights=sizes)), atol=1e-6)
+    np.testing.assert_allclose(found.probabilities, softmax(np.average(logits_of_tiles, axis=0, weights=sizes)), atol=1e-6)
 
 
 @pytest.mark.parametrize("by", ["joint", "map"])
-def test_several_networks_say_one_label(by: str, tmp_path: Path) -> None:
+def test_several_networks_predict_one_label(by: str, tmp_path: Path) -> None:
     members = [make_bundle(tmp_path / f"n{seed}", seed, "unet", f"image_label.by={by}") for seed in (1, 2)]
     bundle.write_ensemble(tmp_path / "both", members, members[0].config, class_prior=(0.7, 0.3), **FACTS)
     picture = Picture(40, 24)
-    within = said_of(load_predictor(bundle.load(tmp_path / "both"), CPU), picture)
-    beside = said_of(load_ensemble(members, CPU), picture)
+    within = label_of(load_predictor(bundle.load(tmp_path / "both"), CPU), picture)
+    beside = label_of(load_ensemble(members, CPU), picture)
     assert within.classes == beside.classes == ("nevus", "melanoma")
     if by == "map":  # the same mean map, and the same two that read it
         np.testing.assert_allclose(within.probabilities, beside.probabilities, atol=1e-5)
     else:
-        apart = [said_of(load_predictor(member, CPU), picture).probabilities for member in members]
+        apart = [label_of(load_predictor(member, CPU), picture).probabilities for member in members]
         np.testing.assert_allclose(beside.probabilities, np.mean(apart, axis=0), atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Objects of a mask: what must hold for any, disks that touch, and the limits of both ways."""
+"""Objects of a mask: properties of all masks, touching discs, and the limits of both methods."""
 
 import numpy as np
 import pytest

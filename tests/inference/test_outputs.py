@@ -1,4 +1,4 @@
-"""An image in several formats: the network goes over it once, and each file is as if it were alone."""
+"""Outputs in several formats: the image is segmented once, and each file is the same as if it were the only one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,13 +34,17 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> AnyPredictor:
 
 
 def run(
-    image: Path, predictor: AnyPredictor, out: Path, wishes: OutputRequest, told: Callable[[int, int], None] = lambda *_: None
+    image: Path,
+    predictor: AnyPredictor,
+    out: Path,
+    request: OutputRequest,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Outcome:
-    return next(predict([image], predictor, out, wishes, lambda _, done, total: told(done, total)))
+    return next(predict([image], predictor, out, request, lambda _, done, total: on_progress(done, total)))
 
 
 def bytes_of(files: tuple[Path, ...]) -> dict[str, bytes]:
-    """Of files, and of the files in folders."""
+    """Return the bytes of files, and of the files in folders, by name."""
     every = [each for path in files for each in ([path] if path.is_file() else sorted(path.rglob("*"))) if each.is_file()]
     return {each.relative_to(files[0].parent).as_posix(): each.read_bytes() for each in every}
 
@@ -57,16 +61,16 @@ def test_each_format_is_as_if_it_were_alone(tmp_path: Path, picture: Path, predi
     assert len(tiles) == 1, "several formats take more tiles than one"
 
 
-def test_what_no_format_of_the_mask_holds_is_one_file_beside(tmp_path: Path, picture: Path, predictor: AnyPredictor) -> None:
-    wishes = OutputRequest(mask_formats=("png", "geojson", "ome-zarr"), probabilities="uint8", uncertainty=True)
-    outcome = run(picture, predictor, tmp_path / "out", wishes)
+def test_masks_in_several_formats_share_files_of_other_outputs(tmp_path: Path, picture: Path, predictor: AnyPredictor) -> None:
+    request = OutputRequest(mask_formats=("png", "geojson", "ome-zarr"), probabilities="uint8", uncertainty=True)
+    outcome = run(picture, predictor, tmp_path / "out", request)
     assert sorted(file.name.removeprefix("picture") for file in outcome.files) == sorted(
         [".png", ".geojson", ".ome.zarr", "_probabilities.tiff", "_probabilities.ome.zarr", "_uncertainty.tiff"]
     )
     assert outcome.files[0].suffix == ".png"
 
 
-def test_what_was_broken_off_goes_on_in_every_format(
+def test_interrupted_work_resumes_in_every_format(
     tmp_path: Path, picture: Path, predictor: AnyPredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resume, "LEAST_INTERVAL_S", 0.0)
@@ -85,7 +89,7 @@ def test_what_was_broken_off_goes_on_in_every_format(
     assert bytes_of(again.files) == bytes_of(whole.files)
 
 
-def test_a_format_that_doesnt_suit_is_said_at_once(tmp_path: Path, picture: Path, predictor: AnyPredictor) -> None:
+def test_an_unsuitable_format_is_refused_at_once(tmp_path: Path, picture: Path, predictor: AnyPredictor) -> None:
     outcome = run(picture, predictor, tmp_path / "out", OutputRequest(mask_formats=("png", "nifti")))
     assert isinstance(outcome.result, UnsuitableImage)
     assert outcome.result.code == "format_not_suitable"

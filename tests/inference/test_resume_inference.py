@@ -1,4 +1,4 @@
-"""Work that is broken off goes on where it was, and what comes of it is the same to the last byte."""
+"""Resuming of interrupted work: it continues where it stopped, and its files are identical to those of a whole run."""
 
 import os
 import signal
@@ -30,64 +30,68 @@ from tests.phantom import write_pyramid_slide
 
 CPU = torch.device("cpu")
 EXACT = ("model.norm=batch", "inference.tile_size=[48,48]")
-Spoil = Callable[[int, int], None]
+Interrupt = Callable[[int, int], None]
 ALL = OutputRequest(probabilities="uint8", uncertainty=True)
 
 
 @pytest.fixture(autouse=True)
-def note_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not once a second."""
+def sync_every_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write the journal after every band instead of once a second."""
     monkeypatch.setattr(resume, "LEAST_INTERVAL_S", 0.0)
     monkeypatch.setattr(resume, "SYNC_SHARE", 1e9)
 
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    """A slide of 0.25 micrometres."""
+    """Write a slide with a spacing of 0.25 micrometres."""
     pixels = np.random.default_rng(0).integers(0, 256, (3, 403, 90), np.uint8)
     write_pyramid_slide(tmp_path / "slide.svs", pixels, spacing_um=0.25)
     return tmp_path / "slide.svs"
 
 
 def run(
-    image: Path, predictor: AnyPredictor, out: Path, wishes: OutputRequest = ALL, spoil: Spoil = lambda done, total: None
+    image: Path,
+    predictor: AnyPredictor,
+    out: Path,
+    request: OutputRequest = ALL,
+    interrupt: Interrupt = lambda done, total: None,
 ) -> Outcome:
-    """`spoil` is called with the tiles that are done and those in all."""
-    return next(predict([image], predictor, out, wishes, lambda path, done, total: spoil(done, total)))
+    """Segment one image; `interrupt` is called with the number of finished tiles and of all tiles."""
+    return next(predict([image], predictor, out, request, lambda path, done, total: interrupt(done, total)))
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def stop_at(share: float, error: type[BaseException] = KeyboardInterrupt) -> Spoil:
-    """When that share of the tiles is done."""
+def stop_at(share: float, error: type[BaseException] = KeyboardInterrupt) -> Interrupt:
+    """Return an `interrupt` that raises the error once that share of the tiles is finished."""
 
-    def spoil(done: int, total: int) -> None:
+    def interrupt(done: int, total: int) -> None:
         if done >= share * total:
-            raise error("spoilt")
+            raise error("interrupted")
 
-    return spoil
+    return interrupt
 
 
 def predictors(folder: Path) -> dict[str, Callable[[], AnyPredictor]]:
-    """What goes over the slide: side by side, blended, at half its spacing, and two that differ in all of it."""
+    """Return functions that load predictors: exact, blended, of coarser and finer spacing, and an ensemble."""
     kinds: dict[str, tuple[str, ...]] = {
         "exact": EXACT,
         "blended": (),
         "coarse": (*EXACT, "data.spacing_um=[0.5,0.5]"),
         "fine": ("data.spacing_um=[0.15,0.2]",),
     }
-    made = {name: make_bundle(folder / name, 0, "unet", *overrides) for name, overrides in kinds.items()}
+    bundles = {name: make_bundle(folder / name, 0, "unet", *overrides) for name, overrides in kinds.items()}
     window = make_bundle(folder / "window", 1, "sliding_window")
     load: dict[str, Callable[[], AnyPredictor]] = {
-        name: lambda loaded=loaded: load_ensemble([loaded], CPU) for name, loaded in made.items()
+        name: lambda loaded=loaded: load_ensemble([loaded], CPU) for name, loaded in bundles.items()
     }
-    return {**load, "several": lambda: load_ensemble([made["exact"], made["blended"], window], CPU)}
+    return {**load, "several": lambda: load_ensemble([bundles["exact"], bundles["blended"], window], CPU)}
 
 
 @pytest.mark.parametrize("kind", ["exact", "blended", "coarse", "fine", "several"])
-def test_what_was_broken_off_goes_on_and_ends_the_same(tmp_path: Path, picture: Path, kind: str) -> None:
+def test_interrupted_work_resumes_and_ends_the_same(tmp_path: Path, picture: Path, kind: str) -> None:
     load = predictors(tmp_path / "bundles")[kind]
     whole = run(picture, load(), tmp_path / "whole")
     assert isinstance(whole.result, Segmentation)
@@ -95,7 +99,7 @@ def test_what_was_broken_off_goes_on_and_ends_the_same(tmp_path: Path, picture: 
     for share in (0.01, 0.3, 0.45, 0.6, 0.75, 0.95):
         out = tmp_path / f"broken {share}"
         with pytest.raises(KeyboardInterrupt):
-            run(picture, load(), out, spoil=stop_at(share))
+            run(picture, load(), out, interrupt=stop_at(share))
         assert [path.name for path in out.iterdir()] == [".slide.unfinished"]
         again = run(picture, load(), out)
         assert isinstance(again.result, Segmentation)
@@ -105,16 +109,16 @@ def test_what_was_broken_off_goes_on_and_ends_the_same(tmp_path: Path, picture: 
     assert len(rows) > 3
 
 
-def test_it_says_where_it_goes_on(tmp_path: Path, picture: Path) -> None:
+def test_the_text_names_the_row_where_work_resumed(tmp_path: Path, picture: Path) -> None:
     load = predictors(tmp_path / "bundles")["exact"]
     with pytest.raises(KeyboardInterrupt):
-        run(picture, load(), tmp_path / "out", spoil=stop_at(0.5))
+        run(picture, load(), tmp_path / "out", interrupt=stop_at(0.5))
     again = run(picture, load(), tmp_path / "out")
     assert isinstance(again.result, Segmentation)
     assert f"resumed from row {again.result.resumed_row}" in again.result.text
 
 
-def test_tiles_stay_as_they_were_whatever_memory_there_is_now(tmp_path: Path) -> None:
+def test_resumed_work_keeps_its_tile_size(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle", 0, "unet", "model.norm=batch", "inference.tile_size=null")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 700, 3), np.uint8)).save(tmp_path / "picture.png")
     tight, roomy = (load_predictor(loaded, CPU) for _ in range(2))
@@ -122,49 +126,49 @@ def test_tiles_stay_as_they_were_whatever_memory_there_is_now(tmp_path: Path) ->
     tight = replace(tight, config=tight.config.model_copy(update=small))
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "picture.png", tight, tmp_path / "out", OutputRequest(), stop_at(0.5))
-    begun = Journal.model_validate_json((tmp_path / "out" / ".picture.unfinished" / JOURNAL).read_bytes())
-    assert begun.rows > 0
+    journal = Journal.model_validate_json((tmp_path / "out" / ".picture.unfinished" / JOURNAL).read_bytes())
+    assert journal.rows > 0
     again = run(tmp_path / "picture.png", roomy, tmp_path / "out", OutputRequest())
     assert isinstance(again.result, Segmentation)
-    assert again.result.resumed_row == begun.rows
+    assert again.result.resumed_row == journal.rows
     assert again.result.tiles > 1
 
 
-@pytest.mark.parametrize("change", ["image", "bundle", "wishes", "journal"])
-def test_other_work_begins_anew(tmp_path: Path, picture: Path, change: str) -> None:
-    folder, out, wishes = tmp_path / "bundles", tmp_path / "out", ALL
+@pytest.mark.parametrize("change", ["image", "bundle", "request", "journal"])
+def test_other_work_starts_from_the_beginning(tmp_path: Path, picture: Path, change: str) -> None:
+    folder, out, request = tmp_path / "bundles", tmp_path / "out", ALL
     load = predictors(folder)["exact"]
     with pytest.raises(KeyboardInterrupt):
-        run(picture, load(), out, spoil=stop_at(0.5))
+        run(picture, load(), out, interrupt=stop_at(0.5))
     if change == "image":
         os.utime(picture, (1, 1))
     if change == "bundle":
         load = predictors(tmp_path / "others")["blended"]
-    if change == "wishes":
-        wishes = OutputRequest(probabilities="uint8")
+    if change == "request":
+        request = OutputRequest(probabilities="uint8")
     if change == "journal":
         (out / ".slide.unfinished" / JOURNAL).write_text("{")
-    again = run(picture, load(), out, wishes)
+    again = run(picture, load(), out, request)
     assert isinstance(again.result, Segmentation)
     assert again.result.resumed_row == 0
     assert not (out / ".slide.unfinished").exists()
 
 
-def test_work_that_was_written_over_begins_anew(tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken off, then other work that is broken off before it counts a row, then the first again."""
+def test_overwritten_work_starts_from_the_beginning(tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check work that is interrupted, overwritten by other work that is interrupted before its first row, and repeated."""
     load, out = predictors(tmp_path / "bundles"), tmp_path / "out"
     run(picture, load["exact"](), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(picture, load["exact"](), out, spoil=stop_at(0.7))
+        run(picture, load["exact"](), out, interrupt=stop_at(0.7))
     monkeypatch.setattr(resume, "LEAST_INTERVAL_S", 1e9)
     with pytest.raises(KeyboardInterrupt):
-        run(picture, load["blended"](), out, spoil=stop_at(0.7))
+        run(picture, load["blended"](), out, interrupt=stop_at(0.7))
     run(picture, load["exact"](), out)
     assert files_of(out) == files_of(tmp_path / "whole")
 
 
 def test_a_kill_while_the_files_are_made_leaves_nothing_behind(tmp_path: Path, picture: Path) -> None:
-    """What is half made lies in the folder that the next run clears."""
+    """Check that unfinished files are in the folder that the next run clears."""
     load, out = predictors(tmp_path / "bundles")["exact"], tmp_path / "out"
     run(picture, load(), tmp_path / "whole")
     half = """
@@ -185,17 +189,17 @@ app()
 
 
 def test_an_image_that_cant_be_read_leaves_nothing(tmp_path: Path, picture: Path) -> None:
-    def spoil(done: int, total: int) -> None:
+    def interrupt(done: int, total: int) -> None:
         raise DataError("broken", "a tile can't be decoded")
 
-    outcome = run(picture, predictors(tmp_path / "bundles")["exact"](), tmp_path / "out", spoil=spoil)
+    outcome = run(picture, predictors(tmp_path / "bundles")["exact"](), tmp_path / "out", interrupt=interrupt)
     assert isinstance(outcome.result, DataError)
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_full_disk_leaves_what_is_done(tmp_path: Path, picture: Path) -> None:
-    with pytest.raises(OSError, match="spoilt"):
-        run(picture, predictors(tmp_path / "bundles")["exact"](), tmp_path / "out", spoil=stop_at(0.5, OSError))
+    with pytest.raises(OSError, match="interrupted"):
+        run(picture, predictors(tmp_path / "bundles")["exact"](), tmp_path / "out", interrupt=stop_at(0.5, OSError))
     assert (tmp_path / "out" / ".slide.unfinished" / JOURNAL).exists()
 
 
@@ -203,7 +207,7 @@ def test_the_whole_images_label_needs_all_of_it(tmp_path: Path, picture: Path) -
     overrides = (*EXACT, "image_label.classes=[a,b]", "image_label.by=joint")
     loaded = make_bundle(tmp_path / "bundle", 0, "unet", *overrides)
     with pytest.raises(KeyboardInterrupt):
-        run(picture, load_ensemble([loaded], CPU), tmp_path / "out", spoil=stop_at(0.5))
+        run(picture, load_ensemble([loaded], CPU), tmp_path / "out", interrupt=stop_at(0.5))
     assert not (tmp_path / "out" / ".slide.unfinished").exists()
 
 
@@ -234,7 +238,7 @@ with only_one(Path(sys.argv[1])):
 
 
 def test_killed_through_the_command_line_it_goes_on(tmp_path: Path) -> None:
-    """kill -9 once some rows are on the disk, then the same command."""
+    """Check a command that is killed (SIGKILL) once some rows are on the disk, and then repeated."""
     loaded = make_bundle(tmp_path / "bundle", 0, "unet", *EXACT, "inference.tile_size=[200,1000]", "model.features=[16,32,64]")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (3000, 1000, 3), np.uint8)).save(tmp_path / "picture.png")
     command = [sys.executable, "-m", "overtile", "predict", str(tmp_path / "picture.png"), "-b", str(loaded.folder), "-o"]

@@ -1,4 +1,4 @@
-"""The flow: stitched equals the whole image, and an image that doesn't fit is refused in plain words."""
+"""Segmentation: stitched tiles equal the whole image, and unsuitable images are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from array_source import ArraySource
 from numpy.typing import NDArray
 
 from configs import schema
 from configs.schema import Config
 from imaging.errors import UnsuitableImage
-from imaging.source import Geometry, ImageSource, Region
 from imaging.writing.band_writer import open_writer
 from inference.compatibility import at_trained_spacing, check_suitable
 from inference.plan import plan_image
@@ -25,21 +25,8 @@ from models.architectures import build
 CPU = torch.device("cpu")
 
 
-class ArraySource(ImageSource):
-    """An image (C, *S) in memory."""
-
-    mask_format = "png"
-
-    def __init__(self, pixels: Any, spacing_um: tuple[float, ...] | None = None) -> None:
-        super().__init__(Geometry(pixels.shape[1:], spacing_um), pixels.shape[0], pixels.dtype)
-        self.pixels = pixels
-
-    def _read(self, region: Region, level: int) -> Any:
-        return self.pixels[(slice(None), *region)]
-
-
 def make(name: str, *overrides: str, prior: tuple[float, ...] = ()) -> Predictor:
-    """A predictor with random weights, whose batch norms have seen something."""
+    """Return a predictor with random weights and random statistics of its batch norms."""
     config = schema.load(Path(f"configs/{name}.yaml"), overrides)
     torch.manual_seed(1)
     network = build(config)
@@ -51,7 +38,7 @@ def make(name: str, *overrides: str, prior: tuple[float, ...] = ()) -> Predictor
     return make_predictor(config, network.eval(), prior or (1 / classes,) * classes, CPU)
 
 
-def logits_of(source: ImageSource, predictor: Predictor, on_progress: Progress | None = None) -> NDArray[np.float32]:
+def logits_of(source: ArraySource, predictor: Predictor, on_progress: Progress | None = None) -> NDArray[np.float32]:
     plan = plan_image(source, predictor)
     return np.concatenate([band.logits for band in bands(plan, Observers(plan, on_progress))], axis=1)
 
@@ -90,18 +77,18 @@ def test_stitched_equals_the_whole_image(
 
 
 def test_valid_network_differs_for_a_step_that_is_no_multiple_of_its_stride(monkeypatch: pytest.MonkeyPatch) -> None:
-    """388 is no multiple of 16: what the original paper's own tile size does when it is stepped by its own output."""
+    """Check the tile size of the U-Net paper with steps of its output size, 388, which isn't a multiple of 16."""
     source = picture(450, 40)
     whole = logits_of(source, make("histology_unet", *VALID, "inference.tile_size=[700,700]"))
     predictor = make("histology_unet", *VALID)
     for step, equal in ((384, True), (388, False)):
-        grid = Grid(tuple(_stepped(size, step, predictor) for size in source.shape))
+        grid = Grid(tuple(_tiles_with_step(size, step, predictor) for size in source.shape))
         monkeypatch.setattr(type(predictor), "grid", lambda *_, grid=grid: grid)
         assert np.allclose(logits_of(source, predictor), whole, atol=1e-5) is equal
 
 
-def _stepped(size: int, step: int, predictor: Predictor) -> Any:
-    """Tiles of 572 every `step` pixels, with the margins of the original."""
+def _tiles_with_step(size: int, step: int, predictor: Predictor) -> Any:
+    """Return tiles of 572 pixels every `step` pixels, with the margins of the original U-Net."""
     from inference.tiling.grid import Axis, Span
 
     assert isinstance(predictor, UNetPredictor)
@@ -142,7 +129,7 @@ def test_the_batch_changes_nothing(batch_size: int) -> None:
 
 
 def test_the_prior_is_put_back() -> None:
-    """p' = p*pi/.5 / (p*pi/.5 + (1-p)*(1-pi)/.5), for two classes that were trained half and half."""
+    """Check p' = p*pi/.5 / (p*pi/.5 + (1-p)*(1-pi)/.5), for two classes with equal frequency in training."""
     source, prevalence = picture(20, 20), 0.1
     even = logits_of(source, make("histology_sliding_window")).astype(np.float64)
     corrected = logits_of(source, make("histology_sliding_window", prior=(1 - prevalence, prevalence))).astype(np.float64)
@@ -192,15 +179,15 @@ def test_another_spacing_is_segmented_as_trained_and_comes_back_on_the_image_s_o
     predictor = make("histology_unet", "data.spacing_um=[0.5,0.5]", "inference.tile_size=[64,64]")
     logits = logits_of(source, predictor)
     shape = [round(size * have / 0.5) for size, have in zip((130, 90), spacing_um, strict=True)]
-    seen = ArraySource(enlarged(source.pixels, shape))
-    expected = enlarged(logits_of(seen, make("histology_unet")), [130, 90])
+    seen = ArraySource(resample_by_torch(source.pixels, shape))
+    expected = resample_by_torch(logits_of(seen, make("histology_unet")), [130, 90])
     assert logits.shape == (2, 130, 90)
     np.testing.assert_allclose(logits, expected, atol=1e-3)
     assert plan_image(source, predictor).tile_count == len(predictor.grid(tuple(shape)))
 
 
-def enlarged(pixels: NDArray[Any], shape: list[int]) -> NDArray[np.float32]:
-    """By torch, whose grid and weights are the same."""
+def resample_by_torch(pixels: NDArray[Any], shape: list[int]) -> NDArray[np.float32]:
+    """Return the image resampled by torch, whose grid and weights are the same."""
     batch = torch.from_numpy(pixels[None].astype(np.float32))
     return torch.nn.functional.interpolate(batch, shape, mode="bilinear", antialias=True)[0].numpy()
 

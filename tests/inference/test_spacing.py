@@ -1,4 +1,4 @@
-"""Spacing on the way from a file to its mask: known, given, or refused, and never guessed."""
+"""Spacing from a file to its mask: known, given by the user, or refused, and never guessed."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def slide_of(folder: Path, mpp: object) -> Path:
     return path
 
 
-def segmented(path: Path, predictor: Predictor, folder: Path, spacing_um: tuple[float, ...] | None = None) -> Segmentation:
+def segment_file(path: Path, predictor: Predictor, folder: Path, spacing_um: tuple[float, ...] | None = None) -> Segmentation:
     classes = predictor.config.data.classes
     with (
         open_image(path, spacing_um=spacing_um) as source,
@@ -52,24 +52,24 @@ def test_s12_a_slide_that_does_not_say_is_refused_and_taken_when_it_is_given(
     with open_image(path) as source:
         assert source.spacing_um is None
     with pytest.raises(UnsuitableImage, match="give it in micrometres") as caught:
-        segmented(path, predictor, tmp_path)
+        segment_file(path, predictor, tmp_path)
     assert caught.value.code == "resolution_unknown"
     assert not (tmp_path / "mask.tiff").exists()
-    assert segmented(path, predictor, tmp_path, (0.5,)).warnings == ("spacing_given",)
+    assert segment_file(path, predictor, tmp_path, (0.5,)).warnings == ("spacing_given",)
     with open_image(tmp_path / "mask.tiff", labels=True) as mask:
         assert mask.shape == SHAPE
         assert mask.spacing_um == pytest.approx((0.5, 0.5))
 
 
 @pytest.mark.parametrize("mpp", ["1e9", "250", "0.0001"])
-def test_s12_a_spacing_that_can_not_be_meant_is_refused(tmp_path: Path, predictor: Predictor, mpp: str) -> None:
+def test_s12_a_spacing_that_is_implausible_is_refused(tmp_path: Path, predictor: Predictor, mpp: str) -> None:
     with open_image(slide_of(tmp_path, mpp)) as source, pytest.raises(UnsuitableImage, match="check the unit") as caught:
         check_suitable(source, predictor.config)
     assert caught.value.code == "spacing_mismatch"
 
 
 def test_what_the_file_says_needs_no_remark(tmp_path: Path, predictor: Predictor) -> None:
-    assert segmented(slide_of(tmp_path, 0.25), predictor, tmp_path).warnings == ()
+    assert segment_file(slide_of(tmp_path, 0.25), predictor, tmp_path).warnings == ()
 
 
 def test_a_spacing_given_for_a_volume_that_says_where_it_lies_is_refused(tmp_path: Path) -> None:

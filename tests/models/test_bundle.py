@@ -1,10 +1,9 @@
-"""The bundle: what is written loads, and nothing else does."""
+"""Bundles: a bundle that was written can be loaded, and any change to its files is refused."""
 
 import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,19 +17,9 @@ from models import bundle
 from models.architectures import build
 from models.bundle import Sample
 from models.errors import BundleError
+from tests.manifest_facts import FACTS as MANIFEST_FACTS
 
-FACTS: dict[str, Any] = {
-    "created": "2026-01-01T00:00:00+00:00",
-    "margin_px": (0, 0),
-    "class_prior": (0.9, 0.1),
-    "validation": {"dice": 0.5},
-    "training_steps": 1,
-    "training_seconds": 1.0,
-    "training_images": (),
-    "versions": {},
-    "commit": None,
-    "intended_use": "tests",
-}
+FACTS = {**MANIFEST_FACTS, "class_prior": (0.9, 0.1)}
 
 
 @pytest.fixture
@@ -65,15 +54,15 @@ def test_holds_no_pickle(written: Path) -> None:
     }
 
 
-def sign_anew(folder: Path, **facts: object) -> None:
-    """As somebody would who knows the format: the manifest holds the digests of the files as they are."""
+def update_digests(folder: Path, **facts: object) -> None:
+    """Write the digests of the changed files into the manifest, as an attacker who knows the format would."""
     manifest = json.loads((folder / "manifest.json").read_text())
     files = {path.name: sha256_of_file(path) for path in folder.iterdir() if path.name != "manifest.json"}
     (folder / "manifest.json").write_text(json.dumps({**manifest, "files": files, **facts}))
 
 
-class Canary:
-    """Whoever unpickles it creates a file."""
+class PickleCanary:
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -127,7 +116,7 @@ def test_a_folder_in_a_files_place_is_refused(written: Path) -> None:
 @pytest.mark.parametrize("name", ["model.ckpt", "model.pkl", "archive/data.pkl"])
 def test_a_pickle_beside_is_refused_and_never_run(written: Path, tmp_path: Path, name: str) -> None:
     (written / name).parent.mkdir(exist_ok=True)
-    (written / name).write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
+    (written / name).write_bytes(pickle.dumps(PickleCanary(tmp_path / "canary")))
     with pytest.raises(BundleError, match="expected exactly"):
         bundle.load(written)
     assert not (tmp_path / "canary").exists()
@@ -137,43 +126,43 @@ def test_a_pickle_beside_is_refused_and_never_run(written: Path, tmp_path: Path,
 def test_a_pickle_in_the_weights_place_is_refused_and_never_run(written: Path, tmp_path: Path, as_torch_writes: bool) -> None:
     weights = written / "weights.safetensors"
     if as_torch_writes:
-        torch.save(Canary(tmp_path / "canary"), weights)
+        torch.save(PickleCanary(tmp_path / "canary"), weights)
     else:
-        weights.write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
-    sign_anew(written)
+        weights.write_bytes(pickle.dumps(PickleCanary(tmp_path / "canary")))
+    update_digests(written)
     with pytest.raises(BundleError, match="the weights don't fit the config's network; train again"):
         bundle.load(written)
     assert not (tmp_path / "canary").exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused(written: Path, value: float) -> None:
+def test_nan_and_infinite_weights_are_refused(written: Path, value: float) -> None:
     weights = load_file(written / "weights.safetensors")
     weights["head.bias"][0] = value
     save_file(weights, written / "weights.safetensors")
-    sign_anew(written)
+    update_digests(written)
     with pytest.raises(BundleError, match=r"head\.bias holds NaN or infinite values; train again"):
         bundle.load(written)
 
 
-def _larger(weights: dict[str, Tensor]) -> None:
+def _change_shape(weights: dict[str, Tensor]) -> None:
     weights["head.bias"] = torch.zeros(3)
 
 
-def _many(weights: dict[str, Tensor]) -> None:
+def _add_tensors(weights: dict[str, Tensor]) -> None:
     weights.update({f"extra.{number}": torch.zeros(1) for number in range(10_000)})
 
 
-def _fewer(weights: dict[str, Tensor]) -> None:
+def _remove_tensor(weights: dict[str, Tensor]) -> None:
     del weights["head.bias"]
 
 
-@pytest.mark.parametrize("change", [_larger, _many, _fewer])
+@pytest.mark.parametrize("change", [_change_shape, _add_tensors, _remove_tensor])
 def test_weights_of_other_names_or_shapes_are_refused(written: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
     weights = load_file(written / "weights.safetensors")
     change(weights)
     save_file(weights, written / "weights.safetensors")
-    sign_anew(written)
+    update_digests(written)
     with pytest.raises(BundleError, match="the weights don't fit the config's network; train again"):
         bundle.load(written)
 
@@ -200,16 +189,16 @@ def test_weights_of_other_names_or_shapes_are_refused(written: Path, change: Cal
         ),
     ],
 )
-def test_a_sample_that_is_none_is_refused(written: Path, sample: dict[str, Tensor], message: str) -> None:
+def test_an_invalid_sample_is_refused(written: Path, sample: dict[str, Tensor], message: str) -> None:
     save_file(sample, written / "sample.safetensors")
-    sign_anew(written)
+    update_digests(written)
     with pytest.raises(BundleError, match=message):
         bundle.load(written)
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x" * 10_000, "a\nb", "a\\b"])
 def test_a_name_that_could_leave_the_folder_is_refused(written: Path, name: str) -> None:
-    sign_anew(written, name=name)
+    update_digests(written, name=name)
     with pytest.raises(BundleError, match=r"manifest\.json isn't of format 1 to 3"):
         bundle.load(written)
 

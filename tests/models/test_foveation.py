@@ -1,4 +1,4 @@
-"""Foveation: nothing at the centre, all of it at the corners, and no brightness gained or lost."""
+"""Foveation: no blur at the centre, the full blur at the corners, and unchanged mean brightness."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_the_centre_stays_sharp(window: int) -> None:
 
 
 def test_the_deviation_grows_with_the_distance_from_the_centre() -> None:
-    """A blur of x^2 less the square of a blur of x is the blur's variance, wherever the window's border is out of reach."""
+    """Check the variance, the blur of x^2 minus the square of the blur of x, where the border is out of reach."""
     window, corner_px = 151, 8.0
     squared = variances(Foveation(2, window, corner_px), window)
     for distance in (15, 25, 35, 45, 55):
@@ -36,14 +36,14 @@ def test_the_deviation_grows_with_the_distance_from_the_centre() -> None:
 
 
 def variances(foveation: Foveation, window: int) -> Tensor:
-    """Of the blur along the last axis at each pixel, (window, window)."""
+    """Return the standard deviation of the blur along the last axis at each pixel, (window, window)."""
     columns = torch.arange(window, dtype=torch.float32).expand(window, window)[None, None] - window // 2
     mean, square = (foveation(values)[0, 0] for values in (columns, columns**2))
     return square - mean**2
 
 
 def test_an_impulse_at_the_corner_is_spread_as_the_corner_s_deviation_says() -> None:
-    """A window of 3 typed out: at the corner a deviation of 1 with what lies beyond left out, exp(0), exp(-1/2), exp(-2)."""
+    """Check a window of 3 with a deviation of 1 at the corner, whose weights are exp(0), exp(-1/2), exp(-2)."""
     windows = torch.zeros(1, 1, 3, 3)
     windows[0, 0, 0, 0] = 1
     weight = 1 / (1 + torch.tensor([-0.5, -2.0]).exp().sum())

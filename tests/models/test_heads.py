@@ -1,4 +1,4 @@
-"""What outputs mean: probabilities and masks typed out, and that they go together."""
+"""Heads: probabilities and masks, and that they are consistent."""
 
 from pathlib import Path
 
@@ -23,14 +23,14 @@ def head_of(name: str) -> Head:
 
 
 def column(*probabilities: float) -> NDArray[np.float32]:
-    """The logits (R, 1) of one pixel whose outputs say these."""
+    """Return the logits (R, 1) of one pixel with these outputs."""
     return logit(np.array(probabilities, np.float32))[:, None]
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
 @given(data=st.data())
 def test_probabilities_and_mask(name: str, data: st.DataObject) -> None:
-    """A probability for each class; but where classes overlap, they sum to 1 and are float32."""
+    """Check that probabilities are float32 with one per class, and sum to 1 unless classes overlap."""
     head = head_of(name)
     assert head.outputs == OUTPUTS[name]
     logits = data.draw(arrays(np.float32, (head.outputs, 2, 3), elements=st.floats(-8, 8, width=32)))
@@ -123,7 +123,7 @@ def test_cumulative_outputs_count_grades(outputs: tuple[float, ...], grade: int,
 
 
 def test_shares_put_back_into_the_outputs() -> None:
-    """p' = p*pi/.5 / (p*pi/.5 + (1-p)*(1-pi)/.5) for both heads of two classes; values stay as they are."""
+    """Check p' = p*pi/.5 / (p*pi/.5 + (1-p)*(1-pi)/.5) for both heads of two classes; values don't change."""
     prior, p = 0.1, 0.7
     wanted = p * prior / (p * prior + (1 - p) * (1 - prior))
     one = column(p) + HEADS["sigmoid"](2).shift((1 - prior, prior))[:, None]

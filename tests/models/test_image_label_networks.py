@@ -1,10 +1,9 @@
-"""What says the label of a whole image: part of the network's weights, and the same densely as window by window."""
+"""Networks for the label of a whole image: their weights, and dense evaluation equals window by window."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from test_bundle import FACTS
 
 from configs import schema
 from configs.schema import Config
@@ -12,6 +11,7 @@ from models import bundle
 from models.architectures import ENCODER, build, build_classifier
 from models.image_label_heads import MapClassifier
 from models.sliding_window import SlidingWindow
+from tests.manifest_facts import FACTS
 
 LABELS = "image_label.classes=[nevus, melanoma, other]"
 SMALL = {
@@ -35,7 +35,7 @@ def test_the_second_head_is_part_of_the_network_and_of_its_bundle(method: str, t
     kept = [name for name in network.state_dict() if name.startswith("label_head.")]
     assert kept
     assert not any(name.startswith(ENCODER) for name in kept)  # a warm start of the encoder leaves it out
-    bundle.write(tmp_path / "bundle", network, config, **FACTS)
+    bundle.write(tmp_path / "bundle", network, config, class_prior=(0.9, 0.1), **FACTS)
     torch.testing.assert_close(bundle.load(tmp_path / "bundle").network.outputs(images).label, label, rtol=0, atol=0)
 
 
@@ -72,10 +72,10 @@ def test_a_classifier_lies_beside_its_network_in_a_bundle_and_in_an_ensembles(tm
     for number in range(2):
         classifier = build_classifier(config).eval()
         said.append(classifier(maps))
-        bundle.write(tmp_path / str(number), build(config), config, classifier=classifier, **FACTS)
+        bundle.write(tmp_path / str(number), build(config), config, classifier=classifier, class_prior=(0.9, 0.1), **FACTS)
     assert {path.name for path in (tmp_path / "0").iterdir()} == {"weights.safetensors", "config.yaml", "manifest.json"}
     members = [bundle.load(tmp_path / str(number)) for number in range(2)]
-    bundle.write_ensemble(tmp_path / "both", members, config, **FACTS)
+    bundle.write_ensemble(tmp_path / "both", members, config, class_prior=(0.9, 0.1), **FACTS)
     for found in (members, [bundle.load(tmp_path / "both")]):
         classifiers = [classifier for each in found for classifier in each.classifiers]
         torch.testing.assert_close([classifier(maps) for classifier in classifiers], said, rtol=0, atol=0)

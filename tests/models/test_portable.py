@@ -1,4 +1,4 @@
-"""A bundle's networks as one module: it gives what they give, at every size."""
+"""Portable modules: their outputs equal those of the bundle's networks, at all sizes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The sliding window: the published N4, and that dense evaluation equals patch by patch."""
+"""Sliding windows: the published N4, and dense evaluation equals patch by patch."""
 
 import itertools
 from pathlib import Path
@@ -18,7 +18,7 @@ from models.sliding_window import SlidingWindow, pool_at
 
 
 def patch_by_patch(network: SlidingWindow, images: Tensor) -> Tensor:
-    """Logits (B, K, *S') by cutting every window out and looking at it alone."""
+    """Return the logits (B, K, *S') with a separate pass for each window."""
     size = [side - network.window + 1 for side in images.shape[2:]]
     logits = []
     for start in itertools.product(*(range(side) for side in size)):
@@ -51,7 +51,7 @@ def test_n4_has_the_published_number_of_weights() -> None:
     ],
 )
 def test_the_networks_for_mitoses_have_the_published_maps(title: str, maps: list[int]) -> None:
-    """As docs/networks.md gives them: 101 x 101 pixels of 3 channels; 16 maps a layer, convolved and pooled, 100 units, 2."""
+    """Check the network of docs/networks.md: 101 x 101 pixels of 3 channels, 16 features per layer, 100 hidden units."""
     section = Path("docs/networks.md").read_text().split(f"### {title}")[1]
     config = schema.load(Path("configs/histology_sliding_window.yaml"), section.split("```")[1].split("\n")[1:-1])
     network = build(config)
@@ -83,7 +83,7 @@ def test_n4_dense_equals_patch_by_patch() -> None:
     norm=st.sampled_from(["none", "batch"]),
 )
 def test_dense_equals_patch_by_patch(window: int, kernels: list[int], pool: int, extra: tuple[int, int], norm: str) -> None:
-    """For every window parity, image size, pool and norm, windows whose pools drop an odd last row among them."""
+    """Check all parities of the window, image sizes, pools and norms, with pools that drop an odd last row."""
     try:
         network = make(window, kernels, pool=pool, norm=norm)
     except ValueError:
@@ -114,7 +114,7 @@ def test_foveated_dense_equals_patch_by_patch(
 
 
 def test_foveated_windows_go_through_in_batches_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Features of 4 * 19 * 19 * 4 bytes a window: 34 windows in 200,000 bytes."""
+    """Check batches of 34 windows, whose features of 4 * 19 * 19 * 4 bytes each fit into 200,000 bytes."""
     monkeypatch.setattr(sliding_window, "BATCH_BYTES", 200_000)
     network = make(20, [2, 3], foveation_px=3.0)
     batches: list[int] = []

@@ -1,4 +1,4 @@
-"""The U-Net: the published one to the last weight, what its keys change, and how far it looks."""
+"""U-Nets: the published architecture, the effect of each key, and the receptive field."""
 
 from typing import Any
 
@@ -74,9 +74,9 @@ def test_contexts_typed_out(keys: dict[str, Any], context_px: int) -> None:
 
 
 def reach(section: UNetSection, axis: int) -> int:
-    """How far the outputs of a block of one stride change with the image: each pixel of a line is made brighter in turn.
+    """Return how far an aligned block of outputs depends on the image, by making each pixel of a line brighter in turn.
 
-    Positive weights and values hide nothing: no activation, max-pool or sum keeps a brighter pixel from being seen.
+    All weights and values are positive, so that a brighter pixel always changes the outputs that depend on it.
     """
     network = UNet(2, in_channels=1, classes=1, section=section).double()
     for parameter in network.parameters():
@@ -95,7 +95,7 @@ def reach(section: UNetSection, axis: int) -> int:
 
 
 def test_linear_interpolation_cuts_what_it_made_up() -> None:
-    """A valid network's outputs are those of the same weights with same padding, away from its border."""
+    """Check that valid outputs equal those of the same weights with same padding, away from the border."""
     keys = {"levels": 2, "norm": "none", "up": "linear"}
     valid, same = (UNet(2, 1, 2, small(padding=padding, **keys)) for padding in ("valid", "same"))
     same.load_state_dict(valid.state_dict())
@@ -130,7 +130,7 @@ def test_coarse_outputs_reach_every_weight_but_those_above_them() -> None:
 
 
 def test_residual_block_passes_on_what_it_is_given_at_first() -> None:
-    """Its last norm begins at 0: what is left is the mean over the stride, and where features change its projection."""
+    """Check that a new block is its shortcut, since its last norm begins at 0."""
     features = torch.rand(1, 4, 4, 6)
     same = ResidualBlock(4, 4, (3, 3), (1, 1), small())
     torch.testing.assert_close(same(features), features)

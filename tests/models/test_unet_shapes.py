@@ -1,4 +1,4 @@
-"""The published networks: each block of docs/networks.md is a config, with the number of weights that the page names."""
+"""Published networks: each block of docs/networks.md is a valid config with the number of weights on that page."""
 
 import re
 from pathlib import Path

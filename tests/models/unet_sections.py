@@ -1,4 +1,4 @@
-"""U-Nets for tests, few features each: one of the defaults, and any."""
+"""Sections of small U-Nets for tests: the default one, and random ones."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def small(levels: int = 3, **keys: Any) -> UNetSection:
 def sections(
     draw: st.DrawFn, dimensions: int, *, levels: int = 3, most_stride: int = 3, most_kernel: int = 5, **keys: Any
 ) -> UNetSection:
-    """Up to so many levels of anything that goes together; `keys` are as given."""
+    """Return a strategy for valid sections of up to that many levels; `keys` are fixed."""
     levels = draw(st.integers(2, levels))
     depths = st.integers(1, 2)
     kernels = st.tuples(*[st.sampled_from(range(1, most_kernel + 1, 2))] * dimensions)

@@ -1,4 +1,4 @@
-"""One server for the whole folder: small bundles are written, packaged and served over a real socket."""
+"""Server of the whole folder: small bundles are written, packaged and served over a socket."""
 
 import os
 from collections.abc import Iterator
@@ -72,13 +72,13 @@ def server(
 
 @pytest.fixture(scope="session")
 def picture() -> bytes:
-    """A small RGB PNG."""
+    """Return a small RGB PNG."""
     return png(draw_slide((72, 90), seed=0)[0])
 
 
 @pytest.fixture(scope="session")
 def big_picture() -> bytes:
-    """An RGB PNG that takes seconds."""
+    """Return an RGB PNG that takes seconds to segment."""
     return png(np.random.default_rng(0).integers(0, 256, (3, 1500, 1500), np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""Passes with dropout: they disagree where the network is unsure, are the same each time, and leave the network as it was."""
+"""Dropout passes: they disagree where the network is uncertain, are reproducible, and leave the network unchanged."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import tifffile
 import torch
 from numpy.typing import NDArray
-from small_bundles import FACTS, Picture
+from small_bundles import Picture
 from typer.testing import CliRunner
 
 from configs import schema
@@ -20,6 +20,7 @@ from models.architectures import build
 from models.bundle import Bundle
 from models.errors import BundleError
 from overtile import app
+from tests.manifest_facts import FACTS
 from tests.phantom import write_slide_dataset
 
 CPU = torch.device("cpu")
@@ -38,21 +39,21 @@ def make_bundle(folder: Path, *overrides: str) -> Bundle:
 
 
 def passes_of(loaded: Bundle, passes: int = 4) -> Ensemble:
-    found = load_ensemble([loaded], CPU, disagreement=True, dropout_passes=passes)
-    assert isinstance(found, Ensemble)
-    return found
+    ensemble = load_ensemble([loaded], CPU, disagreement=True, dropout_passes=passes)
+    assert isinstance(ensemble, Ensemble)
+    return ensemble
 
 
 def test_each_pass_is_another_network_and_the_same_each_time(tmp_path: Path) -> None:
-    drawn = passes_of(make_bundle(tmp_path / "bundle", "model.dropout=0.5"))
+    ensemble = passes_of(make_bundle(tmp_path / "bundle", "model.dropout=0.5"))
     logits = [
-        np.concatenate([band.logits for band in bands(plan_image(Picture(), member))], axis=1) for member in drawn.members
+        np.concatenate([band.logits for band in bands(plan_image(Picture(), member))], axis=1) for member in ensemble.members
     ]
-    again = [logits_of(member) for member in drawn.members]
+    again = [logits_of(member) for member in ensemble.members]
     for number, (first, second) in enumerate(zip(logits, again, strict=True)):
         np.testing.assert_array_equal(first, second)
         assert all(not np.array_equal(first, other) for other in logits[:number])
-    assert len({member.identity for member in drawn.members}) == 4
+    assert len({member.identity for member in ensemble.members}) == 4
 
 
 def test_a_patch_doesnt_depend_on_its_batch(tmp_path: Path) -> None:
@@ -77,11 +78,12 @@ def test_the_network_and_torchs_generator_stay_as_they_were(tmp_path: Path) -> N
 def test_more_dropout_more_disagreement(tmp_path: Path) -> None:
     said = []
     for share in (0.05, 0.5):
-        drawn = passes_of(make_bundle(tmp_path / str(share), f"model.dropout={share}"), passes=8)
+        ensemble = passes_of(make_bundle(tmp_path / str(share), f"model.dropout={share}"), passes=8)
         logits = [
-            np.concatenate([band.logits for band in bands(plan_image(Picture(), member))], axis=1) for member in drawn.members
+            np.concatenate([band.logits for band in bands(plan_image(Picture(), member))], axis=1)
+            for member in ensemble.members
         ]
-        said.append(float(drawn.disagreement(logits).mean()))
+        said.append(float(ensemble.disagreement(logits).mean()))
     assert 0 < said[0] < said[1] < 1
 
 
@@ -102,6 +104,6 @@ def test_the_command_line_writes_the_map(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*words, "--dropout-passes", "3", "--disagreement"])
     assert done.exit_code == 0, done.output
     (path,) = (tmp_path / "out").glob("*disagreement*")
-    drawn = tifffile.imread(path)
-    assert drawn.shape == (70, 60)
-    assert 0 < drawn.mean() < 1
+    ensemble = tifffile.imread(path)
+    assert ensemble.shape == (70, 60)
+    assert 0 < ensemble.mean() < 1

@@ -1,4 +1,4 @@
-"""Several networks as one: the mean of a bundle's members, and of bundles whose tiles differ."""
+"""Ensembles: the mean of a bundle's networks, and of bundles whose tiles differ."""
 
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import softmax
-from small_bundles import CPU, FACTS, Picture, logits_of, make_bundle
+from small_bundles import CPU, Picture, logits_of, make_bundle
 from typer.testing import CliRunner
 
 from configs.schema import Config
@@ -29,6 +29,7 @@ from models import bundle
 from models.errors import BundleError
 from models.heads import HEADS
 from overtile import app
+from tests.manifest_facts import FACTS
 from tests.phantom import write_slide_dataset
 
 

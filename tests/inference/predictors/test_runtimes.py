@@ -1,4 +1,4 @@
-"""Other ways to run a network: they answer as torch in float32 does, or aren't taken."""
+"""Runtimes: their outputs match those of torch in float32, or they aren't used."""
 
 import importlib.util
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_bundles import FACTS, Picture
+from small_bundles import Picture
 from typer.testing import CliRunner
 
 from configs import schema
@@ -28,6 +28,7 @@ from models.architectures import build
 from models.bundle import Bundle, Sample
 from models.errors import BundleError
 from overtile import app
+from tests.manifest_facts import FACTS
 from tests.phantom import write_slide_dataset
 
 CPU = torch.device("cpu")
@@ -48,20 +49,20 @@ def predictor_of(name: str, *overrides: str) -> Predictor:
     return make_predictor(config, build(config).eval(), (0.7, 0.3), CPU, average=True)
 
 
-def make_bundle(folder: Path, name: str = "histology_unet", *overrides: str, spoilt: float = 0.0) -> Bundle:
-    """With a sample; `spoilt` is added to one of its logits."""
+def make_bundle(folder: Path, name: str = "histology_unet", *overrides: str, error: float = 0.0) -> Bundle:
+    """Write a bundle with a sample, and load it; `error` is added to one of the sample's outputs."""
     predictor = predictor_of(name, *overrides)
     sample = sample_of(Picture(), predictor.members)
     logits = sample.logits.clone()
-    logits[:, 0] += spoilt
+    logits[:, 0] += error
     network = predictor.network
     bundle.write(folder, network, predictor.config, class_prior=(0.7, 0.3), sample=Sample(sample.patches, logits), **FACTS)
     return bundle.load(folder)
 
 
 @pytest.fixture
-def worth_trying(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However small the network."""
+def measure_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `auto` measure runtimes for small networks, too."""
     monkeypatch.setattr(loading, "LEAST_MEASURED_WORK", 0)
 
 
@@ -119,7 +120,7 @@ def test_admitted_are_those_that_answer_alike(agreement: float | None, differenc
     assert RuntimeParity("openvino", agreement, difference, 1.0).is_admitted is admitted
 
 
-@pytest.mark.usefixtures("worth_trying")
+@pytest.mark.usefixtures("measure_small_networks")
 def test_auto_takes_the_fastest_and_remembers_it(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle")
     expected = logits_of(load_predictor(loaded, CPU, "torch"))
@@ -158,16 +159,16 @@ def test_sizes_that_take_turns_are_compiled_once(tmp_path: Path) -> None:
     assert list(run.compiled) == [large.shape, other.shape]
 
 
-@pytest.mark.usefixtures("worth_trying")
+@pytest.mark.usefixtures("measure_small_networks")
 def test_auto_stays_with_torch_where_no_other_answers_alike(tmp_path: Path) -> None:
-    loaded = make_bundle(tmp_path / "bundle", spoilt=100.0)
+    loaded = make_bundle(tmp_path / "bundle", error=100.0)
     predictor = load_predictor(loaded, CPU, "auto")
     trials = RuntimeMeasurements.model_validate_json(measurements_path(loaded.folder).read_bytes()).trials
     assert not any(trial.is_admitted for trial in trials)
     assert predictor.run is predictor.network
 
 
-@pytest.mark.usefixtures("worth_trying")
+@pytest.mark.usefixtures("measure_small_networks")
 def test_auto_stays_with_torch_where_memory_is_too_small_for_another(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle")
     load_predictor(loaded, CPU, "auto")
@@ -189,7 +190,7 @@ def test_auto_is_torch_where_there_is_little_to_do(tmp_path: Path) -> None:
 
 
 def test_a_named_one_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
-    loaded = make_bundle(tmp_path / "bundle", spoilt=100.0)
+    loaded = make_bundle(tmp_path / "bundle", error=100.0)
     with pytest.raises(
         BundleError, match=r"openvino: [\d.]+% of pixels alike, off by [\d.]+ at most, .*differs too much from float32"
     ):
@@ -204,7 +205,7 @@ def test_without_a_sample_auto_is_torch(tmp_path: Path) -> None:
     assert not measurements_path(loaded.folder).exists()
 
 
-@pytest.mark.usefixtures("worth_trying")
+@pytest.mark.usefixtures("measure_small_networks")
 def test_sliding_windows_are_torchs(tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle", "histology_sliding_window")
     assert load_predictor(loaded, CPU, "auto").run is not None
@@ -236,7 +237,7 @@ def test_every_network_of_an_ensemble_is_run_so(tmp_path: Path) -> None:
     np.testing.assert_allclose(logits_of(both), np.mean([logits_of(each) for each in predictors], 0), rtol=1e-3, atol=3e-4)
 
 
-@pytest.mark.usefixtures("worth_trying")
+@pytest.mark.usefixtures("measure_small_networks")
 def test_what_isnt_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     loaded = make_bundle(tmp_path / "bundle")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

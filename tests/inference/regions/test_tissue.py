@@ -1,4 +1,4 @@
-"""Tissue on slides: what has none is background without being looked at, and nothing else changes."""
+"""Tissue of slides: tiles without tissue are skipped and become background, and nothing else changes."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ EXACT = ("model.norm=batch", "inference.tile_size=[48,48]")
 
 
 def slide(folder: Path, *, blob: bool = True) -> Path:
-    """Glass with a little noise, 400 x 600, and a purple disc of 60 pixels about (120, 450)."""
+    """Write a slide of noisy glass, 400 x 600, with a purple disc of 60 pixels around (120, 450)."""
     random = np.random.default_rng(0)
     pixels = random.integers(238, 246, (3, 400, 600)).astype(np.uint8)
     if blob:
@@ -123,8 +123,8 @@ def test_a_tissue_picture_of_another_size_covers_the_same_extent() -> None:
 HALVES = (slice(0, 5), slice(5, 10))
 
 
-def test_progress_counts_what_is_looked_at(tmp_path: Path) -> None:
-    """So that the time left is that of the network."""
+def test_progress_counts_segmented_tiles(tmp_path: Path) -> None:
+    """Check that progress counts only tiles that are segmented, so that the remaining time is right."""
     predictor = load_predictor(make_bundle(tmp_path / "bundle", 0, "unet", *EXACT), CPU)
     calls: list[tuple[int, int]] = []
     with open_image(slide(tmp_path)) as source:

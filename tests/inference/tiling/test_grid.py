@@ -1,26 +1,14 @@
-"""Tiles: every pixel is written, by tiles that the network takes, at multiples of its stride."""
+"""Tile grids: every pixel is written once, by tiles of legal sizes, at multiples of the stride."""
 
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
+from array_source import ArraySource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imaging.source import Geometry, ImageSource, Region
 from inference.tiling.grid import Axis, Grid, blended_axis, keeping_axis, losing_axis, read_mirrored
-
-
-class ArraySource(ImageSource):
-    """An image (C, *S) in memory."""
-
-    def __init__(self, pixels: Any) -> None:
-        super().__init__(Geometry(pixels.shape[1:]), pixels.shape[0], pixels.dtype)
-        self.pixels = pixels
-
-    def _read(self, region: Region, level: int) -> Any:
-        return self.pixels[(slice(None), *region)]
 
 
 def any_size(at_least: int) -> int:
@@ -82,7 +70,7 @@ def test_blended_axis_covers_and_overlaps(size: int, tile: int, overlap: float) 
 
 
 def test_typed_out_tiles_of_the_original() -> None:
-    """572 -> 388, of which 384 are kept: the largest multiple of 16."""
+    """Check that of 388 outputs of 572 pixels 384 are used, the largest multiple of 16."""
     axis = losing_axis(1000, 572, (92, 92), 16, lambda at_least: at_least + (-(at_least + 4) % 16))
     assert axis.tile_size == 524  # three tiles of 336 reach as far as three of 384
     assert [(span.output.start, span.output.stop) for span in axis.spans] == [(0, 336), (336, 672), (672, 1000)]

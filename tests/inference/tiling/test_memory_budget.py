@@ -1,4 +1,4 @@
-"""Tiles that fit: what they take is bounded by the memory there is, and a real process keeps to it."""
+"""Memory budgets: tiles fit into the memory, and a real process keeps to its limit."""
 
 import math
 import subprocess
@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from small_bundles import FACTS
 
 from configs import schema
 from imaging.errors import ImageTooLarge
@@ -23,6 +22,7 @@ from inference.predictors.predictor import Predictor
 from inference.tiling.memory_budget import WORK_TOLERANCE, MemoryBudget, PassMemory
 from models import bundle
 from models.architectures import build
+from tests.manifest_facts import FACTS
 
 CPU = torch.device("cpu")
 MB = 10**6
@@ -103,7 +103,7 @@ def test_the_configs_tile_is_taken_where_it_says_one_and_blended_tiles_keep_thei
 
 
 def test_logits_that_do_not_fit_go_to_the_disk() -> None:
-    """100 classes: a row of blended tiles of 96 over 512 x 400 is 7.9 GB."""
+    """Check 100 classes, whose row of blended tiles of 96 over 512 x 400 takes 7.9 GB."""
     budget = replace(
         BUDGET, memory_bytes=4 * 2**30, outputs=100, channels=1, network=PassMemory(20 * MB, 1200, 0, 0), blends=True
     )
@@ -150,7 +150,7 @@ def test_a_pass_grows_with_its_tile_and_with_the_networks_that_keep_their_own() 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
 def test_a_process_keeps_within_its_memory(tmp_path: Path) -> None:
-    """What it takes in all, Python and torch included; and the mask is the same however little that is."""
+    """Check the peak of the whole process, Python and torch included, and that the mask doesn't depend on the limit."""
     features = ("model.features=[16,32,64]", "inference.tile_size=null")
     config = schema.load(Path("configs/histology_unet.yaml"), (*features, "run.name=net"))
     torch.manual_seed(0)

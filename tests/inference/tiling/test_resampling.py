@@ -1,4 +1,4 @@
-"""Bands carried to another grid are the whole carried there, however they came."""
+"""Resampling of bands: the result equals resampling the whole image, however it is cut into bands."""
 
 import itertools
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from inference.tiling.stitch import Band
 SIZES = st.integers(1, 24)
 
 
-def whole(logits: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def resample_whole(logits: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
     sizes = zip(logits.shape[1:], shape, strict=True)
     return resample(logits, [Weights(slice(0, new), new, old) for old, new in sizes])
 
 
-def in_bands(logits: NDArray[np.float32], ends: list[int]) -> list[Band]:
+def cut_into_bands(logits: NDArray[np.float32], ends: list[int]) -> list[Band]:
     cuts = sorted({0, logits.shape[1], *(end for end in ends if end < logits.shape[1])})
     return [Band(start, logits[:, start:stop]) for start, stop in itertools.pairwise(cuts)]
 
@@ -34,25 +34,27 @@ def test_bands_are_the_whole(group_bytes: int, seen: tuple[int, ...], shape: tup
     logits = np.random.default_rng(0).normal(size=(2, *seen)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stitching, "GROUP_BYTES", group_bytes)
-        bands = list(resample_bands(in_bands(logits, ends), seen, shape))
+        bands = list(resample_bands(cut_into_bands(logits, ends), seen, shape))
     assert [band.start for band in bands] == np.cumsum([0, *(band.logits.shape[1] for band in bands)])[:-1].tolist()
-    np.testing.assert_array_equal(np.concatenate([band.logits for band in bands], axis=1), whole(logits, shape))
+    np.testing.assert_array_equal(np.concatenate([band.logits for band in bands], axis=1), resample_whole(logits, shape))
 
 
 def test_an_equal_grid_goes_through_untouched() -> None:
-    bands = in_bands(np.zeros((2, 8, 4), np.float32), [3, 5])
+    bands = cut_into_bands(np.zeros((2, 8, 4), np.float32), [3, 5])
     assert [given is band for given, band in zip(resample_bands(bands, (8, 4), (8, 4)), bands, strict=True)] == [True] * 3
 
 
-def test_rows_leave_as_soon_as_they_are_known() -> None:
-    """After half of the rows that the network gives, about half of the image's rows are out."""
-    asked: list[int] = []
+def test_rows_are_yielded_as_soon_as_possible() -> None:
+    """Check that about half of the image's rows are yielded after half of the network's rows."""
+    read_rows: list[int] = []
 
-    def noted() -> Iterator[Band]:
-        for band in in_bands(np.zeros((2, 40, 8), np.float32), [20]):
-            asked.append(band.start)
+    def recorded_bands() -> Iterator[Band]:
+        for band in cut_into_bands(np.zeros((2, 40, 8), np.float32), [20]):
+            read_rows.append(band.start)
             yield band
 
-    rows_out = {len(asked): band.start + band.logits.shape[1] for band in resample_bands(noted(), (40, 8), (120, 24))}
+    rows_out = {
+        len(read_rows): band.start + band.logits.shape[1] for band in resample_bands(recorded_bands(), (40, 8), (120, 24))
+    }
     assert rows_out[2] == 120
     assert 55 <= rows_out[1] <= 60

@@ -1,4 +1,4 @@
-"""How visible the borders of tiles are, and tiles that are read ahead."""
+"""Visibility of tile borders, and prefetching of tiles."""
 
 import threading
 import time
@@ -38,7 +38,7 @@ def seam_of(logits: Floats, where: Grid, rows_a_band: int = 7) -> float | None:
 
 
 def steps(size: int, tile: int) -> Floats:
-    """What grows by 1 at each border and nowhere else."""
+    """Return a line (size,) that rises by 1 at each border of tiles and nowhere else."""
     return (np.arange(size) // tile).astype(np.float32)
 
 
@@ -55,12 +55,12 @@ def test_steps_at_borders_are_seams() -> None:
     assert seam_of(np.add.outer(steps(30, 10), steps(40, 10))[None], grid(30, 40)) == float("inf")
 
 
-def test_one_tile_and_an_even_result_have_none() -> None:
+def test_one_tile_and_constant_logits_have_no_seam() -> None:
     assert seam_of(np.random.default_rng(0).normal(size=(2, 9, 9)).astype(np.float32), grid(9, 9)) is None
     assert seam_of(np.ones((2, 30, 40), np.float32), grid(30, 40)) is None
 
 
-def test_an_image_takes_its_worst() -> None:
+def test_an_image_has_the_seam_of_its_worst_network() -> None:
     seams = Seams()
     assert seams.seam is None
     slope = np.add.outer(np.arange(30), np.arange(40)).astype(np.float32)[None]
@@ -76,7 +76,7 @@ def test_an_image_takes_its_worst() -> None:
     tile=st.integers(4, 12),
     bands_of=st.lists(st.integers(1, 9), min_size=1),
 )
-def test_it_doesnt_depend_on_how_bands_are_cut(shape: tuple[int, ...], tile: int, bands_of: list[int]) -> None:
+def test_the_seam_doesnt_depend_on_the_bands(shape: tuple[int, ...], tile: int, bands_of: list[int]) -> None:
     where = Grid(tuple(blended_axis(size, tile, 0.5, lambda at_least: at_least) for size in shape))
     logits = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     meter, start, turn = SeamMeter(where), 0, 0
@@ -90,12 +90,12 @@ def test_it_doesnt_depend_on_how_bands_are_cut(shape: tuple[int, ...], tile: int
 def test_exact_tiles_leave_no_seam_and_cut_ones_do(tmp_path: Path) -> None:
     exact = ("model.norm=batch", "inference.tile_size=[32,32]")
     predictor = load_predictor(make_bundle(tmp_path / "unet", 0, "unet", *exact), torch.device("cpu"))
-    found = Seams()
+    seams = Seams()
     plan = plan_image(Picture(), predictor)
-    for _ in bands(plan, Observers(plan, seams=found)):
+    for _ in bands(plan, Observers(plan, seams=seams)):
         pass
-    assert found.seam is not None
-    assert 0.8 < found.seam < 1.25
+    assert seams.seam is not None
+    assert 0.8 < seams.seam < 1.25
 
 
 def test_the_command_line_says_it(tmp_path: Path) -> None:

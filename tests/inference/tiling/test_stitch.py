@@ -1,4 +1,4 @@
-"""Stitching: stitch(cut(x)) == x, bands come early, and blending keeps constants."""
+"""Stitching: stitch(cut(x)) == x, bands are yielded early, and blending keeps constants."""
 
 import tempfile
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Shapes = st.lists(st.integers(1, 40), min_size=2, max_size=3).map(tuple)
 
 
 def stitch_cut(grid: Grid, image: NDArray[np.float32], *, margin: int, blend: bool) -> NDArray[np.float32]:
-    """Sends an image (K, *S) through tiles that lose `margin` at each side, as a network would."""
+    """Cut an image (K, *S) into tiles, remove `margin` at each side as a network would, and stitch them."""
     stitcher = Stitcher(grid, np.zeros(len(image), np.float32), gaussian_weights(grid.tile_size) if blend else None)
     bands, row = [], 0
     for tile in grid.tiles():
@@ -78,10 +78,10 @@ def test_tiles_that_disagree_are_averaged_by_their_weights(
 
 @settings(deadline=None, max_examples=60)
 @given(shape=Shapes, tile=st.integers(5, 20), seed=st.integers(0, 9), share=st.floats(0, 1), blend=st.booleans())
-def test_from_a_row_on_it_is_the_rest_of_the_whole(
+def test_stitching_from_a_row_on_gives_the_rest_of_the_whole(
     shape: tuple[int, ...], tile: int, seed: int, share: float, blend: bool
 ) -> None:
-    """To the last bit, in memory and on the disk, though tiles disagree where they overlap."""
+    """Check that rows are exactly equal, in memory and on the disk, although overlapping tiles differ."""
     grid = Grid(
         tuple(
             blended_axis(size, tile, 0.5, lambda at_least: at_least)
@@ -109,7 +109,7 @@ def test_from_a_row_on_it_is_the_rest_of_the_whole(
 
 
 @pytest.mark.parametrize("blend", [False, True])
-def test_where_tiles_are_skipped_nothing_is_known(blend: bool) -> None:
+def test_skipped_tiles_are_background(blend: bool) -> None:
     axes = [blended_axis(30, 10, 0.5, lambda at_least: at_least) for _ in range(2)]
     if not blend:
         axes = [losing_axis(30, 10, (0, 0), 1, lambda at_least: at_least) for _ in range(2)]
@@ -127,7 +127,7 @@ def test_where_tiles_are_skipped_nothing_is_known(blend: bool) -> None:
     np.testing.assert_allclose(logits[:, seen], 1, atol=1e-5)
 
 
-def test_rows_leave_in_groups_of_a_few_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bands_have_a_few_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stitching, "GROUP_BYTES", 4 * 3 * 8 * 2)  # two rows of 3 classes and 8 columns
     grid = Grid(tuple(losing_axis(size, 8, (0, 0), 1, lambda at_least: at_least) for size in (16, 8)))
     stitcher = Stitcher(grid, np.zeros(3, np.float32), None)
@@ -138,7 +138,7 @@ def test_rows_leave_in_groups_of_a_few_megabytes(monkeypatch: pytest.MonkeyPatch
     assert sizes == [2] * 8
 
 
-def test_a_band_leaves_as_soon_as_its_row_of_tiles_is_there() -> None:
+def test_a_band_is_yielded_as_soon_as_its_row_of_tiles_is_added() -> None:
     grid = Grid(
         (losing_axis(10, 4, (0, 0), 1, lambda at_least: at_least), losing_axis(8, 4, (0, 0), 1, lambda at_least: at_least))
     )
@@ -162,7 +162,7 @@ def test_memory_is_one_row_of_tiles_however_long_the_image() -> None:
 
 
 def test_blended_tiles_typed_out() -> None:
-    """Two tiles of 4 that overlap by 2, one says 0 and the other 1: in between the weights decide, symmetrically."""
+    """Check two tiles of 4 with the values 0 and 1 that overlap by 2, where the weights give a symmetric mean."""
     grid = Grid(tuple(blended_axis(size, 4, 0.5, lambda at_least: at_least) for size in (6, 1)))
     stitcher = Stitcher(grid, np.zeros(1, np.float32), gaussian_weights((4, 1)))
     logits: list[float] = []

@@ -1,4 +1,4 @@
-"""Averaging over mirror images and turns: what is moved comes back, and the mean moves along with the image."""
+"""Averaging over mirror images and turns: symmetries can be undone, and the mean is equivariant."""
 
 from pathlib import Path
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from array_source import ArraySource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from configs import schema
 from evaluation.comparison.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel
-from imaging.source import Geometry, ImageSource, Region
 from inference.plan import plan_image
 from inference.predictors.loading import load_predictor
 from inference.predictors.methods import make_predictor
@@ -22,6 +22,7 @@ from inference.segment import bands
 from inference.tiling.test_time_augmentation import LostPixels, Symmetry, mean_over, symmetries
 from models import bundle
 from models.architectures import build
+from tests.manifest_facts import FACTS
 
 CPU = torch.device("cpu")
 VALID = ("model.padding=valid", "model.norm=none", "model.features=[4,4,4]", "sampling.patch_size=[60,60]")
@@ -38,19 +39,6 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "unet same, strided": ("model.features=[4,4,4]", "model.down=strided", "sampling.patch_size=[64,64]"),
     "unet blended": ("model.features=[4,4]", "model.norm=instance", "sampling.patch_size=[64,64]"),
 }
-
-
-class ArraySource(ImageSource):
-    """An image (C, *S) in memory."""
-
-    mask_format = "png"
-
-    def __init__(self, pixels: Any) -> None:
-        super().__init__(Geometry(pixels.shape[1:]), pixels.shape[0], pixels.dtype)
-        self.pixels = pixels
-
-    def _read(self, region: Region, level: int) -> Any:
-        return self.pixels[(slice(None), *region)]
 
 
 def make(method: str, *overrides: str, name: str = "histology", average: bool = True) -> Predictor:
@@ -75,13 +63,13 @@ def random_pixels(*shape: int) -> NDArray[np.float32]:
     [("none", 2, 1), ("none", 3, 1), ("flips", 2, 4), ("flips", 3, 8), ("flips_and_turns", 2, 8), ("flips_and_turns", 3, 16)],
 )
 def test_every_symmetry_once_and_undone(average: Any, dimensions: int, count: int) -> None:
-    chosen = symmetries(average, dimensions)
-    assert len(chosen) == count
-    assert chosen[0] == Symmetry()
+    selected = symmetries(average, dimensions)
+    assert len(selected) == count
+    assert selected[0] == Symmetry()
     cube = torch.arange(3**dimensions).view(1, 1, *(3,) * dimensions)
-    assert len({tuple(symmetry.apply(cube).flatten().tolist()) for symmetry in chosen}) == count
+    assert len({tuple(symmetry.apply(cube).flatten().tolist()) for symmetry in selected}) == count
     tile = torch.randn(2, 3, *(4, 5, 6)[:dimensions])
-    for symmetry in chosen:
+    for symmetry in selected:
         assert torch.equal(symmetry.undo(symmetry.apply(tile)), tile)
 
 
@@ -93,7 +81,7 @@ def test_moves_typed_out() -> None:
 
 
 def test_the_mean_typed_out() -> None:
-    """The identity's mean is the identity; the mean of what picks the first column is that of the first and the last."""
+    """Check the mean of the identity, and of a function that picks the first column: the mean of the first and last one."""
     tile = torch.tensor([[[[1.0, 2.0, 4.0]]]])
     flips = symmetries("flips", 2)
     assert mean_over(flips, lambda moved: moved, tile).tolist() == tile.tolist()
@@ -108,8 +96,8 @@ def test_the_mean_typed_out() -> None:
     steps=st.integers(1, 4),
     average=st.sampled_from(["flips", "flips_and_turns"]),
 )
-def test_askew_networks_are_read_alike_on_both_sides(kernel: int, unused: int, steps: int, average: Any) -> None:
-    """A sum over a window, odd or even, whose smallest legal input has outputs to spare: the mean is that of both windows."""
+def test_networks_with_unequal_margins_are_read_with_equal_ones(kernel: int, unused: int, steps: int, average: Any) -> None:
+    """Check windows of odd and even size whose smallest legal input has unused outputs."""
     stride, before, after = 4, kernel // 2, kernel - 1 - kernel // 2
     lost = LostPixels.of((before, after), stride, lambda at_least: at_least + unused)
     assert lost == LostPixels(before, after, stride, unused)
@@ -134,8 +122,8 @@ def test_askew_networks_are_read_alike_on_both_sides(kernel: int, unused: int, s
 @pytest.mark.parametrize("tile_size", ["[300,300]", "[60,76]"])
 @pytest.mark.parametrize("average", ["flips", "flips_and_turns"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_whole_flow_moves_along_with_the_image(name: str, average: str, tile_size: str) -> None:
-    """Sides are multiples of the U-Nets' strides; no others begin with a whole block of outputs at either end."""
+def test_segmentation_is_equivariant(name: str, average: str, tile_size: str) -> None:
+    """Check images whose sides are multiples of the U-Nets' strides, since only they mirror onto whole blocks of outputs."""
     overrides = (*NETWORKS[name], f"inference.average={average}", f"inference.tile_size={tile_size}")
     shape = (12, 20) if "foveated" in name else (48, 64)
     predictor, pixels = make(name.split()[0], *overrides), random_pixels(3, *shape)
@@ -148,8 +136,8 @@ def test_the_whole_flow_moves_along_with_the_image(name: str, average: str, tile
 
 
 @pytest.mark.parametrize("name", ["sliding_window odd", "sliding_window even", "unet valid", "unet same"])
-def test_the_mean_is_that_of_moved_images(name: str) -> None:
-    """What tiles give together is the mean over the whole image mirrored and turned, each through the plain flow."""
+def test_the_mean_is_that_of_transformed_images(name: str) -> None:
+    """Check that the result of tiles is the mean over transformed whole images, each segmented without averaging."""
     overrides = (*NETWORKS[name], "inference.average=flips_and_turns", "inference.tile_size=[60,76]")
     method, pixels = name.split()[0], random_pixels(3, 48, 64)
     plain = make(method, *overrides, average=False)
@@ -181,21 +169,7 @@ def test_volumes(method: str, window: int, foveation_px: int) -> None:
 def test_bundles_average_as_their_config_says_and_training_does_not(tmp_path: Path) -> None:
     trained = make("sliding_window", "inference.average=flips", average=False)
     assert trained.symmetries == (Symmetry(),)
-    bundle.write(
-        tmp_path / "bundle",
-        trained.network,
-        trained.config,
-        created="2026-01-01T00:00:00",
-        margin_px=trained.margin,
-        class_prior=(0.7, 0.3),
-        validation={},
-        training_steps=1,
-        training_seconds=1.0,
-        training_images=(),
-        versions={},
-        commit=None,
-        intended_use="tests",
-    )
+    bundle.write(tmp_path / "bundle", trained.network, trained.config, class_prior=(0.7, 0.3), **FACTS)
     served = load_predictor(bundle.load(tmp_path / "bundle"), CPU)
     assert served.symmetries == symmetries("flips", 2)
     pixels = random_pixels(3, 20, 30)

@@ -1,14 +1,15 @@
-"""Tiles of every kind of U-Net: stitched together they are the pass over the whole image."""
+"""Tiles of all kinds of U-Nets: stitched together they equal a pass over the whole image."""
 
 import numpy as np
 import torch
+from array_source import ArraySource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from configs import schema
 from configs.network_sections import UNetSection
-from imaging.source import Geometry, ImageSource, Region
+from imaging.source import ImageSource
 from inference.plan import plan_image
 from inference.predictors.methods import make_predictor
 from inference.predictors.predictor import Predictor
@@ -19,21 +20,13 @@ from tests.models.unet_sections import sections, small
 CPU = torch.device("cpu")
 
 
-class Noise(ImageSource):
-    """An image of one channel in memory."""
-
-    mask_format = "png"
-
-    def __init__(self, shape: tuple[int, ...], seed: int = 0) -> None:
-        super().__init__(Geometry(shape), 1, np.dtype(np.uint8))
-        self.pixels = np.random.default_rng(seed).integers(0, 255, (1, *shape), np.uint8)
-
-    def _read(self, region: Region, level: int) -> NDArray[np.generic]:
-        return self.pixels[(slice(None), *region)]
+def noise(shape: tuple[int, ...], seed: int = 0) -> ArraySource:
+    """Return a random image of one channel."""
+    return ArraySource(np.random.default_rng(seed).integers(0, 255, (1, *shape), np.uint8))
 
 
 def predictor_of(section: UNetSection, dimensions: int, tile_size: tuple[int, ...]) -> Predictor:
-    """With random weights, the same for every tile size."""
+    """Return a predictor with random weights, which are the same for all tile sizes."""
     config = schema.parse(
         {
             "run": {"name": "r"},
@@ -53,7 +46,7 @@ def predictor_of(section: UNetSection, dimensions: int, tile_size: tuple[int, ..
     torch.manual_seed(0)
     network = build(config)
     for name, value in network.state_dict().items():
-        if "running" in name or value.ndim == 1:  # what a batch norm has seen, its weights, and biases
+        if "running" in name or value.ndim == 1:  # statistics and weights of batch norms, and biases
             value.uniform_(0.5, 1.5)
     return make_predictor(config, network.eval(), (0.5, 0.5), CPU)
 
@@ -63,8 +56,8 @@ def logits_of(source: ImageSource, predictor: Predictor) -> NDArray[np.float32]:
 
 
 def check_exact(section: UNetSection, shape: tuple[int, ...], tile_size: tuple[int, ...]) -> int:
-    """Compares tiles of that size with one; gives the number of tiles."""
-    source = Noise(shape)
+    """Check that tiles of that size give the same logits as a single tile, and return their number."""
+    source = noise(shape)
     tiles, whole = (predictor_of(section, len(shape), size) for size in (tile_size, (10_000,) * len(shape)))
     assert len(whole.grid(shape)) == 1
     expected = logits_of(source, whole)
@@ -94,7 +87,7 @@ def test_tiles_of_volumes_are_exact(section: UNetSection, shape: tuple[int, ...]
 
 
 def test_each_axis_has_a_margin_of_its_own() -> None:
-    """Thick slices: an axis that is looked along less far loses less to overlaps."""
+    """Check thick slices, where a smaller receptive field along one axis needs smaller overlaps."""
     section = small(norm="none", kernels=((1, 3, 3), (1, 3, 3), (3, 3, 3)), strides=((1, 2, 2), (1, 2, 2)))
     assert [section.axis(number).context_px for number in range(3)] == [2, 22, 22]
     assert [section.axis(number).stride for number in range(3)] == [1, 4, 4]

@@ -13,6 +13,7 @@ from models import bundle
 from models.architectures import build, build_classifier
 from service.engine.direct_calls import segment_small
 from service.engine.loaded_models import LoadedModels
+from tests.manifest_facts import FACTS
 from tests.phantom import draw_slide
 
 NAMES = ("Nävus, gutartig", "メラノーマ")
@@ -22,22 +23,7 @@ SMALL = ("model.features=[4,8]", "sampling.patch_size=[16,16]", "image_label.map
 def header_of(folder: Path, *overrides: str) -> str | None:
     config = schema.load(Path("configs/histology_unet.yaml"), [*SMALL, *overrides])
     classifier = build_classifier(config) if config.image_label.classes else None
-    bundle.write(
-        folder,
-        build(config),
-        config,
-        classifier=classifier,
-        created="2026-01-01T00:00:00+00:00",
-        margin_px=(0, 0),
-        class_prior=(0.7, 0.3),
-        validation={},
-        training_steps=0,
-        training_seconds=0.0,
-        training_images=(),
-        versions={},
-        commit=None,
-        intended_use="tests",
-    )
+    bundle.write(folder, build(config), config, classifier=classifier, class_prior=(0.7, 0.3), **FACTS)
     image = folder.with_suffix(".png")
     image.write_bytes(png(draw_slide((24, 24), 0)[0].astype(np.uint8)))
     models = LoadedModels(torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""One server of the uploads' routes for each file of tests; it still serves after each of them."""
+"""Server of the upload routes for each file of tests, which must still work after each test."""
 
 from collections.abc import Iterator
 

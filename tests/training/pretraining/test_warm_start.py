@@ -11,20 +11,8 @@ from configs.schema import Config, ConfigError
 from models import bundle
 from models.architectures import Network, build
 from models.errors import BundleError
+from tests.manifest_facts import FACTS
 from training.pretraining.warm_start import warm_start
-
-FACTS = {
-    "created": "2026-01-01T00:00:00Z",
-    "margin_px": (0, 0),
-    "class_prior": (0.5, 0.5),
-    "validation": {"dice": 0.5},
-    "training_steps": 1,
-    "training_seconds": 1.0,
-    "training_images": (),
-    "versions": {},
-    "commit": None,
-    "intended_use": "research",
-}
 
 
 def config_of(*overrides: str, method: str = "unet") -> Config:
@@ -65,7 +53,7 @@ def test_takes_the_encoder_of_a_file(tmp_path: Path) -> None:
 def test_takes_all_of_a_bundle(tmp_path: Path) -> None:
     plain = config_of()
     other = network_of(plain, 1)
-    bundle.write(tmp_path / "bundle", other, plain, **FACTS)
+    bundle.write(tmp_path / "bundle", other, plain, class_prior=(0.5, 0.5), **FACTS)
     config = config_of(f"warm_start.weights={tmp_path / 'bundle'}", "warm_start.part=all")
     network = network_of(config, 0)
     warm_start(network, config)
