@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from kill_cycles import Service, finished, wait_until
+from kill_cycles import Service, wait_for_job, wait_until
 from servers import png
 from services import SMALL, hand_over, serving
 
@@ -59,7 +59,7 @@ def server_time(client: httpx.Client) -> float:
 @pytest.mark.parametrize("ahead_s", [365 * DAY_S, -3600, 13 * 365 * DAY_S], ids=["year", "hour back", "2039"])
 def test_p11_a_clock_that_is_set_while_it_works(service: Service, clock: ServerClock, ahead_s: int) -> None:
     with httpx.Client(base_url=service.url, timeout=60) as client:
-        before = finished(client, hand_over(client, SMALL))
+        before = wait_for_job(client, hand_over(client, SMALL))
         waiting = client.put("/v1/uploads", content=SMALL).json()["id"]
         running = hand_over(client, LARGER, "window")
         wait_until(lambda: client.get(f"/v1/jobs/{running}").json()["state"] == "running", timeout_s=30)
@@ -67,7 +67,7 @@ def test_p11_a_clock_that_is_set_while_it_works(service: Service, clock: ServerC
         wait_until(lambda: abs(server_time(client) - time.time() - ahead_s) < 60, timeout_s=10)
         if ahead_s == 365 * DAY_S:
             time.sleep(SWEEP_S + 2 * DISK_CHECK_S)  # what is over has gone then
-        after = finished(client, running)
+        after = wait_for_job(client, running)
         check_times(before, after)
         assert client.get(f"/v1/uploads/{waiting}").json()["complete"]
         for job in (before, after):
@@ -75,7 +75,7 @@ def test_p11_a_clock_that_is_set_while_it_works(service: Service, clock: ServerC
             assert client.get(f"/v1/jobs/{job['id']}/results/{result['name']}").status_code == 200
         made = [path for path in (service.folder / "store" / "jobs" / running / "results").iterdir() if path.suffix == ".json"]
         assert len(made) == 1
-        assert finished(client, hand_over(client, SMALL))["state"] == "done"
+        assert wait_for_job(client, hand_over(client, SMALL))["state"] == "done"
 
 
 def check_times(*jobs: dict[str, str]) -> None:

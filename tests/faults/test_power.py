@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kill_cycles import Service, command_of, finished
+from kill_cycles import Service, command_of, wait_for_job
 from power import CALLS, Disk, calls
 from servers import descendants, is_ready, wait_until
 from services import SMALL, client_of, fresh, hand_over
@@ -43,7 +43,7 @@ def traced(packaged: Service, strace: str, tmp_path_factory: pytest.TempPathFact
     assert not service.has_ended, (folder / "log").read_text()[-3000:]
     with client_of(service) as client:
         for model in ("unet", "window"):
-            assert finished(client, hand_over(client, SMALL, model))["state"] == "done"
+            assert wait_for_job(client, hand_over(client, SMALL, model))["state"] == "done"
         for state in ("queued", "done"):
             jobs = client.get("/v1/jobs", params={"state": state}).json()["jobs"]
             assert len(jobs) == 2 * (state == "done")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from kill_cycles import Service, command_of, descendants, finished, is_running, wait_until
+from kill_cycles import Service, command_of, descendants, is_running, wait_for_job, wait_until
 from services import BIG, ENDLESS, SMALL, client_of, code_of, fresh, hand_over, serving
 
 from service.keys import Keys
@@ -50,7 +50,7 @@ def test_p05_a_server_that_is_stopped_goes_on_later(service: Service, number: si
     wait_until(lambda: not any(map(is_running, children)), timeout_s=5)
     service.start()
     with client_of(service) as client:
-        assert finished(client, job)["state"] == "done"
+        assert wait_for_job(client, job)["state"] == "done"
 
 
 def test_p08_one_server_a_store(service: Service) -> None:
@@ -83,7 +83,7 @@ def test_p08_a_store_that_is_a_link(packaged: Service, tmp_path: Path) -> None:
 def test_p09_a_database_that_is_damaged(packaged: Service, tmp_path: Path) -> None:
     with serving(packaged, tmp_path) as service, client_of(service) as client:
         job = hand_over(client, SMALL)
-        assert finished(client, job)["state"] == "done"
+        assert wait_for_job(client, job)["state"] == "done"
     database = tmp_path / "store" / "jobs.sqlite"
     whole = database.read_bytes()
     database.write_bytes(b"\0" * 4096 + whole[4096:])
@@ -103,7 +103,7 @@ def test_p12_a_store_with_much_that_was_left(packaged: Service, tmp_path: Path) 
     began = time.monotonic()
     with serving(packaged, tmp_path) as service, client_of(service) as client:
         assert time.monotonic() - began < 60
-        assert finished(client, hand_over(client, SMALL))["state"] == "done"
+        assert wait_for_job(client, hand_over(client, SMALL))["state"] == "done"
 
 
 def test_p14_a_model_that_is_lost_while_it_is_served(packaged: Service, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_p18_nobody_reads_the_log(packaged: Service, tmp_path: Path) -> None:
         wait_until(lambda: service.has_ended or is_up(client), timeout_s=60)
         for _ in range(20):
             assert client.get("/v1/models").status_code == 200
-        assert finished(client, hand_over(client, SMALL))["state"] == "done"
+        assert wait_for_job(client, hand_over(client, SMALL))["state"] == "done"
     service.stop()
 
 
@@ -228,7 +228,7 @@ def test_p06_a_full_disk(packaged: Service, tmp_path: Path) -> None:
         pytest.skip("a small disk can't be mounted here: it takes root")
     try:
         with serving(packaged, tmp_path) as service, client_of(service) as client:
-            kept = finished(client, hand_over(client, SMALL))
+            kept = wait_for_job(client, hand_over(client, SMALL))
             upload = client.put("/v1/uploads", content=SMALL).json()["id"]
             (store / "filler").write_bytes(b"x" * (shutil.disk_usage(store).free - 8192))
             full = client.put("/v1/uploads", content=BIG)
@@ -239,16 +239,16 @@ def test_p06_a_full_disk(packaged: Service, tmp_path: Path) -> None:
             result = client.get(f"/v1/jobs/{kept['id']}/results/mask.png")
             assert result.status_code == 200
             (store / "filler").unlink()
-            assert finished(client, hand_over(client, SMALL))["state"] == "done"
+            assert wait_for_job(client, hand_over(client, SMALL))["state"] == "done"
             if job.status_code == 202:
-                assert finished(client, job.json()["id"])["state"] in ("done", "failed")
+                assert wait_for_job(client, job.json()["id"])["state"] in ("done", "failed")
     finally:
         subprocess.run(["umount", str(store)], check=True)  # noqa: S607
 
 
 def test_p07_no_descriptor_is_left(service: Service) -> None:
     with client_of(service) as client:
-        assert finished(client, hand_over(client, SMALL))["state"] == "done"
+        assert wait_for_job(client, hand_over(client, SMALL))["state"] == "done"
         assert service.process is not None
         gateway = service.process.pid
         usual = resource.prlimit(gateway, resource.RLIMIT_NOFILE)
@@ -259,7 +259,7 @@ def test_p07_no_descriptor_is_left(service: Service) -> None:
         assert {answer.status_code for answer in answers} <= {201, 200, 503}
         assert {code_of(answer)[1] for answer in answers if answer.status_code == 503} <= {"busy", "database_unavailable"}
         resource.prlimit(gateway, resource.RLIMIT_NOFILE, usual)
-        assert finished(client, hand_over(client, SMALL))["state"] == "done"
+        assert wait_for_job(client, hand_over(client, SMALL))["state"] == "done"
     assert not service.has_ended
 
 
@@ -267,7 +267,7 @@ def test_p07_no_descriptor_is_left(service: Service) -> None:
 def test_p07_a_disk_that_fails(service: Service, part: str) -> None:
     folder = str(service.folder / "store" / part)
     with client_of(service) as client:
-        assert finished(client, hand_over(client, SMALL))["state"] == "done"
+        assert wait_for_job(client, hand_over(client, SMALL))["state"] == "done"
         upload = client.put("/v1/uploads", content=SMALL).json()["id"]
         if subprocess.run(["mount", "--bind", folder, folder], capture_output=True, check=False).returncode:  # noqa: S607
             pytest.skip("a disk can't be made read-only here: it takes root")
@@ -283,12 +283,12 @@ def test_p07_a_disk_that_fails(service: Service, part: str) -> None:
         finally:
             subprocess.run(["umount", folder], check=True)  # noqa: S607
         assert client.get(f"/v1/uploads/{upload}").json()["complete"]
-        assert finished(client, hand_over(client, SMALL))["state"] == "done"
+        assert wait_for_job(client, hand_over(client, SMALL))["state"] == "done"
 
 
 def test_x14_nobody_else_reads_the_store(service: Service) -> None:
     with client_of(service) as client:
-        finished(client, hand_over(client, SMALL))
+        wait_for_job(client, hand_over(client, SMALL))
     paths = [service.folder / "store", *(service.folder / "store").rglob("*")]
     others = [path for path in paths if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o077]
     assert others == []
@@ -304,7 +304,7 @@ def test_p02_a_poison_job_ends(service: Service) -> None:
             kill_engine(service, quickly=True)
         assert state["state"] == "failed"
         assert state["error"]["code"] == "worker_crashed"
-        assert finished(client, hand_over(client, SMALL))["state"] == "done"
+        assert wait_for_job(client, hand_over(client, SMALL))["state"] == "done"
 
 
 def engines_of(service: Service) -> set[int]:

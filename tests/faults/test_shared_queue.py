@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from kill_cycles import Service, descendants, finished, is_running, made_at, wait_until
+from kill_cycles import Service, descendants, is_running, made_at, wait_for_job, wait_until
 from postgres import postgres
 from servers import png
 
@@ -39,7 +39,7 @@ def test_two_servers_one_queue(tmp_path: Path) -> None:
             took_part = {client.get(f"/v1/jobs/{job}").json()["state"] for job in jobs}
             assert "running" in took_part or "queued" in took_part
             wait_until(lambda: states(client, jobs)["done"] == JOBS, timeout_s=300)
-            hashes = {finished(client, job)["results"][0]["sha256"] for job in jobs}
+            hashes = {wait_for_job(client, job)["results"][0]["sha256"] for job in jobs}
         assert len(hashes) == 1
         assert before == {job: made_at(second, job) for job in before}  # nothing was made anew
         wait_until(lambda: not any(map(is_running, children)), timeout_s=5)

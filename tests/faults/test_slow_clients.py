@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from kill_cycles import Service, command_of, descendants, finished
+from kill_cycles import Service, command_of, descendants, wait_for_job
 from servers import png
 
 from disk.process import resident_bytes
@@ -42,7 +42,7 @@ def test_h20_a_hundred_who_read_slowly(service: Service, client: httpx.Client) -
     picture = png(RANDOM.integers(0, 256, (3, 1500, 1500), np.uint8))
     upload = client.put("/v1/uploads", content=picture).json()["id"]
     words = {"uploads": [upload], "models": ["unet"], "options": {"probabilities": "float16"}}
-    job = finished(client, client.post("/v1/jobs", json=words).json()["id"])
+    job = wait_for_job(client, client.post("/v1/jobs", json=words).json()["id"])
     large = max(job["results"], key=lambda each: each["bytes"])
     before = resident_bytes(gateway_of(service))
     readers = []
