@@ -7,7 +7,6 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,7 +16,6 @@ from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.image_labels import NO_LABEL, label_number
 from evaluation.metrics.classification import accuracy, weighted_f1
 from evaluation.metrics.overlap import confusion
-from imaging.source import ImageSource
 from inference.image_label import LabelReader, MapReader
 from inference.plan import plan_image
 from inference.predictors.predictor import Predictor
@@ -107,7 +105,10 @@ def compute_maps(cases: Sequence[Case], config: Config, predictor: Predictor) ->
     maps, labels = [torch.empty(0, len(config.data.classes), *[size] * dimensions, dtype=MAP_DTYPE)], []
     for case, number in _labelled_cases(cases, config.image_label.classes):
         with prefix_errors(case), open_case_image(case) as image:
-            maps.append(torch.from_numpy(_compute_map(image, predictor, size))[None].to(MAP_DTYPE))
+            reader = MapReader(predictor.head, image.shape, size)
+            for band in bands(plan_image(image, predictor)):
+                reader.add(band)
+        maps.append(torch.from_numpy(reader.map)[None].to(MAP_DTYPE))  # (1, K, *map)
         labels.append(number)
     return LabelledMaps(torch.cat(maps), torch.tensor(labels, dtype=torch.int64))
 
@@ -167,14 +168,6 @@ def _labelled_cases(cases: Sequence[Case], classes: Sequence[str]) -> Iterator[t
     """Yield each case that has a label, with the label's number."""
     numbered = ((case, label_number(case, classes)) for case in cases)
     return ((case, number) for case, number in numbered if number != NO_LABEL)
-
-
-def _compute_map(image: ImageSource, predictor: Predictor, size: int) -> NDArray[np.float32]:
-    """Segment an image, and return its map of probabilities (K, *map)."""
-    reader = MapReader(predictor.head, image.shape, size)
-    for band in bands(plan_image(image, predictor)):
-        reader.add(band)
-    return reader.map
 
 
 def _joint_label(case: Case, predictor: Predictor) -> int:

@@ -13,7 +13,6 @@ from inference.predictors.methods import make_predictor
 from inference.predictors.predictor import Predictor
 from models import bundle
 from models.architectures import build
-from models.bundle import Sample
 from training.data.open_cases import open_labelled_image
 from training.data.splitting import Splits
 from training.image_label_training import train_image_labels
@@ -53,13 +52,16 @@ def publish_best(
     network.load_state_dict(load_file(best))
     best_predictor = make_predictor(config, network.eval(), class_prior, predictor.device)
     labels = train_image_labels(config, best_predictor, splits)
+    labelled = open_labelled_image(splits.val[0], config)
+    with labelled.image as image, labelled.reference:
+        sample = sample_of(at_trained_spacing(image, config.data), best_predictor.members)
     validation = {metadata["name"]: float(metadata["score"]), **labels.validation}
     bundle.write(
         folder / "bundle",
         network,
         config,
         classifier=labels.classifier,
-        sample=_sample(splits, best_predictor),
+        sample=sample,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         margin_px=predictor.margin,
         class_prior=class_prior,
@@ -71,10 +73,3 @@ def publish_best(
         **facts,
     )
     return validation
-
-
-def _sample(splits: Splits, predictor: Predictor) -> Sample:
-    """Cut the bundle's sample from the first validation case."""
-    labelled = open_labelled_image(splits.val[0], predictor.config)
-    with labelled.image as image, labelled.reference:
-        return sample_of(at_trained_spacing(image, predictor.config.data), predictor.members)

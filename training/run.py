@@ -111,12 +111,9 @@ def _fit(session: Session) -> tuple[Predictor, int]:
 
 
 def _fit_from(session: Session, checkpoint: StoredCheckpoint | None) -> tuple[Predictor, int]:
+    """Train from a checkpoint or from the beginning until the run ends."""
     config, splits, processes = session.config, session.examined.splits, session.processes
-    lightning.seed_everything(config.run.seed, verbose=False)
-    network = build(config)
-    start = f"resumes from {checkpoint.path}" if checkpoint else warm_start(network, config)
-    predictor = make_predictor(config, network, session.sampler.class_prior, session.device)
-    _print_start(session, predictor, start)
+    predictor = _build_predictor(session, checkpoint)
     patches = PatchDataset(splits.train, config, session.statistics)
     stream = PatchStream(patches, session.sampler, config, pin=session.device.type == "cuda", processes=processes)
     images = DataLoader(
@@ -141,15 +138,21 @@ def _fit_from(session: Session, checkpoint: StoredCheckpoint | None) -> tuple[Pr
     return predictor, trainer.global_step
 
 
-def _print_start(session: Session, predictor: Predictor, start: str | None) -> None:
+def _build_predictor(session: Session, checkpoint: StoredCheckpoint | None) -> Predictor:
+    """Build the network from the seed or for a checkpoint, and print its size and the number of cases."""
     config, splits = session.config, session.examined.splits
+    lightning.seed_everything(config.run.seed, verbose=False)
+    network = build(config)
+    start = f"resumes from {checkpoint.path}" if checkpoint else warm_start(network, config)
+    predictor = make_predictor(config, network, session.sampler.class_prior, session.device)
     session.console.print(
-        f"{config.run.name}: {config.model.name}, {count_parameters(predictor.network):,} parameters, patch "
+        f"{config.run.name}: {config.model.name}, {count_parameters(network):,} parameters, patch "
         f"{' x '.join(map(str, config.patch_size))}, {len(splits.train)} training and {len(splits.val)} validation "
         f"cases, on {session.device.type}"
     )
     if start:
         session.console.print(f"{config.run.name}: {start}")
+    return predictor
 
 
 def _make_monitor(session: Session, predictor: Predictor, *, is_new: bool) -> RunMonitor:

@@ -83,21 +83,18 @@ def open_labelled_image(case: Case, config: Config, *, numbered: bool = False) -
         reference = stack.enter_context(open_reference(case, numbered=numbered))
         check_suitable(image, config)
         check_aligned(image, reference)
-        _check_channels(reference, config)
+        files = len(config.data.classes) - 1 if config.head.kind == "multi_label" else 1
+        if reference.channels != files:
+            raise DataError(
+                "reference_channels",
+                f"reference has {reference.channels} files, but head.kind {config.head.kind} with "
+                f"{len(config.data.classes)} classes takes {files}; for overlapping classes set head.kind to multi_label and "
+                "give a file per foreground class",
+            )
         if config.head.kind == "unit_regression":
             reference = as_unit(reference, case.ignore_label)
         stack.pop_all()
     return LabelledImage(case.name, image, reference)
-
-
-def _check_channels(reference: ImageSource, config: Config) -> None:
-    files = len(config.data.classes) - 1 if config.head.kind == "multi_label" else 1
-    if reference.channels != files:
-        raise DataError(
-            "reference_channels",
-            f"reference has {reference.channels} files, but head.kind {config.head.kind} with {len(config.data.classes)} "
-            f"classes takes {files}; for overlapping classes set head.kind to multi_label and give a file per foreground class",
-        )
 
 
 def open_training_image(case: Case, config: Config, statistics: ImageStatistics | None = None) -> TrainingImage:

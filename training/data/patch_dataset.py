@@ -106,21 +106,18 @@ class PatchDataset(Dataset[TrainingPatch]):
             return image, reference, inside
         if inside is not None:  # transformed with the reference, as an additional channel
             reference = np.concatenate([reference, inside[None].astype(reference.dtype)])
+        seed = self.config.run.seed
+        image_key = (location.case, location.patch // (PATCHES_PER_PASS * len(self.cases)))  # of a case and a pass
         augmented = self.augment(
             image,
             reference,
-            np.random.default_rng((self.config.run.seed, location.patch, 1)),
+            np.random.default_rng((seed, location.patch, 1)),
             limits=labelled.statistics.limits,
-            image_random=self._image_random(location),
+            image_random=np.random.default_rng(np.random.SeedSequence(seed, spawn_key=image_key)),
         )
         if inside is None:
             return augmented.image, augmented.reference, None
         return augmented.image, augmented.reference[:-1], augmented.inside & (augmented.reference[-1] > 0)
-
-    def _image_random(self, location: PatchLocation) -> np.random.Generator:
-        """Return a generator in the same state for all patches of one case and pass."""
-        key = (location.case, location.patch // (PATCHES_PER_PASS * len(self.cases)))
-        return np.random.default_rng(np.random.SeedSequence(self.config.run.seed, spawn_key=key))
 
 
 class ValidationDataset(Dataset[LabelledImage]):

@@ -36,7 +36,8 @@ def curve_plot(entries: Sequence[Entry], score: str, scheme: ColourScheme) -> by
     patches = [("patches", curve(entries, key)) for key in _keys(entries, PATCH_SCORE)]
     # not from zero: the last points lie close together
     _panel(scores, f"Score: {score_label(score)}", [*patches, ("validation", validation)], scheme, from_zero=False)
-    _mark_best(scores, validation, scheme)
+    if best := best_of(entries, score):
+        scores.scatter(*best, s=90, facecolors="none", edgecolors=scheme.text, linewidths=1.4, zorder=4)
     _panel(rate, "Learning rate", _rate_curves(entries), scheme)
     _panel(gradient, "Gradient norm", [("", curve(entries, "gradient_norm"))], scheme, logarithmic=True)
     memory_bytes = [(label, curve(entries, key)) for key, label in MEMORY]
@@ -112,12 +113,3 @@ def _panel(
         axes.set_ylim(bottom=0)
     if len(nonempty) > 1:
         axes.legend(frameon=False, fontsize=9, labelcolor=scheme.text)
-
-
-def _mark_best(axes: Axes, scores: Curve, scheme: ColourScheme) -> None:
-    """Draw a ring around the highest score."""
-    steps, values = scores
-    if not values:
-        return
-    place = max(range(len(values)), key=values.__getitem__)
-    axes.scatter([steps[place]], [values[place]], s=90, facecolors="none", edgecolors=scheme.text, linewidths=1.4, zorder=4)

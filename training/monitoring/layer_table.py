@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer, or a group of layers with its totals.
+    """A layer, or a group of layers with its totals.
 
     Args:
         name: the path in the network: `encoder.0.3` is in `encoder.0`.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -157,6 +157,7 @@ def render(facts: RunFacts, folder: Path, entries: Sequence[Entry], state: RunSt
         remark: the reason why the run stopped.
     """
     best = best_of(entries, facts.score)
+    lineage = folder / LINEAGE_FILE
     return render_page(
         TEMPLATE,
         facts=facts,
@@ -168,7 +169,7 @@ def render(facts: RunFacts, folder: Path, entries: Sequence[Entry], state: RunSt
         seconds=entries[-1]["seconds"] if entries else 0.0,
         best=best,
         score=score_label(facts.score),
-        sessions=_sessions(folder / LINEAGE_FILE),
+        sessions=json.loads(lineage.read_bytes()) if lineage.is_file() else [],
         curves=[curve_plot(entries, facts.score, scheme) for scheme in (rendering.LIGHT, rendering.DARK)],
         scores={entry[STEP]: entry["scores"].get(facts.score) for entry in entries if "scores" in entry},
         settings=list_settings(facts.config),
@@ -210,10 +211,6 @@ def _environment() -> Rows:
     )
     versions = ", ".join(f"{name} {number}" for name, number in package_versions().items())
     return (("Machine", hardware), ("Versions", versions), ("Commit", checkout_commit() or "unknown"))
-
-
-def _sessions(path: Path) -> list[dict[str, Any]]:
-    return cast(list[dict[str, Any]], json.loads(path.read_bytes())) if path.is_file() else []
 
 
 def _pictures(watch: Path, best: int | None) -> dict[str, Any]:

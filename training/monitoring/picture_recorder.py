@@ -94,20 +94,15 @@ class PictureRecorder:
         filters = filter_picture(self.predictor.network)
         self._write("filters.png", filters)
         if self.probe is not None:
-            self._draw_features(self.probe)
+            levels = list(activations(self.predictor.network, self.probe.to(self.predictor.device)))
+            for number, (_, _, picture) in enumerate(levels):
+                self._write(f"level{number}.png", picture)
+            self.files.set_captions("levels", [(name, shape) for name, shape, _ in levels])
         if isinstance(logger, RunLogger):
             logger.add_picture("run/filters", filters, step)
             if self.cases:
                 sheet = comparison_sheet([*self.cases.values()], self.colours)
                 logger.add_picture("run/image, reference, mask", sheet, step)
-
-    def _draw_features(self, probe: Tensor) -> None:
-        captions = []
-        levels = activations(self.predictor.network, probe.to(self.predictor.device))
-        for number, (name, shape, picture) in enumerate(levels):
-            self._write(f"level{number}.png", picture)
-            captions.append((name, shape))
-        self.files.set_captions("levels", captions)
 
     def _patch_caption(self, case: str, reference: NDArray[Any], weights: NDArray[Any]) -> str:
         """Return a patch's case, for a window with its class and its additional weight."""

@@ -52,12 +52,6 @@ def input_picture(image: Floats, reference: NDArray[Any], colours: Sequence[str]
     return np.concatenate([draw_outlines(picture, classes, colours) for picture in haloes], axis=1)
 
 
-def _haloed(picture: Picture, labels: NDArray[Any], colours: Sequence[str]) -> Picture:
-    """With the labels' outlines in their colours, and white around them, since a stain may have a class's colour."""
-    outside = (labels == 0).astype(np.uint8)
-    return draw_outlines(draw_outlines(picture, outside, ("#000000", "#ffffff")), labels, colours)
-
-
 def _label_map(reference: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Return the labels (*shape) to draw, 0 where nothing is drawn."""
     labels = np.zeros(shape, np.uint8)

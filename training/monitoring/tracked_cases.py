@@ -67,22 +67,20 @@ def track_cases(cases: Sequence[Case], config: Config, head: Head) -> list[Track
     Raises:
         DataError: a case can't be read.
     """
-    return [_track_case(case, config, head) for case in cases[:MOST_CASES]]
-
-
-def _track_case(case: Case, config: Config, head: Head) -> TrackedCase:
-    labelled = open_labelled_image(case, config)
-    with labelled.image as image, labelled.reference as reference:
-        region = region_with_most_foreground(reference)
-        pixels, labels = image.read(region), reference.read(region)
-        spacing_um = image.spacing_um or (1.0,) * len(image.shape)
-        location = _location(region, image.shape)
-    if len(region) == 3:  # (channels, 1, H, W) -> (channels, H, W)
-        pixels, labels = pixels[:, 0], labels[:, 0]
-    reference_plane = labels[0].astype(np.float32) if head.gives_values else _single_channel(labels)
-    aspect = spacing_um[-2] / spacing_um[-1]
-    empty = np.zeros_like(reference_plane)
-    return TrackedCase(case.name, location, region, aspect, to_picture(pixels), reference_plane, empty)
+    tracked = []
+    for case in cases[:MOST_CASES]:
+        labelled = open_labelled_image(case, config)
+        with labelled.image as image, labelled.reference as reference:
+            region = region_with_most_foreground(reference)
+            pixels, labels = image.read(region), reference.read(region)
+            spacing_um = image.spacing_um or (1.0,) * len(image.shape)
+            location = _location(region, image.shape)
+        if len(region) == 3:
+            pixels, labels = pixels[:, 0], labels[:, 0]  # (channels, H, W)
+        plane = labels[0].astype(np.float32) if head.gives_values else _single_channel(labels)
+        aspect, empty = spacing_um[-2] / spacing_um[-1], np.zeros_like(plane)
+        tracked.append(TrackedCase(case.name, location, region, aspect, to_picture(pixels), plane, empty))
+    return tracked
 
 
 def _location(region: Region, shape: tuple[int, ...]) -> str:
@@ -116,7 +114,10 @@ def mask_overlay(case: TrackedCase, labels: NDArray[Any], colours: Sequence[str]
     Labels without a class, which the loss ignores, are black.
     """
     if np.issubdtype(labels.dtype, np.floating):
-        return _value_overlay(case, labels)
+        low, high = float(case.reference.min()), float(case.reference.max())
+        fractions = np.clip((labels - low) / max(high - low, 1e-12), 0, 1)
+        grey = enlarge(np.rint(255 * fractions).astype(np.uint8), case.aspect)
+        return np.dstack([grey, grey, grey, np.full_like(grey, 255)])
     large = np.minimum(enlarge(labels, case.aspect), len(colours))
     palette = np.array([[int(colour[start : start + 2], 16) for start in (1, 3, 5)] for colour in (*colours, "#000000")])
     border = draw_outlines(np.zeros((*large.shape, 3), np.uint8), large, ("#000000", *["#ffffff"] * len(colours)))[..., 0]
@@ -124,27 +125,18 @@ def mask_overlay(case: TrackedCase, labels: NDArray[Any], colours: Sequence[str]
     return np.dstack([palette[large], alpha]).astype(np.uint8)
 
 
-def _value_overlay(case: TrackedCase, values: NDArray[Any]) -> Rgba:
-    low, high = float(case.reference.min()), float(case.reference.max())
-    shares = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
-    grey = enlarge(np.rint(255 * shares).astype(np.uint8), case.aspect)
-    return np.dstack([grey, grey, grey, np.full_like(grey, 255)])
-
-
 def comparison_sheet(cases: Sequence[TrackedCase], colours: Sequence[str]) -> Picture:
     """Draw a row for each case, image | reference | prediction, in squares of SQUARE_PX: for TensorBoard."""
     rows = []
     for case in cases:
-        overlays = [mask_overlay(case, labels, colours) for labels in (case.reference, case.prediction)]
-        background = pale_picture(case)
-        pictures = [enlarge(case.picture, case.aspect), *(_blend(overlay, background) for overlay in overlays)]
+        pictures = [enlarge(case.picture, case.aspect)]
+        for labels in (case.reference, case.prediction):
+            overlay = mask_overlay(case, labels, colours)
+            alpha = overlay[..., 3:] / 255
+            blend = alpha * overlay[..., :3] + (1 - alpha) * pale_picture(case)
+            pictures.append(np.rint(blend).astype(np.uint8))
         rows.append(np.concatenate([_fit_square(picture) for picture in pictures], axis=1))
     return np.concatenate(rows)
-
-
-def _blend(overlay: Rgba, background: Picture) -> Picture:
-    alpha = overlay[..., 3:] / 255
-    return np.asarray(np.rint(alpha * overlay[..., :3] + (1 - alpha) * background), np.uint8)
 
 
 def _fit_square(picture: Picture) -> Picture:

@@ -1,4 +1,4 @@
-"""Where a run was trained: versions, commit and hardware of each of its sessions, kept in `lineage.json`."""
+"""Lineage of a run: versions, commit and hardware of each of its sessions, kept in `lineage.json`."""
 
 import json
 import platform

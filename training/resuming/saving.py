@@ -182,8 +182,12 @@ class SaveBest(lightning.Callback):
         state = cast(nn.Module, module.network).state_dict()
         if not is_finite(state.values()):
             raise NonFiniteError(trainer.global_step)
-        if not trainer.is_global_zero or (self.path.exists() and not _is_better(value, best_score(self.path))):
+        if not trainer.is_global_zero:
             return
+        if self.path.exists():
+            best = best_score(self.path)
+            if not (value > best or (math.isnan(best) and not math.isnan(value))):  # any number is higher than NaN
+                return
         weights = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
         facts = {"score": repr(value), "name": self.score, "step": str(trainer.global_step)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -194,11 +198,6 @@ def best_score(path: Path) -> float:
     """Return the score of the network in the file; NaN if no validation case had a finite score."""
     with safe_open(path, "pt") as file:
         return float(file.metadata()["score"])
-
-
-def _is_better(value: float, best: float) -> bool:
-    """Return whether a score is higher than the best so far; any number is higher than NaN."""
-    return value > best or (math.isnan(best) and not math.isnan(value))
 
 
 class Reseed(lightning.Callback):
