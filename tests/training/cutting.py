@@ -1,4 +1,4 @@
-"""The patches of a config, by their number in the run, without a run."""
+"""Patches of a config by their number in the run, cut without training."""
 
 from configs.schema import Config
 from training.data.open_cases import open_training_image
@@ -9,13 +9,13 @@ from training.data.stream import PatchBatchSampler
 
 
 class Patches:
-    """Patch i of a run with that config; a data set that loaders take."""
+    """Data set whose item i is patch i of a run with a config."""
 
     def __init__(self, config: Config) -> None:
         self.cases = split_cases(config.data, 0).train
         classes = len(config.data.classes)
-        censuses = [index_labels(open_training_image(case, config).labels, classes, 0) for case in self.cases]
-        self.draws = PatchBatchSampler(PatchSampler(censuses, config), config)
+        indices = [index_labels(open_training_image(case, config).labels, classes, 0) for case in self.cases]
+        self.draws = PatchBatchSampler(PatchSampler(indices, config), config)
         self.dataset = PatchDataset(self.cases, config)
 
     def __getitem__(self, index: int) -> TrainingPatch:

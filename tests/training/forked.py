@@ -1,6 +1,6 @@
-"""The command line in a process of its own that is forked with everything imported, and signals at chosen moments.
+"""Run the command line in a forked process that has everything imported, with faults injected at chosen calls.
 
-A run of a second that is killed, stopped or told to fail where it hurts: that is what makes hundreds of them affordable.
+A run takes about a second, so that tests can kill, stop and break hundreds of them.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["training.run", "overtile"])  # nothing that has run backward may be forked: torch can't
+CONTEXT.set_forkserver_preload(["training.run", "overtile"])  # torch can't be forked after a backward pass
 
 
 STEP = "training.resuming.saving:RunScheduler.on_train_batch_end"
@@ -33,7 +33,7 @@ METHODS = {
 
 
 def words(data: Path, folder: Path, method: str = "unet", *overrides: str) -> list[str]:
-    """Trains for seven steps, with a validation after each third and a checkpoint after each, however fast they are."""
+    """Return the command of a training of seven steps, with a validation every third step and a checkpoint at each."""
     return [
         "train",
         f"configs/histology_{method}.yaml",
@@ -51,7 +51,7 @@ def words(data: Path, folder: Path, method: str = "unet", *overrides: str) -> li
 
 @dataclass(frozen=True)
 class Moment:
-    """The `count`-th call of a function, named as `module:attribute.attribute`.
+    """A fault at the `count`-th call of a function.
 
     Args:
         function: what is called.
@@ -69,7 +69,7 @@ class Moment:
     from_then_on: bool = False
 
     def arm(self) -> None:
-        """Puts the trap into this process."""
+        """Install the fault in this process."""
         module, _, path = self.function.partition(":")
         owner: Any = importlib.import_module(module)
         *parents, name = path.split(".")
@@ -101,7 +101,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Setting:
-    """Another value of a module's constant.
+    """Replacement of a module's constant.
 
     Args:
         name: as `module:name`.
@@ -112,14 +112,14 @@ class Setting:
     value: object
 
     def arm(self) -> None:
-        """Puts it into this process."""
+        """Install it in this process."""
         module, _, name = self.name.partition(":")
         setattr(importlib.import_module(module), name, self.value)
 
 
 @dataclass(frozen=True)
 class Poison:
-    """Patches of a case that hold what is no number, from a patch of the run on.
+    """NaN in the patches of a case, from a patch of the run on.
 
     Args:
         case: by its number.
@@ -132,7 +132,7 @@ class Poison:
     times: int = 10**6
 
     def arm(self) -> None:
-        """Puts it into this process."""
+        """Install it in this process."""
         data = importlib.import_module("training.data.patch_dataset")
         cut = data.PatchDataset.__getitem__
         met = 0
@@ -152,24 +152,24 @@ Trap = Moment | Setting | Poison
 
 
 def overtile(words: Sequence[object], log: Path, traps: Sequence[Trap] = (), timeout_s: float = 90) -> int:
-    """Runs a command and gives its exit code, negative where a signal ended it; what it says is added to a file."""
+    """Run a command and return its exit code, negative after a signal; append its output to a file."""
     process = start(words, log, traps)
     process.join(timeout_s)
     if process.is_alive():
         process.kill()
-        raise TimeoutError(f"{words} still runs after {timeout_s} s; it said: {log.read_text()}")
+        raise TimeoutError(f"{words} still runs after {timeout_s} s; its output: {log.read_text()}")
     return int(process.exitcode or 0)
 
 
 def start(words: Sequence[object], log: Path, traps: Sequence[Trap] = ()) -> Any:
-    """The same, without waiting for its end."""
+    """Start a command like `overtile`, without waiting for its end."""
     process = CONTEXT.Process(target=_command, args=([str(word) for word in words], log, list(traps)))
     process.start()
     return process
 
 
 def weights_of(run: Path) -> tuple[str, str]:
-    """SHA-256 of the bundle's weights, and of what the last checkpoint knows of network, optimizer and callbacks."""
+    """Return SHA-256 of the bundle's weights, and of network, optimizer and callbacks in the last checkpoint."""
     bundle = hashlib.sha256((run / "bundle" / "weights.safetensors").read_bytes()).hexdigest()
     last = max((run / "checkpoints").glob("step-*.ckpt"))
     state = torch.load(last, weights_only=True)
@@ -177,24 +177,24 @@ def weights_of(run: Path) -> tuple[str, str]:
 
 
 def digest(value: object) -> str:
-    """Of tensors in lists and dictionaries."""
-    found = hashlib.sha256()
-    _add(value, found)
-    return found.hexdigest()
+    """Return the SHA-256 of nested lists and dictionaries of tensors."""
+    sha256 = hashlib.sha256()
+    _add(value, sha256)
+    return sha256.hexdigest()
 
 
-def _add(value: object, found: Any) -> None:
+def _add(value: object, sha256: Any) -> None:
     if isinstance(value, torch.Tensor):
-        found.update(value.contiguous().numpy().tobytes())
+        sha256.update(value.contiguous().numpy().tobytes())
     elif isinstance(value, dict):
         for key, part in value.items():
-            found.update(repr(key).encode())
-            _add(part, found)
+            sha256.update(repr(key).encode())
+            _add(part, sha256)
     elif isinstance(value, list | tuple):
         for part in value:
-            _add(part, found)
+            _add(part, sha256)
     else:
-        found.update(repr(value).encode())
+        sha256.update(repr(value).encode())
 
 
 def _command(words: list[str], log: Path, traps: Sequence[Trap]) -> None:
@@ -204,7 +204,7 @@ def _command(words: list[str], log: Path, traps: Sequence[Trap]) -> None:
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     page = importlib.import_module("training.monitoring.page")
-    page.write_report = lambda *_, **__: None  # takes longer than all the rest
+    page.write_report = lambda *_, **__: None  # would take longer than the rest of the run
     for trap in traps:
         trap.arm()
     importlib.import_module("overtile").app(words)

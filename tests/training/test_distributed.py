@@ -1,4 +1,4 @@
-"""Two processes over gloo through the command line come to what one comes to with a batch twice as large."""
+"""Two processes over gloo get the weights that one process gets with a batch twice as large."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def together(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two processes that nothing happened to."""
+    """An uninterrupted run of two processes."""
     folder = tmp_path_factory.mktemp("together")
     assert start(two(slides, folder), folder / "log").wait(240) == 0, (folder / "log").read_text()
     return folder
@@ -87,14 +87,14 @@ def test_two_processes_equal_one_with_twice_the_batch(slides: Path, together: Pa
         torch.testing.assert_close(found[name], value, atol=1e-4, rtol=1e-3)
     manifests = [bundle.load(folder / "run" / "bundle").manifest for folder in (tmp_path, together)]
     assert manifests[0].validation == pytest.approx(manifests[1].validation, abs=1e-3)
-    said = (together / "log").read_text()
-    assert said.count(f"run: step {STEPS} of {STEPS}") == 1  # the first process alone speaks
-    assert "Traceback" not in said
-    assert "GLOBAL_RANK" not in said  # Lightning's words
+    output = (together / "log").read_text()
+    assert output.count(f"run: step {STEPS} of {STEPS}") == 1  # only the first process prints
+    assert "Traceback" not in output
+    assert "GLOBAL_RANK" not in output  # a message of Lightning
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)])
-def test_one_whose_first_process_is_stopped_goes_on_exactly(
+def test_a_run_whose_first_process_is_stopped_resumes_exactly(
     number: signal.Signals, code: int, slides: Path, together: Path, tmp_path: Path
 ) -> None:
     command = two(slides, tmp_path)
@@ -118,8 +118,8 @@ def _wait_for(checkpoints: Path, process: "subprocess.Popen[bytes]", log: Path) 
         time.sleep(0.05)
 
 
-class Counted(PatchSampler):
-    """Draws nothing; the number of the patch is all that is looked at."""
+class NoSampler(PatchSampler):
+    """A sampler that draws nothing, for tests of patch numbers."""
 
     def __init__(self) -> None:
         pass
@@ -130,14 +130,14 @@ def test_processes_share_the_batches_of_one(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(PatchBatchSampler, "location", lambda _, index: PatchLocation(index, 0, ()))
     parts = []
     for rank in range(2):
-        draws = PatchBatchSampler(Counted(), config, ProcessGroup(rank, 2))
+        draws = PatchBatchSampler(NoSampler(), config, ProcessGroup(rank, 2))
         draws.end = 4
         parts.append([[draw.patch for draw in batch] for batch in draws])
     together = [first + second for first, second in zip(*parts, strict=True)]
     assert together == [list(range(6 * batch, 6 * batch + 6)) for batch in range(4)]
 
 
-def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rank_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     config = schema.load(Path("configs/histology_unet.yaml"), ["trainer.devices=2"])
     assert detect_process_group(config) == ProcessGroup(0, 2, 0, 1)
     given = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "GROUP_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
@@ -175,12 +175,12 @@ def test_each_process_needs_a_case_to_validate_on() -> None:
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_turns_all_back_once_and_then_ends_them(slides: Path, tmp_path: Path) -> None:
+def test_an_infinite_loss_sends_all_processes_back_once_and_then_ends_them(slides: Path, tmp_path: Path) -> None:
     command = two(slides, tmp_path, "optimizer.learning_rate=1e30", "model.norm=none")
     assert start(command, tmp_path / "log").wait(240) == 5, (tmp_path / "log").read_text()
-    said = (tmp_path / "log").read_text()
-    assert said.count("with 0.1 of the learning rate") == 1
-    assert said.count("a lower learning rate didn't help") == 1
+    output = (tmp_path / "log").read_text()
+    assert output.count("with 0.1 of the learning rate") == 1
+    assert output.count("a lower learning rate didn't help") == 1
     events = json.loads((tmp_path / "run" / "non_finite.json").read_text())
     assert len(events) == 2
     assert {"case000", "case001"} == set(events[0]["cases"])  # of both processes

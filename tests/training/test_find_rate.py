@@ -1,4 +1,4 @@
-"""The range test: what it suggests for a curve that is known, and that it runs on a run's data without touching the run."""
+"""Range test: its suggestion for a synthetic curve, and a test on a run's data that leaves the run unchanged."""
 
 import io
 import subprocess
@@ -30,7 +30,7 @@ def slides(tmp_path: Path) -> Path:
     return write_slide_dataset(tmp_path / "slides", cases=3, shape=(60, 60))
 
 
-def test_suggests_a_tenth_of_where_the_loss_is_lowest() -> None:
+def test_suggests_a_tenth_of_the_rate_with_the_lowest_loss() -> None:
     losses = [1 + abs(np.log10(rate) + 2) for rate in RATES]  # lowest at 0.01
     test = suggest_rate(RATES, losses)
     assert test.suggestion == pytest.approx(1e-3, rel=0.08)  # the rates are 15% apart
@@ -40,12 +40,12 @@ def test_suggests_a_tenth_of_where_the_loss_is_lowest() -> None:
 
 
 @pytest.mark.parametrize("losses", [[], np.linspace(1, 2, STEPS).tolist()])
-def test_a_loss_that_never_falls_is_told(losses: list[float]) -> None:
+def test_a_loss_that_never_falls_is_an_error(losses: list[float]) -> None:
     with pytest.raises(NumericError, match="the loss falls at no learning rate from 1e-06 to 1; check the data with overtile"):
         suggest_rate(RATES[: len(losses)], losses)
 
 
-def test_stops_where_the_loss_runs_away_and_equal_seeds_find_equal_rates(slides: Path, tmp_path: Path) -> None:
+def test_stops_when_the_loss_diverges_and_equal_seeds_give_equal_results(slides: Path, tmp_path: Path) -> None:
     options = ("model.norm=none", "optimizer.name=sgd", "optimizer.accumulate=2", "optimizer.clip_norm=12")
     config = schema.load(Path("configs/histology_unet.yaml"), [*tiny(slides, tmp_path), *options])
     shown: list[tuple[object, int, int]] = []
@@ -57,7 +57,7 @@ def test_stops_where_the_loss_runs_away_and_equal_seeds_find_equal_rates(slides:
     assert find_rate(config, lambda *_: None) == test
 
 
-def test_the_command_says_how_to_use_it_and_leaves_the_run_alone(slides: Path, tmp_path: Path) -> None:
+def test_the_command_prints_the_next_command_and_leaves_the_run_unchanged(slides: Path, tmp_path: Path) -> None:
     picture, runs = tmp_path / "pictures/rates.png", tmp_path / "runs"
     words = ("find-rate", "configs/histology_unet.yaml", *tiny(slides, runs), "-o", str(picture))
     command = [sys.executable, "-m", "overtile", *words]
@@ -71,6 +71,6 @@ def test_the_command_says_how_to_use_it_and_leaves_the_run_alone(slides: Path, t
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has float16")
-def test_a_precision_that_the_machine_lacks_is_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_precision_that_the_machine_lacks_is_refused_before_data_is_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trainer.precision: float16 needs a GPU, and there is none; set it to auto"):
         find_rate(schema.load(Path("configs/histology_unet.yaml"), ["trainer.precision=float16"]), lambda *_: None)

@@ -1,4 +1,4 @@
-"""Every kind of head through the command line: a few steps of training, a bundle, and what it gives of an image."""
+"""Every kind of head through the command line: a few training steps, a bundle, and its prediction for an image."""
 
 import json
 import subprocess
@@ -27,12 +27,12 @@ WINDOW = ("trainer.max_steps=2", "trainer.batch_size=4", "model.window=11", "mod
 
 
 def run(*words: object) -> Result:
-    """The command line in this process, which saves a start for each command."""
+    """Run the command line in this process, which is faster than a new one."""
     return CliRunner().invoke(overtile.app, [str(word) for word in words])
 
 
 def start(*words: object) -> None:
-    """The command line in a process of its own, which at its end closes what a training holds open."""
+    """Run the command line in a new process, which closes the files of a training when it ends."""
     subprocess.run([sys.executable, "-m", "overtile", *map(str, words)], check=True, timeout=240)
 
 
@@ -41,7 +41,7 @@ def classes(count: int) -> str:
 
 
 def references(kind: str, mask: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
-    """Files of one reference by what follows the case's name."""
+    """Return the files of a reference by the suffix after the case's name."""
     halves = np.where(np.arange(mask.shape[1]) < mask.shape[1] // 2, mask, 2 * mask).astype(np.uint8)
     if kind == "multi_label":
         return {"_a.png": mask * 255, "_b.png": np.roll(mask, 5, axis=1)}
@@ -60,7 +60,7 @@ def references(kind: str, mask: NDArray[np.uint8]) -> dict[str, NDArray[np.gener
 
 
 def write_data(folder: Path, kind: str) -> Path:
-    """Two cases to train on, one to validate, one to test."""
+    """Write two training cases, a validation case and a test case."""
     rows = ["case,image,reference,split"]
     for number, split in enumerate(("train", "train", "val", "test")):
         image, mask = draw_slide(SHAPE, number)
@@ -79,7 +79,7 @@ def write_data(folder: Path, kind: str) -> Path:
 
 
 def trained(folder: Path, kind: str, *overrides: str, method: str = "unet") -> Path:
-    """The bundle of a run on data of that kind."""
+    """Train on data of a kind, and return the run's bundle."""
     data = write_data(folder, kind)
     small = SMALL if method == "unet" else WINDOW
     words = (f"data.path={data}", f"run.folder={folder}", "run.name=r", *small, *overrides)
@@ -122,7 +122,7 @@ def test_classes(method: str, kind: str, count: int, score: str, overrides: tupl
 @pytest.mark.parametrize(
     ("method", "kind"), [("unet", "regression"), ("unet", "unit_regression"), ("sliding_window", "regression")]
 )
-def test_values_are_written_as_a_map_and_nothing_else_takes_their_bundle(method: str, kind: str, tmp_path: Path) -> None:
+def test_values_are_written_as_a_map_and_other_commands_refuse_their_bundle(method: str, kind: str, tmp_path: Path) -> None:
     made = trained(tmp_path, kind, classes(1), f"head.kind={kind}", method=method)
     assert set(json.loads((made / "manifest.json").read_text())["validation"]) == {"r2"}
     done = run("predict", tmp_path / "data/3.png", "-b", made, "-o", tmp_path / "out")
@@ -155,7 +155,7 @@ def check_refusals(made: Path, folder: Path) -> None:
     assert "r gives values of c0 and no masks" in refused.output
 
 
-def test_a_volume_s_values_lie_where_the_volume_does(tmp_path: Path) -> None:
+def test_a_map_of_values_has_the_geometry_of_its_volume(tmp_path: Path) -> None:
     spacing = (2000.0, 1000.0, 1500.0)
     rows = ["case,image,reference,split"]
     for number, split in enumerate(("train", "val")):
@@ -209,14 +209,14 @@ def test_numbered_objects_with_weights_between_them(tmp_path: Path) -> None:
         ("ordinal", (classes(3), "head.kind=ordinal"), "reference holds 255 (192 pixels); allowed are 0 .. 2"),
     ],
 )
-def test_references_that_do_not_suit_the_head(kind: str, overrides: tuple[str, ...], message: str, tmp_path: Path) -> None:
+def test_references_that_do_not_fit_the_head(kind: str, overrides: tuple[str, ...], message: str, tmp_path: Path) -> None:
     data = write_data(tmp_path, "softmax" if kind == "values" else kind)
     done = run("train", "configs/histology_unet.yaml", f"data.path={data}", f"run.folder={tmp_path}", *SMALL, *overrides)
     assert done.exit_code == 3
     assert message in done.output.replace("\n", "")
 
 
-def test_values_to_validate_by_are_looked_at_before_the_first_step(tmp_path: Path) -> None:
+def test_validation_values_are_checked_before_the_first_step(tmp_path: Path) -> None:
     data = write_data(tmp_path, "sigmoid")
     Image.fromarray(np.full(SHAPE, 2, np.uint8)).save(data / "reference2.png")
     words = (f"data.path={data}", f"run.folder={tmp_path}", "run.name=r", *SMALL, classes(1), "head.kind=unit_regression")

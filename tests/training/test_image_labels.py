@@ -33,13 +33,13 @@ from training.image_label_training import (
 from training.run import train
 
 SHAPE = (48, 40)
-KINDS = {"=sparse": 0.06, "dense, very": 0.45}  # shares of the area; names that need quotes and apostrophes
+KINDS = {"=sparse": 0.06, "dense, very": 0.45}  # fractions of the area, for names that need quoting in CSV
 CLASSES = "image_label.classes=['=sparse', 'dense, very']"
 SMALL = ("trainer.batch_size=4", "sampling.patch_size=[32,32]", "model.features=[8,16]", "augment.probability=0")
 
 
 def write_data(folder: Path, train: int = 8, val: int = 4, test: int = 2) -> Path:
-    """Cases of both kinds by turns; the first one has no label, and the second's has spaces around."""
+    """Write cases of alternating kinds; the first has no label, and the second's label is padded with spaces."""
     rows = [["case", "image", "reference", "split", "label"]]
     folder.mkdir()
     for number, split in enumerate(["train"] * train + ["val"] * val + ["test"] * test):
@@ -77,7 +77,7 @@ def predicted(data: Path, made: Path, out: Path) -> list[dict[str, str]]:
     return rows
 
 
-def test_by_the_map_the_number_of_cells_tells_the_kind(data: Path, tmp_path: Path) -> None:
+def test_labels_from_the_map_follow_the_number_of_cells(data: Path, tmp_path: Path) -> None:
     small = ("trainer.max_steps=60", "optimizer.learning_rate=0.01", "trainer.validate_every_steps=60")
     maps = ("image_label.map_size=16", "image_label.map_features=[16,32]", "image_label.map_steps=80")
     done = run("train", "configs/histology_unet.yaml", *words(data, tmp_path, *small, *maps))
@@ -92,7 +92,7 @@ def test_by_the_map_the_number_of_cells_tells_the_kind(data: Path, tmp_path: Pat
 
 
 class Losses(lightning.Callback):
-    """Notes the label's loss of each step."""
+    """Records the label loss of each step."""
 
     def __init__(self) -> None:
         self.values: list[float] = []
@@ -102,7 +102,7 @@ class Losses(lightning.Callback):
 
 
 @pytest.mark.parametrize("method", ["unet", "sliding_window"])
-def test_jointly_the_labels_loss_falls(method: str, data: Path, tmp_path: Path) -> None:
+def test_the_label_loss_falls_in_joint_training(method: str, data: Path, tmp_path: Path) -> None:
     window = ("model.window=15", "model.convolutions=[{features: 8, kernel: 4}]", "model.hidden=16", "trainer.batch_size=16")
     chosen = words(data, tmp_path, "image_label.by=joint", "image_label.weight=1", "optimizer.ema_decay=0.5")
     if method == "sliding_window":
@@ -117,7 +117,7 @@ def test_jointly_the_labels_loss_falls(method: str, data: Path, tmp_path: Path) 
     assert [row["image"] for row in predicted(data, made, tmp_path / "out")] == ["12.png", "13.png"]
 
 
-def test_patches_have_their_images_label(data: Path, tmp_path: Path) -> None:
+def test_patches_have_the_label_of_their_image(data: Path, tmp_path: Path) -> None:
     cases = [case for case in read_cases(data) if case.split == "train"]
     for classes, labels in ((CLASSES, [NO_LABEL, 1, 0, 1]), ("image_label.classes=[]", [NO_LABEL] * 4)):
         config = schema.load(Path("configs/histology_unet.yaml"), [*words(data, tmp_path), classes])
@@ -125,11 +125,11 @@ def test_patches_have_their_images_label(data: Path, tmp_path: Path) -> None:
         assert [int(patches[PatchLocation(0, number, (0, 0))].label) for number in range(4)] == labels
 
 
-def test_patches_without_a_label_count_nowhere() -> None:
+def test_patches_without_a_label_are_ignored() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 9.0], [1.0, 1.0]], requires_grad=True)
     loss = label_loss(logits, torch.tensor([0, NO_LABEL, 1]))
-    wanted = (np.log(1 + np.exp(-2)) + np.log(2)) / 2
-    assert float(loss.detach()) == pytest.approx(wanted)
+    expected = (np.log(1 + np.exp(-2)) + np.log(2)) / 2
+    assert float(loss.detach()) == pytest.approx(expected)
     none = label_loss(logits, torch.tensor([NO_LABEL] * 3))
     none.backward()  # type: ignore[no-untyped-call]
     assert float(none.detach()) == 0
@@ -140,7 +140,7 @@ def test_patches_without_a_label_count_nowhere() -> None:
     assert mean_label_scores(validations[:1]) == {}
 
 
-def test_equal_maps_and_seeds_give_equal_classifiers_without_touching_others_draws(tmp_path: Path) -> None:
+def test_equal_maps_and_seeds_give_equal_classifiers_and_leave_the_global_generator_unchanged(tmp_path: Path) -> None:
     small = ("image_label.map_size=8", "image_label.map_features=[4]", "image_label.map_steps=5")
     config = schema.load(Path("configs/histology_unet.yaml"), [*words(tmp_path, tmp_path), *small])
     maps = LabelledMaps(torch.rand(5, 2, 8, 8), torch.tensor([0, 1, 1, 1, 1]))
@@ -148,11 +148,11 @@ def test_equal_maps_and_seeds_give_equal_classifiers_without_touching_others_dra
     first, second = (fit_classifier(maps, maps, config).state_dict() for _ in range(2))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), before)
-    assert fit_classifier(maps, LabelledMaps(maps.maps[:0], maps.labels[:0]), config)  # nobody knows how good it is
+    assert fit_classifier(maps, LabelledMaps(maps.maps[:0], maps.labels[:0]), config)  # without validation maps
 
 
 @pytest.mark.parametrize(("flips", "turns", "forms"), [(True, True, 8), (True, False, 4), (False, True, 2), (False, False, 1)])
-def test_maps_move_as_patches_may(flips: bool, turns: bool, forms: int) -> None:
+def test_maps_are_flipped_and_turned_as_patches_are(flips: bool, turns: bool, forms: int) -> None:
     words = [f"augment.flips={str(flips).lower()}", f"augment.quarter_turns={str(turns).lower()}"]
     section = schema.load(Path("configs/histology_unet.yaml"), words).augment
     map_, random = torch.arange(9.0).view(1, 3, 3), torch.Generator().manual_seed(0)
@@ -172,7 +172,7 @@ def test_maps_move_as_patches_may(flips: bool, turns: bool, forms: int) -> None:
         ("a\u202eb", "a cell holds characters that can't be printed; remove them"),
     ],
 )
-def test_labels_that_spoil_a_training_are_told_before_it(label: str, message: str, tmp_path: Path) -> None:
+def test_invalid_labels_are_refused_before_training(label: str, message: str, tmp_path: Path) -> None:
     folder = write_data(tmp_path / "slides", train=2, val=1, test=0)
     lines = (folder / "cases.csv").read_text().splitlines()
     rows = [lines[0], *(f"{','.join(line.split(',')[:4])},{label}" for line in lines[1:])]
@@ -182,7 +182,7 @@ def test_labels_that_spoil_a_training_are_told_before_it(label: str, message: st
     assert message in done.output.replace("\n", "")
 
 
-def test_inspect_says_so_too(tmp_path: Path) -> None:
+def test_inspect_reports_invalid_labels(tmp_path: Path) -> None:
     folder = write_data(tmp_path / "slides", train=4, val=1, test=0)
     config = schema.load(Path("configs/histology_unet.yaml"), ["image_label.classes=[a, b]", f"data.path={folder}"])
     (tmp_path / "config.yaml").write_text(schema.dump(config))
@@ -192,7 +192,7 @@ def test_inspect_says_so_too(tmp_path: Path) -> None:
     assert "no case of val has a label" in done.output.replace("\n", "")
 
 
-def test_another_label_is_other_data(tmp_path: Path) -> None:
+def test_a_changed_label_counts_as_changed_data(tmp_path: Path) -> None:
     folder = write_data(tmp_path / "slides", train=4, val=1, test=0)
     chosen = words(folder, tmp_path, "trainer.max_steps=1", "image_label.map_steps=1", "image_label.map_size=8")
     assert run("train", "configs/histology_unet.yaml", *chosen).exit_code == 0
@@ -204,7 +204,7 @@ def test_another_label_is_other_data(tmp_path: Path) -> None:
     assert "files of 3 changed since the run began" in done.output.replace("\n", "")
 
 
-def test_every_fold_but_one_needs_two_labels(tmp_path: Path) -> None:
+def test_the_training_cases_of_each_fold_need_two_labels(tmp_path: Path) -> None:
     reports = examine_cases(read_cases(write_data(tmp_path / "slides", train=4, val=0, test=0)))
     stops = examine_dataset(reports, {"0": "fold 0", "1": "fold 1", "2": "fold 0", "3": "fold 1"}, tuple(KINDS)).errors
     found = [problem for problem in stops if problem.code == "image_labels_too_few"]

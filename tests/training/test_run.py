@@ -1,4 +1,4 @@
-"""Runs through the real command line: every shipped YAML, going on after a kill, and what stops a run."""
+"""Runs through the real command line: every shipped config, resuming after a kill, and errors that end a run."""
 
 import json
 import os
@@ -85,7 +85,7 @@ def test_compiling_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert f"trainer.compile: needs {tmp_path / 'c++'}, which was not found; install it" in " ".join(done.stderr.split())
 
 
-def test_goes_on_after_kill_9(tmp_path: Path) -> None:
+def test_resumes_after_kill_9(tmp_path: Path) -> None:
     data = write_data(tmp_path, "histology")
     words = (
         "train",
@@ -102,10 +102,10 @@ def test_goes_on_after_kill_9(tmp_path: Path) -> None:
     run = tmp_path / "histology_unet"
     with subprocess.Popen(command(*words), cwd=CHECKOUT, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
-        while not (found := list(run.glob("checkpoints/step-*.ckpt"))) and time.monotonic() < deadline:
+        while not (checkpoints := list(run.glob("checkpoints/step-*.ckpt"))) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
-    assert found
+    assert checkpoints
     assert not (run / "bundle").exists()
     done = overtile(*words)
     assert done.returncode == 0, done.stderr
@@ -122,12 +122,12 @@ def test_a_signal_through_the_command_line(tmp_path: Path) -> None:
         while not list(tmp_path.glob("*/checkpoints/step-*.ckpt")) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=60)
-    assert process.returncode == 143, told
-    assert "Traceback" not in told
+        _, output = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert "Traceback" not in output
 
 
-def test_a_finished_run_is_left_alone_and_another_config_is_refused(tmp_path: Path) -> None:
+def test_a_finished_run_is_left_unchanged_and_another_config_is_refused(tmp_path: Path) -> None:
     data = write_data(tmp_path, "histology")
     words = ("train", "configs/histology_unet.yaml", f"data.path={data}", f"run.folder={tmp_path}", "trainer.max_steps=1")
     assert overtile(*words).returncode == 0
@@ -139,7 +139,7 @@ def test_a_finished_run_is_left_alone_and_another_config_is_refused(tmp_path: Pa
     assert "holds a run with another model.norm, run.seed; choose another run.name" in done.stderr
 
 
-def test_misspelt_key_ends_with_2_and_touches_nothing(tmp_path: Path) -> None:
+def test_misspelt_key_ends_with_2_and_writes_nothing(tmp_path: Path) -> None:
     done = overtile("train", "configs/histology_unet.yaml", f"run.folder={tmp_path / 'runs'}", "trainer.max_step=5")
     assert done.returncode == 2
     assert "configs/histology_unet.yaml: trainer.max_step: unknown key; did you mean trainer.max_steps?" in done.stderr
@@ -156,7 +156,7 @@ def test_reference_of_another_shape_ends_with_3(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_loss_that_is_no_number_ends_with_5(tmp_path: Path) -> None:
+def test_an_infinite_loss_ends_with_5(tmp_path: Path) -> None:
     data = write_data(tmp_path, "histology")
     overrides = (f"data.path={data}", f"run.folder={tmp_path}", "optimizer.learning_rate=1e30", "trainer.max_steps=20")
     done = overtile("train", "configs/histology_unet.yaml", "model.norm=none", *overrides)

@@ -41,11 +41,11 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_volume_dataset(tmp_path_factory.mktemp("volumes"), cases=4).parent
 
 
-EVEN = torch.empty(0)  # every pixel counts alike
+EVEN = torch.empty(0)  # equal weights of all pixels
 
 
 def test_pixels_beyond_the_image_are_ignored(slides: Path) -> None:
-    """A patch of 128 x 128 at the corner of an image of 90 x 100 holds as many pixels of it, and no more count."""
+    """A patch of 128 x 128 of an image of 90 x 100 has 90 * 100 valid pixels."""
     dataset = Patches(config_of("histology_unet", slides, *augment(mask_borders="true")))
     reference = dataset[0][1]
     assert int((reference != IGNORED).sum()) == 90 * 100
@@ -53,7 +53,7 @@ def test_pixels_beyond_the_image_are_ignored(slides: Path) -> None:
     assert IGNORED not in Patches(config_of("histology_unet", slides, *augment()))[0][1]
 
 
-def test_pixels_that_a_movement_brings_in_are_ignored(slides: Path) -> None:
+def test_pixels_that_a_translation_moves_in_are_ignored(slides: Path) -> None:
     overrides = augment(mask_borders="true", translation_px=8)
     dataset = Patches(config_of("histology_unet", slides, "sampling.patch_size=[32,32]", *overrides))
     references = [dataset[index][1] for index in range(12)]
@@ -74,7 +74,7 @@ def test_worker_processes_give_the_same_bytes(name: str, overrides: list[str], s
 
 
 def test_patches_of_a_volume_share_its_curve_until_the_pass_ends(volumes: Path) -> None:
-    """Each intensity of a case becomes one other in the whole first pass, and another one in the next."""
+    """An intensity of a case is mapped to the same value throughout a pass, and to another one in the next."""
     config = config_of("mri_unet", volumes, "sampling.patch_size=[16,16,16]", *augment(remap=1, remap_background=0))
     plain = Patches(config_of("mri_unet", volumes, "sampling.patch_size=[16,16,16]", *augment(probability=0)))
     dataset = Patches(config)
@@ -119,7 +119,7 @@ def test_a_style_that_does_not_fit(slides: Path, tmp_path: Path) -> None:
 
 
 def test_masked_reference_reaches_the_loss(slides: Path) -> None:
-    """What the network says where the reference is ignored changes nothing; elsewhere it does."""
+    """Logits at ignored pixels do not change the loss; others do."""
     from training.objective.losses import make_loss
 
     config = config_of("histology_unet", slides, *augment(mask_borders="true"))

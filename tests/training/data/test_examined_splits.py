@@ -1,4 +1,4 @@
-"""What a run trains on: every problem at once before the first step, and splits that are drawn once and written down."""
+"""Examination of a run's data: all problems before the first step, and splits that are drawn once and stored."""
 
 import csv
 from pathlib import Path
@@ -23,7 +23,7 @@ def config_of(data: Path, *overrides: str) -> Config:
 
 @pytest.fixture
 def slides(tmp_path: Path) -> Path:
-    """Twelve cases without splits, two a patient, the last two set apart for the test."""
+    """Twelve cases without splits, two per patient, of which the last two are for the test."""
     folder = write_slide_dataset(tmp_path / "slides", cases=12, shape=(40, 44)).parent
     rows = [
         f"case{number:03d},images/case{number:03d}.png,references/case{number:03d}.png,p{number // 2},"
@@ -43,19 +43,19 @@ def test_a_fifth_of_the_patients_validates(slides: Path) -> None:
 
 
 def test_splits_are_written_and_kept(slides: Path) -> None:
-    data, written = config_of(slides).data, slides / "splits.csv"
-    splits = split_cases(data, 0, splits_file=written)  # there is none yet
-    write_splits(written, splits.by_case, splits.folds)
-    with written.open(newline="") as file:
+    data, splits_file = config_of(slides).data, slides / "splits.csv"
+    splits = split_cases(data, 0, splits_file=splits_file)  # the file does not exist yet
+    write_splits(splits_file, splits.by_case, splits.folds)
+    with splits_file.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["case"] for row in rows if row["split"] == "val"} == {case.name for case in splits.val}
     assert {row["fold"] for row in rows} == {"0", "1", "2", "3", "4"}
     for seed in range(1, 9):
-        assert split_cases(data, seed, splits_file=written).by_case == splits.by_case
+        assert split_cases(data, seed, splits_file=splits_file).by_case == splits.by_case
     assert any(split_cases(data, seed).by_case != splits.by_case for seed in range(1, 9))
     (slides / "cases.csv").write_text((slides / "cases.csv").read_text().replace("case003,", "renamed,"))
     with pytest.raises(DataError, match=r"was written for other cases: case003, renamed were added or removed since"):
-        split_cases(data, 0, splits_file=written)
+        split_cases(data, 0, splits_file=splits_file)
 
 
 def test_a_patient_of_the_test_may_not_train(slides: Path) -> None:
@@ -64,11 +64,11 @@ def test_a_patient_of_the_test_may_not_train(slides: Path) -> None:
         split_cases(config_of(slides).data, 0)
 
 
-def test_a_run_tells_all_that_is_wrong_before_its_first_step(slides: Path) -> None:
+def test_a_run_reports_all_problems_before_its_first_step(slides: Path) -> None:
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(slides / "references/case001.png")
     Image.fromarray(np.full((40, 44), 3, np.uint8)).save(slides / "references/case004.png")
     Image.fromarray(np.zeros((40, 44), np.uint8)).save(slides / "images/case007.png")
-    (slides / "images/case011.png").write_bytes(b"")  # of the test: not looked at
+    (slides / "images/case011.png").write_bytes(b"")  # of the test, which is not read
     with pytest.raises(DataError) as caught:
         train(config_of(slides), Console(quiet=True))
     assert caught.value.code == "data_unfit"
@@ -83,7 +83,7 @@ def test_a_run_tells_all_that_is_wrong_before_its_first_step(slides: Path) -> No
     assert not (slides.parent / "histology_unet/checkpoints").exists()
 
 
-def test_a_patient_in_both_splits_is_told_with_all_else(slides: Path) -> None:
+def test_a_patient_in_both_splits_is_reported_with_other_problems(slides: Path) -> None:
     rows = (slides / "cases.csv").read_text().splitlines()
     rows[1:11] = [f"{row}{'val' if number == 1 else 'train'}" for number, row in enumerate(rows[1:11])]
     (slides / "cases.csv").write_text("\n".join(rows) + "\n")
@@ -100,4 +100,4 @@ def test_an_image_that_is_drawn_into_both_splits(slides: Path) -> None:
             picture.save(slides / f"images/case{number:03d}.png")
     with pytest.raises(DataError, match=r"5 cases hold the same image: .*\(val\).*no image may train and validate"):
         train(config_of(slides), Console(quiet=True))
-    assert not (slides.parent / "histology_unet/splits.csv").exists()  # so that it is drawn anew once mended
+    assert not (slides.parent / "histology_unet/splits.csv").exists()  # so that it is drawn again after the repair

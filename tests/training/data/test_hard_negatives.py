@@ -1,4 +1,4 @@
-"""Hard negatives: found on what looks like foreground and isn't, by turns, in bounded number, and kept in checkpoints."""
+"""Hard negatives: mined on background that looks like foreground, in turns, limited in number, and stored in checkpoints."""
 
 from contextlib import closing
 from pathlib import Path
@@ -42,7 +42,7 @@ DARK = (
 
 @pytest.fixture
 def slides(tmp_path: Path) -> Path:
-    """Four slides on whose right half the blobs are decoys: drawn as everywhere, and background in the reference."""
+    """Four slides whose right half contains decoys: blobs that are background in the reference."""
     folder = write_slide_dataset(tmp_path / "slides", cases=4, shape=SHAPE, splits=("train",) * 3 + ("val",)).parent
     for case in read_cases(folder):
         assert case.reference is not None
@@ -53,7 +53,7 @@ def slides(tmp_path: Path) -> Path:
 
 
 def decoys(number: int) -> NDArray[np.bool_]:
-    """Where the decoys of the slide lie, and the pixels around them, whose colour is mixed."""
+    """Return a mask of the slide's decoys and of the pixels around them, whose colour is mixed."""
     blobs = draw_slide(SHAPE, number)[1] > 0
     blobs[:, : SHAPE[1] // 2] = False
     return np.asarray(binary_dilation(blobs, iterations=2))
@@ -64,7 +64,7 @@ def config_of(folder: Path, *overrides: str) -> Config:
 
 
 def dark_is_foreground(config: Config, prior: tuple[float, ...]) -> Predictor:
-    """A network that holds for foreground what is purple at the window's centre, and is the surer the darker it is."""
+    """Return a network that predicts foreground where the window's centre is purple, with more certainty the darker it is."""
     network = build(config).eval()
     assert isinstance(network, SlidingWindow)
     with torch.no_grad():
@@ -80,23 +80,23 @@ def dark_is_foreground(config: Config, prior: tuple[float, ...]) -> Predictor:
 def made(folder: Path, *overrides: str) -> tuple[Config, tuple[Case, ...], PatchSampler, Predictor]:
     config = config_of(folder, *overrides)
     cases = read_cases(folder, config.data)[:3]
-    censuses = []
+    indices = []
     for case in cases:
         with closing(open_training_image(case, config)) as image:
-            censuses.append(index_labels(image.labels, 2, 0, case.ignore_label))
-    sampler = PatchSampler(censuses, config)
+            indices.append(index_labels(image.labels, 2, 0, case.ignore_label))
+    sampler = PatchSampler(indices, config)
     return config, cases, sampler, dark_is_foreground(config, sampler.class_prior)
 
 
 def mined(folder: Path, *overrides: str, seed: int = 0) -> NDArray[np.int64]:
-    """Of the first slide."""
+    """Mine the first slide."""
     config, cases, sampler, predictor = made(folder, *overrides)
     random = np.random.default_rng(seed)
     with closing(open_training_image(cases[0], config)) as image:
         return mine_hard_negatives(image, predictor, sampler.class_prior, cases[0].ignore_label, random)
 
 
-def test_what_is_mined_lies_on_decoys(slides: Path) -> None:
+def test_mined_positions_lie_on_decoys(slides: Path) -> None:
     positions = mined(slides)
     rows, columns = np.unravel_index(positions, SHAPE)
     assert len(positions) > 100
@@ -104,13 +104,13 @@ def test_what_is_mined_lies_on_decoys(slides: Path) -> None:
     assert len(np.unique(positions)) == len(positions)
 
 
-def test_tiles_and_pieces_change_nothing(slides: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_of_tiles_and_pieces_have_no_effect(slides: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = mined(slides)
     monkeypatch.setattr(hard_negatives, "PIECE_PIXELS", 700)
     assert mined(slides, "inference.tile_size=[40,40]").tolist() == whole.tolist()
 
 
-def test_the_surest_are_likelier_kept_and_no_more_than_so_many(slides: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certain_positions_are_more_likely_and_their_number_is_limited(slides: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = mined(slides)
     monkeypatch.setattr(hard_negatives, "MOST_PER_CASE", 40)
     red = draw_slide(SHAPE, 0)[0][0].ravel()
@@ -131,7 +131,7 @@ def test_ignored_pixels_are_not_mined(slides: Path) -> None:
 
 
 class Module(lightning.LightningModule):
-    """As much of a module as a run needs whose network stays as it is."""
+    """A module that trains nothing."""
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
@@ -139,19 +139,19 @@ class Module(lightning.LightningModule):
         self.weight = torch.nn.Parameter(torch.zeros(()))
 
     def training_step(self, batch: Any, number: int) -> torch.Tensor:
-        """Nothing to learn."""
+        """Return a loss without effect."""
         return self.weight
 
     def validation_step(self, batch: Any, number: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Any."""
+        """Return any optimizer."""
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
 def run(callback: HardNegatives, predictor: Predictor, folder: Path, *, rounds: int) -> dict[str, Any]:
-    """So many rounds of training and validation, as Lightning does them; gives the last validation's checkpoint."""
+    """Run rounds of training and validation, and return the checkpoint of the last validation."""
     trainer = lightning.Trainer(
         accelerator="cpu",
         max_epochs=rounds,
@@ -169,7 +169,7 @@ def run(callback: HardNegatives, predictor: Predictor, folder: Path, *, rounds: 
 
 
 @QUIET
-def test_cases_take_turns_and_draws_their_share(slides: Path, tmp_path: Path) -> None:
+def test_cases_are_mined_in_turns_and_sampled_with_their_share(slides: Path, tmp_path: Path) -> None:
     config, cases, sampler, predictor = made(slides, "trainer.validate_every_steps=1")
     before = [sampler.draw(np.random.default_rng(index)) for index in range(50)]
     run(HardNegatives(cases, sampler, config, {}, count=2), predictor, tmp_path / "one", rounds=1)
@@ -184,9 +184,7 @@ def test_cases_take_turns_and_draws_their_share(slides: Path, tmp_path: Path) ->
 
 
 @QUIET
-def test_a_checkpoint_holds_what_its_validation_found_and_a_run_that_goes_on_draws_the_same(
-    slides: Path, tmp_path: Path
-) -> None:
+def test_a_resumed_run_draws_the_hard_negatives_of_its_checkpoint(slides: Path, tmp_path: Path) -> None:
     config, cases, sampler, predictor = made(slides)
     callback = HardNegatives(cases, sampler, config, {}, count=2)
     checkpoint = run(callback, predictor, tmp_path / "run", rounds=2)
@@ -198,7 +196,7 @@ def test_a_checkpoint_holds_what_its_validation_found_and_a_run_that_goes_on_dra
 
 
 @QUIET
-def test_nothing_is_mined_where_no_share_is_wanted(slides: Path, tmp_path: Path) -> None:
+def test_a_share_of_0_turns_mining_off(slides: Path, tmp_path: Path) -> None:
     config, cases, sampler, predictor = made(slides, "sampling.hard_negative_share=0")
     run(HardNegatives(cases, sampler, config, {}, count=1), predictor, tmp_path / "run", rounds=1)
     assert sampler.hard_negatives.shape == (0, 2)

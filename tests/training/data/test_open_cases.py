@@ -1,4 +1,4 @@
-"""Open cases: within a budget of memory, the last ones asked for, and nothing read twice for statistics."""
+"""Open cases: a cache of the most recently used within a memory limit, and statistics that are read once."""
 
 from pathlib import Path
 
@@ -25,25 +25,25 @@ def volumes(tmp_path: Path) -> tuple[tuple[Case, ...], Config]:
 
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of cases in the order in which they were closed."""
+    """Return the names of cases in the order in which they are closed."""
     names: list[str] = []
     close = LabelledImage.close
 
-    def noted(self: LabelledImage) -> None:
+    def record(self: LabelledImage) -> None:
         names.append(self.name)
         close(self)
 
-    monkeypatch.setattr(LabelledImage, "close", noted)
+    monkeypatch.setattr(LabelledImage, "close", record)
     return names
 
 
-def test_a_case_holds_its_voxels_and_labels(volumes: tuple[tuple[Case, ...], Config]) -> None:
+def test_held_bytes_are_those_of_image_and_reference(volumes: tuple[tuple[Case, ...], Config]) -> None:
     labelled = open_training_image(volumes[0][0], volumes[1])
     each = [source.dtype.itemsize * int(np.prod(SHAPE)) for source in (labelled.image, labelled.reference)]
     assert labelled.held_bytes == sum(each)
 
 
-def test_the_ones_asked_for_last_stay_open(volumes: tuple[tuple[Case, ...], Config], closed: list[str]) -> None:
+def test_the_most_recently_used_stay_open(volumes: tuple[tuple[Case, ...], Config], closed: list[str]) -> None:
     cases, config = volumes
     opened = TrainingImageCache(cases, config, limit_bytes=2 * open_training_image(cases[0], config).held_bytes + 1)
     first = opened[0]
@@ -55,7 +55,7 @@ def test_the_ones_asked_for_last_stay_open(volumes: tuple[tuple[Case, ...], Conf
     assert closed == [cases[1].name, cases[0].name]
 
 
-def test_one_stays_open_whatever_the_budget(volumes: tuple[tuple[Case, ...], Config], closed: list[str]) -> None:
+def test_one_stays_open_with_any_limit(volumes: tuple[tuple[Case, ...], Config], closed: list[str]) -> None:
     cases, config = volumes
     opened = TrainingImageCache(cases, config, limit_bytes=0)
     for number in (0, 0, 1, 2):
@@ -79,14 +79,14 @@ def test_statistics_are_read_once(volumes: tuple[tuple[Case, ...], Config], monk
     opened = TrainingImageCache(cases, config, limit_bytes=0)
     before = opened[0]
     opened[1]
-    monkeypatch.setattr(ImageSource, "blocks", None)  # nothing may be read as a whole any more
+    monkeypatch.setattr(ImageSource, "blocks", None)  # so that reading a whole image would fail
     assert opened[0] is not before
     assert opened[0].statistics is before.statistics
     elsewhere = TrainingImageCache(cases, config, limit_bytes=0, statistics=opened.statistics)
     assert elsewhere[1].statistics is opened.statistics[1]
 
 
-def test_training_sees_the_trained_spacing_and_validation_the_image_s_own_grid(tmp_path: Path) -> None:
+def test_training_uses_the_training_spacing_and_validation_the_image_s_own(tmp_path: Path) -> None:
     folder = write_volume_dataset(tmp_path, cases=3, shape=(8, 12, 16), spacing_um=(2000.0, 1000.0, 1000.0)).parent
     config = schema.load(Path("configs/mri_unet.yaml"), [f"data.path={folder}", "data.spacing_um=[1000,1000,2000]"])
     training = open_training_image(read_cases(folder)[0], config)

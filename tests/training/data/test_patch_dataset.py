@@ -1,4 +1,4 @@
-"""Data: every way in which a data set can be unfit is named, and patches depend on the seed alone."""
+"""Patch data set: errors for every kind of invalid data, and patches that depend on the seed alone."""
 
 import hashlib
 from pathlib import Path
@@ -24,7 +24,7 @@ def config_of(name: str, data: Path, *overrides: str) -> Config:
     return schema.load(Path(f"configs/{name}.yaml"), [f"data.path={data}", *overrides])
 
 
-def census_of(case: Case, classes: int = 2, seed: int = 0):  # type: ignore[no-untyped-def]
+def index_of(case: Case, classes: int = 2, seed: int = 0):  # type: ignore[no-untyped-def]
     assert case.reference is not None
     with open_image(case.reference, labels=True) as reference:
         return index_labels(reference, classes, seed)
@@ -91,7 +91,7 @@ def test_draws_whole_groups_where_the_table_has_no_split(slides: Path) -> None:
         ),
     ],
 )
-def test_a_table_that_is_unfit(slides: Path, lines: tuple[str, ...], code: str, message: str) -> None:
+def test_an_invalid_table(slides: Path, lines: tuple[str, ...], code: str, message: str) -> None:
     write_table(slides, *lines)
     with pytest.raises(DataError) as caught:
         split_cases(config_of("histology_unet", slides).data, 0)
@@ -146,13 +146,13 @@ def test_unknown_labels_are_counted(slides: Path) -> None:
     labels[0, :3], labels[1, :2] = 255, 7
     Image.fromarray(labels).save(slides / "references/case000.png")
     with pytest.raises(DataError, match=r"reference holds 7 \(2 pixels\), 255 \(3 pixels\); allowed are 0 \.\. 1"):
-        census_of(read_cases(slides)[0])
+        index_of(read_cases(slides)[0])
 
 
 def test_no_foreground(slides: Path) -> None:
     Image.fromarray(np.zeros((90, 100), np.uint8)).save(slides / "references/case000.png")
     with pytest.raises(DataError, match="the training references have no label above 0"):
-        PatchSampler([census_of(read_cases(slides)[0])], config_of("histology_unet", slides))
+        PatchSampler([index_of(read_cases(slides)[0])], config_of("histology_unet", slides))
 
 
 def test_validation_without_foreground(slides: Path) -> None:
@@ -161,7 +161,7 @@ def test_validation_without_foreground(slides: Path) -> None:
         examine_data(config_of("histology_unet", slides), slides / "splits.csv")
 
 
-def test_examined_cases_are_known_by_their_bytes(slides: Path) -> None:
+def test_examined_cases_are_identified_by_their_digests(slides: Path) -> None:
     examined = examine_data(config_of("histology_unet", slides), slides / "splits.csv")
     files = [slides / folder / "case000.png" for folder in ("images", "references")]
     assert examined.digests["case000"] == tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
@@ -169,14 +169,14 @@ def test_examined_cases_are_known_by_their_bytes(slides: Path) -> None:
     assert examined.images == tuple(digests[0] for digests in examined.digests.values())
 
 
-def test_census_counts_and_keeps_positions(slides: Path) -> None:
-    census = census_of(read_cases(slides)[0])
+def test_label_index_has_counts_and_positions(slides: Path) -> None:
+    index = index_of(read_cases(slides)[0])
     labels = np.asarray(Image.open(slides / "references/case000.png"))
-    assert census.counts.tolist() == [(labels == 0).sum(), (labels == 1).sum()]
+    assert index.counts.tolist() == [(labels == 0).sum(), (labels == 1).sum()]
     for label in (0, 1):
-        rows, columns = np.unravel_index(census.positions[label], labels.shape)
+        rows, columns = np.unravel_index(index.positions[label], labels.shape)
         assert (labels[rows, columns] == label).all()
-        assert len(np.unique(census.positions[label], axis=0)) == min(MOST_POSITIONS, census.counts[label])
+        assert len(np.unique(index.positions[label], axis=0)) == min(MOST_POSITIONS, index.counts[label])
 
 
 @pytest.mark.parametrize("overrides", [("histology_unet", "sampling.patch_size=[32,32]"), ("histology_sliding_window",)])
@@ -184,7 +184,7 @@ def test_a_patch_depends_on_seed_and_index_alone(slides: Path, overrides: tuple[
     name, *others = overrides
     config = config_of(name, slides, *others)
     first, second = Patches(config), Patches(config)
-    second[3]  # what was drawn before plays no part
+    second[3]  # earlier draws have no effect
     for index in (0, 5):
         for one, other in zip(first[index], second[index], strict=True):
             np.testing.assert_array_equal(one.numpy(), other.numpy())
@@ -192,7 +192,7 @@ def test_a_patch_depends_on_seed_and_index_alone(slides: Path, overrides: tuple[
     assert not np.array_equal(first[0][0].numpy(), Patches(config_of(name, slides, "run.seed=1", *others))[0][0].numpy())
 
 
-def test_windows_come_class_by_class_equally_often(slides: Path) -> None:
+def test_windows_of_all_classes_are_equally_frequent(slides: Path) -> None:
     dataset = Patches(config_of("histology_sliding_window", slides, "augment.probability=0"))
     labels = [int(dataset[index][1]) for index in range(300)]
     assert 120 < sum(labels) < 180
@@ -209,7 +209,7 @@ def test_a_window_is_labelled_by_its_centre(slides: Path) -> None:
         assert dataset[index].case == case
 
 
-def test_the_asked_share_of_patches_holds_foreground(tmp_path: Path) -> None:
+def test_foreground_share_of_the_patches_contains_foreground(tmp_path: Path) -> None:
     folder = write_slide_dataset(tmp_path, cases=4, shape=(300, 300)).parent
     labels = np.zeros((300, 300), np.uint8)
     labels[:6, :6] = 1

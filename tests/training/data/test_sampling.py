@@ -1,4 +1,4 @@
-"""The census: right counts and places, the same draw however the reference is cut, and every pixel as likely as the next."""
+"""Label index and sampler: counts and positions, samples independent of the size of pieces, uniform probabilities."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,19 +31,19 @@ class Labels(ImageSource):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
-def test_counts_and_places_of_every_label(dtype: type) -> None:
+def test_counts_and_positions_of_every_label(dtype: type) -> None:
     labels = np.array([[0, 2, 2], [1, 0, 2]], dtype)
-    census = index_labels(Labels(labels), 4, seed=0)
-    assert census.shape == (2, 3)
-    assert census.counts.tolist() == [2, 1, 3, 0]
-    assert [sorted(positions.tolist()) for positions in census.positions] == [[0, 4], [3], [1, 2, 5], []]
+    index = index_labels(Labels(labels), 4, seed=0)
+    assert index.shape == (2, 3)
+    assert index.counts.tolist() == [2, 1, 3, 0]
+    assert [sorted(positions.tolist()) for positions in index.positions] == [[0, 4], [3], [1, 2, 5], []]
 
 
-def test_positions_hold_their_label_when_there_are_too_many() -> None:
+def test_sampled_positions_have_their_label() -> None:
     labels = np.random.default_rng(3).integers(0, 2, (90, 50, 40), np.uint8)
-    census = index_labels(Labels(labels), 2, seed=1)
-    assert census.counts.tolist() == [(labels == 0).sum(), (labels == 1).sum()]
-    for label, positions in enumerate(census.positions):
+    index = index_labels(Labels(labels), 2, seed=1)
+    assert index.counts.tolist() == [(labels == 0).sum(), (labels == 1).sum()]
+    for label, positions in enumerate(index.positions):
         assert len(np.unique(positions)) == MOST_POSITIONS
         assert (labels[np.unravel_index(positions, labels.shape)] == label).all()
 
@@ -57,7 +57,7 @@ def test_a_value_that_is_no_label_is_refused_with_its_count() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(1, 59_999), max_size=8), seed=st.integers(0, 99), share=st.sampled_from([0.01, 0.3, 1.0]))
-def test_the_draw_is_the_same_for_every_cut(cuts: list[int], seed: int, share: float) -> None:
+def test_the_sample_is_independent_of_the_pieces(cuts: list[int], seed: int, share: float) -> None:
     mask = np.random.default_rng(seed).random(60_000) < share
     whole = PositionReservoir(np.random.default_rng(seed))
     whole.add(mask, 0)
@@ -70,7 +70,7 @@ def test_the_draw_is_the_same_for_every_cut(cuts: list[int], seed: int, share: f
     np.testing.assert_array_equal(in_pieces.positions(), whole.positions())
 
 
-def test_equal_seeds_equal_draws_whatever_is_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_seeds_give_equal_samples_for_all_block_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = Labels(np.random.default_rng(0).integers(0, 2, (300, 300), np.uint8))
     first = index_labels(reference, 2, seed=5)
     monkeypatch.setattr(sampling, "BLOCK_BYTES", 7_000)
@@ -80,11 +80,11 @@ def test_equal_seeds_equal_draws_whatever_is_read_at_a_time(monkeypatch: pytest.
     assert not np.array_equal(first.positions[1], other.positions[1])
 
 
-def test_every_pixel_is_as_likely_as_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    """300 draws of 100 from 1,000: each pixel is drawn 30 times, with a deviation of 5.2; pairs meet by chance alone."""
+def test_every_pixel_is_equally_likely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 draws of 100 from 1,000: each pixel is drawn 30 times, with a standard deviation of 5.2."""
     monkeypatch.setattr(sampling, "MOST_POSITIONS", 100)
     mask = np.ones(1_000, np.bool_)
-    draws = np.stack([_drawn(mask, seed) for seed in range(300)])
+    draws = np.stack([_sample(mask, seed) for seed in range(300)])
     times = np.bincount(draws.ravel(), minlength=1_000)
     chi_square = ((times - 30) ** 2 / 27).sum()  # variance 300 * .1 * .9
     assert 800 < chi_square < 1_200  # 999 degrees of freedom, deviation 45
@@ -95,15 +95,15 @@ def test_every_pixel_is_as_likely_as_the_next(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_memory_does_not_grow_with_the_reference() -> None:
-    """A slide's rows are made when they are read, so what numpy holds at most is the census's own."""
+    """Rows of the slide are generated when they are read, so NumPy's peak memory is that of the index."""
     import tracemalloc
 
     source = Stripes((6_000, 20_480))
     tracemalloc.start()
-    census = index_labels(source, 2, seed=0)
+    index = index_labels(source, 2, seed=0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert census.counts.sum() == 6_000 * 20_480
+    assert index.counts.sum() == 6_000 * 20_480
     assert peak < 64 * 2**20
 
 
@@ -120,7 +120,7 @@ class Stripes(Labels):
         return np.broadcast_to(np.arange(columns, dtype=np.uint8) % 2, (rows, columns)).copy()[None]
 
 
-def _drawn(mask: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
+def _sample(mask: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
     draw = PositionReservoir(np.random.default_rng(seed))
     for piece in _pieces(mask):
         draw.add(*piece)
@@ -144,12 +144,12 @@ def window_sampler(*overrides: str) -> PatchSampler:
 
 
 def centres(sampler: PatchSampler, count: int) -> list[tuple[int, tuple[int, ...]]]:
-    """Of drawn windows: the case, and the place."""
+    """Draw windows, and return the case and the central pixel of each."""
     draws = [sampler.draw(np.random.default_rng((7, index))) for index in range(count)]
     return [(number, tuple(first + 2 for first in start)) for number, start in draws]
 
 
-def test_hard_negatives_take_their_share_of_the_background_and_nothing_of_the_foreground() -> None:
+def test_hard_negatives_replace_their_share_of_background_and_no_foreground() -> None:
     sampler = window_sampler("sampling.hard_negative_share=0.4")
     plain = centres(sampler, 3_000)
     sampler.set_hard_negatives(1, np.array([25, 59]))  # (0, 25), (1, 29)

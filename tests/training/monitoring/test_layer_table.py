@@ -1,4 +1,4 @@
-"""The table of layers: its totals are those that counting the real network gives, and it costs nothing."""
+"""Layer table: its totals are those of the real network, and it initialises no weights."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def of(summary: NetworkSummary, name: str) -> tuple[str, tuple[int, ...] | None,
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_totals_are_those_of_the_network_itself(path: Path) -> None:
+def test_totals_are_those_of_the_real_network(path: Path) -> None:
     config = schema.load(path)
     summary = summarise_network(config)
     network = build(config).eval()
@@ -31,7 +31,7 @@ def test_totals_are_those_of_the_network_itself(path: Path) -> None:
         assert sum(getattr(layer, total) for layer in summary.layers if layer.depth == 0) == getattr(summary, total)
 
 
-def test_layers_by_hand() -> None:
+def test_layers_match_values_computed_by_hand() -> None:
     overrides = ("model.features=[4,8]", "sampling.patch_size=[16,16]", "model.norm=none")
     summary = summarise_network(schema.load(Path("configs/histology_unet.yaml"), overrides))
     assert summary.patch == (3, 16, 16)
@@ -41,7 +41,7 @@ def test_layers_by_hand() -> None:
     assert of(summary, "head") == ("Conv2d", (2, 16, 16), 4 * 2 + 2, 4 * 2 * 256)
 
 
-def test_draws_nothing_and_fits_a_terminal() -> None:
+def test_leaves_the_generator_unchanged_and_fits_a_terminal() -> None:
     config = schema.load(Path("configs/histology_unet.yaml"), ["model.features=[8,8,8,8,8,8]"])
     before = torch.get_rng_state()
     table = table_lines(summarise_network(config))

@@ -1,4 +1,4 @@
-"""Looking on: what is left behind of a run through the real command line, and that it changes and endangers nothing."""
+"""Monitoring through the real command line: history, pictures and page, without any effect on the run."""
 
 import csv
 import hashlib
@@ -51,7 +51,7 @@ def weights_of(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two cases to train and one to validate, under names that no page may take for its own words."""
+    """Two training cases and a validation case whose names contain HTML."""
     data = write_slide_dataset(tmp_path_factory.mktemp("slides"), cases=4, shape=(48, 60)).parent
     with (data / "cases.csv").open(newline="") as file:
         rows = list(csv.reader(file))
@@ -63,13 +63,13 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def watched(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+def monitored(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     folder = tmp_path_factory.mktemp("runs")
     return folder / "run", train("histology_unet", *where(slides, folder), *SMALL, "trainer.max_steps=6")
 
 
-def test_a_run_leaves_its_history_pictures_and_page(watched: tuple[Path, Result]) -> None:
-    run, done = watched
+def test_a_run_leaves_its_history_pictures_and_page(monitored: tuple[Path, Result]) -> None:
+    run, done = monitored
     assert done.exit_code == 0, done.stderr
     assert "warning" not in done.stderr
     assert done.stderr.index("The network, for a patch of 3") < done.stderr.index("step 2 of 6")
@@ -85,8 +85,8 @@ def test_a_run_leaves_its_history_pictures_and_page(watched: tuple[Path, Result]
     assert "Output of each level" in page
 
 
-def test_the_mask_is_the_one_that_validation_made(watched: tuple[Path, Result], slides: Path, tmp_path: Path) -> None:
-    run, _ = watched
+def test_the_mask_is_the_one_that_validation_made(monitored: tuple[Path, Result], slides: Path, tmp_path: Path) -> None:
+    run, _ = monitored
     best = next(step for step in (2, 4, 6) if step == best_step(run))
     out = tmp_path / "masks"
     words = ["predict", str(slides / "images/case002.png"), "-b", str(run / "bundle"), "-o", str(out)]
@@ -102,8 +102,8 @@ def best_step(run: Path) -> int:
     return max(scores, key=lambda step: (scores[step], -step))
 
 
-def test_tensorboard_has_curves_and_pictures(watched: tuple[Path, Result]) -> None:
-    events = EventAccumulator(str(watched[0] / "logs"), size_guidance={IMAGES: 0}).Reload()
+def test_tensorboard_has_curves_and_pictures(monitored: tuple[Path, Result]) -> None:
+    events = EventAccumulator(str(monitored[0] / "logs"), size_guidance={IMAGES: 0}).Reload()
     assert {"loss", "dice", "run/learning_rate encoder", "run/memory_bytes", "run/gradient_norm"} <= set(
         events.Tags()["scalars"]
     )
@@ -111,7 +111,7 @@ def test_tensorboard_has_curves_and_pictures(watched: tuple[Path, Result]) -> No
     assert len(events.Images("run/filters")) == 3
 
 
-def test_a_full_disk_harms_neither_the_run_nor_its_numbers(slides: Path, watched: tuple[Path, Result], tmp_path: Path) -> None:
+def test_a_full_disk_has_no_effect_on_the_run(slides: Path, monitored: tuple[Path, Result], tmp_path: Path) -> None:
     watch = tmp_path / "run/watch"
     watch.mkdir(parents=True)
     for full in ("history.jsonl", "case0_image.png.part", "batch0.png.part", "mask0_000000002.png.part", "../report.html.part"):
@@ -123,17 +123,17 @@ def test_a_full_disk_harms_neither_the_run_nor_its_numbers(slides: Path, watched
         assert done.stderr.count(f"warning: {what}: [Errno 28] No space left on device; training continues\n") == 1
     assert done.stderr.count("warning: no new report.html: [Errno 28] No space left on device") == 1
     assert done.stderr.count("warning: no more curves for TensorBoard: ") == 1
-    assert weights_of(tmp_path / "run") == weights_of(watched[0])
+    assert weights_of(tmp_path / "run") == weights_of(monitored[0])
 
 
-def test_nothing_at_all_can_be_kept(slides: Path, watched: tuple[Path, Result], tmp_path: Path) -> None:
+def test_an_unusable_monitoring_folder(slides: Path, monitored: tuple[Path, Result], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/watch").write_text("a file where the folder belongs")
     done = train("histology_unet", *where(slides, tmp_path), *SMALL, "trainer.max_steps=6")
     assert done.exit_code == 0, done.stderr
     assert "warning: no record of earlier sessions: [Errno 17] File exists" in done.stderr
     assert "6 of 6 steps" in (tmp_path / "run/report.html").read_text()
-    assert weights_of(tmp_path / "run") == weights_of(watched[0])
+    assert weights_of(tmp_path / "run") == weights_of(monitored[0])
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_volumes_and_windows_can_be_drawn(config: str, overrides: tuple[str, ...
     assert (", weight " in page) == ("loss.border_weight=10" in overrides)
 
 
-def test_a_stopped_run_says_so_and_goes_on_without_doubles(slides: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_names_the_reason_and_resumes_without_duplicates(slides: Path, tmp_path: Path) -> None:
     words = ("histology_unet", *where(slides, tmp_path), *SMALL, "trainer.max_steps=20", "trainer.patience=50")
     command = [sys.executable, "-m", "overtile", "train", f"configs/{words[0]}.yaml", *words[1:]]
     history, deadline = tmp_path / "run/watch/history.jsonl", time.monotonic() + 120
@@ -173,7 +173,7 @@ def test_a_stopped_run_says_so_and_goes_on_without_doubles(slides: Path, tmp_pat
     assert [entry["step"] for entry in entries if "loss" in entry] == list(range(1, 21))
     assert [entry["step"] for entry in entries if "scores" in entry] == list(range(2, 21, 2))
     assert [entry["seconds"] for entry in entries] == sorted(entry["seconds"] for entry in entries)
-    assert "The network, for a patch" not in done.stderr  # that was said in the first sitting
+    assert "The network, for a patch" not in done.stderr  # it was printed in the first session
     page = (tmp_path / "run/report.html").read_text()
     assert "Finished: 20 of 20 steps" in page
     assert len(json.loads((tmp_path / "run/lineage.json").read_text())) == 2

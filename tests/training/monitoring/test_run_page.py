@@ -1,4 +1,4 @@
-"""The page of a run: renders with nothing and with everything, escapes what comes out of the data, replaces itself whole."""
+"""The page of a run: with and without history, with text of the data escaped, and replaced atomically."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def history(values: Mapping[int, float]) -> list[Entry]:
 
 
 def fill(folder: Path, name: str) -> None:
-    """Pictures and words of one case, one patch and one level."""
+    """Write pictures and captions of one case, one patch and one level."""
     watch = MonitoringFolder(folder / "watch")
     watch.open(0)
     png = to_png(np.zeros((2, 2, 3), np.uint8))
@@ -57,7 +57,7 @@ def words(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
 
 
-def test_nothing_has_happened_yet(facts: RunFacts, tmp_path: Path) -> None:
+def test_a_run_without_history(facts: RunFacts, tmp_path: Path) -> None:
     html = render(facts, tmp_path, [], "training")
     assert "No validation yet. Training: 0 of 40 steps" in words(html)
     assert "The same images" not in html
@@ -79,7 +79,7 @@ def test_a_finished_run(facts: RunFacts, tmp_path: Path) -> None:
     assert "schedule: poly" in html  # in the whole config
 
 
-def test_names_out_of_the_data_stay_words(facts: RunFacts, tmp_path: Path) -> None:
+def test_names_from_the_data_are_escaped(facts: RunFacts, tmp_path: Path) -> None:
     fill(tmp_path, HOSTILE)
     classes = (facts.config.data.classes[0], facts.config.data.classes[1].model_copy(update={"name": HOSTILE}))
     config = facts.config.model_copy(update={"data": facts.config.data.model_copy(update={"classes": classes})})
@@ -107,16 +107,16 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(facts: RunFacts, tmp_p
 
 
 def test_settings_name_their_defaults(facts: RunFacts) -> None:
-    found = {setting.key: setting for setting in list_settings(facts.config)}
-    assert (found["optimizer.learning_rate"].value, found["optimizer.learning_rate"].default) == ("0.002", "0.001")
-    assert found["optimizer.learning_rate"].differs
-    assert not found["optimizer.momentum"].differs
-    assert found["data.dimensions"].default is None
-    assert found["model.features"].value == "[4, 8]"
-    assert not found["model.depths"].differs
+    by_key = {setting.key: setting for setting in list_settings(facts.config)}
+    assert (by_key["optimizer.learning_rate"].value, by_key["optimizer.learning_rate"].default) == ("0.002", "0.001")
+    assert by_key["optimizer.learning_rate"].differs
+    assert not by_key["optimizer.momentum"].differs
+    assert by_key["data.dimensions"].default is None
+    assert by_key["model.features"].value == "[4, 8]"
+    assert not by_key["model.depths"].differs
 
 
-def test_what_came_after_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
+def test_entries_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     watch = MonitoringFolder(tmp_path / "watch")
     watch.open(0)
     for entry in history({10: 0.5, 20: 0.6, 30: 0.7}):
@@ -124,9 +124,9 @@ def test_what_came_after_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
     for step in (10, 20, 30):
         watch.write_picture(mask_name(0, step), b"png")
     with (tmp_path / "watch/history.jsonl").open("a") as file:
-        file.write('{"step": 40, "sec')  # cut off by the kill
+        file.write('{"step": 40, "sec')  # cut off by a kill
     again = MonitoringFolder(tmp_path / "watch")
-    again.open(20)  # the checkpoint lies before the validation of step 20, which is done again
+    again.open(20)  # the checkpoint precedes the validation of step 20, which is repeated
     assert again.entries == read_history(tmp_path / "watch")
     assert curve(again.entries, "loss")[0] == list(range(1, 21))
     assert best_of(again.entries, "dice") == (10, 0.5)
@@ -134,17 +134,17 @@ def test_what_came_after_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
 
 
 @given(st.sets(st.integers(0, 10**6), min_size=1, max_size=60), st.integers(3, 24), st.data())
-def test_chosen_steps_hold_the_first_the_last_and_the_best(steps: set[int], most: int, data: st.DataObject) -> None:
+def test_evenly_spaced_steps_include_the_first_the_last_and_the_best(steps: set[int], most: int, data: st.DataObject) -> None:
     rising = sorted(steps)
     best = data.draw(st.sampled_from(rising))
-    chosen = evenly_spaced(rising, best, most)
-    assert {rising[0], rising[-1], best} <= set(chosen) <= steps
-    assert chosen == sorted(chosen)
-    assert len(chosen) <= most
-    assert len(rising) > most or chosen == rising
+    selection = evenly_spaced(rising, best, most)
+    assert {rising[0], rising[-1], best} <= set(selection) <= steps
+    assert selection == sorted(selection)
+    assert len(selection) <= most
+    assert len(rising) > most or selection == rising
 
 
-def test_masks_of_a_bounded_number_of_validations_are_kept(tmp_path: Path) -> None:
+def test_masks_of_a_limited_number_of_validations_stay(tmp_path: Path) -> None:
     watch = MonitoringFolder(tmp_path)
     watch.open(0)
     for step in range(1, 200):

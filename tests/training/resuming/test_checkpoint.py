@@ -1,4 +1,4 @@
-"""Checkpoints: whatever fails while one is written, the one before is there; whatever was changed since is found."""
+"""Checkpoints: an earlier one survives every failure while one is written, and changes of a file are detected."""
 
 import errno
 import hashlib
@@ -28,17 +28,17 @@ def checkpoints_in(folder: Path, run: str = "this run") -> Checkpoints:
 
 def save(folder: Path, step: int, value: float | None = None) -> None:
     state = {"global_step": step, "weights": torch.full((3000,), step if value is None else value)}
-    checkpoints_in(folder).save_checkpoint(state, "not looked at")
+    checkpoints_in(folder).save_checkpoint(state, "ignored")
 
 
 def newest(folder: Path) -> tuple[int, float]:
-    found = checkpoints_in(folder).newest()
-    assert found is not None
-    return found[1]["global_step"], float(found[1]["weights"][-1])
+    newest_checkpoint = checkpoints_in(folder).newest()
+    assert newest_checkpoint is not None
+    return newest_checkpoint[1]["global_step"], float(newest_checkpoint[1]["weights"][-1])
 
 
 def fail_at(operation: int, fault: str) -> Callable[[], int]:
-    """From here on in this process the n-th operation on files meets the fault; gives how many there were so far."""
+    """Inject a fault into the n-th file operation of this process; return a function that counts them."""
     done = 0
 
     def trapped(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,8 +72,8 @@ def save_third(folder: Path, operation: int, fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["ENOSPC", "EIO", "EROFS", "short write", "killed"])
-def test_whatever_fails_while_one_is_written(fault: str, tmp_path: Path) -> None:
-    """Each operation on files in turn, until all are through: a sound checkpoint is there, and the next one can be written."""
+def test_every_file_operation_may_fail_while_one_is_written(fault: str, tmp_path: Path) -> None:
+    """After a fault in each file operation in turn, a valid checkpoint exists and the next one can be written."""
     for operation in range(1, 100):
         folder = tmp_path / str(operation)
         save(folder, 1)
@@ -89,7 +89,7 @@ def test_whatever_fails_while_one_is_written(fault: str, tmp_path: Path) -> None
         assert len(list(folder.glob("step-*.ckpt"))) == 2
         if process.exitcode == 99:
             break
-    assert 8 < operation < 99  # all of them were met
+    assert 8 < operation < 99  # all operations were tried
 
 
 def fill_up(folder: Path) -> None:
@@ -102,7 +102,7 @@ def fill_up(folder: Path) -> None:
         os._exit(6)
 
 
-def test_a_file_that_the_system_does_not_let_grow(tmp_path: Path) -> None:
+def test_a_file_size_limit(tmp_path: Path) -> None:
     save(tmp_path, 1)
     process = CONTEXT.Process(target=fill_up, args=(tmp_path,))
     process.start()
@@ -116,7 +116,7 @@ def test_a_file_that_the_system_does_not_let_grow(tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.iterdir()} == {".ckpt", ""}
 
 
-def test_two_are_kept_and_a_history_that_was_given_up_is_not(tmp_path: Path) -> None:
+def test_two_are_kept_without_those_of_an_abandoned_history(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save(tmp_path, step)
     assert sorted(path.name[:13] for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
@@ -141,10 +141,10 @@ class Bomb:
     ],
     ids=["no version", "another run", "pickle inside", "empty", "pickle"],
 )
-def test_what_is_no_checkpoint_of_this_run(
+def test_files_that_are_no_checkpoint_of_this_run(
     content: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its name says what it holds, so that only the content tells."""
+    """The file's name matches its content, so that only the content shows it."""
     monkeypatch.chdir(tmp_path)
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -156,18 +156,18 @@ def test_what_is_no_checkpoint_of_this_run(
     assert not (tmp_path / "exploded").exists()
 
 
-def test_one_that_was_changed_is_told_and_left_out(tmp_path: Path) -> None:
+def test_a_changed_file_is_reported_and_skipped(tmp_path: Path) -> None:
     save(tmp_path, 1)
     save(tmp_path, 2)
     last = max(tmp_path.iterdir())
     content = bytearray(last.read_bytes())
     content[-5000] ^= 16
     last.write_bytes(content)
-    said = io.StringIO()
-    found = Checkpoints(tmp_path, "this run", Console(file=said, soft_wrap=True)).newest()
-    assert found is not None
-    assert found[1]["global_step"] == 1
-    assert said.getvalue() == f"{last}: is damaged: its SHA-256 differs from the one in its name; it is skipped\n"
+    output = io.StringIO()
+    newest_checkpoint = Checkpoints(tmp_path, "this run", Console(file=output, soft_wrap=True)).newest()
+    assert newest_checkpoint is not None
+    assert newest_checkpoint[1]["global_step"] == 1
+    assert output.getvalue() == f"{last}: is damaged: its SHA-256 differs from the one in its name; it is skipped\n"
 
 
 def test_a_url_is_refused(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_url_is_refused(tmp_path: Path) -> None:
         checkpoints_in(tmp_path).load_checkpoint("https://x/y.ckpt")
 
 
-def test_one_that_is_gone(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"step-1\.ckpt: can't be read \(No such file or directory\)"):
         checkpoints_in(tmp_path).load_checkpoint(tmp_path / "step-1.ckpt")
     assert checkpoints_in(tmp_path).newest() is None

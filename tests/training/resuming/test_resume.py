@@ -1,4 +1,4 @@
-"""A run that is killed, stopped or runs out of room goes on, and comes to the same weights to the last bit."""
+"""A run that is killed, stopped or out of disk space resumes and gets the same weights to the last bit."""
 
 import errno
 import json
@@ -21,34 +21,34 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
-    """Weights of runs that nothing happened to."""
-    found = {}
+    """Weights of uninterrupted runs."""
+    digests = {}
     for method in METHODS:
         folder = tmp_path_factory.mktemp(method)
         assert overtile(words(slides, folder, method), folder / "log") == 0, (folder / "log").read_text()
-        found[method] = weights_of(folder / "run")
-    return found
+        digests[method] = weights_of(folder / "run")
+    return digests
 
 
 @pytest.mark.parametrize(
     ("method", "workers", "moment"),
     [
         ("unet", 0, Moment("training.run:prepare_session")),
-        ("unet", 0, Moment(STEP)),  # the first step's, nothing is saved yet
+        ("unet", 0, Moment(STEP)),  # at the first step, before any checkpoint
         ("unet", 2, Moment(STEP, after=True)),
         ("sliding_window", 0, Moment(STEP, 5)),
-        ("unet", 0, Moment("training.resuming.checkpoint:_write", 2, after=True)),  # not yet in its place
-        ("unet", 2, Moment("training.resuming.checkpoint:Checkpoints._delete_all_but", 4)),  # three of them lie there
+        ("unet", 0, Moment("training.resuming.checkpoint:_write", 2, after=True)),  # before it is renamed
+        ("unet", 2, Moment("training.resuming.checkpoint:Checkpoints._delete_all_but", 4)),  # while there are three files
         ("sliding_window", 2, Moment(VALIDATION)),
         ("unet", 0, Moment(VALIDATION, 2, after=True)),
         ("unet", 0, Moment("training.resuming.saving:save_file", after=True)),  # the best network
         ("sliding_window", 0, Moment("training.resuming.saving:RunScheduler.on_validation_end", 2, after=True)),
         ("unet", 2, Moment(STEP, 7, after=True)),  # before the last validation
-        ("unet", 0, Moment("models.bundle:Manifest.model_validate")),  # the bundle is half there
+        ("unet", 0, Moment("models.bundle:Manifest.model_validate")),  # while the bundle is incomplete
     ],
     ids=lambda value: f"{value.function}-{value.count}" if isinstance(value, Moment) else str(value),
 )
-def test_a_killed_run_goes_on_exactly(
+def test_a_killed_run_resumes_exactly(
     method: str, workers: int, moment: Moment, slides: Path, tmp_path: Path, whole: dict[str, tuple[str, str]]
 ) -> None:
     command = words(slides, tmp_path, method, f"trainer.workers={workers}")
@@ -57,11 +57,11 @@ def test_a_killed_run_goes_on_exactly(
     assert overtile(command, tmp_path / "log") == 0, (tmp_path / "log").read_text()
     assert weights_of(tmp_path / "run") == whole[method]
     left = {path.name for path in (tmp_path / "run").rglob("*") if path.name.startswith(".")}
-    assert not left  # nothing half-written
+    assert not left  # no partial files
 
 
-def test_batches_that_are_gathered_for_a_step(slides: Path, tmp_path: Path) -> None:
-    """Killed in the middle of a step, and told to stop there: the step is done before the state is saved."""
+def test_batches_that_accumulate_to_a_step(slides: Path, tmp_path: Path) -> None:
+    """A run is killed or stopped within a step; for a stop, the step ends before the checkpoint is written."""
     digests = []
     for number, moments in enumerate([[], [Moment(STEP, 8)], [Moment(STEP, 8, signal.SIGTERM)]]):
         folder = tmp_path / str(number)
@@ -76,7 +76,7 @@ def test_batches_that_are_gathered_for_a_step(slides: Path, tmp_path: Path) -> N
     assert len(set(digests)) == 1
 
 
-def test_workers_change_nothing_and_kills_may_follow_one_another(
+def test_workers_have_no_effect_and_several_kills_may_follow(
     slides: Path, tmp_path: Path, whole: dict[str, tuple[str, str]]
 ) -> None:
     for count, (workers, moment) in enumerate([(2, Moment(STEP, 2)), (1, Moment(VALIDATION)), (0, Moment(STEP, 2))]):
@@ -84,14 +84,14 @@ def test_workers_change_nothing_and_kills_may_follow_one_another(
         assert overtile(command, tmp_path / "log", [moment]) == -signal.SIGKILL
     assert overtile(words(slides, tmp_path), tmp_path / "log") == 0, (tmp_path / "log").read_text()
     assert weights_of(tmp_path / "run") == whole["unet"]
-    sittings = json.loads((tmp_path / "run" / "lineage.json").read_text())
-    assert [sitting["step"] for sitting in sittings] == sorted(sitting["step"] for sitting in sittings)
-    assert len(sittings) == 4
+    sessions = json.loads((tmp_path / "run" / "lineage.json").read_text())
+    assert [session["step"] for session in sessions] == sorted(session["step"] for session in sessions)
+    assert len(sessions) == 4
 
 
 @pytest.fixture
 def stopped(slides: Path, tmp_path: Path) -> Path:
-    """A run's folder with the checkpoints of steps 3 and 4."""
+    """A run's folder with checkpoints at steps 3 and 4."""
     assert overtile(words(slides, tmp_path), tmp_path / "log", [Moment(STEP, 4, after=True)]) == -signal.SIGKILL
     assert [path.name[:13] for path in sorted((tmp_path / "run/checkpoints").glob("*.ckpt"))] == [
         "step-00000003",
@@ -101,7 +101,7 @@ def stopped(slides: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("fault", ["cut", "flipped", "empty", "another run's"])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     fault: str, stopped: Path, slides: Path, whole: dict[str, tuple[str, str]]
 ) -> None:
     last = max((stopped / "checkpoints").glob("*.ckpt"))
@@ -117,20 +117,20 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(
         content = bytearray(last.read_bytes())
     last.write_bytes({"cut": content[:-9], "empty": b""}.get(fault, content))
     assert overtile(words(slides, stopped.parent), stopped.parent / "log") == 0, (stopped.parent / "log").read_text()
-    told = (stopped.parent / "log").read_text()
-    assert f"{last}: is" in told
-    assert ("is from a run with another config or other data" in told) == (fault == "another run's")
-    assert "resumes from" in told
-    assert "step-00000003" in told
+    output = (stopped.parent / "log").read_text()
+    assert f"{last}: is" in output
+    assert ("is from a run with another config or other data" in output) == (fault == "another run's")
+    assert "resumes from" in output
+    assert "step-00000003" in output
     assert weights_of(stopped) == whole["unet"]
 
 
-def test_no_sound_checkpoint_is_not_a_new_beginning(stopped: Path, slides: Path) -> None:
+def test_without_a_valid_checkpoint_a_run_does_not_start_again(stopped: Path, slides: Path) -> None:
     for path in (stopped / "checkpoints").glob("*.ckpt"):
         path.write_bytes(path.read_bytes()[1:])
     assert overtile(words(slides, stopped.parent), stopped.parent / "log") == 6
-    told = (stopped.parent / "log").read_text()
-    assert "none of 2 checkpoints is valid; restore one, or delete the folder to start again" in told
+    output = (stopped.parent / "log").read_text()
+    assert "none of 2 checkpoints is valid; restore one, or delete the folder to start again" in output
 
 
 def test_other_data_is_refused(stopped: Path, slides: Path, tmp_path: Path) -> None:
@@ -140,19 +140,19 @@ def test_other_data_is_refused(stopped: Path, slides: Path, tmp_path: Path) -> N
     (stopped / "config.yaml").write_text(config.replace(str(slides), str(data)))
     shutil.copy(data / "references/case001.png", data / "references/case000.png")
     assert overtile(words(data, stopped.parent), stopped.parent / "log") == 3
-    told = (stopped.parent / "log").read_text()
-    assert "files of case000 changed since the run began; restore them, or choose another run.name" in told
+    output = (stopped.parent / "log").read_text()
+    assert "files of case000 changed since the run began; restore them, or choose another run.name" in output
 
 
-def test_another_machine_is_told_and_noted(stopped: Path, slides: Path) -> None:
+def test_another_machine_is_reported_and_recorded(stopped: Path, slides: Path) -> None:
     lineage = stopped / "lineage.json"
-    (sitting,) = json.loads(lineage.read_text())
-    lineage.write_text(json.dumps([{**sitting, "threads": 64}]))
+    (session,) = json.loads(lineage.read_text())
+    lineage.write_text(json.dumps([{**session, "threads": 64}]))
     assert overtile(words(slides, stopped.parent), stopped.parent / "log") == 0
     assert (
         "run: resumes with another threads 64 -> 1; the weights' last digits may differ" in (stopped.parent / "log").read_text()
     )
-    assert [sitting["threads"] for sitting in json.loads(lineage.read_text())] == [64, 1]
+    assert [session["threads"] for session in json.loads(lineage.read_text())] == [64, 1]
 
 
 def test_two_trainings_in_one_folder(slides: Path, tmp_path: Path) -> None:
@@ -161,21 +161,21 @@ def test_two_trainings_in_one_folder(slides: Path, tmp_path: Path) -> None:
     while not list((tmp_path / "run").glob("checkpoints/*.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert overtile(words(slides, tmp_path), tmp_path / "second") == 2
-    told = (tmp_path / "second").read_text()
-    assert f"{tmp_path / 'run'}: another training is running here (process {first.pid}); wait for it, stop it" in told
+    output = (tmp_path / "second").read_text()
+    assert f"{tmp_path / 'run'}: another training is running here (process {first.pid}); wait for it, stop it" in output
     first.kill()
     first.join()
     assert overtile(words(slides, tmp_path), tmp_path / "second") == 0
 
 
-def test_a_full_disk_ends_with_6_and_what_was_saved_stays(
+def test_a_full_disk_ends_with_6_and_leaves_checkpoints_unchanged(
     stopped: Path, slides: Path, whole: dict[str, tuple[str, str]]
 ) -> None:
     before = {path: path.read_bytes() for path in (stopped / "checkpoints").glob("*.ckpt")}
     full = Moment("training.resuming.checkpoint:os.write", 1, errno.ENOSPC, fails=True, from_then_on=True)
     assert overtile(words(slides, stopped.parent), stopped.parent / "log", [full]) == 6
-    told = (stopped.parent / "log").read_text()
-    assert "the checkpoint of step 5 can't be written (No space left on device); earlier ones are unchanged" in told
+    output = (stopped.parent / "log").read_text()
+    assert "the checkpoint of step 5 can't be written (No space left on device); earlier ones are unchanged" in output
     assert {path: path.read_bytes() for path in (stopped / "checkpoints").iterdir() if path.suffix == ".ckpt"} == before
     assert overtile(words(slides, stopped.parent), stopped.parent / "log") == 0
     assert weights_of(stopped) == whole["unet"]

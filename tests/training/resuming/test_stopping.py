@@ -1,4 +1,4 @@
-"""Signals, minutes and workers: a run that is told to stop saves first; one whose time is over validates and publishes."""
+"""Signals, time limits and workers: a stopped run saves first; one whose time is over validates and publishes."""
 
 import errno
 import os
@@ -43,10 +43,10 @@ CUT = "training.data.patch_dataset:PatchDataset._cut"
         (signal.SIGTERM, "training.publishing:load_file", 0),
     ],
 )
-def test_a_signal_is_answered_by_saving(
+def test_a_run_saves_its_state_on_a_signal(
     number: int, moment: str, workers: int, slides: Path, tmp_path: Path, whole: tuple[str, str]
 ) -> None:
-    """A second one right behind it changes nothing; going on is exact."""
+    """A second signal right after it has no effect, and the run resumes exactly."""
     command = words(slides, tmp_path, "unet", RARELY, f"trainer.workers={workers}")
     traps = [Moment(moment, count, number) for count in (1, 1)]
     assert overtile(command, tmp_path / "log", traps) == 128 + number, (tmp_path / "log").read_text()
@@ -61,7 +61,7 @@ def test_a_signal_is_answered_by_saving(
 def test_a_signal_to_the_whole_group_leaves_workers_to_the_main_process(
     slides: Path, tmp_path: Path, whole: tuple[str, str]
 ) -> None:
-    """As the end of a terminal or of a job sends it: to every process."""
+    """The end of a terminal or of a job sends a signal to every process."""
     command = words(slides, tmp_path, "unet", RARELY, "trainer.workers=2")
     process = start(command, tmp_path / "log", [Moment(STEP, 2, signal.SIGSTOP)])
     deadline = time.monotonic() + 60
@@ -79,7 +79,7 @@ def test_a_signal_to_the_whole_group_leaves_workers_to_the_main_process(
     assert weights_of(tmp_path / "run") == whole
 
 
-def test_signals_are_given_back() -> None:
+def test_earlier_signal_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with StopSignals() as signals:
         signals.stop_immediately = False
@@ -103,22 +103,22 @@ def test_signals_are_given_back() -> None:
     ],
     ids=["killed", "hangs", "raises"],
 )
-def test_a_worker_that_fails_is_told_with_its_case(
+def test_a_failing_worker_is_reported_with_its_case(
     traps: list[Trap], message: str, slides: Path, tmp_path: Path, whole: tuple[str, str]
 ) -> None:
     command = words(slides, tmp_path, "unet", "trainer.workers=2")
     began = time.monotonic()
     assert overtile(command, tmp_path / "log", traps) == 3, (tmp_path / "log").read_text()
     assert time.monotonic() - began < 60
-    told = (tmp_path / "log").read_text().splitlines()[-1]
-    assert told.startswith("case case00")
-    assert message in told
+    message_line = (tmp_path / "log").read_text().splitlines()[-1]
+    assert message_line.startswith("case case00")
+    assert message in message_line
     assert overtile(command, tmp_path / "log") == 0
     assert weights_of(tmp_path / "run") == whole
 
 
-def test_what_is_wrong_with_data_keeps_its_words_in_a_worker(slides: Path, tmp_path: Path) -> None:
-    """The file is broken after the examination."""
+def test_a_data_error_in_a_worker_keeps_its_message(slides: Path, tmp_path: Path) -> None:
+    """The file is damaged after the examination."""
     table = (slides / "cases.csv").read_text()
     for name in ("images", "references"):
         (tmp_path / name).mkdir()
@@ -133,7 +133,7 @@ def test_what_is_wrong_with_data_keeps_its_words_in_a_worker(slides: Path, tmp_p
 
 
 class BreakAfter:
-    """Reads the training cases, and then cuts their images short."""
+    """Makes the sampler, and then truncates the images."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -141,10 +141,10 @@ class BreakAfter:
     def __call__(self, *words: object) -> object:
         from training.data.examination import make_sampler
 
-        made = make_sampler(*words)  # type: ignore[arg-type]
+        outcome = make_sampler(*words)  # type: ignore[arg-type]
         for path in (self.folder / "images").iterdir():
             path.write_bytes(path.read_bytes()[:200])
-        return made
+        return outcome
 
 
 @pytest.mark.parametrize("seconds", [0.1, 12.0])
@@ -161,7 +161,7 @@ def test_minutes_end_a_run_in_time(seconds: float, slides: Path, tmp_path: Path)
         assert took < seconds + 30  # the process's own start and end, on a machine that others use
 
 
-def test_a_clock_goes_on_and_counts_its_set_up() -> None:
+def test_a_resumed_clock_includes_its_set_up() -> None:
     clock = Clock(10, 1)
     clock.load_state_dict({"seconds": 45.0})
     assert 45 <= clock.seconds < 46
