@@ -19,4 +19,4 @@ class Patches:
         self.dataset = PatchDataset(self.cases, config)
 
     def __getitem__(self, index: int) -> TrainingPatch:
-        return self.dataset[self.draws.location(index)]
+        return self.dataset[self.draws.draw_location(index)]

@@ -127,7 +127,7 @@ class NoSampler(PatchSampler):
 
 def test_processes_share_the_batches_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     config = schema.load(Path("configs/histology_unet.yaml"), ["trainer.batch_size=3"])
-    monkeypatch.setattr(PatchBatchSampler, "location", lambda _, index: PatchLocation(index, 0, ()))
+    monkeypatch.setattr(PatchBatchSampler, "draw_location", lambda _, index: PatchLocation(index, 0, ()))
     parts = []
     for rank in range(2):
         draws = PatchBatchSampler(NoSampler(), config, ProcessGroup(rank, 2))

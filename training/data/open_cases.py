@@ -112,7 +112,7 @@ def open_training_image(case: Case, config: Config, statistics: ImageStatistics 
 
 
 class TrainingImageCache:
-    """Least recently used cache of open training images, by the number of their case.
+    """Cache of open training images by the number of their case, which closes the least recently used first.
 
     At least one image stays open, and at most MOST_OPEN that together hold less than `limit_bytes`.
 

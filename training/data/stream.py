@@ -46,7 +46,7 @@ class PatchBatchSampler(Sampler[list[PatchLocation]]):
         self.batch_size = config.trainer.batch_size
         self.first = self.end = 0
 
-    def location(self, index: int) -> PatchLocation:
+    def draw_location(self, index: int) -> PatchLocation:
         """Draw the location of the patch with a number in the run."""
         number, start = self.sampler.draw(np.random.default_rng((self.seed, index, 0)))
         return PatchLocation(index, number, start)
@@ -54,7 +54,7 @@ class PatchBatchSampler(Sampler[list[PatchLocation]]):
     def __iter__(self) -> Iterator[list[PatchLocation]]:
         for batch in range(self.first, self.end):
             first = (batch * self.processes.size + self.processes.rank) * self.batch_size
-            yield [self.location(index) for index in range(first, first + self.batch_size)]
+            yield [self.draw_location(index) for index in range(first, first + self.batch_size)]
 
     def __len__(self) -> int:
         return self.end - self.first
@@ -91,11 +91,11 @@ class PatchStream:
         self._iterator: Any = None
         self.round = section.validate_every_steps * config.optimizer.accumulate
         self.batches = section.max_steps * config.optimizer.accumulate
-        self.draws = PatchBatchSampler(sampler, config, processes)
+        self.locations = PatchBatchSampler(sampler, config, processes)
         self.workers = WorkerTable(section.workers, [case.name for case in patches.cases])
         self.loader = DataLoader(
             _PatchesOrErrors(patches, self.workers),
-            batch_sampler=self.draws,
+            batch_sampler=self.locations,
             num_workers=section.workers,
             persistent_workers=section.workers > 0,
             multiprocessing_context=FORK if section.workers else None,
@@ -109,13 +109,13 @@ class PatchStream:
     def __iter__(self) -> Iterator[TrainingPatch]:
         first = self.start
         while first < self.batches:
-            self.draws.first, self.draws.end = first, min((first // self.round + 1) * self.round, self.batches)
+            self.locations.first, self.locations.end = first, min((first // self.round + 1) * self.round, self.batches)
             self._iterator = iter(self.loader)
             for batch in self._iterator:
                 if isinstance(batch, DataError):
                     raise batch
                 yield batch
-            first = self.draws.end
+            first = self.locations.end
 
     def __len__(self) -> int:
         return self.batches + 1

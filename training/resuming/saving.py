@@ -36,7 +36,7 @@ class RunScheduler(Checkpoint):
     repeats the validation with the same result. For Lightning a run is a single epoch that never ends; the state of its loops
     is rewritten in a checkpoint so that it resumes at exactly the next batch.
 
-    With `max_minutes` the run ends when the remaining time suffices for a last validation and the bundle.
+    With `max_minutes` the run ends when the remaining time just suffices for a last validation and the bundle.
 
     Args:
         config: the run's.

@@ -174,7 +174,7 @@ def _overfit_batch(subject: Subject) -> TrainingPatch:
     size = min(OVERFIT_WINDOWS, config.trainer.batch_size) if is_window else 2
     batch: list[TrainingPatch] = []
     for number in range(100 * size):
-        patch = patches[draws.location(number)]
+        patch = patches[draws.draw_location(number)]
         cases = [int(other.case) for other in batch]
         is_new_case = int(patch.case) not in cases
         if is_window:

@@ -81,7 +81,7 @@ def test_patches_of_a_volume_share_its_curve_until_the_pass_ends(volumes: Path) 
     a_pass = 4 * len(dataset.cases)
     curves: dict[tuple[int, int], dict[float, float]] = {}
     for index in range(3 * a_pass):
-        case = dataset.draws.location(index).case
+        case = dataset.draws.draw_location(index).case
         before, after = plain[index][0].ravel().tolist(), dataset[index][0].ravel().tolist()
         curve = curves.setdefault((case, index // a_pass), {})
         assert all(curve.setdefault(old, new) == pytest.approx(new, abs=1e-4) for old, new in zip(before, after, strict=True))

@@ -203,7 +203,7 @@ def test_a_window_is_labelled_by_its_centre(slides: Path) -> None:
     config = config_of("histology_sliding_window", slides, "augment.probability=0", "model.window=30")
     dataset = Patches(config)
     for index in range(20):
-        _, case, start = dataset.draws.location(index)
+        _, case, start = dataset.draws.draw_location(index)
         labels = np.asarray(Image.open(slides / f"references/case{case:03d}.png"))
         assert int(dataset[index].reference) == labels[start[0] + 15, start[1] + 15]
         assert dataset[index].case == case
