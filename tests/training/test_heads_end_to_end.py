@@ -116,7 +116,7 @@ def test_classes(method: str, kind: str, count: int, score: str, overrides: tupl
     if kind == "multi_label":
         refused = run("compare", made, made, "--data", tmp_path / "data", "-o", tmp_path / "report.html")
         assert refused.exit_code == 3
-        assert "r has classes that overlap, and bundles are compared by masks, which have one a pixel" in refused.output
+        assert "r has classes that overlap, but bundles are compared by masks with one class per pixel" in refused.output
 
 
 @pytest.mark.parametrize(
