@@ -38,11 +38,8 @@ from models import bundle
 from training.run import train
 
 CONFIG = Path(__file__).parents[1] / "configs" / "histology_unet.yaml"
-ENCODINGS = {
-    "one_hot": "one hot",
-    "soft_label": "soft label",
-    "cumulative": "cumulative",
-}  # the first is the base
+# the others are compared with the first
+ENCODINGS = {"one_hot": "one hot", "soft_label": "soft label", "cumulative": "cumulative"}
 GRADES = 5
 SHAPE = (96, 96)
 APPEARANCE_ERROR = 0.45  # standard deviation of a lesion's appearance from its grade, in grades

@@ -197,9 +197,7 @@ def flood(options: Options, folder: Path) -> bool:
     with served(folder, random_bundle(folder / "bundle", CONFIG, FEATURES)) as service:
         keys = Keys(service.folder / "store" / "keys.json")
         (_, one), (_, other) = keys.add("one"), keys.add("other")
-        wait_until(
-            lambda: httpx.get(f"{service.url}/v1/models").status_code == 401, timeout_s=10
-        )  # the server has read the keys
+        wait_until(lambda: httpx.get(f"{service.url}/v1/models").status_code == 401, timeout_s=10)  # keys were read
         _paced(service, picture, WARM_UPS, one)
         idle = _paced(service, picture, options.calls // 2, one)
         with flood_with_calls(service.url, picture, MODEL, clients=options.clients, key=other) as other_calls:

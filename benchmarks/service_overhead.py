@@ -24,10 +24,7 @@ from inference.request import OutputRequest
 from models import bundle
 
 CONFIG, MODEL = "mri_unet", "benchmark"
-OVERRIDES = (
-    "model.features=[8,16,32]",
-    "inference.runtime=openvino",
-)  # the same runtime for both, which `auto` might select differently
+OVERRIDES = ("model.features=[8,16,32]", "inference.runtime=openvino")  # `auto` might select different runtimes
 MOST_RATIO = 1.10  # of the time over HTTP to that of predict
 POLL_S = 0.05
 

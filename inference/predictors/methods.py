@@ -20,10 +20,7 @@ from models.heads import make_head
 from models.sliding_window import SlidingWindow
 from models.unet import UNet
 
-MOST_FOVEATED_OUTPUTS = {
-    2: 64,
-    3: 16,
-}  # per axis of a tile; larger ones save nothing, as windows share no work
+MOST_FOVEATED_OUTPUTS = {2: 64, 3: 16}  # per axis of a tile; foveated windows share no work, so larger tiles save none
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 

@@ -306,8 +306,7 @@ def test_graphs_give_torchs_logits_for_each_size_of_tile(batch: int) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, by torch
 def test_torch_compile_runs_tiles_of_any_size(tmp_path: Path) -> None:
-    loaded = replace(
-        make_bundle(tmp_path / "bundle"), sample=None
-    )  # which bfloat16 doesn't answer with weights drawn at random
+    # without a sample, which bfloat16 doesn't match with random weights
+    loaded = replace(make_bundle(tmp_path / "bundle"), sample=None)
     compiled, by_torch = (load_predictor(loaded, CPU, runtime) for runtime in ("compile", "torch"))
     assert (logits_of(compiled).argmax(0) == logits_of(by_torch).argmax(0)).mean() > 0.99
