@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from numpy.typing import NDArray
-from small_bundles import Picture
+from small_bundles import Picture, logits_of
 from typer.testing import CliRunner
 
 from configs import schema
 from inference.plan import plan_image
 from inference.predictors.ensemble import Ensemble, load_ensemble
-from inference.predictors.predictor import Predictor
 from inference.segment import bands, segment_array
 from models import bundle
 from models.architectures import build
@@ -25,10 +23,6 @@ from tests.phantom import write_slide_dataset
 
 CPU = torch.device("cpu")
 SMALL = ("model.features=[4,8]", "sampling.patch_size=[16,16]", "inference.tile_size=[48,48]")
-
-
-def logits_of(member: Predictor) -> NDArray[np.float32]:
-    return np.concatenate([band.logits for band in bands(plan_image(Picture(), member))], axis=1)
 
 
 def make_bundle(folder: Path, *overrides: str) -> Bundle:
@@ -46,9 +40,7 @@ def passes_of(loaded: Bundle, passes: int = 4) -> Ensemble:
 
 def test_each_pass_is_another_network_and_the_same_each_time(tmp_path: Path) -> None:
     ensemble = passes_of(make_bundle(tmp_path / "bundle", "model.dropout=0.5"))
-    logits = [
-        np.concatenate([band.logits for band in bands(plan_image(Picture(), member))], axis=1) for member in ensemble.members
-    ]
+    logits = [logits_of(member) for member in ensemble.members]
     again = [logits_of(member) for member in ensemble.members]
     for number, (first, second) in enumerate(zip(logits, again, strict=True)):
         np.testing.assert_array_equal(first, second)

@@ -4,17 +4,15 @@ import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small_bundles import Picture
+from small_bundles import Picture, logits_of
 from typer.testing import CliRunner
 
 from configs import schema
 from disk.process import resident_bytes
-from inference.plan import plan_image
 from inference.predictors import loading
 from inference.predictors import runtime as runtimes
 from inference.predictors.loading import RuntimeMeasurements, load_predictor, measurements_path, sample_of, sample_with_logits
@@ -22,7 +20,6 @@ from inference.predictors.methods import make_predictor
 from inference.predictors.predictor import Predictor
 from inference.predictors.runtime import find_runtime
 from inference.predictors.runtime_parity import RuntimeParity, measure_runtime
-from inference.segment import bands
 from models import bundle
 from models.architectures import build
 from models.bundle import Bundle, Sample
@@ -64,10 +61,6 @@ def make_bundle(folder: Path, name: str = "histology_unet", *overrides: str, err
 def measure_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `auto` measure runtimes for small networks, too."""
     monkeypatch.setattr(loading, "LEAST_MEASURED_WORK", 0)
-
-
-def logits_of(predictor: Predictor) -> Any:
-    return np.concatenate([band.logits for band in bands(plan_image(Picture(), predictor))], axis=1)
 
 
 @pytest.mark.parametrize(
