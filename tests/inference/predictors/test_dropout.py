@@ -10,9 +10,8 @@ from small_bundles import Picture, logits_of
 from typer.testing import CliRunner
 
 from configs import schema
-from inference.plan import plan_image
 from inference.predictors.ensemble import Ensemble, load_ensemble
-from inference.segment import bands, segment_array
+from inference.segment import segment_array
 from models import bundle
 from models.architectures import build
 from models.bundle import Bundle
@@ -71,10 +70,7 @@ def test_more_dropout_more_disagreement(tmp_path: Path) -> None:
     said = []
     for share in (0.05, 0.5):
         ensemble = passes_of(make_bundle(tmp_path / str(share), f"model.dropout={share}"), passes=8)
-        logits = [
-            np.concatenate([band.logits for band in bands(plan_image(Picture(), member))], axis=1)
-            for member in ensemble.members
-        ]
+        logits = [logits_of(member) for member in ensemble.members]
         said.append(float(ensemble.disagreement(logits).mean()))
     assert 0 < said[0] < said[1] < 1
 
