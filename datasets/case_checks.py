@@ -12,6 +12,7 @@ from datasets.image_labels import image_label_problems
 from datasets.problems import CaseReport, Problem, problem_from_error, short_path
 from datasets.references import check_aligned, check_label_counts, open_reference
 from imaging.errors import DataError
+from imaging.remarks import REMARKS
 from imaging.source import ImageSource
 
 ImageCheck = Callable[[ImageSource], object]  # raises a DataError for an image that does not suit a config
@@ -104,6 +105,7 @@ def _examine_case(case: Case, check_image: ImageCheck | None) -> CaseReport:
             usable_reference = reference if reference and counts is not None and reference.shape == image.shape else None
             with _collect_errors(problems, case, *case.images):
                 facts = measure_facts(case, image, usable_reference, counts or {})
+        problems += _remarks(case, image, reference)
     if facts:
         problems += _constant_channels(case, facts)
     if counts is not None:
@@ -118,6 +120,14 @@ def _collect_errors(problems: list[Problem], case: Case, *paths: Path) -> Iterat
         yield
     except DataError as error:
         problems.append(problem_from_error(error, case, *paths))
+
+
+def _remarks(case: Case, image: ImageSource | None, reference: ImageSource | None) -> Iterator[Problem]:
+    """Yield a note for each remark of the files that were read."""
+    for source, path, name in ((image, case.images[0], "image"), (reference, case.reference, "reference")):
+        for code in source.file_warnings if source and path else ():
+            what = f"{REMARKS[code]}, in the {name}"
+            yield Problem("note", code, what, "nothing is to be done if that is right", case.name, short_path(path))
 
 
 def _constant_channels(case: Case, facts: CaseFacts) -> Iterator[Problem]:

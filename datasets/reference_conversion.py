@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from imaging.errors import DataError
 from imaging.source import ImageSource, MaskFormat, Region
 
+ROUNDING = 0.02  # labels this close to a whole number are that number: 8 bits with a scale factor lose as much
+
 Pixels = NDArray[Any]
 
 
@@ -36,11 +38,31 @@ class ConvertedSource(ImageSource):
         return self._source.held_bytes
 
     def _read(self, region: Region, level: int) -> Pixels:
-        return self._convert(self._source.read(region, level))
+        pixels = self._convert(self._source.read(region, level))
+        self.file_warnings = tuple(dict.fromkeys((*self.file_warnings, *self._source.file_warnings)))
+        return pixels
 
     def close(self) -> None:
         """Close the source."""
         self._source.close()
+
+
+class WholeNumberSource(ConvertedSource):
+    """Labels that are stored as real numbers, rounded where they are within `ROUNDING` of a whole number.
+
+    Others stay as they are, so that what counts labels can name all of them. Once a label was rounded, `file_warnings` holds
+    `labels_rounded`.
+    """
+
+    def __init__(self, source: ImageSource) -> None:
+        super().__init__(source, self._rounded, source.dtype)
+
+    def _rounded(self, labels: Pixels) -> Pixels:
+        whole = np.rint(labels)
+        is_close = np.abs(labels - whole) <= ROUNDING
+        if (is_close & (labels != whole)).any():
+            self.file_warnings = tuple(dict.fromkeys((*self.file_warnings, "labels_rounded")))
+        return np.where(is_close, whole, labels).astype(self.dtype)
 
 
 def as_foreground(objects: ImageSource, ignore_label: int | None = None) -> ImageSource:

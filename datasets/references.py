@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from datasets.annotations import AnnotationSource, is_annotation
 from datasets.cases import Case, open_case_image
 from datasets.channels import AFFINE_TOLERANCE_MM, affine_distance_mm, stack_channels
-from datasets.reference_conversion import as_foreground
+from datasets.reference_conversion import WholeNumberSource, as_foreground
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.source import ImageSource, spacing_text
@@ -66,6 +66,8 @@ def _open_one(case: Case, path: Path, *, numbered: bool = False) -> ImageSource:
                 message = "reference is a JPEG, which changes labels at every edge; export it as PNG or TIFF"
                 raise DataError("reference_lossy", message)
     source = open_image(path, labels=True)
+    if source.dtype.kind == "f" and not case.values:
+        source = WholeNumberSource(source)
     if source.channels != 1:
         source.close()
         raise DataError(
@@ -78,9 +80,17 @@ def check_aligned(image: ImageSource, reference: ImageSource) -> None:
     """Refuse a reference that does not lie on its image.
 
     Raises:
-        DataError: the shapes differ, the affines differ by more than `AFFINE_TOLERANCE_MM`, or, without affines, the
-            spacings differ by more than `SPACING_TOLERANCE`.
+        DataError: only one of them has an EXIF orientation, the shapes differ, the affines differ by more than
+            `AFFINE_TOLERANCE_MM`, or, without affines, the spacings differ by more than `SPACING_TOLERANCE`.
     """
+    turned = ["orientation_applied" in source.file_warnings for source in (image, reference)]
+    if turned[0] != turned[1]:
+        one, other = ("image", "reference") if turned[0] else ("reference", "image")
+        raise DataError(
+            "reference_orientation",
+            f"the {one} is turned by its EXIF orientation, and the {other} has none; save the image as viewers show it without "
+            "EXIF orientation, and export the reference from that",
+        )
     if reference.shape != image.shape:
         raise DataError(
             "reference_shape",

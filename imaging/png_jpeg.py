@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from imagecodecs import png_decode
 from numpy.typing import NDArray
+from PIL.Image import Exif
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -18,6 +19,11 @@ from imaging.source import Geometry, HeldSource, MaskFormat, over_white
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAX_PICTURE_PIXELS = 2**29
 
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = 1
+_TRANSPOSED = (5, 6, 7, 8)
+_ROWS_REVERSED = (3, 4, 7, 8)  # as shown
+_COLUMNS_REVERSED = (2, 3, 6, 7)  # as shown
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3}
 _DEEP_CHANNELS = {"I;16B": 1, "LA;16B": 1, "RGB;16B": 3, "RGBA;16B": 3}  # 16 bits, which Pillow would reduce to 8
 # Pillow stretches grey of 2 and 4 bits to 0..255; labels are divided by the factor again.
@@ -31,8 +37,8 @@ _PILLOW_ERRORS = (  # that its two plugins raise on broken files
 class PictureSource(HeldSource):
     """A PNG or JPEG as uint8 (1, H, W) or (3, H, W); PNGs of 16 bits as uint16.
 
-    Transparent pixels are blended with white. Neither the density (it is for print) nor EXIF's orientation is applied: a mask
-    has the same pixel grid as the file.
+    Transparent pixels are blended with white. EXIF's orientation is applied, so that image and mask lie as viewers show them,
+    with the remark `orientation_applied`. The density is not used: it is for print.
 
     Args:
         path: the file.
@@ -66,9 +72,16 @@ class PictureSource(HeldSource):
                 )
             deep = _DEEP_CHANNELS.get(_raw_mode(image))
             channels = deep or (1 if read_labels and image.mode == "P" else _CHANNELS[image.mode])
-            super().__init__(Geometry((image.height, image.width)), channels, np.dtype(np.uint16 if deep else np.uint8))
+            self._orientation = _orientation(image)
+            shape = (image.width, image.height) if self._orientation in _TRANSPOSED else (image.height, image.width)
+            super().__init__(Geometry(shape), channels, np.dtype(np.uint16 if deep else np.uint8))
+            if self._orientation != _UPRIGHT:
+                self.file_warnings = ("orientation_applied",)
 
     def _decode(self) -> NDArray[Any]:
+        return _upright(self._decode_stored(), self._orientation)
+
+    def _decode_stored(self) -> NDArray[Any]:
         try:
             if self.dtype == np.uint16:
                 array = png_decode(self._path.read_bytes())
@@ -93,6 +106,24 @@ def _raw_mode(image: ImageFile) -> str:
     """Return Pillow's name for the pixels as the file stores them, such as L;2 for grey of 2 bits."""
     args = image.tile[0][3] if image.tile else ""
     return str(args if isinstance(args, str) or not args else args[0])
+
+
+def _orientation(image: ImageFile) -> int:
+    """Return EXIF's orientation, 1 to 8; 1 where it is missing or unreadable, as viewers show the picture."""
+    exif = Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        orientation = exif.get(_ORIENTATION_TAG)
+    except _PILLOW_ERRORS:
+        return _UPRIGHT
+    return orientation if type(orientation) is int and 1 <= orientation <= 8 else _UPRIGHT
+
+
+def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return pixels (C, *S) as viewers show them, a view (EXIF 2.32, 4.6.4: which sides row 0 and column 0 are)."""
+    if orientation in _TRANSPOSED:
+        pixels = pixels.swapaxes(1, 2)
+    return pixels[:, :: -1 if orientation in _ROWS_REVERSED else 1, :: -1 if orientation in _COLUMNS_REVERSED else 1]
 
 
 def _decode_8_bits(image: ImageFile, read_labels: bool) -> NDArray[Any]:

@@ -179,6 +179,23 @@ class HeldSource(ImageSource):
         self._pixels = None
 
 
+def check_range(stored: NDArray[Any]) -> None:
+    """Refuse integers that float32, in which networks compute, would change: it holds all up to 2**24 and few beyond.
+
+    Raises:
+        UnsuitableImage: `value_range`.
+    """
+    real = stored.astype(np.float32)
+    end = float(np.iinfo(stored.dtype).max)  # rounded up to the power of two
+    exact = (real < end) & (np.where(real < end, real, 0).astype(stored.dtype) == stored)
+    if not exact.all():
+        raise UnsuitableImage(
+            "value_range",
+            f"{int((~exact).sum())} pixels hold integers too large for float32 to hold exactly; convert the image to a "
+            "type of at most 32 bits",
+        )
+
+
 def over_white(colour: NDArray[Any], alpha: NDArray[Any], *, premultiplied: bool = False) -> NDArray[Any]:
     """Return the colours blended with a white background, as viewers show transparent pixels.
 

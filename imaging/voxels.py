@@ -8,7 +8,7 @@ from nibabel import orientations
 from numpy.typing import NDArray
 
 from imaging.errors import UnsuitableImage
-from imaging.source import Geometry
+from imaging.source import Geometry, check_range
 
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's form of an orientation: (axis, direction) for each axis
 
@@ -64,7 +64,7 @@ def convert_voxels(parts: Iterable[tuple[NDArray[Any], NDArray[Any]]], *, slope:
     not_finite = 0
     for place, stored in parts:
         if stored.dtype.kind in "iu" and stored.dtype.itemsize == 8:
-            _check_range(stored)
+            check_range(stored)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows float32 becomes infinite, and is counted
             values = (stored * slope + intercept if is_scaled else stored).astype(place.dtype, copy=False)
         place[...] = values
@@ -73,17 +73,4 @@ def convert_voxels(parts: Iterable[tuple[NDArray[Any], NDArray[Any]]], *, slope:
         raise UnsuitableImage(
             "non_finite_voxels",
             f"{not_finite} voxels are NaN, infinite or too large for float32; replace them with numbers",
-        )
-
-
-def _check_range(stored: NDArray[Any]) -> None:
-    """Refuse integers that float32, in which networks compute, would change: it holds all up to 2**24 and few beyond."""
-    real = stored.astype(np.float32)
-    end = float(np.iinfo(stored.dtype).max)  # rounded up to the power of two
-    exact = (real < end) & (np.where(real < end, real, 0).astype(stored.dtype) == stored)
-    if not exact.all():
-        raise UnsuitableImage(
-            "value_range",
-            f"{int((~exact).sum())} voxels hold integers too large for float32 to hold exactly; convert the volume to a "
-            "type of at most 32 bits",
         )

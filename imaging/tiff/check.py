@@ -26,9 +26,9 @@ _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _PHOTOMETRICS = {_WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _YCBCR}
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _PIXELS = {
-    *((_UNSIGNED, bits) for bits in (1, 8, 16, 32)),
-    *((_SIGNED, bits) for bits in (8, 16, 32)),
-    *((_FLOAT, bits) for bits in (16, 32)),
+    *((_UNSIGNED, bits) for bits in (1, 8, 16, 32, 64)),
+    *((_SIGNED, bits) for bits in (8, 16, 32, 64)),
+    *((_FLOAT, bits) for bits in (16, 32, 64)),
 }
 _TEXTS = (270, 700)  # description and XMP
 _ENTITIES = (b"<!DOCTYPE", b"<!ENTITY")
@@ -167,8 +167,8 @@ def _check_pixels(ifd: Ifd, samples: int) -> None:
         raise UnsuitableImage(
             "pixel_format_not_supported",
             f"the TIFF has {samples} samples a pixel of {bits or 'several'} bits, in a kind or a compression that isn't read; "
-            f"allowed are grey, RGB, palette and at most {_MAX_SAMPLES} channels of 8 or 16 bits or float32, labels of up to "
-            "32 bits, and none, LZW, deflate, PackBits, Zstandard, JPEG or JPEG 2000 as compression",
+            f"allowed are grey, RGB, palette and at most {_MAX_SAMPLES} channels of whole or real numbers of 8 to 64 bits, "
+            "and none, LZW, deflate, PackBits, Zstandard, JPEG or JPEG 2000 as compression",
         )
 
 

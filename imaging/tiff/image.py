@@ -13,7 +13,7 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage
 from imaging.guards import MAX_SLIDE_PIXELS
-from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region, over_white
+from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region, check_range, over_white
 from imaging.tiff.check import CheckedTiff
 from imaging.tiff.compressed_sizes import APERIO_YCBCR, JPEG
 from imaging.tiff.levels import MappedLevel, SegmentCache, SegmentedLevel, is_mapped, segment_bytes, segment_shape
@@ -28,11 +28,12 @@ TIFF_ERRORS = (  # what tifffile and imagecodecs were seen to raise on broken fi
 
 _CACHE_BYTES = 32 * 2**20
 _MAX_CHANNELS = 256
-_READ_AS = {  # what is stored -> what is handed out; nothing is lost
-    "uint8": "uint8", "uint16": "uint16", "int16": "int16", "float32": "float32",
-    "bool": "uint8", "int8": "int16", "float16": "float32",
+_ORIENTATION_TAG, _TOP_LEFT = 274, 1
+_READ_AS = {  # stored type -> type of the pixels; values that this would change are refused
+    "uint8": "uint8", "uint16": "uint16", "uint32": "uint32", "uint64": "uint64",
+    "int8": "int16", "int16": "int16", "int32": "int32", "int64": "int64",
+    "bool": "uint8", "float16": "float32", "float32": "float32", "float64": "float32",
 }  # fmt: skip
-_LABELS_READ_AS = {**_READ_AS, "uint32": "uint32", "int32": "int32"}
 _ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 1, 2
 _OTHER_KINDS = (  # layouts that tifffile knows and that aren't read here: some are in several files
     "lsm", "mmstack", "ndtiff", "fluoview", "stk", "sis", "scn", "ndpi", "bif", "avs", "eer", "philips", "scanimage", "nih",
@@ -45,20 +46,22 @@ logging.getLogger("tifffile").disabled = True  # its lines hold paths and the fi
 class TiffSource(ImageSource):
     """A TIFF's first image: grey, RGB, palette or several channels, or a Z stack of them, with its pyramid's levels.
 
-    Values are uint8, uint16, int16 or float32; bits become 0 and 255, int8 becomes int16, float16 float32. Transparent
-    pixels are laid on white, palettes become the colours that they show, grey in which white is 0 is turned round. A region
-    costs the tiles or strips that it touches; what lies uncompressed in one piece is mapped.
+    Integers keep their type except int8, which becomes int16; bits become 0 and 255, real numbers float32. Transparent pixels
+    are blended with white, palettes become the colours that they show, grey in which white is 0 is inverted. The orientation
+    tag is not applied, as in tifffile, with the remark `orientation_ignored`. A region costs the tiles or strips that it
+    touches; what lies uncompressed in one piece is mapped.
 
     Args:
         tiff: the file, checked.
         max_pixels: most pixels to take; None means 10**11.
-        read_labels: values come as stored, up to 32 bits: a palette's indices, bits as 0 and 1, and no turning round.
+        read_labels: values come as stored: a palette's indices, bits as 0 and 1, and no turning round.
 
     Raises:
         BrokenImage: `tiff_broken`, `tiff_truncated`; at a read `tile_unreadable`, after which other regions can be read.
         ImageTooLarge: `slide_too_large`, by the header, before anything is decoded.
         UnsuitableImage: `pixel_format_not_supported`, `several_files`, `pyramid_not_supported`, or
-            `dimension_not_supported` for time series and several positions; at a read `non_finite_pixels`.
+            `dimension_not_supported` for time series and several positions; at a read `non_finite_pixels`, and
+            `value_range` for integers of 64 bits.
     """
 
     mask_format: ClassVar[MaskFormat] = "tiff"
@@ -79,7 +82,7 @@ class TiffSource(ImageSource):
         first = levels[0]
         self._page = first.keyframe
         self._read_labels = read_labels
-        _check_pixels(first, read_labels)
+        _check_pixels(first)
         _check_sizes(levels, max_pixels)
         self._largest_segment_bytes = max(segment_bytes(level.keyframe) for level in levels)
         self._readers = _readers(levels, SegmentCache(_CACHE_BYTES), 0 if read_labels else _background(self._page))
@@ -88,8 +91,11 @@ class TiffSource(ImageSource):
         shape = shape_of(first)
         spacings = _levels(levels, spacing_um(self._tiff, "ZYX"[-len(shape) :]))
         channels = 3 if self._palette is not None else channels_of(first) - (1 if self._alpha else 0)
-        dtype = np.dtype("uint8" if self._palette is not None else _LABELS_READ_AS[first.dtype.name])
+        dtype = np.dtype("uint8" if self._palette is not None else _READ_AS[first.dtype.name])
         super().__init__(Geometry(shape, spacings[0].spacing_um), channels, dtype, spacings)
+        orientation = self._page.tags.valueof(_ORIENTATION_TAG, _TOP_LEFT)
+        if orientation != _TOP_LEFT:
+            self.file_warnings = ("orientation_ignored",)
 
     @property
     def held_bytes(self) -> int:
@@ -101,9 +107,12 @@ class TiffSource(ImageSource):
             stored = self._readers[level].read(region)
         except TIFF_ERRORS as error:
             raise BrokenImage("tile_unreadable", "a part of the TIFF can't be decoded; export the image again") from error
-        if self.dtype.kind == "f" and not np.isfinite(stored).all():
+        if stored.dtype.kind in "iu" and stored.dtype.itemsize == 8:
+            check_range(stored)
+        if self.dtype.kind == "f" and not (np.abs(stored) <= np.finfo(np.float32).max).all():
             raise UnsuitableImage(
-                "non_finite_pixels", "the TIFF holds pixels that are NaN or infinite; replace them with numbers"
+                "non_finite_pixels",
+                "the TIFF holds pixels that are NaN, infinite or too large for float32; replace them with numbers",
             )
         return self._shown(stored)
 
@@ -135,15 +144,14 @@ def _opened(path: Path) -> TiffFile:
     return tiff
 
 
-def _check_pixels(series: TiffPageSeries, read_labels: bool) -> None:
+def _check_pixels(series: TiffPageSeries) -> None:
     page = series.keyframe
-    allowed = _LABELS_READ_AS if read_labels else _READ_AS
     dtype = "none" if page.dtype is None else page.dtype.name
-    if not _photometric_fits(page, channels_of(series)) or dtype not in allowed or channels_of(series) > _MAX_CHANNELS:
+    if not _photometric_fits(page, channels_of(series)) or dtype not in _READ_AS or channels_of(series) > _MAX_CHANNELS:
         raise UnsuitableImage(
             "pixel_format_not_supported",
             f"the TIFF's pixels are {channels_of(series)} x {dtype} of a kind that isn't read; "
-            f"allowed are grey, RGB, palette and at most {_MAX_CHANNELS} channels of {', '.join(allowed)}",
+            f"allowed are grey, RGB, palette and at most {_MAX_CHANNELS} channels of {', '.join(_READ_AS)}",
         )
 
 

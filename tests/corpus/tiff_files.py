@@ -229,7 +229,8 @@ def _kinds(name: str, **tags: Tag) -> Row:
 _FORMATS = [  # S06, S10
     _kinds("samples-65529", t_277=("H", [65529])),
     _kinds("samples-0", t_277=("H", [0])),
-    *(_kinds(f"bits-{bits}", t_258=("H", [bits] * 3)) for bits in (0, 2, 4, 12, 24, 64)),
+    *(_kinds(f"bits-{bits}", t_258=("H", [bits] * 3)) for bits in (0, 2, 4, 12, 24)),
+    _row("S06-bits-64", "tile_unreadable", _lies(t_258=("H", [64] * 3)), "reader"),
     _kinds("bits-8-8-16", t_258=("H", [8, 8, 16])),
     _kinds("planar-3", t_284=("H", [3])),
     _kinds("predictor-7", t_317=("H", [7])),
@@ -250,7 +251,7 @@ _FORMATS = [  # S06, S10
     _row(
         "S10-float-nan", "non_finite_pixels", lambda: tiff([page(np.full((32, 32), np.nan, "<f4"), t_339=("H", [3]))]), "reader"
     ),
-    _row("S10-uint32", "pixel_format_not_supported", lambda: tiff([page(PIXELS[..., 0].astype("<u4"))])),
+    _row("S10-uint32", None, lambda: tiff([page(PIXELS[..., 0].astype("<u4"))])),
     _row("S10-white-is-0-float", "pixel_format_not_supported", lambda: tiff([_white_is_0_float()])),
     _row("S10-rgba", None, lambda: tiff([_rgba((0, 129, 255))])),
     _row("S10-5-channels", None, lambda: tiff([_channels(5)])),

@@ -166,3 +166,67 @@ def test_masks_of_classes() -> None:
         [False, False, True, False],
     ]
     assert [mask.tolist() for mask in class_masks(labels, 1, 9)] == [[True, True, True, False]]
+
+
+@pytest.mark.parametrize("one", [0.9999999, np.nextafter(np.float32(1), np.float32(2)), 0.996, 1.004, 0.981])
+def test_labels_close_to_whole_numbers_are_rounded_with_a_note(tmp_path: Path, one: float) -> None:
+    stored = (FIRST > 0).astype(np.float32) * np.float32(one)
+    cases = read_cases(write(tmp_path, 2, first=stored), data_of(tmp_path, 2))
+    assert whole(open_reference(cases[0])).tolist() == [(FIRST > 0).astype(int).tolist()]
+    examination = examine_dataset(examine_cases(cases), {"0": "train", "1": "val"})
+    assert examination.errors == ()
+    assert [problem.code for problem in examination.notes if problem.case == "0"] == ["labels_rounded"]
+
+
+def test_labels_that_are_rounded_train_as_whole_numbers(tmp_path: Path) -> None:
+    stored = np.array([[0, 1, 1, 2], [0, 0, 1, 0]]) * 0.9999999
+    cases = read_cases(write(tmp_path, 2, first=stored), data_of(tmp_path, 3))
+    with open_reference(cases[0]) as reference:
+        assert count_classes(reference.read((slice(0, 2), slice(0, 4)))) == {0: 4, 1: 3, 2: 1}
+    census = census_of(cases[0], 3, 0)
+    assert [sorted(positions.tolist()) for positions in census.positions] == [[0, 4, 5, 7], [1, 2, 6], [3]]
+
+
+@pytest.mark.parametrize("value", [0.5, 0.03, 1.97])
+def test_other_fractions_are_refused(tmp_path: Path, value: float) -> None:
+    stored = FIRST.astype(np.float32) * 0
+    stored[0, 0] = value
+    cases = read_cases(write(tmp_path, 2, first=stored), data_of(tmp_path, 3))
+    errors = examine_dataset(examine_cases(cases), {"0": "train", "1": "val"}).errors
+    assert [problem.code for problem in errors if problem.case == "0"] == ["labels_not_whole"]
+
+
+def test_values_are_never_rounded(tmp_path: Path) -> None:
+    stored = FIRST.astype(np.float32) * 0.999
+    data = data_of(write(tmp_path, 2, first=stored), 1, "head.kind=regression")
+    assert whole(open_reference(read_cases(tmp_path, data)[0])).tolist() == stored[None].tolist()
+
+
+@pytest.mark.parametrize("side", ["image", "reference"])
+@pytest.mark.parametrize("shape", [(4, 4), (2, 4)])
+def test_an_exif_orientation_that_only_one_has_is_a_problem(tmp_path: Path, side: str, shape: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"image": {"exif": exif} if side == "image" else {}, "reference": {"exif": exif} if side == "reference" else {}}
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)).save(
+        tmp_path / "i.png", **options["image"]
+    )
+    Image.fromarray(np.eye(*shape, dtype=np.uint8)).save(tmp_path / "r.png", **options["reference"])
+    (tmp_path / "cases.csv").write_text("case,image,reference,split\n0,i.png,r.png,train\n")
+    problems = examine_dataset(examine_cases(read_cases(tmp_path)), {"0": "train"}).problems
+    codes = {problem.code: problem for problem in problems}
+    assert codes["reference_orientation"].severity == "error"
+    assert codes["orientation_applied"].severity == "note"
+
+
+def test_an_exif_orientation_that_both_have_is_applied_to_both(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    reference = np.array([[0, 1, 0], [0, 0, 0]], np.uint8)
+    Image.fromarray(np.stack([reference * 200] * 3, axis=-1)).save(tmp_path / "i.png", exif=exif)
+    Image.fromarray(reference).save(tmp_path / "r.png", exif=exif)
+    (tmp_path / "cases.csv").write_text("case,image,reference,split\n0,i.png,r.png,train\n")
+    (case,) = read_cases(tmp_path)
+    assert whole(open_reference(case)).tolist() == [[[0, 0], [0, 1], [0, 0]]]
+    with open_image(tmp_path / "i.png") as image:
+        assert image.shape == (3, 2)

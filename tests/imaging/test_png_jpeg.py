@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from imaging.errors import BrokenImage, ImageTooLarge, UnsuitableImage
 from imaging.guards import Guards
@@ -89,11 +89,37 @@ def test_a_transparent_palette_entry_is_white(tmp_path):
     assert read_all(path).tolist() == [[[0, 255, 255]], [[0, 0, 255]], [[255, 0, 255]]]
 
 
-def test_a_jpeg_is_read_as_stored_whatever_exif_says(tmp_path):
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_as_pillow_does(tmp_path, suffix, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
+    exif[0x0112] = orientation
+    colours = np.random.default_rng(0).integers(0, 255, (8, 24, 3)).astype(np.uint8)
+    path = tmp_path / f"p{suffix}"
+    Image.fromarray(colours).save(path, exif=exif, dpi=(72, 72))
+    with Image.open(path) as image:
+        expected = np.moveaxis(np.asarray(ImageOps.exif_transpose(image)), -1, 0)
+    np.testing.assert_array_equal(read_all(path), expected)
+    with open_image(path) as source:
+        assert source.warnings == (() if orientation == 1 else ("orientation_applied",))
+        part = source.read((slice(1, 3), slice(2, 5)))
+        np.testing.assert_array_equal(part, expected[:, 1:3, 2:5])
+
+
+def test_exif_orientation_of_labels_and_of_16_bits_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.array([[1, 2, 3], [4, 5, 600]], np.uint16)
+    Image.fromarray(stored).save(tmp_path / "p.png", exif=exif)
+    assert read_all(tmp_path / "p.png", labels=True).tolist() == [[[4, 1], [5, 2], [600, 3]]]
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0garbage", b"", b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x09" + bytes(7)]
+)
+def test_an_exif_that_says_nothing_sensible_changes_nothing(tmp_path, exif):
     array = np.zeros((8, 24, 3), np.uint8)
-    Image.fromarray(array).save(tmp_path / "p.jpg", exif=exif, dpi=(72, 72))
+    Image.fromarray(array).save(tmp_path / "p.jpg", exif=exif)
     assert read_all(tmp_path / "p.jpg").shape == (3, 8, 24)
 
 

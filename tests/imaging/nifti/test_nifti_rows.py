@@ -143,7 +143,7 @@ def test_the_users_own_files_may_be_longer_and_pack_better(tmp_path):
             "the compressed file holds more than 1048576 bytes after the volume; compress the volume alone",
         ),
         ("N10-half", "the compressed volume is cut or damaged; send or export the file again"),
-        ("N15-int64", "1 voxels hold integers too large for float32 to hold exactly; convert the volume to a type of at most"),
+        ("N15-int64", "1 pixels hold integers too large for float32 to hold exactly; convert the image to a type of at most"),
         ("N18-scl_slope-3e+38", "the size of its slope isn't between 1e-12 and 1e+12; export it again without scaling"),
         ("N19-coarse", "voxels that aren't 1e-06 to 100 mm long); export it again with its geometry"),
         ("N20-gantry", "axes aren't at right angles (a tilted gantry, for example); resample it onto a grid"),

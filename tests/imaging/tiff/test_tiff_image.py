@@ -147,13 +147,40 @@ def test_a_palette_is_its_colours_as_image_and_its_indices_as_labels(tmp_path, s
         assert read_all(source).tolist() == [[[0, 10], [10, 0]], [[0, 20], [20, 0]], [[0, 255], [255, 0]]]
 
 
-@pytest.mark.parametrize("dtype", [np.uint32, np.int32])
-def test_labels_of_instances_have_up_to_32_bits(tmp_path, dtype):
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("dtype", [np.uint32, np.int32, np.uint64, np.int64])
+def test_integers_of_32_and_64_bits_keep_their_type(tmp_path, dtype, labels):
     tifffile.imwrite(tmp_path / "i.tif", np.array([[0, 70000]], dtype))
-    with open_image(tmp_path / "i.tif", labels=True) as source:
+    with open_image(tmp_path / "i.tif", labels=labels) as source:
         assert (source.dtype, read_all(source).tolist()) == (dtype, [[[0, 70000]]])
-    with pytest.raises(UnsuitableImage, match=r"1 x .*int32 of a kind that isn't read; allowed are grey"):
-        open_image(tmp_path / "i.tif")
+
+
+def test_integers_that_float32_can_not_hold_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "i.tif", np.array([[0, 2**24 + 1]], np.int64))
+    with open_image(tmp_path / "i.tif") as source, pytest.raises(UnsuitableImage, match="1 pixels hold integers") as caught:
+        read_all(source)
+    assert caught.value.code == "value_range"
+
+
+def test_float64_becomes_float32(tmp_path):
+    tifffile.imwrite(tmp_path / "i.tif", np.array([[0.1, -7]]))
+    with open_image(tmp_path / "i.tif") as source:
+        assert source.dtype == np.float32
+        assert read_all(source).tolist() == np.array([[[0.1, -7]]], np.float32).tolist()
+
+
+def test_float64_beyond_float32_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "i.tif", np.array([[1e300, 0]]))
+    with open_image(tmp_path / "i.tif") as source, pytest.raises(UnsuitableImage, match="too large for float32") as caught:
+        read_all(source)
+    assert caught.value.code == "non_finite_pixels"
+
+
+def test_an_orientation_tag_is_not_applied_with_a_remark(tmp_path):
+    tifffile.imwrite(tmp_path / "i.tif", np.array([[1, 2, 3]], np.uint8), extratags=[(274, 3, 1, 6, True)])
+    with open_image(tmp_path / "i.tif") as source:
+        assert read_all(source).tolist() == [[[1, 2, 3]]]
+        assert source.warnings == ("orientation_ignored",)
 
 
 @pytest.mark.parametrize(
@@ -176,8 +203,6 @@ def test_narrow_pixels_are_widened_without_a_loss(tmp_path, stored, shown, optio
 @pytest.mark.parametrize(
     ("array", "options", "code"),
     [
-        (np.zeros((20, 30), np.uint32), {}, "pixel_format_not_supported"),
-        (np.zeros((20, 30), np.float64), {}, "pixel_format_not_supported"),
         (np.zeros((20, 30, 4), np.uint8), {"photometric": "separated"}, "pixel_format_not_supported"),
         (np.zeros((5, 20, 30), np.uint8), {"metadata": None, "photometric": "minisblack"}, "dimension_not_supported"),
     ],
@@ -251,7 +276,7 @@ def test_more_pixels_in_one_strip_than_are_decoded_at_once(tmp_path, side):
 
 def test_pixels_that_are_not_numbers_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "i.tif", np.array([[0, np.nan]], np.float32))
-    with open_image(tmp_path / "i.tif") as source, pytest.raises(UnsuitableImage, match="NaN or infinite") as caught:
+    with open_image(tmp_path / "i.tif") as source, pytest.raises(UnsuitableImage, match="NaN, infinite or too large") as caught:
         read_all(source)
     assert caught.value.code == "non_finite_pixels"
 
