@@ -125,7 +125,9 @@ def _collect_errors(problems: list[Problem], case: Case, *paths: Path) -> Iterat
 def _remarks(case: Case, image: ImageSource | None, reference: ImageSource | None) -> Iterator[Problem]:
     """Yield a note for each remark of the files that were read."""
     for source, path, name in ((image, case.images[0], "image"), (reference, case.reference, "reference")):
-        for code in source.file_warnings if source and path else ():
+        if source is None or path is None:
+            continue
+        for code in source.file_warnings:
             what = f"{REMARKS[code]}, in the {name}"
             yield Problem("note", code, what, "nothing is to be done if that is right", case.name, short_path(path))
 
