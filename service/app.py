@@ -26,7 +26,7 @@ EXIT_START = 3
 class Routes:
     """ASGI app mounted at / when this file is imported; `app` is set once the models are loaded.
 
-    It isn't a Starlette app: BentoML would look into its routes and add pages of its own.
+    It isn't a Starlette app, as BentoML would add its own pages to the routes of one.
     """
 
     app: ASGIApp
@@ -63,7 +63,7 @@ class Overtile:
             os._exit(EXIT_START)
         event_log.configure()
         gc.collect()
-        gc.freeze()  # modules and routes live as long as the process: scanning them held up every answer for 150 ms
+        gc.freeze()  # modules and routes live as long as the process; scanning them delayed every answer by 150 ms
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator, unused-ignore]
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Gateway: starts and stops the engine, the job queue, the uploads and the keys. It knows no routes."""
+"""Gateway: starts and stops the engine, the job queue, the uploads and the keys; the routes are added in `api`."""
 
 import os
 import shutil
@@ -29,13 +29,13 @@ from service.uploads.registry import Uploads
 DATABASE_URL = "OVERTILE_DATABASE_URL"
 EXECUTOR = "OVERTILE_EXECUTOR"  # this machine's name among those that share a database; default: the host name
 LOAD_TIMEOUT_S = 600.0
-SWEEP_S = 60.0
-DISK_CHECK_S = 5.0  # between two checks of the disk, so that a health check never waits for one
+SWEEP_S = 60.0  # between two deletions of what has expired
+DISK_CHECK_S = 5.0  # between two checks of the disk; health checks read the last one, and never wait for the disk
 _SHARED_PREFIX = "postgresql"
 
 
 class Gateway:
-    """Running service without its socket and its routes.
+    """Everything that the service runs behind its routes: engine, job queue, uploads and keys.
 
     Args:
         environment: variables with the OVERTILE_* settings.
@@ -88,7 +88,7 @@ class Gateway:
         try:
             self.engine.start(LOAD_TIMEOUT_S)
         except TimeoutError as error:
-            raise StartError(f"{error}; look at what stands above this line") from error
+            raise StartError(f"{error}; the lines above say why") from error
         if not self.engine.models:
             broken = "; ".join(f"{each.name}: {each.message}" for each in self.engine.broken.values())
             raise StartError(f"no model can be loaded: {broken}")
@@ -115,7 +115,7 @@ class Gateway:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the engine is running with its models loaded."""
+        """True if the engine is running with its models loaded."""
         return self.engine.is_ready and not self._stopping.is_set()
 
     def _check_disk(self) -> None:

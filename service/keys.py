@@ -31,7 +31,7 @@ class KeysDamaged(OvertileError):
 
 
 class UnknownKey(OvertileError):
-    """No key has that ID; the message says where to look."""
+    """No key has that ID."""
 
 
 class Key(BaseModel):
@@ -97,12 +97,12 @@ class Keys:
 
     @property
     def required(self) -> bool:
-        """Whether there are any keys, valid or not."""
+        """True if there are any keys, valid or not."""
         return bool(self._current())
 
     @property
     def usable(self) -> bool:
-        """Whether there is a valid key."""
+        """True if there is a valid key."""
         return any(stored.key.state == "valid" for stored in self._current().values())
 
     def find(self, token: str) -> Key | None:
@@ -153,7 +153,7 @@ class Keys:
         """
         stored = _read(self._path).get(key_id)
         if stored is None:
-            raise UnknownKey(f"no key has the ID {key_id!r}; overtile keys list says which there are")
+            raise UnknownKey(f"no key has the ID {key_id!r}; overtile keys list shows all keys")
         key = stored.key.model_copy(update={"revoked": True})
         self._put(_StoredKey(key=key, sha256=stored.sha256))
         return key
@@ -170,25 +170,24 @@ class Keys:
         self._last_check_s = -CHECK_S
 
     def _current(self) -> Mapping[str, _StoredKey]:
-        if time.monotonic() - self._last_check_s >= CHECK_S:
-            self._last_check_s = time.monotonic()
-            self._reload()
-        return self._keys
-
-    def _reload(self) -> None:
+        """Return the keys, after reading their file again if it has changed."""
+        if time.monotonic() - self._last_check_s < CHECK_S:
+            return self._keys
+        self._last_check_s = time.monotonic()
         signature = _signature(self._path)
         if signature == self._signature:
-            return
+            return self._keys
         self._signature = signature
         try:
             keys = _read(self._path)
         except (KeysDamaged, OSError) as error:
             _log.error("the file of keys can't be read (%s); the keys from before stay in use", type(error).__name__)
-            return
+            return self._keys
         if self._keys and not keys:
             _log.error("the file of keys is gone or empty; the keys from before stay in use until the server ends")
-            return
+            return self._keys
         self._keys = keys
+        return keys
 
 
 def _decoy() -> _StoredKey:

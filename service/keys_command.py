@@ -42,16 +42,19 @@ def add(
     """Add a key and print it; it can't be shown again. In a shell: KEY=$(overtile keys add NAME)."""
     with exit_codes():
         from configs.quantities import parse_memory
+        from configs.schema import ConfigError
 
+        if not (0 < len(name) <= 64 and name.isprintable()):
+            raise ConfigError(f"name {name[:80]!r}: not a name; give 1 to 64 printable characters")
         key, token = _keys().add(
-            _check_name(name),
+            name,
             scopes=_scopes(scope or []),
             expires_at=_expiry(expires),
             max_jobs=max_jobs,
             max_stored_bytes=parse_memory(max_stored_bytes, "--max-stored-bytes") if max_stored_bytes else None,
             requests_per_minute=requests_per_minute,
         )
-        typer.echo(f"{_line(key)}\nthe key isn't shown again; take it back with: overtile keys revoke {key.id}", err=True)
+        typer.echo(f"{_line(key)}\nthe key isn't shown again; revoke it with: overtile keys revoke {key.id}", err=True)
         typer.echo(token)
 
 
@@ -63,7 +66,7 @@ def list_keys() -> None:
         for key in keys:
             typer.echo(_line(key))
         if not keys:
-            typer.echo("no key yet; make one with: overtile keys add NAME", err=True)
+            typer.echo("no keys yet; add one with: overtile keys add NAME", err=True)
 
 
 @app.command()
@@ -80,14 +83,6 @@ def _keys() -> "Keys":
     from service.store import Store, store_folder
 
     return Keys(Store(store_folder(os.environ)).keys)
-
-
-def _check_name(name: str) -> str:
-    from configs.schema import ConfigError
-
-    if not (0 < len(name) <= 64 and name.isprintable()):
-        raise ConfigError(f"name {name[:80]!r}: not a name; give 1 to 64 letters that can be printed")
-    return name
 
 
 def _scopes(names: list[str]) -> tuple["KeyScope", ...]:

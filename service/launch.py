@@ -1,4 +1,4 @@
-"""`overtile serve`: checks the address, the keys and the Bento, and replaces this process by the server."""
+"""Start of the server for `overtile serve`: checks of the address, the keys and the Bento."""
 
 import ipaddress
 import os
@@ -37,7 +37,14 @@ def serve(
         BundleError: a bundle in the store was changed.
         OSError: the keys can't be read.
     """
-    address = _address(host, has_keys=_has_keys(), without_keys=without_keys)
+    from service.keys import Keys, KeysDamaged
+    from service.store import KEYS, store_folder
+
+    try:
+        has_keys = Keys(store_folder(os.environ) / KEYS).usable
+    except KeysDamaged as error:
+        raise ServeError(str(error)) from error
+    address = _address(host, has_keys=has_keys, without_keys=without_keys)
     if not 1 <= port <= 65535:
         raise ServeError(f"port is {port}; choose one from 1 to 65535")
     tag, code = _verify_bento(bento)
@@ -69,18 +76,8 @@ def tls_files(certificate: Path | None, key: Path | None) -> tuple[Path, Path] |
     return certificate.absolute(), key.absolute()
 
 
-def _has_keys() -> bool:
-    """Return whether there is a valid key."""
-    from service.keys import Keys, KeysDamaged
-    from service.store import KEYS, store_folder
-
-    try:
-        return Keys(store_folder(os.environ) / KEYS).usable
-    except KeysDamaged as error:
-        raise ServeError(str(error)) from error
-
-
 def _address(host: str, *, has_keys: bool, without_keys: bool) -> str:
+    """Return the address to listen on; one that other machines can reach needs a valid key, or `without_keys`."""
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError as error:
@@ -88,7 +85,7 @@ def _address(host: str, *, has_keys: bool, without_keys: bool) -> str:
     if not (address.is_loopback or has_keys or without_keys):
         raise ServeError(
             f"{host} can be reached by other machines, and there is no valid key; add one with: overtile keys add NAME; "
-            "or leave the host out, or say --without-keys if everybody there may use it"
+            "or leave the host out, or give --without-keys if everybody there may use it"
         )
     return str(address)
 

@@ -14,23 +14,23 @@ class ServiceLimits:
     """ServiceLimits of direct requests, uploads and jobs.
 
     Args:
-        max_body_bytes: most bytes of an image to segment.
-        compare_max_body_bytes: most bytes of an image to compare models on.
-        compare_max_pixels: most pixels of that image, as both masks are held in memory.
-        max_json_bytes: most bytes of a body of JSON.
-        stall_timeout_s: a request is refused when nothing of its body comes for so long.
-        min_bytes_per_s: a request is refused when its body comes slower over `stall_timeout_s` of waiting for it.
+        max_body_bytes: largest body of an image to segment.
+        compare_max_body_bytes: largest body of an image to compare models on.
+        compare_max_pixels: most pixels of that image, as both masks are in memory.
+        max_json_bytes: largest body of JSON.
+        stall_timeout_s: a request is refused if no bytes of its body arrive for this time.
+        min_bytes_per_s: a request is refused if its body arrives more slowly, measured over `stall_timeout_s` of waiting.
         max_waiting: requests that may wait for the device; each uses one of the server's 40 worker threads. One key gets at
             most about three quarters of them.
-        direct_timeout_s: longest time of a direct request.
-        engine_timeout_s: an engine that sends nothing for so long is restarted.
-        jobs_at_once: jobs that an engine runs concurrently.
+        direct_timeout_s: longest time of a direct call.
+        engine_timeout_s: an engine that sends nothing for this time is restarted.
+        jobs_at_once: number of jobs that an engine runs at a time.
         max_queued: most jobs in the queue.
-        memory_bytes: memory of an engine; 0 takes the bundles' setting, or a quarter of the free memory.
-        results_expire_s: results are kept so long, and the job's record twice as long.
-        max_upload_bytes: most bytes of an uploaded file.
+        memory_bytes: memory of an engine; 0: as the bundles' configs say, or a quarter of the free memory.
+        results_expire_s: time after which results are deleted; the job's record is deleted after twice that time.
+        max_upload_bytes: largest uploaded file.
         max_unfinished_uploads: most unfinished uploads of one owner.
-        upload_expires_s: an upload is removed so long after its last byte came.
+        upload_expires_s: time after the last byte of an upload after which it is deleted.
         storage_reserve_bytes: space that stays free on the store's disk, so that running jobs can still finish.
     """
 
@@ -85,12 +85,12 @@ class AccessSettings:
         rate, origins = setting_of("requests_per_minute"), setting_of("cors_origins")
         return cls(
             _number(rate, environment[rate]) if rate in environment else cls.requests_per_minute,
-            _origins(origins, environment.get(origins, "")),
+            parse_origins(origins, environment.get(origins, "")),
         )
 
 
 def setting_of(field: str) -> str:
-    """Return the environment variable of a limit."""
+    """Return the name of the environment variable of a limit."""
     return PREFIX + field.upper()
 
 
@@ -100,9 +100,10 @@ def _number(name: str, text: str) -> int:
     return int(text)
 
 
-def _origins(name: str, text: str) -> tuple[str, ...]:
+def parse_origins(name: str, text: str) -> tuple[str, ...]:
+    """Return the origins in the text of a setting; raise ValueError if one is invalid."""
     origins = tuple(part.strip() for part in text.split(",") if part.strip())
     for origin in origins:
         if not _ORIGIN.fullmatch(origin):
-            raise ValueError(f"{name} has {origin!r}; give origins with commas between, for example https://viewer.example.org")
+            raise ValueError(f"{name} has {origin!r}; give origins separated by commas, for example https://viewer.example.org")
     return origins

@@ -31,15 +31,15 @@ def media_type_of(name: str) -> str:
 
 
 class ClassAnswer(BaseModel):
-    """One class of a model's masks."""
+    """Class of a model's masks."""
 
     name: str
-    colour: str = Field(description="For display: #rrggbb.")
-    label: int = Field(description="The value of its pixels in the mask.")
+    colour: str = Field(description="Colour for display, #rrggbb.")
+    label: int = Field(description="Value of the class's pixels in the mask.")
 
 
 class ModelAnswer(BaseModel):
-    """A loaded model."""
+    """Loaded model."""
 
     name: str
     method: Literal["unet", "sliding_window"]
@@ -47,9 +47,9 @@ class ModelAnswer(BaseModel):
     channels: list[str]
     classes: list[ClassAnswer]
     spacing_um: list[float] | None = Field(
-        description="Distance between pixels in training, in micrometres: (H, W) or (D, H, W)."
+        description="Spacing of the pixels in training, in micrometres: (H, W) or (D, H, W); null if unknown."
     )
-    validation: dict[str, float] = Field(description="Metrics, means over the validation cases.")
+    validation: dict[str, float] = Field(description="Validation metrics by name; means over the cases.")
     intended_use: str
 
     @classmethod
@@ -64,7 +64,7 @@ class ModelAnswer(BaseModel):
 
 
 class BrokenModelAnswer(BaseModel):
-    """A model that can't be loaded."""
+    """Model that can't be loaded."""
 
     name: str
     code: str
@@ -79,21 +79,21 @@ class ModelsAnswer(BaseModel):
 
 
 class LoadRequest(BaseModel):
-    """A bundle of the server's model store."""
+    """Bundle of the server's model store."""
 
     model_config = ConfigDict(extra="forbid")
 
-    tag: str = Field(description="name:version, as printed by overtile package.", pattern=TAG)
+    tag: str = Field(description="NAME:VERSION, as overtile package prints it.", pattern=TAG)
 
 
 class ComparedModelAnswer(BaseModel):
-    """One model's results in a comparison."""
+    """Results of a model in a comparison."""
 
     name: str
     method: Literal["unet", "sliding_window"]
     seconds: float
-    class_shares: dict[str, float] = Field(description="Class name -> share of the image's pixels.")
-    mask: str = Field(description="The mask file, base64.")
+    class_shares: dict[str, float] = Field(description="Share of the image's pixels by class name.")
+    mask: str = Field(description="Mask file in base64.")
     media_type: str
 
 
@@ -101,26 +101,26 @@ class CompareAnswer(BaseModel):
     """Comparison of two models on one image."""
 
     models: list[ComparedModelAnswer]
-    agreement: float = Field(description="Share of pixels with the same class in both masks.")
+    agreement: float = Field(description="Share of the pixels that have the same class in both masks.")
     dice: dict[str, float | None] = Field(
-        description="Dice between both masks for each foreground class; null if neither has it."
+        description="Dice between both masks by foreground class; null if neither mask has the class."
     )
-    disagreement: str = Field(description="A mask file, base64: 1 where the two differ.")
-    media_type: str = Field(description="Media type of the disagreement.")
+    disagreement: str = Field(description="Mask file in base64: 1 where the two masks differ, else 0.")
+    media_type: str = Field(description="Media type of the file in disagreement.")
 
 
 class JobOptions(BaseModel):
-    """Options of a job beside models and formats."""
+    """Options of a job."""
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["segment", "compare"] = Field(default="segment", description="compare: two models on one image.")
+    kind: Literal["segment", "compare"] = Field(default="segment", description="segment, or compare two models on one image.")
     spacing_um: list[Annotated[float, Field(gt=0, le=1e6)]] | None = Field(
         default=None,
-        description="Where the files don't say: micrometres between pixels, one number or one an axis.",
+        description="Spacing in micrometres, for files that have none: one number, or one for each axis.",
         max_length=3,
     )
-    tissue: bool = Field(default=False, description="Find tissue on RGB slides first, and skip what holds none.")
+    tissue: bool = Field(default=False, description="Find the tissue on RGB slides first, and segment only that.")
     uncertainty: bool = Field(
         default=False, description="Write the uncertainty of each pixel: 0 certain, 1 all classes equally likely."
     )
@@ -128,30 +128,30 @@ class JobOptions(BaseModel):
         default=None, description="Write the probability of each class in this type."
     )
     as_ensemble: bool = Field(default=False, description="Combine several models into one mask.")
-    disagreement: bool = Field(default=False, description="Write how far the models of an ensemble disagree at each pixel.")
+    disagreement: bool = Field(default=False, description="Write how much the models of an ensemble disagree at each pixel.")
 
 
 class JobRequest(BaseModel):
-    """A job: files, models, formats and options."""
+    """Job to create: files, models, formats and options."""
 
     model_config = ConfigDict(extra="forbid")
 
     uploads: list[Annotated[str, Field(pattern=ID)]] = Field(
-        description="One file; or the channels of one image, in order; or the files of one DICOM series.",
+        description="IDs of uploads: one file, the channels of one image in order, or the files of one DICOM series.",
         min_length=1,
         max_length=10_000,
     )
     models: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
-        description="Names of /v1/models.", min_length=1, max_length=16
+        description="Names of models of GET /v1/models.", min_length=1, max_length=16
     )
     formats: list[Literal["png", "tiff", "nifti", "geojson", "dicom-seg", "ome-zarr"]] = Field(
-        default=[], description="Formats of the masks; default: the image's own.", max_length=6
+        default=[], description="Formats of the masks; default: the format of the image.", max_length=6
     )
     options: JobOptions = JobOptions()
 
 
 class ResultAnswer(BaseModel):
-    """A result file of a job."""
+    """Result file of a job."""
 
     name: str
     bytes: int
@@ -160,9 +160,9 @@ class ResultAnswer(BaseModel):
 
 
 class JobFailure(BaseModel):
-    """Why a job failed."""
+    """Reason for the failure of a job."""
 
-    code: str = Field(description="Stable, for programs.")
+    code: str = Field(description="Stable code for programs.")
     message: str
     limit: int | None = None
 
@@ -174,21 +174,21 @@ class JobAnswer(BaseModel):
     kind: Literal["segment", "compare"]
     state: Literal["queued", "running", "done", "failed", "cancelled"]
     models: list[str]
-    names: list[str | None] = Field(description="File names of the uploads.")
-    progress: float = Field(description="0 to 1.")
-    position: int | None = Field(description="Position in the queue, from 1 on; null for a job that isn't waiting.")
-    eta_s: float | None = Field(description="Estimated seconds until the end.")
-    warnings: list[str]
+    names: list[str | None] = Field(description="The client's names of the files; null for a file without a name.")
+    progress: float = Field(description="Finished share of the work, 0 to 1.")
+    position: int | None = Field(description="Position in the queue, starting at 1; null for a job that isn't queued.")
+    eta_s: float | None = Field(description="Estimated seconds until the job ends; null if unknown.")
+    warnings: list[str] = Field(description="Codes of warnings about the image.")
     error: JobFailure | None
     results: list[ResultAnswer]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    expires_at: datetime | None = Field(description="When the results are deleted.")
+    expires_at: datetime | None = Field(description="When the results are deleted; null for an unfinished job.")
 
 
 class JobsAnswer(BaseModel):
-    """Jobs, newest first."""
+    """Jobs of a key, newest first."""
 
     jobs: list[JobAnswer]
 
@@ -196,23 +196,23 @@ class JobsAnswer(BaseModel):
 class UploadAnswer(BaseModel):
     """State of an upload."""
 
-    id: str = Field(description="32 hexadecimal digits; jobs name the upload by it.")
-    bytes: int = Field(description="Size of the whole file.")
-    received: int = Field(description="Bytes that are on the server's disk; continue sending from here.")
+    id: str = Field(description="32 hexadecimal digits; send them in `uploads` of POST /v1/jobs.")
+    bytes: int = Field(description="Size of the whole file in bytes.")
+    received: int = Field(description="Number of bytes on the server's disk; continue sending from here.")
     complete: bool
-    sha256: str | None = Field(description="SHA-256 of the whole file, hexadecimal; null until it is complete.")
-    filename: str | None = Field(description="The client's name of the file; null if it sent none.")
-    expires_at: datetime = Field(description="When the server deletes the upload, unless more of it comes.")
+    sha256: str | None = Field(description="SHA-256 of the whole file in hexadecimal; null until it is complete.")
+    filename: str | None = Field(description="The client's name of the file; null without one.")
+    expires_at: datetime = Field(description="When the server deletes the upload, unless more bytes arrive.")
 
 
 class ErrorDetail(BaseModel):
-    """What is wrong, and what to do."""
+    """Description of an error and its remedy."""
 
-    code: str = Field(description="Stable, for programs.")
+    code: str = Field(description="Stable code for programs.")
     message: str
-    field: str | None = Field(default=None, description="The parameter that is wrong; omitted if there is none.")
+    field: str | None = Field(default=None, description="Name of the invalid parameter; omitted if there is none.")
     limit: int | None = Field(
-        default=None, description="What is allowed, in bytes, pixels or number; omitted if there is none."
+        default=None, description="Limit that was exceeded, in bytes, pixels or number; omitted if there is none."
     )
     request_id: str
 

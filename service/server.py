@@ -1,6 +1,6 @@
 """Server process: `python -m service.server TAG HOST PORT [CERTIFICATE KEY]` serves a Bento by uvicorn with deadlines.
 
-BentoML's own server runs the service in a child process that survives a kill of its parent, and waits for headers for ever.
+BentoML's own server runs the service in a child process, which survives a kill of its parent, and has no deadline for headers.
 """
 
 import asyncio
@@ -113,7 +113,7 @@ class LifespanSplit:
 
 
 def main() -> NoReturn:
-    """Serve until SIGTERM or SIGINT; exit with 0, or with 3 if the server can't start."""
+    """Serve until SIGTERM or SIGINT; exit with 0, or with 3 if the server can't be started."""
     tag, host, port, *tls = sys.argv[1:]
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn replaces them, and raises the signal again at the end

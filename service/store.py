@@ -1,4 +1,4 @@
-"""The service's folder: paths of keys, uploads and jobs, files that survive a kill whole, and the clock of expiry."""
+"""Folder of the service: paths of keys, uploads and jobs, JSON files that are written atomically, and the clock of expiry."""
 
 import json
 import os
@@ -18,7 +18,7 @@ _START_S = time.time() - time.monotonic()
 
 
 class Store:
-    """The folder and its subfolders, which only their user can open.
+    """Folder of the service with its subfolders, which only their user can open.
 
     Args:
         folder: created if it doesn't exist.
@@ -57,12 +57,12 @@ def store_folder(environment: Mapping[str, str]) -> Path:
 
 
 def new_id() -> str:
-    """Return a new ID, which nobody can guess."""
+    """Return a new ID of 32 hexadecimal digits, which nobody can guess."""
     return uuid.uuid4().hex
 
 
 def is_id(text: str) -> bool:
-    """Return whether a text has the form of an ID; nothing else becomes part of a path."""
+    """Return whether a text has the form of an ID; only IDs become parts of paths."""
     return _ID.fullmatch(text) is not None
 
 
@@ -70,7 +70,7 @@ def check_id(text: str) -> str:
     """Return the text if it has the form of an ID.
 
     Raises:
-        ValueError: it hasn't.
+        ValueError: it has another form.
     """
     if not is_id(text):
         raise ValueError("not an ID")
@@ -78,7 +78,7 @@ def check_id(text: str) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file for this user alone; it is on the disk when this returns, and whole if the power fails before."""
+    """Write a JSON file atomically, readable for this user only; it is on the disk when this returns."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
 
     def write(part: Path) -> None:
@@ -105,8 +105,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def steady_time() -> float:
-    """Return the seconds since 1970, by which things expire; they never pass faster than the process's monotonic clock.
+    """Return the time for expiry, in seconds since 1970; it never advances faster than the process's monotonic clock.
 
-    When the machine's clock is set forward by a year, nothing expires; what does, expires after the next start.
+    If the machine's clock is set forward by a year, nothing expires before the next start.
     """
     return min(time.time(), _START_S + time.monotonic())

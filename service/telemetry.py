@@ -38,7 +38,7 @@ class Gauges(Collector):
         self._gauges = gauges
 
     def collect(self) -> Iterable[Metric]:
-        """Yield each gauge that has a value."""
+        """Yield the gauges that have a value."""
         for name, (text, value) in self._gauges.items():
             if (measurement := value()) is not None:
                 yield GaugeMetricFamily(name, text, value=measurement)

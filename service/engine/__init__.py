@@ -1,1 +1,1 @@
-"""The engine: a process of its own that has the networks and a device. The gateway talks to it over one connection."""
+"""Engine: a separate process with the networks and a device; the gateway sends it requests over one connection."""

@@ -34,7 +34,7 @@ class _PendingPass:
 
     @property
     def is_direct(self) -> bool:
-        """Whether the pass belongs to a direct call."""
+        """True for a pass of a direct call, False for one of a job."""
         return self.owner is not None
 
     def can_join(self, other: "_PendingPass") -> bool:

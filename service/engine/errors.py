@@ -34,7 +34,7 @@ _ENGINE_ERRORS = {kind.__name__: kind for kind in (Cancelled, ModelGone, OutOfMe
 
 
 def encode_error(error: Exception) -> dict[str, Any]:
-    """Return an error as a JSON object; an unexpected one is logged, and its text stays in this process."""
+    """Return an error as a JSON object; an unexpected one is logged without its text, and none of it is sent."""
     if isinstance(error, ImageTooLarge):
         return {"kind": ImageTooLarge.__name__, "code": error.code, "message": error.message, "limit": error.limit}
     if isinstance(error, DataError):

@@ -41,12 +41,12 @@ class EngineProcess:
         self._models = LoadedModels(**settings)
         self._cancelled: set[int] = set()
         self._handlers: dict[str, Callable[[Message, TileProgress], Message]] = {
-            "segment": self._segment,
-            "compare": self._compare,
-            "check": self._check,
-            "job": self._job,
-            "load": self._load,
-            "unload": self._unload,
+            "segment": self.segment,
+            "compare": self.compare,
+            "check": self.check,
+            "job": self.job,
+            "load": self.load,
+            "unload": self.unload,
         }
 
     def serve(self) -> None:
@@ -98,30 +98,36 @@ class EngineProcess:
             raise ModelGone
         return model
 
-    def _segment(self, message: Message, on_progress: TileProgress) -> Message:
+    def segment(self, message: Message, on_progress: TileProgress) -> Message:
+        """Segment a small image: `path`, `model`, `format`, `spacing_um`."""
         spacing_um = tuple(message["spacing_um"]) if message["spacing_um"] else None
         return segment_small(Path(message["path"]), self._model(message["model"]), message["format"], spacing_um, on_progress)
 
-    def _compare(self, message: Message, on_progress: TileProgress) -> Message:
+    def compare(self, message: Message, on_progress: TileProgress) -> Message:
+        """Compare models on a small image: `path`, `models`, `max_pixels`, `spacing_um`."""
         spacing_um = tuple(message["spacing_um"]) if message["spacing_um"] else None
         models = [self._model(name) for name in message["models"]]
         return compare_small(Path(message["path"]), models, message["max_pixels"], spacing_um, on_progress)
 
-    def _check(self, message: Message, _: TileProgress) -> Message:
+    def check(self, message: Message, _: TileProgress) -> Message:
+        """Check the files of a job: `inputs`, `models`, `options`."""
         models = [self._model(name) for name in message["models"]]
         return check_inputs(Path(message["inputs"]), models, JobOptions.model_validate(message["options"]))
 
-    def _job(self, message: Message, on_progress: TileProgress) -> Message:
+    def job(self, message: Message, on_progress: TileProgress) -> Message:
+        """Run a job: `folder`, `models`, `formats`, `options`, `smaller`."""
         models = [self._model(name, message["smaller"]) for name in message["models"]]
         return run_job(Path(message["folder"]), models, message, on_progress)
 
-    def _load(self, message: Message, _: TileProgress) -> Message:
+    def load(self, message: Message, _: TileProgress) -> Message:
+        """Load `bundles`, folders by name."""
         for name, folder in message["bundles"].items():
             self._models.load(Path(folder), name)
         self._send_models()
         return {}
 
-    def _unload(self, message: Message, _: TileProgress) -> Message:
+    def unload(self, message: Message, _: TileProgress) -> Message:
+        """Unload `model`."""
         self._models.unload(message["model"])
         self._send_models()
         return {}

@@ -39,7 +39,7 @@ class MaskComparison:
 
     @property
     def shares(self) -> tuple[dict[str, float], dict[str, float]]:
-        """For each mask, the share of its pixels by class name."""
+        """Share of the pixels by class name, of the first and of the second mask."""
         first, second = (self._counts.sum(axis) / max(1, self._counts.sum()) for axis in (1, 0))
         return dict(zip(self.classes, first.tolist(), strict=True)), dict(zip(self.classes, second.tolist(), strict=True))
 

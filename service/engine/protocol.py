@@ -19,7 +19,7 @@ MAX_LINE_BYTES = 64 * 2**20
 
 
 class JsonConnection:
-    """One end of the connection. All threads may send, but only one may receive.
+    """Connection to the other process. All threads may send, but only one may receive.
 
     Args:
         connection: one socket of the pair.

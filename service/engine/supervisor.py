@@ -103,7 +103,7 @@ class Supervisor:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the process is running and has loaded its models."""
+        """True if the process is running and has loaded its models."""
         return self._is_ready.is_set()
 
     @property

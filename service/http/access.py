@@ -152,7 +152,7 @@ class Access:
 
 
 class Buckets:
-    """Token buckets, one an owner: a bucket holds `per_minute` requests and refills evenly over a minute."""
+    """Token buckets, one for each owner: a bucket has `per_minute` requests and refills evenly over a minute."""
 
     def __init__(self) -> None:
         self._left: dict[str, tuple[float, float]] = {}  # requests left, and the time of the last one in seconds

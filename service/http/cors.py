@@ -43,7 +43,11 @@ class Cors:
 
         async def send_with_origin(message: Message) -> None:
             if message["type"] == "http.response.start" and self._origins:
-                _add_origin(MutableHeaders(scope=message), origin)
+                answer_headers = MutableHeaders(scope=message)
+                answer_headers.add_vary_header("Origin")
+                if origin:
+                    answer_headers["Access-Control-Allow-Origin"] = origin
+                    answer_headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
             await send(message)
 
         if not is_preflight:
@@ -53,13 +57,6 @@ class Cors:
         else:
             message = "pages of that site can't use the server; its operator can allow the site in OVERTILE_CORS_ORIGINS"
             await send_error(Forbidden("origin_not_allowed", message), scope, receive, send_with_origin)
-
-
-def _add_origin(headers: MutableHeaders, origin: str | None) -> None:
-    headers.add_vary_header("Origin")
-    if origin:
-        headers["Access-Control-Allow-Origin"] = origin
-        headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
 
 
 async def _send_preflight(send: Send) -> None:

@@ -1,8 +1,8 @@
-"""Answers that report errors: one shape, and a closed vocabulary of codes.
+"""Answers to errors, in one shape, with codes from a closed vocabulary.
 
     {"error": {"code", "message", "field"?, "limit"?, "request_id"}}
 
-Nothing that a client sent, no path and no library's text is ever in an answer.
+An answer never contains text that a client sent, a path, or the text of a library's exception.
 """
 
 import errno
@@ -47,7 +47,7 @@ _PARAMETERS = {
 
 @dataclass(frozen=True)
 class ErrorResponse:
-    """Status, body and additional headers of an answer that reports an error."""
+    """Status, content and additional headers of the answer to an error."""
 
     status: int
     code: str
@@ -57,7 +57,7 @@ class ErrorResponse:
     headers: tuple[tuple[str, str], ...] = ()
 
     def body(self, request_id: str) -> dict[str, dict[str, str | int]]:
-        """Return the JSON body; `field` and `limit` are left out where they are None."""
+        """Return the JSON body, without `field` and `limit` if they are None."""
         optional: dict[str, str | int | None] = {"field": self.field, "limit": self.limit}
         present = {key: value for key, value in optional.items() if value is not None}
         return {"error": {"code": self.code, "message": self.message, **present, "request_id": request_id}}
@@ -71,7 +71,7 @@ INTERNAL = ErrorResponse(500, "internal", "the server failed; try again, and nam
 
 
 def error_response(error: Exception) -> ErrorResponse:
-    """Return what the client is sent for an exception; `INTERNAL` for an unexpected one."""
+    """Return the answer to an exception; `INTERNAL` for an unexpected one."""
     if isinstance(error, DataError):
         limit = error.limit if isinstance(error, ImageTooLarge) else None
         return ErrorResponse(error.status, error.code, error.message, limit=limit)

@@ -1,4 +1,4 @@
-"""Forms (multipart/form-data) with one file: passes on the file's bytes as they arrive, and keeps none of them in memory."""
+"""Forms (multipart/form-data) with one file, whose bytes are passed on as they arrive, and never collected in memory."""
 
 import logging
 import unicodedata
@@ -41,8 +41,16 @@ class FormParser:
         self._headers: list[tuple[bytearray, bytearray]] = []
         self._parts = 0
         self._is_complete = False
+        callbacks: MultipartCallbacks = {
+            "on_header_begin": lambda: self._headers.append((bytearray(), bytearray())),
+            "on_header_field": lambda data, start, end: self._headers[-1][0].extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._headers[-1][1].extend(data[start:end]),
+            "on_headers_finished": self._on_headers_finished,
+            "on_part_data": lambda data, start, end: self._write(memoryview(data)[start:end]),
+            "on_end": self._on_end,
+        }
         try:
-            self._parser = MultipartParser(boundary, self._callbacks())
+            self._parser = MultipartParser(boundary, callbacks)
         except FormParserError as error:
             raise _bad_form() from error
 
@@ -68,26 +76,13 @@ class FormParser:
         if not self._parts:
             raise _no_file()
 
-    def _callbacks(self) -> "MultipartCallbacks":
-        return {
-            "on_part_begin": self._on_part_begin,
-            "on_header_begin": lambda: self._headers.append((bytearray(), bytearray())),
-            "on_header_field": lambda data, start, end: self._headers[-1][0].extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._headers[-1][1].extend(data[start:end]),
-            "on_headers_finished": self._on_headers_finished,
-            "on_part_data": lambda data, start, end: self._write(memoryview(data)[start:end]),
-            "on_end": self._on_end,
-        }
-
-    def _on_part_begin(self) -> None:
-        self._parts += 1
-        if self._parts > 1:
-            raise _bad_form()
-
     def _on_end(self) -> None:
         self._is_complete = True
 
     def _on_headers_finished(self) -> None:
+        self._parts += 1
+        if self._parts > 1:
+            raise _bad_form()
         headers = {bytes(name).lower().decode("latin-1"): value.decode("latin-1") for name, value in self._headers}
         is_nested = headers.get("content-type", "").strip().lower().startswith("multipart/")
         is_encoded = headers.get("content-transfer-encoding", "").strip().lower() not in _PLAIN_ENCODINGS

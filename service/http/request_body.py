@@ -25,14 +25,14 @@ def private_folder() -> Iterator[Path]:
 
 
 async def receive(request: Request, path: Path, limits: ServiceLimits, *, setting: BodyLimit) -> None:
-    """Write the body to `path`; `setting` is the limit's field in `ServiceLimits`.
+    """Write the body to `path`; `setting` is the name of the limit in `ServiceLimits`.
 
     Raises:
         UnsupportedBody: the body is a form, or compressed.
         BodyTooLarge: the body is larger than the limit; raised before reading if Content-Length says so.
-        Stalled: the body stopped coming, or comes too slowly.
+        Stalled: the body stopped arriving, or arrives too slowly.
         BadRequest: the body is empty.
-        ClientDisconnect: the client left.
+        ClientDisconnect: the client closed the connection.
     """
     refuse_form(request)
     received = 0
@@ -52,8 +52,8 @@ async def capped_blocks(
     Raises:
         UnsupportedBody: the body is compressed.
         BodyTooLarge: the body is larger than the limit; raised before reading if Content-Length says so.
-        Stalled: the body stopped coming, or comes too slowly.
-        ClientDisconnect: the client left.
+        Stalled: the body stopped arriving, or arrives too slowly.
+        ClientDisconnect: the client closed the connection.
     """
     check_length(request, limits, setting=setting, more_bytes=more_bytes)
     limit_bytes, received_bytes = getattr(limits, setting) + more_bytes, 0
@@ -65,12 +65,12 @@ async def capped_blocks(
 
 
 async def blocks(request: Request, limits: ServiceLimits) -> AsyncIterator[bytes]:
-    """Yield the body in blocks of about 1 MiB; when the client leaves or stalls, first what came before.
+    """Yield the body in blocks of about 1 MiB, the last bytes also before an error.
 
     Raises:
         UnsupportedBody: the body is compressed.
-        Stalled: the body stopped coming, or comes too slowly.
-        ClientDisconnect: the client left.
+        Stalled: the body stopped arriving, or arrives too slowly.
+        ClientDisconnect: the client closed the connection.
     """
     _refuse_compressed(request)
     buffer, pace, stream = bytearray(), _Pace(limits), aiter(request.stream())
@@ -91,7 +91,7 @@ async def blocks(request: Request, limits: ServiceLimits) -> AsyncIterator[bytes
 
 
 class _Pace:
-    """Speed of a body. Only the time counts that the server waits for the client, not the time that its disk takes."""
+    """Speed of a body, over the time that the server waits for the client; time that its disk takes doesn't count."""
 
     def __init__(self, limits: ServiceLimits) -> None:
         self._limits = limits
@@ -112,7 +112,7 @@ class _Pace:
         return chunk
 
     def check(self) -> None:
-        """Raise Stalled if the body came too slowly over the last period of waiting."""
+        """Raise Stalled if the body arrived too slowly over the last period of waiting."""
         if self._waited_s < self._limits.stall_timeout_s:
             return
         if self._received_bytes < self._waited_s * self._limits.min_bytes_per_s:
@@ -130,7 +130,7 @@ def length_of(request: Request) -> int | None:
 
 
 def check_length(request: Request, limits: ServiceLimits, *, setting: BodyLimit, more_bytes: int = 0) -> None:
-    """Check the headers of a body: not compressed, and not larger than the limit.
+    """Check the headers of a body, which mustn't be compressed or larger than the limit.
 
     Raises:
         UnsupportedBody: the body is compressed.

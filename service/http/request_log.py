@@ -24,7 +24,7 @@ _log = logging.getLogger("overtile.service")
 
 
 class RequestLog:
-    """ASGI middleware that logs method, route pattern, status, seconds, request ID and owner; nothing that clients send.
+    """ASGI middleware that logs method, route pattern, status, seconds, request ID and owner, but nothing that clients send.
 
     It is used twice: the outer one, around the whole server, assigns the ID and writes the line; the inner one, around
     the routes, turns an exception into an answer before FastAPI does it in another shape.
@@ -40,7 +40,8 @@ class RequestLog:
             return
         state = scope.setdefault("state", {})
         is_outer = "request_id" not in state
-        request_id = state.setdefault("request_id", _request_id(Headers(scope=scope).get(REQUEST_ID_HEADER)))
+        header = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        request_id = state.setdefault("request_id", header if _REQUEST_ID.fullmatch(header) else uuid.uuid4().hex)
         start_s, status = time.monotonic(), 0
 
         async def send_with_id(message: Message) -> None:
@@ -52,7 +53,7 @@ class RequestLog:
 
         try:
             await self.app(scope, receive, send_with_id)
-        except Exception as error:  # noqa: BLE001  (whatever a bug or a library raises, the client gets a 500)
+        except Exception as error:  # noqa: BLE001  (the client gets a 500 for any bug)
             _log.error("request %s failed: %s", request_id, place_of(error))
             if not status:
                 await _response(INTERNAL, request_id)(scope, receive, send_with_id)
@@ -85,7 +86,7 @@ async def send_error(error: RequestError | HTTPException, scope: Scope, receive:
 
 
 async def handle_error(request: Request, error: Exception) -> JSONResponse:
-    """Return the answer to an expected exception; FastAPI calls this."""
+    """Return the answer to an expected exception; an exception handler of FastAPI."""
     answer = error_response(error)
     if answer is INTERNAL:
         raise error
@@ -95,10 +96,6 @@ async def handle_error(request: Request, error: Exception) -> JSONResponse:
 def _response(answer: ErrorResponse, request_id: str) -> JSONResponse:
     telemetry.ERRORS.labels(answer.code).inc()
     return JSONResponse(answer.body(request_id), answer.status, dict(answer.headers))
-
-
-def _request_id(header: str | None) -> str:
-    return header if header and _REQUEST_ID.fullmatch(header) else uuid.uuid4().hex
 
 
 def _method(scope: Scope) -> str:

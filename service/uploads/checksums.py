@@ -38,7 +38,7 @@ class UploadedChecksum:
         self._digest.update(block)
 
     def agrees(self) -> bool:
-        """Return whether the bytes received have the checksum."""
+        """Return whether the received bytes have the checksum."""
         return hmac.compare_digest(self._digest.digest(), self._expected)
 
 
@@ -48,12 +48,13 @@ def sha256_of_headers(content_digest: str | None, x_content_sha256: str | None) 
     Raises:
         BadRequest: a header has no SHA-256, or they differ.
     """
-    digests = {
-        digest for digest in (_parse_content_digest(content_digest), _parse_hexadecimal(x_content_sha256)) if digest is not None
-    }
-    if len(digests) > 1:
+    digest = _parse_content_digest(content_digest)
+    if x_content_sha256 is None:
+        return digest
+    text = x_content_sha256.strip()
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text) or digest not in (None, bytes.fromhex(text)):
         raise _invalid("X-Content-SHA256")
-    return digests.pop() if digests else None
+    return bytes.fromhex(text)
 
 
 def _parse_content_digest(header: str | None) -> bytes | None:
@@ -66,14 +67,6 @@ def _parse_content_digest(header: str | None) -> bytes | None:
     if len(digest) != hashlib.sha256().digest_size:
         raise _invalid("Content-Digest")
     return digest
-
-
-def _parse_hexadecimal(header: str | None) -> bytes | None:
-    if header is None:
-        return None
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", header.strip()):
-        raise _invalid("X-Content-SHA256")
-    return bytes.fromhex(header.strip())
 
 
 def _from_base64(text: str) -> bytes:

@@ -23,7 +23,7 @@ class DigestState:
 
 
 class UploadFile:
-    """Locked file that is appended to or truncated; a kill unlocks it, too.
+    """File of an upload, locked until it is closed or its process ends.
 
     Args:
         path: the file.
@@ -51,7 +51,7 @@ class UploadFile:
             self._digest, self._digested = digest_state.digest, digest_state.digested_bytes
 
     def append(self, block: bytes | memoryview) -> None:
-        """Append a block; what was written before an error stays in the file.
+        """Append a block; after an error, the part that was written stays in the file.
 
         Raises:
             OSError: the disk is full or broken.
@@ -73,14 +73,14 @@ class UploadFile:
             self._digest, self._digested = hashlib.sha256(), 0
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the whole file in hexadecimal; reads the bytes that aren't hashed yet."""
+        """Return the SHA-256 of the whole file in hexadecimal; only bytes that aren't hashed yet are read."""
         while block := os.pread(self._file.fileno(), _READ_BYTES, self._digested):
             self._digest.update(block)
             self._digested += len(block)
         return self._digest.hexdigest()
 
     def sync(self) -> None:
-        """Wait until everything is on the disk."""
+        """Write everything to the disk."""
         os.fsync(self._file.fileno())
 
     def digest_state(self) -> DigestState:

@@ -1,4 +1,4 @@
-"""Writing of one request's bytes to an upload: block by block, then kept or dropped."""
+"""Writing of one request's bytes to an upload block by block, and keeping or discarding them at the end."""
 
 import hmac
 import shutil
@@ -22,7 +22,7 @@ class Checksum(Protocol):
 
 
 class NewUpload:
-    """Upload that is being created: it is unknown to others until it is finished or announced."""
+    """Upload that is being created; other requests see it after `finish` or `announce`."""
 
     def __init__(self, folder: Path, records: Records, claim: Claim) -> None:
         self.upload_id = claim.upload_id
@@ -67,7 +67,7 @@ class NewUpload:
         self._write(self._file.size, filename, digest)
 
     def announce(self, filename: str | None) -> None:
-        """Record the upload; its bytes come in later requests."""
+        """Record the upload; later requests send its bytes."""
         self._write(self._claim.size_bytes or 0, filename, None)
 
     def release(self) -> None:
@@ -87,7 +87,7 @@ class NewUpload:
 
 
 class ResumedUpload:
-    """Upload to which more bytes are appended; `checksum`, if set, is that of the bytes of this request."""
+    """Upload that a request appends to; `checksum`, if set, is the checksum of the request's bytes."""
 
     def __init__(
         self, file: UploadFile, records: Records, upload_id: str, record: Record, digests: dict[str, DigestState]
@@ -102,7 +102,7 @@ class ResumedUpload:
         self._drop = False
 
     def check_length(self, size_bytes: int) -> None:
-        """Check that the upload takes so many more bytes.
+        """Check that `size_bytes` more bytes belong to the upload.
 
         Raises:
             BodyTooLarge: fewer bytes are missing.
@@ -116,7 +116,7 @@ class ResumedUpload:
         """Append a block.
 
         Raises:
-            BodyTooLarge: more bytes than were missing; nothing of this request stays.
+            BodyTooLarge: the request has more bytes than are missing; all of its bytes are discarded.
             StorageFull: the disk is full.
         """
         try:
@@ -133,7 +133,7 @@ class ResumedUpload:
         """Return the upload's record after writing the bytes to the disk.
 
         Raises:
-            WrongChecksum: the bytes differ from those sent; nothing of this request stays.
+            WrongChecksum: the bytes don't have the checksum; all bytes of this request are discarded.
         """
         if self.checksum and not self.checksum.agrees():
             message = "the received bytes don't have the checksum in the header; send them again"
@@ -147,7 +147,7 @@ class ResumedUpload:
         return self._record
 
     def release(self) -> None:
-        """Unlock the upload; the bytes received stay, unless they are too many or have an unconfirmed checksum."""
+        """Unlock the upload; discard the request's bytes if they are too many or their checksum isn't confirmed."""
         try:
             if self._drop or self.checksum:
                 self._file.truncate(self._start)

@@ -3,7 +3,6 @@
 import os
 import shutil
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,9 +31,9 @@ class Claim:
     Args:
         upload_id: the upload's ID.
         owner: the owner of the upload.
-        size_bytes: size of the file; None until it is known.
+        size_bytes: size of the file; None if it is unknown.
         keep_free_bytes: space that must stay free on the disk while the upload is written.
-        most_bytes: rest of the owner's quota; None for no quota.
+        most_bytes: unused part of the owner's quota; None for no quota.
         max_stored_bytes: the owner's quota; None for no quota.
     """
 
@@ -86,12 +85,19 @@ class Records:
         """
         with self._lock:
             records = self._all()
-            self._check_count(records, owner)
+            most = self._limits.max_unfinished_uploads
+            unfinished = {upload_id: record for upload_id, record in records.items() if record.sha256 is None}
+            if sum(record.owner == owner for record in unfinished.values()) >= most:
+                setting = setting_of("max_unfinished_uploads")
+                message = (
+                    f"there are already {most} unfinished uploads; finish or delete some, or raise {setting} on the server"
+                )
+                raise TooMany("too_many_uploads", message, limit=most)
             left_bytes = _quota_left(records, owner, max_stored_bytes)
             if left_bytes is not None and (size_bytes or 0) > left_bytes:
                 raise over_quota(max_stored_bytes or 0)
             reserve_bytes = self._limits.storage_reserve_bytes
-            missing_bytes = sum(self._missing(upload_id, record) for upload_id, record in records.items())
+            missing_bytes = sum(max(record.bytes - self._size(upload_id), 0) for upload_id, record in unfinished.items())
             self.check_disk(size_bytes or 0, missing_bytes + reserve_bytes)
             keep_free_bytes = reserve_bytes if size_bytes is not None else reserve_bytes + missing_bytes
             claim = Claim(new_id(), owner, size_bytes, keep_free_bytes, left_bytes, max_stored_bytes)
@@ -99,10 +105,10 @@ class Records:
             return claim
 
     def settle(self, claim: Claim, size_bytes: int) -> None:
-        """Set the size of a claim that was made without one.
+        """Set the size of a claim for an upload whose size was unknown.
 
         Raises:
-            OverQuota: the upload exceeds the owner's quota, after others were added meanwhile.
+            OverQuota: the upload exceeds the owner's quota, with uploads that were added in the meantime.
         """
         with self._lock:
             records = self._all()
@@ -113,12 +119,12 @@ class Records:
             self._claims[claim.upload_id] = replace(claim, size_bytes=size_bytes)
 
     def release(self, claim: Claim) -> None:
-        """End a claim, after its upload is recorded or dropped."""
+        """End a claim after its upload was recorded or discarded."""
         with self._lock:
             self._claims.pop(claim.upload_id, None)
 
     def check_disk(self, size_bytes: int, keep_free_bytes: int | None = None) -> None:
-        """Check that so much can be written while `keep_free_bytes` stay free; None stands for the server's reserve.
+        """Check that `size_bytes` can be written while `keep_free_bytes` stay free; None: the server's reserve.
 
         Raises:
             StorageFull: the disk has too little free space.
@@ -129,34 +135,18 @@ class Records:
 
     def _all(self) -> dict[str, Record]:
         """Return the records of all uploads, claims included."""
-        records = dict(self._on_disk())
+        names = {entry.name for entry in os.scandir(self._store.folder / "uploads")}
+        for name in self._cache.keys() - names:
+            self._cache.pop(name, None)
+        for name in names - self._cache.keys():
+            record = self.find(name)
+            if record:
+                self._cache[name] = record
+        records = dict(self._cache)
         for claim in self._claims.values():
             size = claim.size_bytes if claim.size_bytes is not None else self._size(claim.upload_id)
             records[claim.upload_id] = Record(owner=claim.owner, bytes=size, filename=None)
         return records
-
-    def _on_disk(self) -> Iterator[tuple[str, Record]]:
-        names = {entry.name for entry in os.scandir(self._store.folder / "uploads")}
-        for name in self._cache.keys() - names:
-            self._cache.pop(name, None)
-        for name in names:
-            record = self._cache.get(name) or self.find(name)
-            if record:
-                self._cache[name] = record
-                yield name, record
-
-    def _check_count(self, records: dict[str, Record], owner: str) -> None:
-        most = self._limits.max_unfinished_uploads
-        unfinished = [record for record in records.values() if record.owner == owner and record.sha256 is None]
-        if len(unfinished) >= most:
-            message = (
-                f"there are {most} unfinished uploads already; finish or delete some, "
-                f"or raise {setting_of('max_unfinished_uploads')} on the server"
-            )
-            raise TooMany("too_many_uploads", message, limit=most)
-
-    def _missing(self, upload_id: str, record: Record) -> int:
-        return max(record.bytes - self._size(upload_id), 0) if record.sha256 is None else 0
 
     def _size(self, upload_id: str) -> int:
         try:
@@ -169,7 +159,7 @@ class Records:
 
 
 def _quota_left(records: dict[str, Record], owner: str, max_stored_bytes: int | None) -> int | None:
-    """Return the bytes that are left of an owner's quota; None for no quota."""
+    """Return the unused bytes of an owner's quota; None for no quota."""
     if max_stored_bytes is None:
         return None
     return max(max_stored_bytes - sum(record.bytes for record in records.values() if record.owner == owner), 0)

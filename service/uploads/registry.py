@@ -1,6 +1,5 @@
-"""Uploads, each in a folder of its own; the bytes received are on the disk, so that an upload survives a kill."""
+"""Uploads, each in its own folder; received bytes are on the disk, so that an upload survives a kill."""
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ class Upload:
 
     @property
     def complete(self) -> bool:
-        """Whether all bytes are there, so that jobs can use it."""
+        """True if all bytes have been received, so that jobs can use the upload."""
         return self.sha256 is not None
 
 
@@ -69,7 +68,7 @@ class Uploads:
         return self.find(upload.upload_id, owner)
 
     def begin(self, owner: str, size_bytes: int | None, *, max_stored_bytes: int | None = None) -> NewUpload:
-        """Return an upload to write in one request; release it afterwards. Nothing stays unless it is finished.
+        """Return an upload to write in one request; release it afterwards. It is deleted unless it is finished.
 
         Raises:
             TooMany: the owner has too many unfinished uploads.
@@ -88,7 +87,7 @@ class Uploads:
 
         Raises:
             UnknownUpload: the owner has no such upload.
-            Conflict: `offset` isn't where the upload ends.
+            Conflict: `offset` isn't the number of received bytes.
             Locked: another request is writing.
         """
         record = self._record(upload_id, owner)
@@ -109,7 +108,10 @@ class Uploads:
             UnknownUpload: the owner has no such upload.
         """
         record = self._record(upload_id, owner)
-        stat = self._stat(upload_id)
+        try:
+            stat = self._path(upload_id).stat()
+        except FileNotFoundError as error:
+            raise _unknown() from error
         if stat.st_size > record.bytes or (stat.st_size == record.bytes and record.sha256 is None):
             record = self._complete(upload_id, record)
         received_bytes = min(stat.st_size, record.bytes)
@@ -134,7 +136,7 @@ class Uploads:
         return self._path(upload_id)
 
     def delete(self, upload_id: str, owner: str) -> None:
-        """Delete an upload; links to its file stay.
+        """Delete an upload; jobs that link its file keep it.
 
         Raises:
             UnknownUpload: the owner has no such upload.
@@ -146,11 +148,11 @@ class Uploads:
         sync(self._store.folder / "uploads")
 
     def sweep(self, now: float, most: int = 1000) -> int:
-        """Remove expired uploads and folders that a kill left; return how many were removed.
+        """Delete expired uploads, and folders that a kill left behind; return how many were deleted.
 
         Args:
             now: time in seconds since 1970.
-            most: most folders to remove, so that the sweep ends soon.
+            most: most folders to delete, so that the sweep ends soon.
         """
         removed = 0
         for folder in (self._store.folder / "uploads").iterdir():
@@ -192,12 +194,6 @@ class Uploads:
     def _open(self, upload_id: str) -> UploadFile:
         try:
             return UploadFile(self._path(upload_id), digest_state=self._digests.pop(upload_id, None))
-        except FileNotFoundError as error:
-            raise _unknown() from error
-
-    def _stat(self, upload_id: str) -> os.stat_result:
-        try:
-            return self._path(upload_id).stat()
         except FileNotFoundError as error:
             raise _unknown() from error
 

@@ -1,4 +1,4 @@
-"""Headers of tus 1.0.0 (https://tus.io/protocols/resumable-upload): parsed from requests, and written for answers."""
+"""Headers of tus 1.0.0 (https://tus.io/protocols/resumable-upload), parsed from requests and built for answers."""
 
 import base64
 import binascii
@@ -43,7 +43,7 @@ async def check_version(request: Request) -> None:
     """Check, as a dependency, that the request has a Tus-Resumable header with this version.
 
     Raises:
-        UnknownVersion: the header has another version, or is missing.
+        UnknownVersion: the header is missing, or has another version.
     """
     if request.headers.get("tus-resumable") != VERSION:
         message = "the header Tus-Resumable isn't 1.0.0; send that version, or send the whole file at once by PUT or as a form"
@@ -76,7 +76,7 @@ def length_of(request: Request) -> int:
 
 
 def offset_of(request: Request) -> int:
-    """Return the position of the body in the file in bytes, from Upload-Offset.
+    """Return the position in the file where the body begins, in bytes, from Upload-Offset.
 
     Raises:
         BadRequest: the header is missing or isn't a number.
@@ -96,7 +96,7 @@ def check_type(request: Request) -> None:
 
 
 def filename_of(request: Request) -> str | None:
-    """Return the file's name from Upload-Metadata, whose other keys are ignored; None if there is none.
+    """Return the file's name from Upload-Metadata; None without a name. Other keys are ignored.
 
     Raises:
         BadRequest: the header can't be parsed.
@@ -113,7 +113,7 @@ def filename_of(request: Request) -> str | None:
 
 
 def metadata_of(upload: Upload) -> dict[str, str]:
-    """Return the Upload-Metadata header with the file's name; no header if it has none."""
+    """Return the Upload-Metadata header with the file's name; empty without a name."""
     if upload.filename is None:
         return {}
     return {"Upload-Metadata": f"filename {base64.b64encode(upload.filename.encode()).decode()}"}

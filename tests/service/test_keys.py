@@ -67,7 +67,7 @@ def test_expired_and_revoked_keys_open_nothing(path: Path) -> None:
 
 
 def test_an_unknown_key_cant_be_revoked(path: Path) -> None:
-    with pytest.raises(UnknownKey, match="no key has the ID 'abc'; overtile keys list says which there are"):
+    with pytest.raises(UnknownKey, match="no key has the ID 'abc'; overtile keys list shows all keys"):
         Keys(path).revoke("abc")
 
 

@@ -43,13 +43,13 @@ def test_the_key_stands_alone_on_stdout(store: Path) -> None:
     assert key.expires_at is not None
     assert abs(key.expires_at - datetime.now(UTC) - timedelta(hours=12)) < timedelta(minutes=1)
     assert done.stdout.strip() not in done.stderr
-    assert f"the key isn't shown again; take it back with: overtile keys revoke {key.id}" in done.stderr
+    assert f"the key isn't shown again; revoke it with: overtile keys revoke {key.id}" in done.stderr
 
 
 def test_list_and_revoke(store: Path) -> None:
     empty = run("list")
     assert (empty.exit_code, empty.stdout) == (0, "")
-    assert empty.stderr == "no key yet; make one with: overtile keys add NAME\n"
+    assert empty.stderr == "no keys yet; add one with: overtile keys add NAME\n"
     token = run("add", "viewer", "--expires", "30d").stdout.strip()
     key_id = token.split("_")[1]
     assert run("list").stdout.startswith(f"{key_id} valid 'viewer' models,segment,jobs created=")
@@ -66,10 +66,10 @@ def test_list_and_revoke(store: Path) -> None:
         (["add", "x", "--expires", "3 weeks"], "--expires '3 weeks': not a time"),
         (["add", "x", "--max-stored-bytes", "10"], "--max-stored-bytes '10': not a size; give a number above 0 with MB"),
         (["add", "x", "--scope", "all"], "--scope 'all': not a scope; give models, segment, jobs, metrics or admin"),
-        (["add", ""], "name '': not a name; give 1 to 64 letters that can be printed"),
-        (["add", "x" * 65], "not a name; give 1 to 64 letters that can be printed"),
+        (["add", ""], "name '': not a name; give 1 to 64 printable characters"),
+        (["add", "x" * 65], "not a name; give 1 to 64 printable characters"),
         (["add", "a\x1b[31m"], r"name 'a\x1b[31m': not a name"),
-        (["revoke", "a\nb"], r"no key has the ID 'a\nb'; overtile keys list says which there are"),
+        (["revoke", "a\nb"], r"no key has the ID 'a\nb'; overtile keys list shows all keys"),
         (["add", "x", "--max-jobs", "0"], "Invalid value for '--max-jobs'"),
         (["add", "x", "--requests-per-minute", "0"], "Invalid value for '--requests-per-minute'"),
     ],

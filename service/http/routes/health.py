@@ -32,13 +32,13 @@ ServerGateway = Annotated[Gateway, Depends(gateway_of)]
 
 @router.get("/livez")
 async def livez() -> JSONResponse:
-    """Return that the process responds."""
+    """Return that the process is alive."""
     return JSONResponse({"status": "alive"})
 
 
 @router.get("/readyz")
 async def readyz(gateway: ServerGateway) -> JSONResponse:
-    """Return whether the engine is ready, and degraded while the disk is full."""
+    """Return ready, starting (503), or degraded if the disk is nearly full."""
     if not gateway.is_ready:
         return JSONResponse({"status": "starting"}, 503)
     return JSONResponse({"status": "ready" if gateway.has_disk_space else "degraded"})
@@ -56,20 +56,23 @@ def gauges(gateway: Gateway) -> Gauges:
     return Gauges(
         {
             "overtile_jobs_waiting": ("Jobs in the queue.", lambda: len(queue.waiting())),
-            "overtile_jobs_open": ("Jobs in the queue, and those at work.", lambda: len(queue.waiting(and_running=True))),
-            "overtile_oldest_waiting_seconds": ("Since the oldest job in the queue was accepted.", queue.oldest_waiting_s),
-            "overtile_engine_ready": ("1 where the engine has loaded its models.", lambda: float(engine.is_ready)),
-            "overtile_engine_starts": ("How often the engine was started.", lambda: engine.starts),
-            "overtile_engine_memory_bytes": ("Resident.", lambda: process_memory_bytes(engine.process_id)),
-            "overtile_gateway_memory_bytes": ("Resident.", lambda: process_memory_bytes(os.getpid())),
-            "overtile_store_free_bytes": ("Of the store's disk.", lambda: shutil.disk_usage(folder).free),
+            "overtile_jobs_open": ("Jobs in the queue, and running jobs.", lambda: len(queue.waiting(and_running=True))),
+            "overtile_oldest_waiting_seconds": (
+                "Seconds since the oldest job in the queue was accepted.",
+                queue.oldest_waiting_s,
+            ),
+            "overtile_engine_ready": ("1 if the engine has loaded its models, else 0.", lambda: float(engine.is_ready)),
+            "overtile_engine_starts": ("Number of starts of the engine.", lambda: engine.starts),
+            "overtile_engine_memory_bytes": ("Resident memory of the engine.", lambda: process_memory_bytes(engine.process_id)),
+            "overtile_gateway_memory_bytes": ("Resident memory of the gateway.", lambda: process_memory_bytes(os.getpid())),
+            "overtile_store_free_bytes": ("Free space of the store's disk.", lambda: shutil.disk_usage(folder).free),
         }
     )
 
 
 @router.get("/docs")
 def docs() -> HTMLResponse:
-    """Return Swagger's page."""
+    """Return Swagger's page with the routes."""
     return get_swagger_ui_html(
         openapi_url="/openapi.json",
         title="Overtile",

@@ -189,7 +189,7 @@ async def event_stream(jobs: Jobs, answer: JobAnswer, request: Request) -> Async
 
 
 def check_ranges(ranges: str, size: int) -> None:
-    """Check a Range header against the file's size; Starlette would report errors in a shape of its own.
+    """Check a Range header against the file's size; Starlette would report errors in another shape.
 
     Raises:
         BadRequest: the header isn't a list of byte ranges.

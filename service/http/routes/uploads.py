@@ -108,7 +108,7 @@ async def put(
     content_digest: ContentDigest = None,
     x_content_sha256: FileSha256 = None,
 ) -> Response:
-    """Upload a whole file in one request; if the request breaks off, nothing of it stays."""
+    """Upload a whole file in one request; if the request breaks off, its bytes are discarded."""
     request_body.refuse_form(request)
     return creation_response(await receive_body(request, uploads, limits, sha256_of_headers(content_digest, x_content_sha256)))
 
@@ -142,13 +142,13 @@ def get(request: Request, response: Response, uploads: ServerUploads, upload_id:
 @router.delete("/v1/uploads/{upload_id}", summary="Delete an upload", status_code=204,
                responses=responses(204, {}, 404, 412, 423), dependencies=[Depends(tus.check_version_if_any)])  # fmt: skip
 def delete(request: Request, uploads: ServerUploads, upload_id: str) -> Response:
-    """Delete an upload; jobs that use it keep its file."""
+    """Delete an upload; jobs that use its file keep it."""
     uploads.delete(upload_id, owner_of(request))
     return Response(status_code=204)
 
 
 async def create_resumable(request: Request, uploads: Uploads, limits: ServiceLimits) -> Upload:
-    """Create an upload and write the body, if there is one; remove it when that fails, as nobody knows its ID."""
+    """Create an upload and append the body, if there is one; delete the upload if that fails, as nobody knows its ID."""
     length, filename, owner = tus.length_of(request), tus.filename_of(request), owner_of(request)
     if length > limits.max_upload_bytes:
         raise request_body.body_too_large(limits, "max_upload_bytes")
@@ -183,7 +183,7 @@ async def append(request: Request, uploads: Uploads, limits: ServiceLimits, uplo
 
 
 async def receive_body(request: Request, uploads: Uploads, limits: ServiceLimits, sha256: bytes | None) -> Upload:
-    """Write the whole body as a new upload; nothing of it stays when that fails."""
+    """Write the body as a new upload, which is deleted if that fails."""
     request_body.check_length(request, limits, setting="max_upload_bytes")
     length, owner = request_body.length_of(request), owner_of(request)
     incoming = await run_in_threadpool(uploads.begin, owner, length, max_stored_bytes=max_stored_bytes_of(request))
@@ -197,7 +197,7 @@ async def receive_body(request: Request, uploads: Uploads, limits: ServiceLimits
 
 
 async def receive_form(request: Request, uploads: Uploads, limits: ServiceLimits, x_content_sha256: str | None) -> Upload:
-    """Write the one file of a form as a new upload; nothing of it stays when that fails."""
+    """Write the file of a form as a new upload, which is deleted if that fails."""
     sha256 = sha256_of_headers(None, x_content_sha256)
     request_body.check_length(request, limits, setting="max_upload_bytes", more_bytes=OVERHEAD_BYTES)
     length, owner = request_body.length_of(request), owner_of(request)

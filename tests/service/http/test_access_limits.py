@@ -83,6 +83,6 @@ def test_settings_from_the_environment() -> None:
         AccessSettings.from_environment({"OVERTILE_REQUESTS_PER_MINUTE": "0"})
     for wrong in ("*", "null", "a.example", "https://a.example/", "https://A.example", "https://*.example", "file://x"):
         with pytest.raises(
-            ValueError, match=r"OVERTILE_CORS_ORIGINS has .*; give origins with commas between, for example https"
+            ValueError, match=r"OVERTILE_CORS_ORIGINS has .*; give origins separated by commas, for example https"
         ):
             AccessSettings.from_environment({"OVERTILE_CORS_ORIGINS": wrong})
