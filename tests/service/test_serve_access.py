@@ -14,7 +14,7 @@ from service.launch import ServeError, serve, tls_files
 NO_SUCH_BENTO = "no Bento none:1, or without its models; run overtile package BUNDLE first"
 WITHOUT = (
     "0.0.0.0 can be reached by other machines, and there is no valid key; add one with: overtile keys add NAME; "
-    "or leave the host out, or say --without-keys if everybody there may use it"
+    "or leave the host out, or give --without-keys if everybody there may use it"
 )
 
 

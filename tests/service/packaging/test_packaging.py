@@ -179,7 +179,7 @@ def test_a_bento_that_isnt_there(environment: dict[str, str]) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5"])
 def test_other_machines_need_the_users_word(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERTILE_STORE", str(tmp_path))
-    with pytest.raises(ServeError, match="leave the host out, or say --without-keys"):
+    with pytest.raises(ServeError, match="leave the host out, or give --without-keys"):
         serve("any", host=host)
 
 
