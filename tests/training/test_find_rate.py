@@ -72,5 +72,5 @@ def test_the_command_prints_the_next_command_and_leaves_the_run_unchanged(slides
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has float16")
 def test_a_precision_that_the_machine_lacks_is_refused_before_data_is_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"trainer.precision: float16 needs a GPU, and there is none; set it to auto"):
+    with pytest.raises(ConfigError, match=r"trainer.precision: float16 needs a GPU, but there is none; set it to auto"):
         find_rate(schema.load(Path("configs/histology_unet.yaml"), ["trainer.precision=float16"]), lambda *_: None)
