@@ -117,7 +117,7 @@ def test_a_case_s_reference(tmp_path: Path) -> None:
         assert next(reference.blocks()).sum() == 6
 
 
-def test_unknown_names_are_all_told(tmp_path: Path) -> None:
+def test_unknown_names_are_all_reported(tmp_path: Path) -> None:
     path = geojson(tmp_path / "a.geojson", feature([SQUARE], "fat"), feature([SQUARE], None), feature([SQUARE], "fat"))
     with pytest.raises(UnsuitableImage) as caught:
         drawn(path)

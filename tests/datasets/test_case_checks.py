@@ -1,4 +1,4 @@
-"""The doctor: sound data has no problem, every planted one is found with its place, and nothing else is."""
+"""Examination of data sets: sound data has no problems, and exactly the planted problems are reported, with their place."""
 
 import csv
 import shutil
@@ -28,7 +28,7 @@ def examined(folder: Path, **options: Any) -> Examination:
     return examine_dataset(examine_cases(cases), {case.name: case.split for case in cases if case.split})
 
 
-def said(problems: Iterable[Problem]) -> list[tuple[str | None, str]]:
+def codes_of(problems: Iterable[Problem]) -> list[tuple[str | None, str]]:
     return [(problem.case, problem.code) for problem in problems]
 
 
@@ -89,7 +89,7 @@ def test_all_that_is_planted_is_found_and_nothing_else(volumes: Path) -> None:
     change(labels_of(volumes, 1), lambda voxels, affine: (put(voxels, 7), affine))
     for folder in ("images", "references"):
         shutil.copy(volumes / f"{folder}/case002.nii.gz", volumes / f"{folder}/case008.nii.gz")
-    change(volumes / "images/case008.nii.gz", lambda voxels, affine: (voxels, affine))  # compressed anew, another file
+    change(volumes / "images/case008.nii.gz", lambda voxels, affine: (voxels, affine))  # the same pixels in another file
     change(labels_of(volumes, 4), lambda voxels, affine: (voxels * 0, affine))
     change(volumes / "images/case005.nii.gz", lambda voxels, affine: (put(voxels, np.nan), affine))
     change(labels_of(volumes, 6), lambda voxels, affine: (voxels[:-1], affine))
@@ -100,7 +100,7 @@ def test_all_that_is_planted_is_found_and_nothing_else(volumes: Path) -> None:
 
     write_rows(volumes, share_a_patient)
     examination = examined(volumes)
-    assert said(examination.errors) == [
+    assert codes_of(examination.errors) == [
         ("case000", "reference_affine"),
         ("case005", "non_finite_voxels"),
         ("case006", "reference_shape"),
@@ -109,7 +109,7 @@ def test_all_that_is_planted_is_found_and_nothing_else(volumes: Path) -> None:
         (None, "image_twice"),
         (None, "group_in_several_splits"),
     ]
-    assert said(examination.notes) == [("case004", "reference_empty")]
+    assert codes_of(examination.notes) == [("case004", "reference_empty")]
     with pytest.raises(DataError) as caught:
         check_trainable(examination)
     assert caught.value.code == "data_unfit"
@@ -127,7 +127,7 @@ def test_all_that_is_planted_is_found_and_nothing_else(volumes: Path) -> None:
 def test_several_problems_of_one_case(volumes: Path) -> None:
     change(volumes / "images/case000.nii.gz", lambda voxels, affine: (put(voxels, np.inf), affine))
     change(labels_of(volumes, 0), lambda voxels, affine: (put(voxels[1:], 9), affine))
-    codes = {code for _, code in said(examined(volumes).problems)}
+    codes = {code for _, code in codes_of(examined(volumes).problems)}
     assert codes == {"non_finite_voxels", "reference_shape", "labels_unknown"}
 
 
@@ -173,10 +173,14 @@ def test_masks_that_hold_no_labels(slides: Path) -> None:
     half[:24, :, 0] = 5
     save(slides, 4, half, kind="images")
     examination = examined(slides)
-    assert said(examination.errors) == [
+    assert codes_of(examination.errors) == [
         ("case000", "reference_channels"), ("case001", "reference_lossy"), ("case003", "image_constant"),
     ]  # fmt: skip
-    assert said(examination.notes) == [("case002", "reference_full"), ("case004", "image_constant"), (None, "spacing_missing")]
+    assert codes_of(examination.notes) == [
+        ("case002", "reference_full"),
+        ("case004", "image_constant"),
+        (None, "spacing_missing"),
+    ]
     assert examination.errors[2].value == "every pixel is 77"
     assert examination.notes[1].value == "every pixel of channel 2 is 77"
     assert examination.notes[0].value == "every pixel of the reference has label 1"
@@ -196,14 +200,14 @@ def test_labels_that_count_objects(slides: Path) -> None:
         save(slides, number, (np.arange(48 * 48).reshape(48, 48) // (60 + number)).astype(np.uint8))
     examination = examined(slides)
     assert examination.errors == ()
-    assert said(examination.notes) == [(None, "labels_count_objects"), (None, "spacing_missing")]
+    assert codes_of(examination.notes) == [(None, "labels_count_objects"), (None, "spacing_missing")]
 
 
 def test_nothing_to_learn(slides: Path) -> None:
     for number in range(CASES):
         save(slides, number, np.zeros((48, 48), np.uint8))
     examination = examined(slides)
-    assert said(examination.errors) == [(None, "no_foreground")]
+    assert codes_of(examination.errors) == [(None, "no_foreground")]
     assert [problem.code for problem in examination.notes].count("reference_empty") == CASES
 
 
@@ -231,7 +235,7 @@ def test_spacings_that_differ(volumes: Path) -> None:
     for kind in ("images", "references"):
         change(volumes / f"{kind}/case005.nii.gz", lambda voxels, affine: (voxels, affine @ np.diag([1, 1, 3, 1.0])))
     examination = examined(volumes)
-    assert (said(examination.problems), examination.notes[0].value) == (
+    assert (codes_of(examination.problems), examination.notes[0].value) == (
         [(None, "spacing_differs")], "spacings reach from 1000 um (case000) to 3000 um (case005)",
     )  # fmt: skip
 
@@ -282,7 +286,7 @@ def test_missing_references_and_splits(volumes: Path) -> None:
 
     write_rows(volumes, strip)
     examination = examined(volumes)
-    assert said(examination.errors) == [(None, "split_empty")]
+    assert codes_of(examination.errors) == [(None, "split_empty")]
     assert examination.errors[0].value == "no case with a reference has split val"
     assert examination.notes[0].value == "1 of 12 cases have no reference: case000"
 
@@ -297,10 +301,10 @@ def test_one_patient_and_none(volumes: Path) -> None:
     write_rows(volumes, lambda rows: rows.__delitem__(slice(1, None)))
     assert examined(volumes).errors[0].value == "there is one case to train with"
     write_rows(volumes, lambda rows: rows[0].update(reference="", group=""))
-    assert said(examined(volumes).problems) == [(None, "reference_missing"), (None, "groups_missing")]
+    assert codes_of(examined(volumes).problems) == [(None, "reference_missing"), (None, "groups_missing")]
 
 
-def test_progress_is_told(volumes: Path) -> None:
+def test_progress_is_reported(volumes: Path) -> None:
     seen: list[tuple[int, int]] = []
     examine_cases(read_cases(volumes)[:3], on_progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]

@@ -1,4 +1,4 @@
-"""Several files of a case are one image, if they lie on one another."""
+"""Several files of a case with the same geometry are one image."""
 
 from pathlib import Path
 

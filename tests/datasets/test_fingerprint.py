@@ -1,4 +1,4 @@
-"""Facts are what numpy says of the same pixels, and references are what their files say."""
+"""Facts of cases against NumPy on the same pixels, and labels of references against their files."""
 
 import hashlib
 from pathlib import Path
@@ -38,13 +38,13 @@ def test_facts(tmp_path: Path) -> None:
     assert facts.label_counts == {0: 2000 - 92, 1: 40, 2: 36, 3: 16}
     assert facts.object_px == (6, 6)
     assert facts.sha256 == (hashlib.sha256((tmp_path / "image.png").read_bytes()).hexdigest(),)
-    for channel, found in enumerate(facts.image):
+    for channel, result in enumerate(facts.image):
         values = pixels[..., channel]
         expected = (values.min(), values.max(), values.mean(), values.std(), *np.percentile(values, (50, 0.5, 99.5)))
-        np.testing.assert_allclose(tuple(vars(found).values()), expected)
+        np.testing.assert_allclose(tuple(vars(result).values()), expected)
     inside = pixels[labels > 0]
-    np.testing.assert_allclose([found.mean for found in facts.foreground], inside.mean(axis=0))
-    np.testing.assert_allclose([found.deviation for found in facts.foreground], inside.std(axis=0))
+    np.testing.assert_allclose([result.mean for result in facts.foreground], inside.mean(axis=0))
+    np.testing.assert_allclose([result.deviation for result in facts.foreground], inside.std(axis=0))
 
 
 def test_a_volume_in_slabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Layouts: each that is recognised gives its cases, and whatever is unfit in one is told, all of it."""
+"""Layouts: each known one gives its cases, and every problem of one is reported."""
 
 import json
 import os
@@ -195,7 +195,7 @@ def test_a_table_that_is_unfit(tmp_path: Path, lines: tuple[str, ...], message: 
     assert message in error.message
 
 
-def test_every_problem_of_a_table_is_told(tmp_path: Path) -> None:
+def test_every_problem_of_a_table_is_reported(tmp_path: Path) -> None:
     (tmp_path / "cases.csv").write_text("case,image\na,none.png\na,../x.png\n")
     assert refusal(tmp_path).message.count("cases.csv: line") == 3
 

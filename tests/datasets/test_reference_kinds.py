@@ -1,4 +1,4 @@
-"""References that aren't one class a pixel: classes that overlap, numbered objects, values, and what is to be ignored."""
+"""References with other than one class per pixel: overlapping classes, numbered objects, values, and ignored pixels."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def data_of(folder: Path, classes: int, *overrides: str) -> DataSection:
 
 
 def write(folder: Path, cases: int, **references: NDArray[np.generic]) -> Path:
-    """That many cases of random images, all with these files as reference."""
+    """Write cases of random images that all have these files as reference."""
     rows = ["case,image,reference,split"]
     for name, pixels in references.items():
         tifffile.imwrite(folder / f"{name}.tif", pixels, photometric="minisblack")
@@ -92,7 +92,7 @@ def test_files_for_another_number_of_classes(tmp_path: Path) -> None:
 
 
 def test_ignored_labels_are_no_problem_and_are_not_counted(tmp_path: Path) -> None:
-    """200 is no class; ignored, it is neither in the doctor's counts nor in the census."""
+    """Label 200 is no class; ignored, neither the examination nor the sampling counts it."""
     labels = np.array([[0, 1, 200, 200], [0, 0, 1, 1]], np.uint8)
     write(tmp_path, 2, labels=labels)
     assert "labels_unknown" in [problem.code for problem in examined(tmp_path, data_of(tmp_path, 2)).errors]
@@ -114,7 +114,7 @@ def examined(folder: Path, data: DataSection):  # type: ignore[no-untyped-def]
 
 
 def test_values_are_no_labels(tmp_path: Path) -> None:
-    """No label is looked for in them, every pixel is as likely to be drawn, and float32 stays."""
+    """Values are not checked as labels, every pixel is equally likely to be sampled, and float32 stays."""
     values = np.linspace(-1, 2, 8, dtype=np.float32).reshape(2, 4)
     values[0, 1] = 9
     data = data_of(write(tmp_path, 2, values=values), 1, "head.kind=regression", "data.ignore_label=9")

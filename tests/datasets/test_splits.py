@@ -1,4 +1,4 @@
-"""Splits: whole patients, even folds, alike in what they hold, the same for any order, and as they were written down."""
+"""Splits: whole patients, folds of even size and similar contents, the same for any order of cases, and read as written."""
 
 from collections import Counter
 from pathlib import Path

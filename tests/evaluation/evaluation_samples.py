@@ -43,7 +43,7 @@ def make_config(name: str, model: dict[str, Any], *, dimensions: int = 2, classe
 
 
 def edit_cases(data: Path, change: Callable[[list[dict[str, str]]], None]) -> None:
-    """Changes the rows of cases.csv."""
+    """Change the rows of cases.csv."""
     path = data / "cases.csv"
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -73,7 +73,7 @@ def method_result(label: str, method: str, cases: int) -> MethodResult:
 
 
 def make_comparison(first: Sequence[float], second: Sequence[float], **changes: Any) -> Comparison:
-    """A comparison with these Dice values of one foreground class."""
+    """Make a comparison with these Dice values of one foreground class."""
     cases = tuple(
         CaseResult(
             name=f"case{index}",

@@ -1,4 +1,4 @@
-"""Two bundles over phantoms, end to end: every number against what the bundles' masks give in this process."""
+"""Comparison of two bundles on phantoms: every number against the bundles' masks in this process."""
 
 from pathlib import Path
 
@@ -59,14 +59,14 @@ def put_in_one_group(rows: list[dict[str, str]]) -> None:
 def test_every_case_scores_what_its_masks_score_here(comparison: Comparison, data: Path, unet: Path, window: Path) -> None:
     cases = [case for case in read_cases(data) if case.split == "test"]
     assert [case.name for case in comparison.cases] == [case.name for case in cases]
-    for case, found in zip(cases, comparison.cases, strict=True):
+    for case, result in zip(cases, comparison.cases, strict=True):
         masks = mask_of(unet, case.images[0]), mask_of(window, case.images[0])
-        for mask, values in zip(masks, found.overlaps, strict=True):
+        for mask, values in zip(masks, result.overlaps, strict=True):
             np.testing.assert_equal(values, overlaps(mask, reference_of(case), 2))
-        assert found.agreement == (masks[0] == masks[1]).mean()
-        np.testing.assert_equal(found.agreement_dice, overlaps(masks[0], masks[1], 2).macro_dice)
-        assert found.shape == (40, 56)
-        assert not found.empty
+        assert result.agreement == (masks[0] == masks[1]).mean()
+        np.testing.assert_equal(result.agreement_dice, overlaps(masks[0], masks[1], 2).macro_dice)
+        assert result.shape == (40, 56)
+        assert not result.empty
 
 
 def test_what_was_compared(comparison: Comparison) -> None:
@@ -95,7 +95,7 @@ def test_the_cost_is_measured(comparison: Comparison) -> None:
     assert comparison.methods[1].parameters == 3 * 4 * 4 + 4 + 4 * 4 * 9 + 4 + 4 * 4 + 4 + 4 * 2 + 2
 
 
-def test_the_floor_is_there_for_two_classes(comparison: Comparison) -> None:
+def test_two_classes_have_a_baseline(comparison: Comparison) -> None:
     assert comparison.baseline is not None
     assert comparison.baseline.foreground == "darker"  # the phantom's nuclei are
     assert comparison.baseline.mean_dice > 0.8
@@ -126,26 +126,26 @@ def test_volumes_of_three_classes(tmp_path: Path, make_bundle: MakeBundle) -> No
     edit_cases(tmp_path, put_in_one_group)
     sizes = {"dimensions": 3, "classes": 3, "data": {"spacing_um": [1000.0] * 3}}
     bundles = [make_bundle(name, model, **sizes) for name, model in (("one", UNET), ("other", WINDOW))]
-    found = compare((bundles[0], bundles[1]), tmp_path)
-    assert found.split == "val"
-    assert found.baseline is None
-    assert found.baseline_omitted == "one threshold makes two classes, and there are 3"
-    assert all(len(case.overlaps[0].dice) == 2 for case in found.cases)
-    assert "3 cases come from 1 group " in found.notes[0]
-    assert "split val" in found.notes[-1]
-    assert found.pictures[0].where.startswith("slice ")
-    html = render_report(found)
+    comparison = compare((bundles[0], bundles[1]), tmp_path)
+    assert comparison.split == "val"
+    assert comparison.baseline is None
+    assert comparison.baseline_omitted == "one threshold makes two classes, and there are 3"
+    assert all(len(case.overlaps[0].dice) == 2 for case in comparison.cases)
+    assert "3 cases come from 1 group " in comparison.notes[0]
+    assert "split val" in comparison.notes[-1]
+    assert comparison.pictures[0].where.startswith("slice ")
+    html = render_report(comparison)
     assert "Dice of class2" in html
     assert "no baseline by Otsu" in html
 
 
-def test_equal_methods_are_told_apart_by_name() -> None:
+def test_equal_methods_are_labelled_by_name() -> None:
     assert method_labels(("unet", "unet"), ("a", "b")) == ("a", "b")
     assert method_labels(("unet", "unet"), ("a", "a")) == ("a (first)", "a (second)")
     assert method_labels(("sliding_window", "unet"), ("a", "a")) == ("sliding window", "U-Net")
 
 
-def test_nothing_runs_when_it_would_not_be_honest(data: Path, unet: Path, make_bundle: MakeBundle) -> None:
+def test_nothing_runs_when_the_comparison_would_be_unfair(data: Path, unet: Path, make_bundle: MakeBundle) -> None:
     digest = sha256_of_file(read_cases(data)[1].images[0])
     with pytest.raises(DataError, match="training of leaky saw 1 of 4 cases: case001"):
         compare((unet, make_bundle("leaky", WINDOW, images=[digest])), data)
@@ -155,7 +155,7 @@ def test_nothing_runs_when_it_would_not_be_honest(data: Path, unet: Path, make_b
         compare((unet, data), data)
 
 
-def test_a_process_that_dies_is_told(tmp_path: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_process_that_dies_is_reported(tmp_path: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match="ended early, with status 1") as caught:
         measure(SegmentationJob(tmp_path / "nothing", read_cases(data)[:1], (tmp_path / "mask.npy",)))
     assert caught.value.code == "measurement_stopped"

@@ -1,4 +1,4 @@
-"""Multiply-adds against figures that were counted by hand."""
+"""Multiply-adds against figures counted by hand."""
 
 import pytest
 from evaluation_samples import UNET, WINDOW, make_config

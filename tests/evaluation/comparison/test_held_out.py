@@ -1,4 +1,4 @@
-"""Which cases are compared, and every reason to refuse."""
+"""Selection of the compared cases, and every reason to refuse a comparison."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -72,7 +72,7 @@ def test_cases_without_reference_are_named(tmp_path: Path) -> None:
         ({"data": {"spacing_um": [0.5, 0.5]}}, "spacing not given and 0.5 x 0.5 um"),
     ],
 )
-def test_bundles_that_answer_other_questions(make_bundle: MakeBundle, unet: Path, options: dict[str, str], words: str) -> None:
+def test_bundles_for_different_tasks(make_bundle: MakeBundle, unet: Path, options: dict[str, str], words: str) -> None:
     other = make_bundle("other", WINDOW, **options)
     with refused("bundles_not_comparable", f"phantom_unet and other differ in {words}: .*train both from the same data"):
         check_comparable(bundle.load(unet).manifest, bundle.load(other).manifest)
@@ -164,13 +164,13 @@ def test_a_case_without_reference_has_none_to_open(tmp_path: Path) -> None:
         (["a", "a", None], "The 3 cases come from 2 groups"),
     ],
 )
-def test_groups_are_spoken_of(groups: Sequence[str | None], words: str | None) -> None:
+def test_a_note_on_groups(groups: Sequence[str | None], words: str | None) -> None:
     cases = [Case(str(index), (Path("image"),), group=group) for index, group in enumerate(groups)]
     note = group_note(cases)
     assert note is None if words is None else note is not None and note.startswith(words)
 
 
-def test_other_training_images_are_spoken_of(make_bundle: MakeBundle) -> None:
+def test_a_note_on_other_training_images(make_bundle: MakeBundle) -> None:
     one, other = (
         bundle.load(make_bundle(name, UNET, images=images)).manifest for name, images in (("one", "ab"), ("other", "bcd"))
     )

@@ -47,10 +47,10 @@ def test_the_better_side_is_foreground(tmp_path: Path, *, darker: bool) -> None:
     reference = np.zeros((20, 30), np.uint8)
     reference[5:10, 5:20] = 1
     image = np.where(reference == int(darker), 40, 200).astype(np.uint8)
-    found = score_threshold_baseline([save(tmp_path, "one", np.repeat(image[..., None], 3, axis=-1), reference)])
-    assert found.foreground == ("darker" if darker else "brighter")
-    assert found.dice == (1.0,)
-    assert found.pooled_dice == found.mean_dice == 1.0
+    baseline = score_threshold_baseline([save(tmp_path, "one", np.repeat(image[..., None], 3, axis=-1), reference)])
+    assert baseline.foreground == ("darker" if darker else "brighter")
+    assert baseline.dice == (1.0,)
+    assert baseline.pooled_dice == baseline.mean_dice == 1.0
 
 
 def test_the_side_is_one_for_the_whole_data_set(tmp_path: Path) -> None:
@@ -61,14 +61,14 @@ def test_the_side_is_one_for_the_whole_data_set(tmp_path: Path) -> None:
         save(tmp_path, "large", dark.astype(np.uint8), reference),
         save(tmp_path, "small", bright.astype(np.uint8), reference[:10]),
     ]
-    found = score_threshold_baseline(cases)
-    assert found.foreground == "darker"
-    assert found.dice == (1.0, 0.0)
+    baseline = score_threshold_baseline(cases)
+    assert baseline.foreground == "darker"
+    assert baseline.dice == (1.0, 0.0)
 
 
 def test_a_constant_image_is_no_error(tmp_path: Path) -> None:
-    found = score_threshold_baseline([save(tmp_path, "flat", np.full((8, 8), 9, np.uint8), np.eye(8, dtype=np.uint8))])
-    assert 0 <= found.mean_dice < 1
+    baseline = score_threshold_baseline([save(tmp_path, "flat", np.full((8, 8), 9, np.uint8), np.eye(8, dtype=np.uint8))])
+    assert 0 <= baseline.mean_dice < 1
 
 
 def test_errors_name_the_case(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The verdict's rules, a case each."""
+"""Rules of the verdict, one test for each."""
 
 from collections.abc import Sequence
 from math import nan
@@ -38,40 +38,40 @@ def test_the_first_is_better() -> None:
 
 
 def test_the_second_is_better_and_the_unet_is_said_to_be_worse() -> None:
-    found = judge(LOW, HIGH)
-    assert found.sentence.startswith("Sliding window is better than U-Net: mean Dice 0.631 against 0.526, 0.105 higher")
-    assert "sliding window takes 4.00 times the time, 33% of the working memory and 22% of the" in found.sentence
-    assert found.remarks == ("Here the U-Net is not better than the sliding window: it is worse.",)
+    verdict = judge(LOW, HIGH)
+    assert verdict.sentence.startswith("Sliding window is better than U-Net: mean Dice 0.631 against 0.526, 0.105 higher")
+    assert "sliding window takes 4.00 times the time, 33% of the working memory and 22% of the" in verdict.sentence
+    assert verdict.remarks == ("Here the U-Net is not better than the sliding window: it is worse.",)
 
 
 def test_an_interval_with_zero_shows_no_difference() -> None:
-    found = judge(LOW, [value + (0.02 if index % 2 else -0.02) for index, value in enumerate(LOW)])
-    assert found.sentence.startswith("No difference was shown: mean Dice is 0.526 for U-Net and 0.526 for sliding window")
-    assert "includes 0, over 12 cases; U-Net takes 25% of the time" in found.sentence
-    assert found.remarks == ("Here the U-Net is not better than the sliding window.",)
+    verdict = judge(LOW, [value + (0.02 if index % 2 else -0.02) for index, value in enumerate(LOW)])
+    assert verdict.sentence.startswith("No difference was shown: mean Dice is 0.526 for U-Net and 0.526 for sliding window")
+    assert "includes 0, over 12 cases; U-Net takes 25% of the time" in verdict.sentence
+    assert verdict.remarks == ("Here the U-Net is not better than the sliding window.",)
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "only 1 case can"), (2, "only 2 cases can")])
 def test_too_few_cases(count: int, words: str) -> None:
-    found = judge(HIGH[:count], LOW[:count])
-    assert found.sentence.startswith(f"No verdict: {words} be compared, at least 3 are needed; mean Dice is 0.6")
-    assert found.remarks == ()
+    verdict = judge(HIGH[:count], LOW[:count])
+    assert verdict.sentence.startswith(f"No verdict: {words} be compared, at least 3 are needed; mean Dice is 0.6")
+    assert verdict.remarks == ()
 
 
 @pytest.mark.parametrize("values", [[], [nan, nan]])
 def test_no_values(values: list[float]) -> None:
-    found = judge(values, values)
-    assert found.sentence == f"No verdict: in none of the {len(values)} cases do both methods have a Dice."
+    verdict = judge(values, values)
+    assert verdict.sentence == f"No verdict: in none of the {len(values)} cases do both methods have a Dice."
 
 
 def test_equal_everywhere() -> None:
-    found = judge(LOW, LOW)
-    assert found.sentence.startswith("No difference: U-Net and sliding window have the same Dice in every case; U-Net takes")
+    verdict = judge(LOW, LOW)
+    assert verdict.sentence.startswith("No difference: U-Net and sliding window have the same Dice in every case; U-Net takes")
 
 
 def test_the_same_step_everywhere() -> None:
-    found = judge([0.5] * 4, [0.75] * 4)
-    assert found.sentence.startswith("No verdict: mean Dice is 0.500 for U-Net and 0.750 for sliding window, but all cases")
+    verdict = judge([0.5] * 4, [0.75] * 4)
+    assert verdict.sentence.startswith("No verdict: mean Dice is 0.500 for U-Net and 0.750 for sliding window, but all cases")
 
 
 def test_few_cases_are_a_hint() -> None:
@@ -79,7 +79,7 @@ def test_few_cases_are_a_hint() -> None:
 
 
 @pytest.mark.parametrize(
-    ("means", "floor", "losers"),
+    ("means", "baseline", "losers"),
     [
         ((0.6, 0.7), 0.5, []),
         ((0.6, 0.7), 0.65, ["U-Net doesn't beat Otsu's threshold (0.600 against 0.650)"]),
@@ -88,13 +88,13 @@ def test_few_cases_are_a_hint() -> None:
         ((0.6, 0.7), nan, []),
     ],
 )
-def test_the_floor(means: tuple[float, float], floor: float, losers: list[str]) -> None:
-    remarks = judge(HIGH, LOW, means=means, baseline_dice=floor).remarks
+def test_the_baseline(means: tuple[float, float], baseline: float, losers: list[str]) -> None:
+    remarks = judge(HIGH, LOW, means=means, baseline_dice=baseline).remarks
     assert len(remarks) == len(losers)
     assert all(remark.startswith(loser) for remark, loser in zip(remarks, losers, strict=True))
 
 
-def test_two_bundles_of_one_method_get_no_word_on_the_unet() -> None:
+def test_two_bundles_of_one_method_have_no_remark_on_the_unet() -> None:
     assert judge(LOW, HIGH, methods=("unet", "unet"), labels=("a", "b")).remarks == ()
 
 

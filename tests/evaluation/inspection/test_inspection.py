@@ -1,4 +1,4 @@
-"""`overtile inspect`: what it prints, its exit code, and a page that nothing out of the data can break."""
+"""`overtile inspect`: what it prints, its exit code, and a page that no content of the data can break."""
 
 import io
 import re
@@ -40,16 +40,16 @@ def slides(tmp_path: Path) -> Path:
 def test_sound_data(volumes: Path, tmp_path: Path) -> None:
     result = run(volumes, "-o", tmp_path / "new/page.html")
     assert result.exit_code == 0, result.stderr
-    said = words_of(result)
-    assert "Cases 6 (1 test, 4 train, 1 val)" in said
-    assert "Images 3D, 1 channel, float32" in said
-    assert "Size 8 \N{MULTIPLICATION SIGN} 12 \N{MULTIPLICATION SIGN} 14" in said
-    assert "Spacing 1000 \N{MULTIPLICATION SIGN} 1000 \N{MULTIPLICATION SIGN} 1000 µm" in said
-    assert "Class 2 label 2," in said
-    assert "in 6 of 6 references" in said
-    assert "note: there are no groups, so each case counts as a patient" in said
-    assert "problem: " not in said
-    assert said.endswith(f"No problems found Page: {tmp_path / 'new/page.html'} ")
+    output = words_of(result)
+    assert "Cases 6 (1 test, 4 train, 1 val)" in output
+    assert "Images 3D, 1 channel, float32" in output
+    assert "Size 8 \N{MULTIPLICATION SIGN} 12 \N{MULTIPLICATION SIGN} 14" in output
+    assert "Spacing 1000 \N{MULTIPLICATION SIGN} 1000 \N{MULTIPLICATION SIGN} 1000 µm" in output
+    assert "Class 2 label 2," in output
+    assert "in 6 of 6 references" in output
+    assert "note: there are no groups, so each case counts as a patient" in output
+    assert "problem: " not in output
+    assert output.endswith(f"No problems found Page: {tmp_path / 'new/page.html'} ")
     assert (tmp_path / "new/page.html").stat().st_size > 10_000
 
 

@@ -1,4 +1,4 @@
-"""Matched objects against arrays counted by hand, another library, and what must hold for any arrays."""
+"""Matched objects against arrays counted by hand, another library, and properties that hold for any arrays."""
 
 from math import isnan
 
@@ -38,11 +38,11 @@ numbers = st.integers(1, 8).flatmap(
 
 
 def test_counts_of_the_small_arrays() -> None:
-    found = match_objects(MASK, REFERENCE)
-    assert found == Matches((5 / 6, 4 / 5), in_mask=4, in_reference=4)
-    assert found.sq == pytest.approx((5 / 6 + 4 / 5) / 2)
-    assert found.rq == found.f1 == 2 / 4
-    assert found.pq == pytest.approx((5 / 6 + 4 / 5) / 4)
+    matches = match_objects(MASK, REFERENCE)
+    assert matches == Matches((5 / 6, 4 / 5), in_mask=4, in_reference=4)
+    assert matches.sq == pytest.approx((5 / 6 + 4 / 5) / 2)
+    assert matches.rq == matches.f1 == 2 / 4
+    assert matches.pq == pytest.approx((5 / 6 + 4 / 5) / 4)
 
 
 def test_an_iou_of_one_half_is_no_match_and_a_little_more_is() -> None:
@@ -54,14 +54,14 @@ def test_an_iou_of_one_half_is_no_match_and_a_little_more_is() -> None:
 
 def test_without_any_object_there_is_no_value() -> None:
     empty = np.zeros((3, 3), np.uint8)
-    found = match_objects(empty, empty)
-    assert all(isnan(value) for value in (found.pq, found.sq, found.rq, found.f1))
+    matches = match_objects(empty, empty)
+    assert all(isnan(value) for value in (matches.pq, matches.sq, matches.rq, matches.f1))
 
 
 def test_objects_on_one_side_only_and_objects_without_a_match_are_zero() -> None:
     empty, one, other = np.zeros(4, np.uint8), np.array([1, 1, 0, 0]), np.array([0, 0, 1, 1])
-    for found in (match_objects(empty, one), match_objects(one, empty), match_objects(one, other)):
-        assert (found.pq, found.sq, found.rq, found.f1) == (0, 0, 0, 0)
+    for matches in (match_objects(empty, one), match_objects(one, empty), match_objects(one, other)):
+        assert (matches.pq, matches.sq, matches.rq, matches.f1) == (0, 0, 0, 0)
 
 
 def test_pooling_counts_objects_and_not_cases() -> None:
@@ -105,14 +105,14 @@ def test_counting_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 @given(numbers)
 def test_it_is_torchmetrics_where_there_are_objects(arrays: tuple[np.ndarray, np.ndarray]) -> None:
     mask, reference = arrays
-    found = match_objects(mask, reference)
-    if isnan(found.pq):
+    matches = match_objects(mask, reference)
+    if isnan(matches.pq):
         return
     # pairs (category, number): objects are category 1, background is category 0, "stuff"
     pixels = [torch.from_numpy(np.stack([array > 0, array], -1).astype(np.int64))[None] for array in arrays]
     of_classes = panoptic_quality(*pixels, things={1}, stuffs={0}, return_sq_and_rq=True, return_per_class=True)
     expected = of_classes[0, :].tolist()  # of the things, which come first
-    assert (found.pq, found.sq, found.rq) == pytest.approx(tuple(expected), abs=1e-6)
+    assert (matches.pq, matches.sq, matches.rq) == pytest.approx(tuple(expected), abs=1e-6)
 
 
 @settings(deadline=None)
@@ -120,8 +120,8 @@ def test_it_is_torchmetrics_where_there_are_objects(arrays: tuple[np.ndarray, np
 def test_how_objects_are_numbered_does_not_matter(arrays: tuple[np.ndarray, np.ndarray], order: list[int]) -> None:
     mask, reference = arrays
     renumbered = np.array([0, *(100 * number for number in order)])[mask]
-    found, expected = match_objects(renumbered, reference), match_objects(mask, reference)
-    assert (sorted(found.ious), found.in_mask, found.in_reference) == (
+    matches, expected = match_objects(renumbered, reference), match_objects(mask, reference)
+    assert (sorted(matches.ious), matches.in_mask, matches.in_reference) == (
         sorted(expected.ious), expected.in_mask, expected.in_reference
     )  # fmt: skip
 
@@ -129,8 +129,8 @@ def test_how_objects_are_numbered_does_not_matter(arrays: tuple[np.ndarray, np.n
 @settings(deadline=None)
 @given(numbers)
 def test_what_holds_for_any_objects(arrays: tuple[np.ndarray, np.ndarray]) -> None:
-    found, turned, itself = match_objects(*arrays), match_objects(*arrays[::-1]), match_objects(arrays[0], arrays[0])
-    np.testing.assert_allclose(turned.pq, found.pq)  # no side is preferred
-    assert len(found.ious) <= min(found.in_mask, found.in_reference)
-    assert isnan(found.pq) or found.pq == pytest.approx(found.sq * found.rq)
+    matches, turned, itself = match_objects(*arrays), match_objects(*arrays[::-1]), match_objects(arrays[0], arrays[0])
+    np.testing.assert_allclose(turned.pq, matches.pq)  # no side is preferred
+    assert len(matches.ious) <= min(matches.in_mask, matches.in_reference)
+    assert isnan(matches.pq) or matches.pq == pytest.approx(matches.sq * matches.rq)
     assert isnan(itself.pq) or itself.pq == 1

@@ -1,4 +1,4 @@
-"""Cells between membranes: arrays counted by hand, scikit-image's two scores, and what must hold for any membranes."""
+"""Cells between membranes: arrays counted by hand, scikit-image's two scores, and properties that hold for any membranes."""
 
 from math import isnan, log
 
@@ -20,21 +20,21 @@ cells = st.integers(1, 8).flatmap(
 membranes = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=3, max_side=8))
 
 
-def drawn(*rows: str) -> np.ndarray:
-    """Membranes where there is an x."""
+def parse(*rows: str) -> np.ndarray:
+    """Return membranes where there is an x."""
     return np.array([[letter == "x" for letter in row] for row in rows])
 
 
 def test_counts_of_a_cell_that_was_divided_and_two_that_were_joined() -> None:
     reference = np.array([1, 1, 1, 1, 0, 2, 2, 3, 3])
-    found = np.array([7, 7, 7, 8, 9, 4, 4, 4, 4])  # 8 pixels count; cell 1 was divided 3 + 1, cells 2 and 3 joined
-    scores = cell_scores(found, reference)
+    mask_cells = np.array([7, 7, 7, 8, 9, 4, 4, 4, 4])  # 8 pixels count; cell 1 was divided 3 + 1, cells 2 and 3 joined
+    scores = cell_scores(mask_cells, reference)
     joint, of_mask, of_reference = 9 + 1 + 4 + 4, 9 + 1 + 16, 16 + 4 + 4
     assert scores.rand == pytest.approx(joint / (0.5 * of_mask + 0.5 * of_reference))
     assert (scores.rand_split, scores.rand_merge) == pytest.approx((18 / 24, 18 / 26))
     entropy_mask = -(3 / 8 * log(3 / 8) + 1 / 8 * log(1 / 8) + 1 / 2 * log(1 / 2))
     entropy_reference = -(1 / 2 * log(1 / 2) + 2 * 1 / 4 * log(1 / 4))
-    shared = log(2)  # what both know is the half
+    shared = log(2)  # the mutual information is half
     assert scores.info == pytest.approx(shared / (0.5 * entropy_mask + 0.5 * entropy_reference))
     assert (scores.info_split, scores.info_merge) == pytest.approx((shared / entropy_mask, shared / entropy_reference))
 
@@ -45,50 +45,54 @@ def test_a_membrane_of_the_mask_within_a_cell_counts_pixel_by_pixel() -> None:
 
 
 def test_the_references_membranes_are_not_scored_however_wide() -> None:
-    reference = drawn("..xxxx..", "..xxxx..")
-    for mask in (drawn("...x....", "...x...."), drawn("..xxxx..", "..xxxx.."), drawn(".....x..", "....x...")):
+    reference = parse("..xxxx..", "..xxxx..")
+    for mask in (
+        parse("...x....", "...x...."),
+        parse("..xxxx..", "..xxxx.."),
+        parse(".....x..", "....x..."),
+    ):
         scores = membrane_scores(mask, reference)
         assert (scores.rand, scores.info) == pytest.approx((1, 1))
 
 
 def test_how_wide_the_masks_membranes_are_does_not_matter() -> None:
-    reference = drawn("....x....", "....x....")
-    assert membrane_scores(drawn("..xxxxx..", "..xxxxx.."), reference).rand == 1
+    reference = parse("....x....", "....x....")
+    assert membrane_scores(parse("..xxxxx..", "..xxxxx.."), reference).rand == 1
 
 
 def test_a_gap_joins_two_cells() -> None:
-    reference, gap = drawn("..x..", "..x.."), drawn("..x..", ".....")
+    reference, gap = parse("..x..", "..x.."), parse("..x..", ".....")
     scores = membrane_scores(gap, reference)
     assert scores.rand_split == 1
     assert scores.rand_merge == (16 + 16) / 64  # thinning takes the loose end away: 8 pixels, one cell
 
 
 def test_without_cells_in_the_reference_there_is_no_value() -> None:
-    found = cell_scores(np.ones((3, 3), int), np.zeros((3, 3), int))
-    assert isnan(found.rand)
-    assert isnan(found.info)
+    mask_cells = cell_scores(np.ones((3, 3), int), np.zeros((3, 3), int))
+    assert isnan(mask_cells.rand)
+    assert isnan(mask_cells.info)
 
 
 def test_one_cell_on_both_sides_has_no_information() -> None:
     nothing = np.zeros((4, 4), bool)
-    found = membrane_scores(nothing, nothing)
-    assert found.rand == 1
-    assert isnan(found.info)
+    mask_cells = membrane_scores(nothing, nothing)
+    assert mask_cells.rand == 1
+    assert isnan(mask_cells.info)
 
 
 def test_membranes_everywhere_divide_a_cell_into_pixels() -> None:
-    found = membrane_scores(np.ones((4, 4), bool), np.zeros((4, 4), bool))
-    assert (found.rand_split, found.rand_merge) == (16 / 256, 1)
+    mask_cells = membrane_scores(np.ones((4, 4), bool), np.zeros((4, 4), bool))
+    assert (mask_cells.rand_split, mask_cells.rand_merge) == (16 / 256, 1)
 
 
 def test_cells_meet_at_sides_only() -> None:
-    assert label_cells(drawn(".x", "x.")).tolist() == [[1, 0], [0, 2]]
+    assert label_cells(parse(".x", "x.")).tolist() == [[1, 0], [0, 2]]
 
 
 def test_cells_grow_until_a_pixel_is_between_them() -> None:
-    assert grow_cells(drawn(".xxx..", ".xxx..")).tolist() == [[1, 1, 0, 2, 2, 2]] * 2
-    assert grow_cells(drawn("..x..", "..x..")).tolist() == [[1, 1, 0, 2, 2]] * 2
-    assert grow_cells(drawn(".....", "..xx.")).tolist() == [[1] * 5] * 2
+    assert grow_cells(parse(".xxx..", ".xxx..")).tolist() == [[1, 1, 0, 2, 2, 2]] * 2
+    assert grow_cells(parse("..x..", "..x..")).tolist() == [[1, 1, 0, 2, 2]] * 2
+    assert grow_cells(parse(".....", "..xx.")).tolist() == [[1] * 5] * 2
 
 
 def test_shapes_must_agree() -> None:
@@ -99,22 +103,22 @@ def test_shapes_must_agree() -> None:
 @settings(deadline=None)
 @given(cells)
 def test_it_is_scikit_images_on_the_same_pixels(arrays: tuple[np.ndarray, np.ndarray]) -> None:
-    found, reference = (array.ravel().astype(np.int64) for array in arrays)
-    scores = cell_scores(found, reference)
+    mask_cells, reference = (array.ravel().astype(np.int64) for array in arrays)
+    scores = cell_scores(mask_cells, reference)
     if isnan(scores.rand):
         return
     # scikit-image knows no membranes on the mask's side, so that each such pixel becomes an object. It leaves a pixel's pair
     # with itself out, which vanishes where all is counted many times over. What it calls precision is over the reference.
     kept = reference > 0
-    found, reference = np.where(found, found, 100 + np.arange(found.size))[kept], reference[kept]
-    table = sparse.csr_array((np.full(found.size, 10**8), (reference, found)))
+    mask_cells, reference = np.where(mask_cells, mask_cells, 100 + np.arange(mask_cells.size))[kept], reference[kept]
+    table = sparse.csr_array((np.full(mask_cells.size, 10**8), (reference, mask_cells)))
     table.sum_duplicates()
     error, first, second = adapted_rand_error(table=table.astype(np.float64))
     assert scores.rand == pytest.approx(1 - error, abs=1e-6)
     assert (scores.rand_split, scores.rand_merge) == pytest.approx((first, second), abs=1e-6)
     if not isnan(scores.info):
-        divided, joined = variation_of_information(reference, found)  # H(mask | reference), H(reference | mask), in bits
-        of_mask, of_reference = shannon_entropy(found), shannon_entropy(reference)
+        divided, joined = variation_of_information(reference, mask_cells)  # H(mask | reference), H(reference | mask), in bits
+        of_mask, of_reference = shannon_entropy(mask_cells), shannon_entropy(reference)
         assert scores.info == pytest.approx(1 - (divided + joined) / (of_mask + of_reference), abs=1e-9)
         assert isnan(scores.info_split) or scores.info_split * of_mask == pytest.approx(of_mask - divided, abs=1e-9)
         assert isnan(scores.info_merge) or scores.info_merge * of_reference == pytest.approx(of_reference - joined, abs=1e-9)

@@ -1,4 +1,4 @@
-"""Overlaps against masks that were counted by hand, and against what must hold for any masks."""
+"""Overlaps against masks that were counted by hand, and properties that hold for any masks."""
 
 from math import isnan, nan
 
@@ -30,11 +30,11 @@ def test_counts_of_the_small_masks() -> None:
 
 
 def test_one_pass_gives_every_class_and_the_macro_mean() -> None:
-    found = overlaps(MASK, REFERENCE, 3)
-    assert found.dice == (4 / 6, 6 / 7)
-    assert found.iou == (2 / 4, 3 / 4)
-    assert found.macro_dice == pytest.approx((4 / 6 + 6 / 7) / 2)
-    assert found.macro_iou == 0.625
+    result = overlaps(MASK, REFERENCE, 3)
+    assert result.dice == (4 / 6, 6 / 7)
+    assert result.iou == (2 / 4, 3 / 4)
+    assert result.macro_dice == pytest.approx((4 / 6 + 6 / 7) / 2)
+    assert result.macro_iou == 0.625
 
 
 def test_pixels_to_be_ignored_are_not_counted_whatever_the_mask_says_there() -> None:
@@ -46,10 +46,10 @@ def test_pixels_to_be_ignored_are_not_counted_whatever_the_mask_says_there() -> 
 
 
 def test_a_class_in_neither_has_no_value_and_stays_out_of_the_mean() -> None:
-    found = overlaps(MASK, REFERENCE, 4)
-    assert isnan(found.dice[2])
-    assert isnan(found.iou[2])
-    assert found.macro_dice == overlaps(MASK, REFERENCE, 3).macro_dice
+    result = overlaps(MASK, REFERENCE, 4)
+    assert isnan(result.dice[2])
+    assert isnan(result.iou[2])
+    assert result.macro_dice == overlaps(MASK, REFERENCE, 3).macro_dice
     assert isnan(dice(MASK, REFERENCE, 3))
 
 
@@ -94,7 +94,7 @@ def test_unknown_labels_of_the_mask_are_named() -> None:
         overlaps(np.array([7, 9]), np.array([0, 1]), 3)
 
 
-def test_mean_leaves_out_what_is_no_number() -> None:
+def test_mean_leaves_out_nan() -> None:
     assert nan_mean([1.0, nan, 0.5]) == 0.75
     assert isnan(nan_mean([nan]))
     assert isnan(nan_mean([]))
@@ -130,8 +130,8 @@ def test_pooling_is_the_same_for_every_batch_size(arrays: tuple[np.ndarray, np.n
 
 @given(labels)
 def test_dice_and_iou_say_the_same(arrays: tuple[np.ndarray, np.ndarray]) -> None:
-    found = overlaps(*arrays, classes=3)
-    for one, other in zip(found.dice, found.iou, strict=True):
+    result = overlaps(*arrays, classes=3)
+    for one, other in zip(result.dice, result.iou, strict=True):
         assert isnan(one) == isnan(other)
         assert isnan(one) or one == pytest.approx(2 * other / (1 + other))
         assert isnan(one) or 0 <= other <= one <= 1
@@ -140,7 +140,7 @@ def test_dice_and_iou_say_the_same(arrays: tuple[np.ndarray, np.ndarray]) -> Non
 @given(labels, st.integers(1, 2))
 def test_one_label_alone_gives_what_the_pass_over_all_gives(arrays: tuple[np.ndarray, np.ndarray], label: int) -> None:
     mask, reference = arrays
-    found = overlaps(mask, reference, 3)
+    result = overlaps(mask, reference, 3)
     np.testing.assert_equal(
-        (dice(mask, reference, label), iou(mask, reference, label)), (found.dice[label - 1], found.iou[label - 1])
+        (dice(mask, reference, label), iou(mask, reference, label)), (result.dice[label - 1], result.iou[label - 1])
     )

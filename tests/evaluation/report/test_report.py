@@ -1,4 +1,4 @@
-"""The report: what is in it, what can't be in it, and that it renders whatever the numbers are."""
+"""The report: its numbers, that names are escaped and nothing is loaded, and that it renders for any numbers."""
 
 import re
 from dataclasses import replace
@@ -23,7 +23,7 @@ LOADING = {"script", "link", "iframe", "object", "embed", "form", "base", "a", "
 
 
 class Page(HTMLParser):
-    """Tags, their attributes and whether they are closed in order."""
+    """Tags and texts of a page; closing tags must be in order."""
 
     VOID = ("meta", "img", "br", "source")
 
@@ -73,10 +73,10 @@ def check_sound(html: str) -> Page:
         ([0.1, 0.2, 0.4, 0.3], [0.4, 0.3, 0.3, 0.7]),
     ],
 )
-@pytest.mark.parametrize("floor", [True, False])
-def test_it_renders_with_any_numbers(first: list[float], second: list[float], *, floor: bool) -> None:
+@pytest.mark.parametrize("has_baseline", [True, False])
+def test_it_renders_with_any_numbers(first: list[float], second: list[float], *, has_baseline: bool) -> None:
     comparison = make_comparison(first, second)
-    if not floor:
+    if not has_baseline:
         comparison = replace(comparison, baseline=None, baseline_omitted="no threshold")
     html = render_report(comparison)
     check_sound(html)
@@ -90,7 +90,7 @@ def test_ten_thousand_cases() -> None:
 
 
 def rows_of(html: str) -> dict[str, list[str]]:
-    """Table rows by their first cell."""
+    """Return the cells of each table row by its first cell."""
     rows = re.findall(r"<tr><th scope=\"row\"><bdi>(.*?)</bdi></th>(.*?)</tr>", html, re.DOTALL)
     return {name: re.findall(r"<td[^>]*>(.*?)</td>", cells) for name, cells in rows}
 
@@ -180,7 +180,7 @@ def test_pictures_are_in_the_file() -> None:
     assert "only" in " ".join(page.texts)
 
 
-def test_it_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_missing_folders_are_created(tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.html"
     write_report(make_comparison([0.5], [0.6]), path)
     html = path.read_text(encoding="utf-8")
@@ -189,7 +189,7 @@ def test_it_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("text", "expected"),
     [
         (number_text.score(0.81249), "0.812"),
         (number_text.score(nan), "\N{EN DASH}"),
@@ -217,5 +217,5 @@ def test_it_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
         (number_text.spacing(None), "not given"),
     ],
 )
-def test_numbers_in_words(found: str, expected: str) -> None:
-    assert found == expected
+def test_numbers_in_words(text: str, expected: str) -> None:
+    assert text == expected

@@ -1,4 +1,4 @@
-"""Pictures against small arrays, and which cases are shown."""
+"""Pictures against small arrays, and the selection of the cases that are shown."""
 
 import io
 from math import nan
@@ -47,19 +47,19 @@ def test_other_images_are_stretched_grey() -> None:
 def test_masks_are_filled_and_outlined() -> None:
     mask = np.zeros((5, 7), np.uint8)
     mask[1:4, 1:4] = 1
-    drawn = overlay(np.full((5, 7, 3), 255, np.uint8), mask, ["#000000", "#ff0000"])
-    assert tuple(drawn[0, 0]) == (255, 255, 255)  # background stays clear
-    assert tuple(drawn[1, 1]) == (255, 0, 0)  # outline
-    assert tuple(drawn[2, 2]) == (255, 128, 128)  # fill
+    overlaid = overlay(np.full((5, 7, 3), 255, np.uint8), mask, ["#000000", "#ff0000"])
+    assert tuple(overlaid[0, 0]) == (255, 255, 255)  # background stays clear
+    assert tuple(overlaid[1, 1]) == (255, 0, 0)  # outline
+    assert tuple(overlaid[2, 2]) == (255, 128, 128)  # fill
 
 
 def test_disagreement_has_a_colour_for_each_kind_of_error() -> None:
     reference = np.array([[0, 1, 1, 1, 2]])
     first = np.array([[0, 1, 0, 0, 2]])
     second = np.array([[0, 0, 1, 2, 2]])
-    drawn = overlay_disagreement(np.full((1, 5, 3), 255, np.uint8), reference, first, second)[0].astype(int)
+    overlaid = overlay_disagreement(np.full((1, 5, 3), 255, np.uint8), reference, first, second)[0].astype(int)
     expected = [(255, 255, 255), rgb(ONLY_FIRST), rgb(ONLY_SECOND), rgb(NEITHER), (255, 255, 255)]
-    assert np.abs(drawn - np.array(expected)).max() <= 26  # a tenth of the image shines through
+    assert np.abs(overlaid - np.array(expected)).max() <= 26  # a tenth of the image shines through
 
 
 def test_png_keeps_every_pixel() -> None:
@@ -70,8 +70,8 @@ def test_png_keeps_every_pixel() -> None:
 @pytest.mark.parametrize("aspect", [0.5, 1.0, 2.0])
 def test_a_panel_has_four_pictures_side_by_side(aspect: float) -> None:
     image, mask = np.zeros((3, 40, 60), np.uint8), np.eye(40, 60, dtype=np.uint8)
-    drawn = decoded(draw_panel(image, mask, [mask, 1 - mask], ["U-Net", "$hostile_{"], ["#000000", "#ff0000"], aspect))
-    height, width = drawn.shape[:2]
+    overlaid = decoded(draw_panel(image, mask, [mask, 1 - mask], ["U-Net", "$hostile_{"], ["#000000", "#ff0000"], aspect))
+    height, width = overlaid.shape[:2]
     assert 3 < width * aspect / height < 6.5
 
 
