@@ -11,7 +11,7 @@ _DOUBLE_SUFFIXES = (".nii", ".ome")
 
 @dataclass(frozen=True)
 class InputImage:
-    """One image, in a file or in several.
+    """Image to segment, in one file or several.
 
     Args:
         path: file or folder as the user named it.
@@ -45,13 +45,16 @@ def find_images(inputs: Sequence[Path], *, together: bool) -> list[InputImage]:
     for path in inputs:
         if not path.exists():
             raise ClientError("no_such_file", f"{path} doesn't exist; give files or folders of them")
-    folders = [(path, _visible_files(path)) for path in inputs if path.is_dir()]
+    folders: list[tuple[Path, tuple[Path, ...]]] = []
+    for path in filter(Path.is_dir, inputs):
+        files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+        folders.append((path, tuple(files)))
     named = tuple(path for path in inputs if not path.is_dir())
     if together:
-        images = [InputImage(path, files) for path, files in folders if files]
+        images = [InputImage(path, members) for path, members in folders if members]
         images += [InputImage(named[0], named)] if named else []
     else:
-        images = [InputImage(file, (file,)) for _, files in folders for file in files]
+        images = [InputImage(file, (file,)) for _, members in folders for file in members]
         images += [InputImage(path, (path,)) for path in named]
     if not images:
         raise ClientError("no_inputs", "the folders given are empty; give images, slides, volumes or folders of them")
@@ -62,7 +65,3 @@ def find_images(inputs: Sequence[Path], *, together: bool) -> list[InputImage]:
             message = f"{other.path} and {image.path} would have masks of the same name; rename one or send them separately"
             raise ClientError("same_stem", message)
     return images
-
-
-def _visible_files(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")))

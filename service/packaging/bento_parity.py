@@ -19,8 +19,8 @@ from models.errors import BundleError
 if TYPE_CHECKING:
     from inference.predictors.runtime_parity import RuntimeParity
 
-SERVICE = "service.app"  # what a server imports first
-TIMEOUT_S = 1800.0  # a deep network is tried with every runtime that there is
+SERVICE = "service.app"  # module that a server imports first
+TIMEOUT_S = 1800.0  # a deep network is tried with every runtime
 OVERTILE_ROOTS = (
     "configs",
     "datasets",
@@ -34,33 +34,33 @@ OVERTILE_ROOTS = (
     "transforms",
 )
 
-Trials = dict[str, "RuntimeParity | None"]  # by the model's name; None where its bundle has no sample
+ParityResults = dict[str, "RuntimeParity | None"]  # by the model's name; None where its bundle has no sample
 
 
-def check_bento(bento: Any) -> Trials:
+def check_bento(bento: Any) -> ParityResults:
     """Run each model of a BentoML Bento on its bundle's sample, with the runtime that the bundle's config names.
 
     Raises:
         BundleError: a model doesn't reproduce its sample, or the Bento's code fails before.
     """
-    trials = _run_child(str(bento.tag), Path(bento.path_of("src")))
-    failed = [f"{name}: {trial.text}" for name, trial in trials.items() if trial and not trial.is_admitted]
-    if failed:
+    results = _run_child(str(bento.tag), Path(bento.path_of("src")))
+    failures = [f"{name}: {parity.text}" for name, parity in results.items() if parity and not parity.is_admitted]
+    if failures:
         raise BundleError(
-            f"{'; '.join(failed)}: the Bento doesn't reproduce what training validated, and nothing was kept of it; "
+            f"{'; '.join(failures)}: the Bento doesn't reproduce what training validated, and nothing was kept of it; "
             "package with the versions in the bundle's manifest.json, choose another inference.runtime, or train again"
         )
-    return trials
+    return results
 
 
-def text_of(name: str, trial: "RuntimeParity | None") -> str:
+def text_of(name: str, parity: "RuntimeParity | None") -> str:
     """Return the result as one line for the user."""
-    if trial:
-        return f"{name}: reproduces its sample with {trial.text}"
+    if parity:
+        return f"{name}: reproduces its sample with {parity.text}"
     return f"{name}: warning: not compared with anything, its bundle holds no sample; train again to have one"
 
 
-def _run_child(tag: str, source: Path) -> Trials:
+def _run_child(tag: str, source: Path) -> ParityResults:
     """Return what the child process reports that imports from `source`.
 
     Raises:
@@ -101,13 +101,13 @@ def _child(tag: str, report: Path) -> None:
     from service.packaging.model_store import bundle_folders
 
     importlib.import_module(SERVICE)
-    trials: Trials = {}
+    results: ParityResults = {}
     for folder in bundle_folders(bentoml.bentos.get(tag)).values():
         bundle = load(folder)
         predictor = load_predictor(bundle)
-        trials[bundle.manifest.name] = measure_predictor(predictor, bundle.sample) if bundle.sample else None
+        results[bundle.manifest.name] = measure_predictor(predictor, bundle.sample) if bundle.sample else None
     _check_imports()
-    report.write_text(json.dumps({name: trial and asdict(trial) for name, trial in trials.items()}))
+    report.write_text(json.dumps({name: parity and asdict(parity) for name, parity in results.items()}))
 
 
 def _check_imports() -> None:

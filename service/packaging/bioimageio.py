@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import nn
 
-from models.bundle import Bundle, Manifest, Sample
+from models.bundle import Bundle, Sample
 from models.heads import make_head
 from service.packaging.bioimageio_tensors import (
     Fields,
@@ -98,12 +98,16 @@ def _description(bundle: Bundle, files: dict[str, bytes], credits: Credits) -> F
     manifest, config = bundle.manifest, bundle.config
     sources = {name: {"source": name, "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()}
     text, doi = CITATIONS[manifest.method]
+    classes = ", ".join(section.name for section in manifest.classes)
+    summary = f"{METHODS[manifest.method]} for images in {manifest.dimensions}D: {classes}. {manifest.intended_use}"
+    opsets = onnx.load_from_string(files[WEIGHTS]).opset_import
+    opset_version = next(int(each.version) for each in opsets if each.domain in ("", "ai.onnx"))
     fields = {
         "format_version": FORMAT_VERSION,
         "type": "model",
         # a name may hold no dot
         "name": f"{manifest.name.replace('.', '_')} ({METHODS[manifest.method]} {manifest.dimensions}D)",
-        "description": _summary(manifest)[:512],
+        "description": summary[:512],
         "authors": [{"name": name} for name in credits.authors],
         "cite": [{"text": text, "doi": doi}],
         "license": credits.licence,
@@ -113,21 +117,10 @@ def _description(bundle: Bundle, files: dict[str, bytes], credits: Credits) -> F
         "timestamp": manifest.created,
         "inputs": [input_fields(config, sources[TEST_INPUT])],
         "outputs": [output_fields(config, sources[TEST_OUTPUT])],
-        "weights": {"onnx": {**sources[WEIGHTS], "opset_version": _opset_version(files[WEIGHTS])}},
+        "weights": {"onnx": {**sources[WEIGHTS], "opset_version": opset_version}},
         "config": {"overtile": {"classes": [section.model_dump() for section in manifest.classes]}},
     }
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _opset_version(model: bytes) -> int:
-    """Return the version of ONNX's standard operators that a model uses."""
-    return next(int(each.version) for each in onnx.load_from_string(model).opset_import if each.domain in ("", "ai.onnx"))
-
-
-def _summary(manifest: Manifest) -> str:
-    """Return the method, the classes and the intended use in one line."""
-    names = ", ".join(section.name for section in manifest.classes)
-    return f"{METHODS[manifest.method]} for images in {manifest.dimensions}D: {names}. {manifest.intended_use}"
 
 
 def _documentation(bundle: Bundle) -> str:

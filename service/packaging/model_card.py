@@ -1,6 +1,6 @@
-"""Model cards in Markdown: what a model is for, and what is known and not known of it, from its bundle's manifest and config.
+"""Model cards in Markdown: a model's purpose, training, validation and limits, from its bundle's manifest and config.
 
-The card leaves out what the bundle doesn't say.
+A card omits whatever the bundle doesn't contain.
 """
 
 import hashlib
@@ -34,14 +34,15 @@ METRICS = {
 SPECIAL = re.compile(r"([\\`*_\[\]<>#|])")
 
 
-def model_card(manifest: "Manifest", config: Config, trial: "RuntimeParity | None" = None) -> str:
+def model_card(manifest: "Manifest", config: Config, parity: "RuntimeParity | None" = None) -> str:
     """Return the card, with headings from the first level on.
 
     Args:
         manifest: manifest of the bundle.
         config: config of the bundle.
-        trial: result of the check on the bundle's sample at packaging; None without such a check.
+        parity: result of the check on the bundle's sample at packaging; None without such a check.
     """
+    images = f"{len(manifest.training_images)} images" if manifest.training_images else "images"
     sections = {
         "Intended use": [_text(manifest.intended_use)],
         "Method": _method(manifest, config),
@@ -49,10 +50,14 @@ def model_card(manifest: "Manifest", config: Config, trial: "RuntimeParity | Non
         "Input": _input(manifest, config),
         "Training data": _training(manifest),
         "Validation": _validation(manifest),
-        "Runtime": [f"On the bundle's sample, compared with torch in float32 as training stored it: {_text(trial.text)}."]
-        if trial
+        "Runtime": [f"On the bundle's sample, compared with torch in float32 as training stored it: {_text(parity.text)}."]
+        if parity
         else [],
-        "Limits": _limits(manifest),
+        "Limits": [
+            f"- Trained and validated on {images} of one data set. Nothing is known about other scanners, stains, sequences, "
+            "sites and populations.",
+            "- An image of something else gets a mask, too.",
+        ],
         "Versions": _versions(manifest),
         "Calling it": _calling(manifest, config),
     }
@@ -137,16 +142,6 @@ def _validation(manifest: "Manifest") -> list[str]:
         for name, value in manifest.validation.items()
     ]
     return [*lines, "", "Means over the validation cases, by which the network was also chosen."] if lines else []
-
-
-def _limits(manifest: "Manifest") -> list[str]:
-    """Return the warnings on other data."""
-    images = f"{len(manifest.training_images)} images" if manifest.training_images else "images"
-    return [
-        f"- Trained and validated on {images} of one data set. Nothing is known about other scanners, stains, sequences, "
-        "sites and populations.",
-        "- An image of something else gets a mask, too.",
-    ]
 
 
 def _versions(manifest: "Manifest") -> list[str]:

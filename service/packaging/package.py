@@ -14,7 +14,6 @@ from service.packaging.model_store import BENTO
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
-    from service.packaging.bento_parity import Trials
 
 CARDS = "README.md"  # file in the Bento that BentoML displays
 
@@ -46,16 +45,19 @@ def package(bundle_folders: Sequence[Path], tell: Callable[[str], None] = lambda
     import bentoml
 
     from service.packaging.bento_parity import check_bento, text_of
+    from service.packaging.model_card import model_card
 
     with ExitStack() as undo:
         bento = _build([_store(bundle, undo) for bundle in bundles])
         undo.callback(bentoml.bentos.delete, bento.tag)
-        trials = check_bento(bento)
-        cards = _write_cards(bento, bundles, trials)
+        results = check_bento(bento)
+        cards = [model_card(bundle.manifest, bundle.config, results[bundle.manifest.name]) for bundle in bundles]
+        path = Path(bento.path_of(CARDS))
+        path.write_text("\n".join(cards))
         undo.pop_all()
-    for name, trial in trials.items():
-        tell(text_of(name, trial))
-    tell(f"model cards: {cards}")
+    for name, parity in results.items():
+        tell(text_of(name, parity))
+    tell(f"model cards: {path}")
     return str(bento.tag)
 
 
@@ -128,13 +130,3 @@ def _build(model_tags: list[str]) -> Any:
             # BentoML's own locking needs the network
             python={"packages": requirements(), "lock_packages": False},
         )
-
-
-def _write_cards(bento: Any, bundles: "Sequence[Bundle]", trials: "Trials") -> Path:
-    """Write the model cards with the results of the check into one file of the Bento, and return its path."""
-    from service.packaging.model_card import model_card
-
-    path = Path(bento.path_of(CARDS))
-    cards = [model_card(bundle.manifest, bundle.config, trials[bundle.manifest.name]) for bundle in bundles]
-    path.write_text("\n".join(cards))
-    return path

@@ -134,8 +134,8 @@ except BundleError as error:
 
 
 def test_values_and_labels_in_a_line() -> None:
-    trial = RuntimeParity("openvino", 0.99951, 0.0123, 0.0105)
-    assert text_of("a", trial) == (
+    parity = RuntimeParity("openvino", 0.99951, 0.0123, 0.0105)
+    assert text_of("a", parity) == (
         "a: reproduces its sample with openvino: 99.9510% of pixels alike, off by 0.012 at most, 10.5 ms a pass"
     )
     assert text_of("a", None).startswith("a: warning: ")

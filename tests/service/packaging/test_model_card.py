@@ -29,10 +29,10 @@ def manifest_of(config: Config, **facts: Any) -> Manifest:
 
 
 def card_of(
-    model: dict[str, Any] = UNET, trial: RuntimeParity | None = None, facts: dict[str, Any] | None = None, **sections: Any
+    model: dict[str, Any] = UNET, parity: RuntimeParity | None = None, facts: dict[str, Any] | None = None, **sections: Any
 ) -> str:
     config = config_of("nuclei", model, **sections)
-    return model_card(manifest_of(config, **(facts or {})), config, trial)
+    return model_card(manifest_of(config, **(facts or {})), config, parity)
 
 
 def section(card: str, title: str) -> str:
@@ -40,7 +40,7 @@ def section(card: str, title: str) -> str:
 
 
 def test_what_the_bundle_knows_is_there() -> None:
-    card = card_of(trial=RuntimeParity("openvino", 0.9999, 0.01, 0.002), data={"spacing_um": [0.5, 0.25]})
+    card = card_of(parity=RuntimeParity("openvino", 0.9999, 0.01, 0.002), data={"spacing_um": [0.5, 0.25]})
     assert card.startswith("# nuclei\n")
     assert section(card, "Intended use") == "tests only"
     assert section(card, "Method") == "- U-Net in 2D: features 4, 8; same padding; norm batch"
