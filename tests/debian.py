@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 
-def needed(name: str, pattern: str) -> str:
+def find_or_skip(name: str, pattern: str) -> str:
     """Return a program on the path, or a file below / or the virtual environment; else skip the test, or fail in CI."""
     if program := shutil.which(name):
         return program

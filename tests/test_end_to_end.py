@@ -1,4 +1,4 @@
-"""The whole job through the command line and over a socket: train -> package -> serve -> HTTP, predict, compare."""
+"""All steps through the command line and HTTP: train, package, serve, predict, compare."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ from imaging.open import open_image
 from tests.phantom import draw_slide, write_pyramid_slide, write_slide_dataset
 
 CHECKOUT = Path(__file__).parents[1]
-# The fastest way to run a network may be another one when it is asked for again, and its masks other bytes.
+# The fastest runtime may differ from run to run, and with it the bytes of the masks.
 SMALL = (
     "trainer.max_steps=80",
     "trainer.validate_every_steps=40",
@@ -93,7 +93,7 @@ def _wait_until_ready(url: str, server: "subprocess.Popen[bytes]") -> None:
 
 
 def test_train_package_serve_http(home: Path, data: Path, bundles: dict[str, Path]) -> None:
-    """What is served is what `predict` writes, byte by byte, and both found the phantom's nuclei."""
+    """The server returns the same bytes as `predict`, and both segment the phantom's nuclei."""
     packaged = overtile(home, "package", *bundles.values())
     assert packaged.returncode == 0, packaged.stderr
     tag = packaged.stderr.split(": built")[0]
@@ -199,7 +199,7 @@ def test_compare_writes_a_report(home: Path, data: Path, bundles: dict[str, Path
     assert f"Report: {home / 'new' / 'report.html'}" in done.stderr
     report = (home / "new" / "report.html").read_text()
     assert "case003" in report
-    assert "case000" not in report  # it trained
+    assert "case000" not in report  # a training case
 
 
 def test_training_cases_are_not_compared_on(home: Path, data: Path, bundles: dict[str, Path]) -> None:

@@ -1,4 +1,4 @@
-"""Every format through the real command line: read, segmented, written, and read back by others on the image's own geometry."""
+"""Every format through the command line: the masks are read back by other libraries and lie on the image's own geometry."""
 
 import shutil
 import subprocess
@@ -46,7 +46,7 @@ def volume() -> NDArray[np.int16]:
 
 
 def write_zarr(folder: Path, pixels: NDArray[Any], spacing_um: tuple[float, ...], zarr_format: int) -> None:
-    """Channels first, one level, as the specification asks for."""
+    """Write an OME-Zarr with channels first and one level, as the specification requires."""
     names = "zyx"[-len(spacing_um) :]
     axes = [{"name": "c", "type": "channel"}]
     axes += [{"name": name, "type": "space", "unit": "micrometer"} for name in names]

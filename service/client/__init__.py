@@ -1,4 +1,4 @@
-"""Client of the HTTP interface: `OvertileClient` for programs, and what `overtile client` is made of."""
+"""Client of the HTTP interface: `OvertileClient` for programs, and the commands of `overtile client`."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fronts import HOST, Front, engine, free_port, front
 
-from tests.debian import needed
+from tests.debian import find_or_skip
 
 JOB = "0123456789abcdef" * 2
 MIB = 2**20
@@ -20,7 +20,7 @@ MIB = 2**20
 
 @pytest.fixture(scope="module")
 def binary() -> str:
-    return needed("nginx", "usr/sbin/nginx")
+    return find_or_skip("nginx", "usr/sbin/nginx")
 
 
 @pytest.fixture(scope="module")

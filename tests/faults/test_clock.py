@@ -13,7 +13,7 @@ from servers import png
 from services import SMALL, hand_over, serving
 
 from service.gateway import DISK_CHECK_S, SWEEP_S
-from tests.debian import needed
+from tests.debian import find_or_skip
 
 LARGER = png(np.random.default_rng(0).integers(0, 256, (3, 800, 800), np.uint8))
 DAY_S = 24 * 3600
@@ -22,7 +22,7 @@ LIBRARY = "libfaketimeMT.so.1"
 
 @pytest.fixture(scope="module")
 def library() -> str:
-    return needed("libfaketime", f"usr/lib/*/faketime/{LIBRARY}")
+    return find_or_skip("libfaketime", f"usr/lib/*/faketime/{LIBRARY}")
 
 
 class ServerClock:

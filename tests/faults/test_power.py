@@ -14,7 +14,7 @@ from power import CALLS, Disk, calls
 from servers import descendants, is_ready, wait_until
 from services import SMALL, client_of, fresh, hand_over
 
-from tests.debian import needed
+from tests.debian import find_or_skip
 
 JOB = re.compile(r"HTTP/1.1 202 .*?location: /v1/jobs/([0-9a-f]{32})", re.IGNORECASE)
 UPLOAD = re.compile(r"HTTP/1.1 201 .*?location: /v1/uploads/([0-9a-f]{32})", re.IGNORECASE)
@@ -22,7 +22,7 @@ UPLOAD = re.compile(r"HTTP/1.1 201 .*?location: /v1/uploads/([0-9a-f]{32})", re.
 
 @pytest.fixture(scope="module")
 def strace() -> str:
-    found = needed("strace", "usr/bin/strace")
+    found = find_or_skip("strace", "usr/bin/strace")
     if subprocess.run([found, "-o", os.devnull, sys.executable, "-c", ""], capture_output=True, check=False).returncode:
         pytest.skip("nobody may look at another process's system calls here")
     return found

@@ -1,4 +1,4 @@
-"""The client against a real server: cut, killed, resumed, damaged, refused."""
+"""The client against a real server: broken connections, resumed transfers, damaged data, refusals."""
 
 import hashlib
 import os
@@ -35,7 +35,7 @@ PIECE_BYTES = 64 * 2**10
 
 
 @pytest.fixture(autouse=True)
-def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def journal_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "overtile" / "client"
 
@@ -76,10 +76,10 @@ def finished(client: OvertileClient, image: Path, **words: object) -> JobAnswer:
 def test_from_an_image_to_its_mask(ours: OvertileClient, image: Path, picture: bytes, tmp_path: Path) -> None:
     names = [model.name for model in ours.models().models]
     assert "unet" in names
-    heard: list[JobAnswer] = []
+    events: list[JobAnswer] = []
     job = ours.submit([ours.upload(image)], ["unet"])
-    done = ours.wait(job.id, heard.append)
-    assert (done.state, heard[-1], done.names) == ("done", done, ["slide.ome.png"])
+    done = ours.wait(job.id, events.append)
+    assert (done.state, events[-1], done.names) == ("done", done, ["slide.ome.png"])
     (mask,) = ours.fetch(job.id, tmp_path / "out", stem="slide")
     assert mask == tmp_path / "out" / "slide.png"
     direct = ours.segment(image, "unet", tmp_path / "direct")
@@ -94,7 +94,7 @@ def test_from_an_image_to_its_mask(ours: OvertileClient, image: Path, picture: b
     assert refused.value.request_id
 
 
-def test_the_same_wish_is_one_job(ours: OvertileClient, image: Path) -> None:
+def test_equal_submissions_are_one_job(ours: OvertileClient, image: Path) -> None:
     uploads = [ours.upload(image)]
     first = ours.submit(uploads, ["unet"])
     assert ours.submit(uploads, ["unet"]).id == first.id
@@ -105,12 +105,12 @@ def test_the_same_wish_is_one_job(ours: OvertileClient, image: Path) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_an_upload_whose_connection_is_cut_goes_on(server: Server, noise: Path, seed: int) -> None:
     cuts = np.random.default_rng(seed).integers(1, 2 * noise.stat().st_size, 5).tolist()
-    heard: list[int] = []
+    events: list[int] = []
     with Proxy(server.url, cuts) as proxy, OvertileClient(proxy.url, patience_s=20) as client:
-        upload_id = client.upload(noise, lambda done, _: heard.append(done), PIECE_BYTES)
+        upload_id = client.upload(noise, lambda done, _: events.append(done), PIECE_BYTES)
     lost = 5 * PIECE_BYTES + 100_000  # a piece for each cut, and the headers
     assert proxy.sent < noise.stat().st_size + lost
-    assert heard[-1] == noise.stat().st_size
+    assert events[-1] == noise.stat().st_size
     assert arrived(server, upload_id) == digest_of(noise)
 
 
@@ -133,10 +133,10 @@ def test_an_upload_that_the_server_forgot_is_sent_again(ours: OvertileClient, se
     assert arrived(server, ours.upload(noise)) == digest_of(noise)
 
 
-def test_an_upload_that_goes_while_it_is_sent(ours: OvertileClient, server: Server, noise: Path, memory: Path) -> None:
+def test_an_upload_that_goes_while_it_is_sent(ours: OvertileClient, server: Server, noise: Path, journal_folder: Path) -> None:
     def remove(done: int, _: int) -> None:
         if done > 0:
-            known = next(memory.glob("*.id"))
+            known = next(journal_folder.glob("*.id"))
             httpx.delete(f"{server.url}/v1/uploads/{known.read_text()}")
 
     with pytest.raises(ClientError, match=r"no such upload|no longer has") as gone:
@@ -145,7 +145,7 @@ def test_an_upload_that_goes_while_it_is_sent(ours: OvertileClient, server: Serv
     assert arrived(server, ours.upload(noise)) == digest_of(noise)
 
 
-def test_a_file_that_is_changed_while_it_is_sent(ours: OvertileClient, noise: Path, memory: Path) -> None:
+def test_a_file_that_is_changed_while_it_is_sent(ours: OvertileClient, noise: Path, journal_folder: Path) -> None:
     whole = noise.read_bytes()
 
     def cut(done: int, _: int) -> None:
@@ -154,30 +154,30 @@ def test_a_file_that_is_changed_while_it_is_sent(ours: OvertileClient, noise: Pa
 
     with pytest.raises(Damaged, match="was changed while it was sent"):
         ours.upload(noise, cut, PIECE_BYTES)
-    assert not list(memory.glob("*.id"))
+    assert not list(journal_folder.glob("*.id"))
 
     noise.write_bytes(whole)
     with pytest.raises(Damaged, match="was changed while it was sent"):
         ours.upload(noise, lambda *_: os.utime(noise, (1, 1)), PIECE_BYTES)
 
 
-def test_a_file_that_is_another_though_it_looks_the_same(ours: OvertileClient, noise: Path, memory: Path) -> None:
+def test_a_file_that_is_another_though_it_looks_the_same(ours: OvertileClient, noise: Path, journal_folder: Path) -> None:
     ours.upload(noise)
     known = noise.stat()
     noise.write_bytes(bytes(known.st_size))
     os.utime(noise, ns=(known.st_atime_ns, known.st_mtime_ns))
     with pytest.raises(Damaged, match="other bytes arrived than are in the file"):
         ours.upload(noise)
-    assert not list(memory.glob("*.id"))
+    assert not list(journal_folder.glob("*.id"))
     ours.upload(noise)
 
 
-def test_two_at_one_file(ours: OvertileClient, noise: Path, memory: Path) -> None:
+def test_two_processes_send_the_same_file(ours: OvertileClient, noise: Path, journal_folder: Path) -> None:
     key = ours.journal.key([noise])
     code = f"""
 from pathlib import Path
 from service.client.journal import ClientJournal
-with ClientJournal(Path({str(memory)!r}), "").lock({key!r}, Path()):
+with ClientJournal(Path({str(journal_folder)!r}), "").lock({key!r}, Path()):
     print("held", flush=True)
     input()
 """
@@ -192,14 +192,14 @@ with ClientJournal(Path({str(memory)!r}), "").lock({key!r}, Path()):
 
 @pytest.fixture
 def broad(ours: OvertileClient, tmp_path: Path) -> JobAnswer:
-    """A job whose results take several packets."""
+    """Return a job whose results take several packets."""
     path = tmp_path / "broad.png"
     path.write_bytes(png(np.random.default_rng(0).integers(0, 256, (3, 400, 400), np.uint8)))
     return finished(ours, path, options={"probabilities": "uint8"})
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_results_are_gone_on_with(server: Server, broad: JobAnswer, tmp_path: Path, seed: int) -> None:
+def test_interrupted_downloads_are_continued(server: Server, broad: JobAnswer, tmp_path: Path, seed: int) -> None:
     total = sum(result.bytes for result in broad.results)
     assert total > 100_000
     cuts = np.random.default_rng(seed).integers(1, total, 5).tolist()
@@ -214,7 +214,7 @@ def test_results_are_gone_on_with(server: Server, broad: JobAnswer, tmp_path: Pa
     assert sorted((tmp_path / "out").iterdir()) == sorted(files)
 
 
-def test_what_an_earlier_run_left_of_a_result(ours: OvertileClient, image: Path, tmp_path: Path) -> None:
+def test_parts_of_results_from_an_earlier_run(ours: OvertileClient, image: Path, tmp_path: Path) -> None:
     job = finished(ours, image)
     (mask,) = ours.fetch(job.id, tmp_path / "out")
     whole = mask.read_bytes()
@@ -249,7 +249,7 @@ def test_results_that_were_damaged(ours: OvertileClient, server: Server, image: 
 
 
 def test_waiting_without_a_stream(ours: OvertileClient, server: Server, image: Path) -> None:
-    """Something on the way keeps the events back: the job is asked for."""
+    """If a proxy holds the events back, the client asks for the job instead."""
 
     def drop(block: bytes) -> bytes:
         return block.replace(b"data:", b"none:")
@@ -259,7 +259,7 @@ def test_waiting_without_a_stream(ours: OvertileClient, server: Server, image: P
         assert client.wait(job.id).state == "done"
 
 
-def test_calling_off(ours: OvertileClient, big_picture: bytes, tmp_path: Path) -> None:
+def test_cancelling(ours: OvertileClient, big_picture: bytes, tmp_path: Path) -> None:
     path = tmp_path / "big.png"
     path.write_bytes(big_picture)
     job = ours.submit([ours.upload(path)], ["window"])
@@ -275,7 +275,7 @@ def test_calling_off(ours: OvertileClient, big_picture: bytes, tmp_path: Path) -
 
 
 def test_a_server_that_is_busy_is_asked_again(server: Server, tmp_path: Path) -> None:
-    """Two may be at the device; the third is told to come back, and does."""
+    """The device takes two requests; the server asks the third to come back, and the client does."""
     path, pauses = tmp_path / "big.png", list[tuple[str, float]]()
     path.write_bytes(png(np.random.default_rng(0).integers(0, 256, (3, 900, 900), np.uint8)))
 
@@ -311,7 +311,7 @@ def test_a_connection_that_breaks_again_and_again(server: Server) -> None:
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:3000", "ftp://127.0.0.1", "http://[", ""])
-def test_what_is_no_address(url: str) -> None:
+def test_invalid_addresses(url: str) -> None:
     with pytest.raises(ClientError, match="isn't an address; give one such as") as error:
         OvertileClient(url).models()
     assert error.value.code == "url_invalid"
@@ -331,7 +331,7 @@ def test_an_answer_of_something_else(server: Server, old: bytes, new: bytes, tex
         assert error.value.code == "not_overtile"
 
 
-def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+def test_an_untrusted_certificate(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*make_certificate(tmp_path, "mine"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -348,12 +348,12 @@ def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
         thread.join()
 
 
-def test_a_key_that_is_none() -> None:
+def test_a_key_with_invalid_characters() -> None:
     with pytest.raises(NotAllowed, match="characters that no key has"):
         OvertileClient("http://127.0.0.1:1", "kéy\n")
 
 
-def test_files_and_wishes_that_are_refused(ours: OvertileClient, tmp_path: Path, image: Path) -> None:
+def test_refused_files_and_options(ours: OvertileClient, tmp_path: Path, image: Path) -> None:
     empty = tmp_path / "empty"
     empty.touch()
     with pytest.raises(ClientError, match="empty; give an image file"):
@@ -398,13 +398,13 @@ def test_stems_are_those_of_predict(name: str) -> None:
     assert inputs.stem_of(Path(name)) == stem_of(Path(name))
 
 
-def test_what_is_remembered_is_private_and_not_kept_for_ever(ours: OvertileClient, image: Path, memory: Path) -> None:
+def test_the_journal_is_private_and_old_entries_are_removed(ours: OvertileClient, image: Path, journal_folder: Path) -> None:
     ours.upload(image)
-    assert memory.stat().st_mode & 0o777 == 0o700
-    for file in memory.iterdir():
+    assert journal_folder.stat().st_mode & 0o777 == 0o700
+    for file in journal_folder.iterdir():
         os.utime(file, (1, 1))
     ours.journal.remove_old()
-    assert list(memory.iterdir()) == []
+    assert list(journal_folder.iterdir()) == []
 
 
 def test_bars_in_a_terminal(ours: OvertileClient, image: Path, tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_bars_in_a_terminal(ours: OvertileClient, image: Path, tmp_path: Path) -
     assert "running, 1:01:40 left" in screen.getvalue()
 
 
-def test_the_client_knows_no_torch_and_no_images(environment: dict[str, str]) -> None:
+def test_the_client_imports_neither_torch_nor_image_libraries(environment: dict[str, str]) -> None:
     heavy = ("torch", "numpy", "nibabel", "tifffile", "openslide", "PIL", "pydicom", "cv2", "bentoml", "fastapi")
     code = "import sys, service.client.batch, service.client.progress_bars\n"
     code += f"print([name for name in {heavy} if name in sys.modules])"

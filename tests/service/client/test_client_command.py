@@ -1,4 +1,4 @@
-"""`overtile client` against a real server: folders, one broken file, kills, exit codes and what is said."""
+"""`overtile client` against a real server: folders, a broken file, kills, exit codes and messages."""
 
 import functools
 import shutil
@@ -30,7 +30,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three pictures, one of them broken, and a hidden file."""
+    """Return a folder with three pictures, one of them broken, and a hidden file."""
     folder = tmp_path / "slides"
     folder.mkdir()
     for number in range(2):
@@ -64,14 +64,14 @@ def test_the_same_command_makes_no_second_job(server: Server, folder: Path, tmp_
     assert (first.exit_code, ask(server, *words).stderr) == (0, first.stderr)
     for file in cache.glob("*.id"):
         if file.read_text() in first.stderr:
-            file.unlink()  # killed between the server's answer and the note of it
+            file.unlink()  # as if killed before the journal was written
     assert ask(server, *words).stderr == first.stderr
     others = ask(server, *words, "--uncertainty")
     assert (others.exit_code, others.stderr == first.stderr) == (0, False)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good0.png", "good0_uncertainty.tiff"]
 
 
-def test_a_job_that_was_called_off_is_handed_over_again(server: Server, tmp_path: Path) -> None:
+def test_a_cancelled_job_is_submitted_again(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "big.png"
     path.write_bytes(png(np.random.default_rng(7).integers(0, 256, (3, 1500, 1500), np.uint8)))
     words = ("submit", path, "-o", tmp_path / "out", "-m", "window")
@@ -99,7 +99,7 @@ def test_killed_in_the_middle_of_an_upload(server: Server, tmp_path: Path, big_p
     with Proxy(server.url, bytes_per_s=4_000_000) as proxy:
         command = [sys.executable, "-m", "overtile", "client", "submit", path, "-o", tmp_path / "out", "-m", "unet"]
         command += ["--url", proxy.url]
-        # whoever runs the tests in a shell's background has its signal ignored, and so would the command
+        # in a shell's background the signal is ignored, also in child processes
         heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as running:
             wait_until(lambda: proxy.sent > 2_500_000, timeout_s=30)  # in the second piece
@@ -121,7 +121,7 @@ def test_killed_in_the_middle_of_an_upload(server: Server, tmp_path: Path, big_p
 
 
 def is_quiet(proxy: Proxy) -> bool:
-    """Whether nothing of the killed client's bytes is still on the way."""
+    """Return whether no bytes of the killed client are still in transit."""
     before = proxy.sent
     time.sleep(0.3)
     return proxy.sent == before
@@ -194,7 +194,7 @@ def test_models_jobs_and_fetch(server: Server, folder: Path, tmp_path: Path) -> 
         (("models", "--key", "kéy"), 2, "the key has characters that no key has; copy it again"),
     ],
 )
-def test_what_is_refused(server: Server, folder: Path, words: tuple[str, ...], code: int, text: str) -> None:
+def test_refused_commands(server: Server, folder: Path, words: tuple[str, ...], code: int, text: str) -> None:
     if words[1].endswith("empty"):
         (folder / "empty").mkdir()
     if words[1].endswith("nothing"):

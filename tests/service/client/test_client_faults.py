@@ -1,4 +1,4 @@
-"""The client at a server with keys that is killed and started again on the same store."""
+"""The client with a server that has keys, is killed, and starts again with the same store."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ from service.store import Store
 
 @dataclass
 class Restarted:
-    """A server behind an address that stays."""
+    """A server behind a proxy whose address stays the same after a restart."""
 
     proxy: Proxy
     process: "subprocess.Popen[bytes]"
@@ -86,7 +86,7 @@ def ask(kept: Restarted, *words: object) -> tuple[int, str]:
 
 
 def test_a_server_that_is_killed_and_started_again(kept: Restarted, tokens: dict[str, str], big: Path, tmp_path: Path) -> None:
-    """One thread waits for a job, another is in the middle of an upload; neither is told more than that it takes longer."""
+    """A thread that waits for a job and one in the middle of an upload both continue after the restart."""
     half = tmp_path / "half.bin"
     half.write_bytes(np.random.default_rng(1).bytes(6_000_000))
     heard: list[JobAnswer] = []
