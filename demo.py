@@ -32,8 +32,6 @@ METHODS = ("unet", "sliding_window")
 METHOD_TITLES = ("U-Net", "sliding window")
 READY_TIMEOUT_S = 120
 SLIDE_TIMEOUT_S = 600
-
-
 PICTURED_CASE, PICTURED_PX = 4, (300, 300)  # held-out crop in the picture, and how much of it
 PICTURED_SLIDE = (slice(560, 960), slice(1050, 1450))  # rows and columns of the slide in the picture
 
