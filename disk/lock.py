@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Held(Exception):
-    """Another process is at it; `process` is its number."""
+    """Another process holds the lock; `process` is its process id."""
 
     def __init__(self, process: str) -> None:
         super().__init__(process)
@@ -17,12 +17,12 @@ class Held(Exception):
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Hold a lock on a file; the system releases it however the process ends.
+    """Hold a lock on a file; the system releases it when the process ends, even if it is killed.
 
-    A lock of the process, not of the open file: children that outlive a killed process by seconds don't keep it.
+    The lock belongs to the process, not to the open file: children that outlive a killed process don't hold it.
 
     Raises:
-        Held: another process holds it.
+        Held: another process holds the lock.
     """
     with path.open("a+", encoding="ascii") as file:
         try:

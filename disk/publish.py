@@ -7,19 +7,19 @@ from pathlib import Path
 from uuid import uuid4
 
 
-def publish(path: Path, make: Callable[[Path], object], workshop: Path | None = None) -> None:
-    """Has a file or folder made beside its place, and puts it there, in place of what is there, once it is on the disk.
+def publish(path: Path, make: Callable[[Path], object], temporary_folder: Path | None = None) -> None:
+    """Create a file or folder under another name, and move it to its path, replacing what is there, once it is on the disk.
 
     Args:
-        path: the place.
-        make: gets another path with the same suffix, and makes it; when it raises, nothing is left of it.
-        workshop: a folder on the same disk where it is made, for whoever clears that after a kill; None: beside the place.
+        path: path of the file or folder.
+        make: creates it at the path that it is given, which has the same suffix; if it raises, nothing is left.
+        temporary_folder: folder on the same disk to create it in, which the caller clears after a kill; None: beside `path`.
     """
-    part = (workshop or path.parent) / f".{uuid4().hex}.part{path.suffix}"
+    part = (temporary_folder or path.parent) / f".{uuid4().hex}.part{path.suffix}"
     try:
         make(part)
-        for made in [*part.rglob("*"), part]:
-            sync(made)
+        for entry in [*part.rglob("*"), part]:
+            sync(entry)
         _replace(part, path)
         sync(path.parent)
     finally:
@@ -36,7 +36,7 @@ def sync(path: Path) -> None:
 
 
 def _replace(part: Path, path: Path) -> None:
-    """Replace a folder: the old one is set aside first, and put back if the new one can't take its place."""
+    """Move a file or folder to a path; an existing folder is first renamed, and renamed back if the move fails."""
     if not path.is_dir():
         if part.is_dir():
             path.unlink(missing_ok=True)

@@ -9,17 +9,9 @@ import numpy as np
 
 from configs.sections import ClassSection
 from imaging.source import Geometry, ImageSource, MaskFormat
-from imaging.writing.band_writer import (
-    BandWriter,
-    ProbabilityType,
-    open_probability_writer,
-    open_value_writer,
-    open_writer,
-    probability_formats,
-    suffix_of,
-    value_formats,
-)
-from imaging.writing.row_buffer import Kept
+from imaging.writing.band_writer import BandWriter, open_probability_writer, open_value_writer, open_writer
+from imaging.writing.formats import ProbabilityType, probability_formats, suffix_of, value_formats
+from imaging.writing.row_buffer import BufferFile
 from inference.plan import AnyPredictor
 from inference.request import OutputRequest
 from models.errors import BundleError
@@ -43,9 +35,9 @@ class Output:
     pixel_bytes: int
     opener: Callable[..., BandWriter]
 
-    def open(self, path: Path, kept: Kept | None) -> BandWriter:
+    def open(self, path: Path, rows_file: BufferFile | None) -> BandWriter:
         """Open the writer of this output for a file at that path."""
-        return self.opener(path, format=self.format, kept=kept)
+        return self.opener(path, format=self.format, rows_file=rows_file)
 
 
 def outputs_of(source: ImageSource, predictor: AnyPredictor, request: OutputRequest) -> tuple[Output, ...]:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from imaging.source import MaskFormat, Region
-from imaging.writing.band_writer import BandWriter, ProbabilityType
+from imaging.writing.band_writer import BandWriter
+from imaging.writing.formats import ProbabilityType
 from inference.regions.regions_of_interest import Regions
 from inference.regions.tissue import Tissue
 from inference.tiling.stitch import Band

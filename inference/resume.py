@@ -16,7 +16,7 @@ from disk.lock import Held, only_one
 from disk.publish import publish
 from imaging.errors import DataError
 from imaging.writing.band_writer import BandWriter
-from imaging.writing.row_buffer import Kept
+from imaging.writing.row_buffer import BufferFile
 from inference.predictors.predictor import Predictor
 
 JOURNAL = "journal.json"
@@ -67,9 +67,9 @@ class UnfinishedOutputs:
         """Tile size of each predictor when the work started."""
         return self.journal.tile_sizes
 
-    def rows_file(self, name: str) -> Kept:
+    def rows_file(self, name: str) -> BufferFile:
         """Return the file that holds an output's rows."""
-        return Kept(self.folder / f"{name.lstrip('.')}.rows", self.rows)
+        return BufferFile(self.folder / f"{name.lstrip('.')}.rows", self.rows)
 
     def record(self, rows: int, writers: Sequence[BandWriter]) -> None:
         """Write the finished rows to the disk, if enough time has passed since the last time.

@@ -23,7 +23,8 @@ from configs.sections import ClassSection
 from imaging.open import open_image
 from imaging.source import Geometry
 from imaging.voxels import to_file
-from imaging.writing.band_writer import open_writer, suffix_of
+from imaging.writing.band_writer import open_writer
+from imaging.writing.formats import suffix_of
 from tests.imaging.affines import affine_of, rotation
 from tests.imaging.dicom_objects import write_enhanced, write_series, write_slide_level
 from tests.phantom import draw_slide, draw_volume, write_pyramid_slide

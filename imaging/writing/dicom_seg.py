@@ -5,8 +5,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import highdicom as hd
-import numpy as np
-from numpy.typing import NDArray
 from PIL import ImageColor
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
@@ -19,10 +17,9 @@ from imaging.dicom.volume import DicomVolumeSource
 from imaging.errors import DataError, UnsuitableImage
 from imaging.source import Geometry
 from imaging.voxels import to_file
+from imaging.writing.row_buffer import RowBuffer
 
-Labels = NDArray[np.uint8]
-
-_MAY_BE_EMPTY = (  # a segmentation must have them, with or without a value; files without names often lack them
+_MAY_BE_EMPTY = (  # a segmentation must have them, even empty; anonymised files often lack them
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex",
     "StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName",
 )  # fmt: skip
@@ -31,38 +28,58 @@ _LONGEST_LABEL = 64  # of DICOM's type LO
 _SERIES_NUMBER = 900  # most viewers list series by it; scanners stay below
 
 
-def write_dicom_seg(path: Path, labels: Labels, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
+def write_dicom_seg(path: Path, rows: RowBuffer, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
     """Write a binary segmentation: one segment for each class but the background, numbered by its label.
 
     It belongs to the patient and the study of the series, refers to each of its images, and holds a frame for every slice
-    and segment, empty ones too: else nobody could tell where the volume ends. What a class is isn't known to a code, so
-    that category and type are SNOMED's "Tissue" (85756007). In memory: the labels once more, a bit a voxel and segment, and
-    about 30 KiB a frame.
+    and segment, even empty ones, which show where the volume ends. Classes have no code in a terminology, so that category
+    and type are SNOMED's "Tissue" (85756007). Memory: the labels twice, a bit for each voxel and segment, and about 30 KiB
+    for each frame.
 
     Args:
-        path: the file to make.
-        labels: (D, H, W).
-        geometry: as `DicomVolumeSource` gives it; the headers of its `files` are read again.
-        classes: the labels' names and colours. Names beyond 64 characters are cut there; a backslash becomes a slash.
+        path: file to create.
+        rows: labels (D, H, W).
+        geometry: geometry of a `DicomVolumeSource`; the headers of its `files` are read again.
+        classes: names and colours of the labels. Names are cut at 64 characters; a backslash becomes a slash.
 
     Raises:
-        DataError: as `DicomVolumeSource`, if the series' files are no more what they were.
+        DataError: see `DicomVolumeSource`, if the series' files have changed.
         UnsuitableImage: `dicom_series_changed`, `dicom_source_incomplete`.
     """
     series = DicomVolumeSource([read_header(file) for file in geometry.files])
     if series.shape != geometry.shape:
         raise UnsuitableImage(
-            "dicom_series_changed", "the DICOM series isn't the one that was read; leave it in place until its mask is written"
+            "dicom_series_changed",
+            "the DICOM series has changed since it was read; leave its files in place until the mask is written",
         )
+    labels = rows.read((slice(None),) * len(rows.shape))
     frames = to_file(labels, series.stack.affine).transpose(2, 1, 0)  # (slice, row, column)
     with dicom_errors(_source_incomplete, passing=(OSError,)):
         sources = _sources(series)
-        segmentation = _segmentation(sources, frames[list(series.stack.slices)], classes)
+        segmentation = hd.seg.Segmentation(
+            source_images=sources,
+            pixel_array=frames[list(series.stack.slices)],
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[_segment_description(label, section) for label, section in enumerate(classes[1:], 1)],
+            series_instance_uid=hd.UID(),
+            series_number=_SERIES_NUMBER,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer=_MAKER,
+            manufacturer_model_name=_MAKER,
+            software_versions=version("overtile"),
+            device_serial_number="0",
+            series_description="Segmentation, for research",
+            content_label="SEGMENTATION",
+            omit_empty_frames=False,
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            specific_character_set="ISO_IR 192",  # UTF-8, for names of classes in any language
+        )
         segmentation.save_as(path)
 
 
 def _sources(series: DicomVolumeSource) -> list[Dataset]:
-    """Return the images' headers, without pixels, equal in what highdicom takes from them for all frames."""
+    """Return the images' headers without pixels, with equal values in the elements that highdicom takes for all frames."""
     step = format_number_as_ds(series.stack.spacing_mm[2])
     sources: list[Dataset] = [dcmread(file, stop_before_pixels=True) for file in series.geometry.files]
     for source in sources:
@@ -74,7 +91,7 @@ def _sources(series: DicomVolumeSource) -> list[Dataset]:
             _shared(source, "PlaneOrientationSequence")
         else:
             measures = source
-            source.ImageOrientationPatient = sources[0].ImageOrientationPatient  # they differ by rounding alone
+            source.ImageOrientationPatient = sources[0].ImageOrientationPatient  # they differ only by rounding
         measures.SpacingBetweenSlices = step  # some scanners give the gap between slices here
         measures.SliceThickness = measures.get("SliceThickness") or step
     return sources
@@ -85,33 +102,11 @@ def _shared(source: Dataset, sequence: str) -> Dataset:
     shared = source.SharedFunctionalGroupsSequence[0]
     if sequence not in shared:
         shared[sequence] = source.PerFrameFunctionalGroupsSequence[0][sequence]
-    found: Dataset = shared[sequence].value[0]
-    return found
+    group: Dataset = shared[sequence].value[0]
+    return group
 
 
-def _segmentation(sources: list[Dataset], frames: Labels, classes: Sequence[ClassSection]) -> hd.seg.Segmentation:
-    return hd.seg.Segmentation(
-        source_images=sources,
-        pixel_array=frames,
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_described(label, section) for label, section in enumerate(classes[1:], 1)],
-        series_instance_uid=hd.UID(),
-        series_number=_SERIES_NUMBER,
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer=_MAKER,
-        manufacturer_model_name=_MAKER,
-        software_versions=version("overtile"),
-        device_serial_number="0",
-        series_description="Segmentation, for research",
-        content_label="SEGMENTATION",
-        omit_empty_frames=False,
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-        specific_character_set="ISO_IR 192",  # UTF-8: classes are named in any language
-    )
-
-
-def _described(label: int, section: ClassSection) -> hd.seg.SegmentDescription:
+def _segment_description(label: int, section: ClassSection) -> hd.seg.SegmentDescription:
     algorithm = hd.AlgorithmIdentificationSequence(
         name=_MAKER, version=version("overtile"), family=codes.cid7162.ArtificialIntelligence
     )
@@ -129,6 +124,6 @@ def _described(label: int, section: ClassSection) -> hd.seg.SegmentDescription:
 def _source_incomplete() -> DataError:
     return UnsuitableImage(
         "dicom_source_incomplete",
-        "the DICOM series lacks what a segmentation must take from it (study, frame of reference, sound values for the "
+        "the DICOM series lacks values that a segmentation must take from it (study, frame of reference, valid values for the "
         "patient and the study); write the mask as nifti",
     )

@@ -10,18 +10,18 @@ from PIL import ImageColor
 from configs.sections import ClassSection
 from imaging.outlines.tracing import Polygon, Ring, trace
 from imaging.source import Geometry
-from imaging.writing.row_buffer import Spool
+from imaging.writing.row_buffer import RowBuffer
 
 _BAND_BYTES = 4 * 2**20
 _POINTS_AT_ONCE = 2**14
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def write_geojson(path: Path, labels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
+def write_geojson(path: Path, rows: RowBuffer, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
     """Write the objects of labels (H, W) without the first class, the background.
 
-    Coordinates are (x, y) in pixels of level 0, counted from where QuPath counts, and lie on the corners of pixels: who fills
-    the polygons by the pixels' centres gets the mask again. Objects are 4-connected; those that touch at a corner are two.
+    Coordinates are (x, y) in pixels of level 0 with QuPath's origin, and lie on the corners of pixels: filling the polygons
+    by the pixels' centres gives the mask again. Objects are 4-connected; two that touch at a corner stay two.
 
     Source: RFC 7946; QuPath 0.4, "Exporting annotations", for the properties.
     """
@@ -29,7 +29,7 @@ def write_geojson(path: Path, labels: Spool, geometry: Geometry, classes: Sequen
     heads = [_head(section) for section in classes]
     with path.open("w", encoding="ascii") as file:
         file.write('{"type":"FeatureCollection","features":[')
-        for number, polygon in enumerate(trace(labels.bands(_BAND_BYTES), labels.shape[1])):
+        for number, polygon in enumerate(trace(rows.bands(_BAND_BYTES), rows.shape[1])):
             file.write(",\n" if number else "\n")
             file.writelines(_feature(polygon, heads[polygon.label], origin))
         file.write("\n]}\n")

@@ -15,40 +15,43 @@ from numpy.typing import NDArray
 from configs.sections import ClassSection
 from imaging.source import Geometry
 from imaging.voxels import to_file
-from imaging.writing.row_buffer import Spool
+from imaging.writing.row_buffer import RowBuffer
 
 _LONGEST_AXIS_1 = 32767  # of NIfTI-1
-_HEADER_BYTES = {1: 352, 2: 544}  # with the four bytes that say that no extension follows
-_ALIGNED_CODE = 2  # NIfTI's "aligned to something else": an affine without a code would be ignored
+_HEADER_BYTES = {1: 352, 2: 544}  # with the four bytes after it, which declare no extensions
+_ALIGNED_CODE = 2  # NIfTI's "aligned to something else"; readers ignore an affine without a code
 _SLAB_BYTES = 32 * 2**20
 _GZIP_LEVEL = 3  # 6 takes five times as long for a few bytes less
 
 
-def write_nifti(path: Path, voxels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
+def write_nifti(path: Path, rows: RowBuffer, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
     """Write labels (D, H, W) or probabilities (K, D, H, W) in bytes, in the orientation of the image's file.
 
-    Nothing of the image's header but where it lies comes along. Probabilities are the fourth axis; the header's slope makes
-    them 0 to 1 again.
+    Of the image's header, only the geometry is copied. Probabilities are the fourth axis; the header's slope scales them to
+    0 to 1.
     """
-    affine = _affine(geometry)
-    header = _header(voxels, affine, geometry.affine_codes)
+    affine = geometry.affine
+    if affine is None:  # axes along the patient's
+        spacing_um = geometry.spacing_um or (1000.0, 1000.0, 1000.0)
+        affine = np.diag([*(value / 1000 for value in reversed(spacing_um)), 1.0])
+    header = _header(rows, affine, geometry.affine_codes)
     with ExitStack() as stack:
         file = cast("IO[bytes]", stack.enter_context(path.open("wb")))
-        if path.suffix == ".gz":  # no name and no time inside: equal masks, equal files
+        if path.suffix == ".gz":  # without name and time, so that equal masks give equal files
             file = cast("IO[bytes]", stack.enter_context(gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0)))
         header.write_to(file)
-        for slab in _slabs(voxels, affine):
+        for slab in _slabs(rows, affine):
             file.write(slab.tobytes(order="F"))
 
 
-def _header(voxels: Spool, affine: NDArray[np.float64], codes: tuple[int, int]) -> Any:
+def _header(voxels: RowBuffer, affine: NDArray[np.float64], codes: tuple[int, int]) -> Any:
     x, y, z = to_file(np.broadcast_to(np.uint8(0), voxels.shape[-3:]), affine).shape
     version = 1 if max(voxels.shape) <= _LONGEST_AXIS_1 else 2
     header = {1: nib.Nifti1Header, 2: nib.Nifti2Header}[version]()
     header.set_data_dtype(voxels.dtype)
     header.set_data_shape((x, y, z, *voxels.shape[:-3]))
     header["vox_offset"] = _HEADER_BYTES[version]
-    header.set_slope_inter(1 / 255 if len(voxels.shape) == 4 else 1, 0)  # nibabel's None is nan, which isn't the standard's
+    header.set_slope_inter(1 / 255 if len(voxels.shape) == 4 else 1, 0)  # not None, which nibabel writes as NaN
     header.set_xyzt_units("mm")
     header.set_qform(affine, codes[1])
     header.set_sform(affine, codes[0])
@@ -57,7 +60,7 @@ def _header(voxels: Spool, affine: NDArray[np.float64], codes: tuple[int, int]) 
     return header
 
 
-def _slabs(voxels: Spool, affine: NDArray[np.float64]) -> Iterator[NDArray[Any]]:
+def _slabs(voxels: RowBuffer, affine: NDArray[np.float64]) -> Iterator[NDArray[Any]]:
     """Yield the voxels (x, y, some z) in the file's order."""
     world, direction = orientations.io_orientation(affine)[2].astype(int)  # of the file's last axis
     axis = len(voxels.shape) - 1 - world  # inside, S = (superior, anterior, right) comes last
@@ -72,11 +75,3 @@ def _slabs(voxels: Spool, affine: NDArray[np.float64]) -> Iterator[NDArray[Any]]
             region[axis] = slice(first, last)
             slab = voxels.read(tuple(region))
             yield to_file(slab.reshape(slab.shape[-3:]), affine)
-
-
-def _affine(geometry: Geometry) -> NDArray[np.float64]:
-    """Return the geometry's affine; without one, axes along the patient's with the spacing."""
-    if geometry.affine is not None:
-        return geometry.affine
-    spacing_um = geometry.spacing_um or (1000.0, 1000.0, 1000.0)
-    return np.diag([*(value / 1000 for value in reversed(spacing_um)), 1.0])

@@ -13,44 +13,49 @@ from tifffile import TiffFile, TiffFormat, TiffWriter
 
 from configs.sections import ClassSection
 from imaging.source import Geometry
-from imaging.writing.row_buffer import Spool
+from imaging.writing.row_buffer import RowBuffer
 
 _TILE = 512
 _BIG_TIFF_BYTES = 2**31
 _BUFFER_BYTES = 16 * 2**20
-_NO_UUID = "urn:uuid:00000000-0000-0000-0000-000000000000"  # equal masks, equal files; the default tells time and machine
+_NO_UUID = "urn:uuid:00000000-0000-0000-0000-000000000000"  # the default depends on time and machine
 
 
-def write_ome_tiff(path: Path, pixels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
-    """Write (H, W), (D, H, W), (K, H, W) or (K, D, H, W) with levels of nearest pixels; the stack's own axis isn't reduced.
+def write_ome_tiff(path: Path, rows: RowBuffer, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
+    """Write (H, W), (D, H, W), (K, H, W) or (K, D, H, W) with levels of nearest pixels; D isn't reduced.
 
-    The levels are the first page's SubIFDs, as OME-TIFF wants them: Bio-Formats, with it QuPath, and tifffile see them.
-    Where there is one page, they follow it in the chain of pages, too, where OpenSlide looks for them.
+    The levels are the first page's SubIFDs, as OME-TIFF requires for Bio-Formats (and QuPath) and tifffile. In a file with one
+    page, they also follow it in the chain of pages, where OpenSlide looks for them.
 
     Source: OME-TIFF specification 6.3, "Sub-resolutions".
     """
-    steps = pixels.pyramid_steps
-    with TiffWriter(path, bigtiff=pixels.size_bytes > _BIG_TIFF_BYTES, ome=True) as tiff:
+    steps = rows.pyramid_steps
+    resolution: dict[str, Any] = {}
+    with TiffWriter(path, bigtiff=rows.size_bytes > _BIG_TIFF_BYTES, ome=True) as tiff:
         for step in steps:
+            if geometry.spacing_um is not None:  # (x, y) in pixels per centimetre, for OpenSlide
+                y, x = (1e4 / (spacing * step) for spacing in geometry.spacing_um[-2:])
+                resolution = {"resolution": (x, y), "resolutionunit": "CENTIMETER"}
             tiff.write(
-                _tiles(pixels, step),
-                shape=(*pixels.shape[:-2], *(-(-size // step) for size in pixels.shape[-2:])),
-                dtype=pixels.dtype,
+                _tiles(rows, step),
+                shape=(*rows.shape[:-2], *(-(-size // step) for size in rows.shape[-2:])),
+                dtype=rows.dtype,
                 tile=(_TILE, _TILE),
                 photometric="minisblack",
                 compression="zlib",
                 subfiletype=0 if step == 1 else 1,
                 subifds=len(steps) - 1 if step == 1 else None,
-                metadata=_ome(pixels, geometry, classes) if step == 1 else None,
+                metadata=_ome(rows, geometry, classes) if step == 1 else None,
                 software=False,
                 buffersize=_BUFFER_BYTES,
-                **_resolution(geometry, step),
+                **resolution,
             )
-    if len(pixels.shape) == 2:
+    if len(rows.shape) == 2:
         _chain_levels(path)
 
 
-def _tiles(pixels: Spool, step: int) -> Iterator[NDArray[Any]]:
+def _tiles(pixels: RowBuffer, step: int) -> Iterator[NDArray[Any]]:
+    """Yield the tiles of a level, page by page; those at the border are padded with zeros."""
     for plane in product(*(range(size) for size in pixels.shape[:-2])):
         page = tuple(slice(index, index + 1) for index in plane)
         for top in range(0, pixels.shape[-2], _TILE * step):
@@ -63,7 +68,7 @@ def _tiles(pixels: Spool, step: int) -> Iterator[NDArray[Any]]:
                 yield tile
 
 
-def _ome(pixels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> dict[str, Any]:
+def _ome(pixels: RowBuffer, geometry: Geometry, classes: Sequence[ClassSection]) -> dict[str, Any]:
     """Return the metadata from which tifffile makes OME-XML."""
     space = "ZYX"[-len(geometry.shape) :]
     has_classes = len(pixels.shape) > len(space)
@@ -75,25 +80,17 @@ def _ome(pixels: Spool, geometry: Geometry, classes: Sequence[ClassSection]) -> 
     return metadata
 
 
-def _resolution(geometry: Geometry, step: int) -> dict[str, Any]:
-    """TIFF's own (x, y) in pixels per centimetre, for OpenSlide."""
-    if geometry.spacing_um is None:
-        return {}
-    y, x = (1e4 / (spacing * step) for spacing in geometry.spacing_um[-2:])
-    return {"resolution": (x, y), "resolutionunit": "CENTIMETER"}
-
-
 def _chain_levels(path: Path) -> None:
     """Append a copy of each level's directory, without its tiles, and chain the directories."""
     with TiffFile(path) as tiff:
         page, layout = tiff.pages.first, tiff.tiff
         levels = [level.offset for level in page.pages or ()]
     with path.open("r+b") as file:
-        link = page.offset + len(_directory(file, page.offset, layout))  # where the first one names the next one's place
+        link = page.offset + len(_directory(file, page.offset, layout))  # the first directory's link to the next one
         for level in levels:
             directory = _directory(file, level, layout)
             end = file.seek(0, SEEK_END)
-            place = end + end % 2  # the format wants it even
+            place = end + end % 2  # TIFF requires an even offset
             file.write(bytes(place - end) + directory + bytes(layout.offsetsize))
             file.seek(link)
             file.write(struct.pack(layout.offsetformat, place))

@@ -1,4 +1,4 @@
-"""Rows that came band by band, on disk until the file is made of them; read back region by region, little in memory."""
+"""Buffer on disk for the rows of an output, until its file is written from them; read back region by region."""
 
 import os
 import tempfile
@@ -13,34 +13,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK_BYTES = 8 * 2**20
-_SMALLEST_LEVEL = 1024  # a pyramid ends when its longer side isn't larger
+_SMALLEST_LEVEL = 1024  # longest side of a pyramid's last level
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A spool's file that outlives its process; the first `rows` rows of it are good."""
+class BufferFile:
+    """File of a row buffer that outlives its process; its first `rows` rows are valid."""
 
     path: Path
     rows: int = 0
 
 
-class Spool:
-    """An array (*S) or (K, *S) that grows along the first axis of S; a context manager.
+class RowBuffer:
+    """Array (*S) or (K, *S) on disk that grows along the first axis of S; a context manager.
 
-    The file has no name, so that a killed process leaves nothing behind; or it is one that is kept, to go on with.
+    Its file has no name, so that a killed process leaves nothing behind, unless it is one to resume from.
 
     Args:
-        place: a folder where the file lies (on the target's file system there is room for the target), or the file to keep.
-        shape: of the whole.
-        dtype: of its elements.
-        classes: K stands first in the shape.
+        place: folder for an unnamed file, best on the target's file system; or the file to resume from.
+        shape: shape of the whole array.
+        dtype: type of its elements.
+        classes: the first axis of the shape is K.
     """
 
-    def __init__(self, place: "Path | Kept", shape: tuple[int, ...], dtype: np.dtype[Any], *, classes: bool = False) -> None:
+    def __init__(
+        self, place: Path | BufferFile, shape: tuple[int, ...], dtype: np.dtype[Any], *, classes: bool = False
+    ) -> None:
         self.shape = shape
         self.dtype = dtype
         self._rows_axis = 1 if classes else 0
-        self._file: IO[bytes] = _opened(place, self._row_bytes)
+        self._file: IO[bytes] = _open_file(place, self._row_bytes)
 
     @property
     def size_bytes(self) -> int:
@@ -49,7 +51,7 @@ class Spool:
 
     @property
     def pyramid_steps(self) -> list[int]:
-        """The steps of a pyramid's levels along the last two axes: 1, 2, 4 and so on."""
+        """Steps of a pyramid's levels along the last two axes: 1, 2, 4 and so on."""
         steps = [1]
         while max(self.shape[-2:]) > _SMALLEST_LEVEL * steps[-1]:
             steps.append(2 * steps[-1])
@@ -70,12 +72,12 @@ class Spool:
         region = tuple(slice(*axis.indices(size)) for axis, size in zip(region, self.shape, strict=True))
         out = np.empty([len(range(axis.start, axis.stop, axis.step)) for axis in region], self.dtype)
         rows, others = region[self._rows_axis], self._without_rows(region)
-        filled = 0
-        for mapped in self._blocks(rows):
-            picked = np.moveaxis(mapped[(slice(None, None, rows.step), *others)], 0, self._rows_axis)
-            place = slice(filled, filled + picked.shape[self._rows_axis])
-            out[(slice(None),) * self._rows_axis + (place,)] = picked
-            filled = place.stop
+        position = 0
+        for mapped in self._map_blocks(rows):
+            block = np.moveaxis(mapped[(slice(None, None, rows.step), *others)], 0, self._rows_axis)
+            place = slice(position, position + block.shape[self._rows_axis])
+            out[(slice(None),) * self._rows_axis + (place,)] = block
+            position = place.stop
         return out
 
     def bands(self, size_bytes: int = _BLOCK_BYTES) -> Iterator[NDArray[Any]]:
@@ -93,7 +95,7 @@ class Spool:
     def _without_rows(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         return values[: self._rows_axis] + values[self._rows_axis + 1 :]
 
-    def _blocks(self, rows: slice) -> Iterator[NDArray[Any]]:
+    def _map_blocks(self, rows: slice) -> Iterator[NDArray[Any]]:
         """Yield the stored rows of a slice through short-lived mappings: pages count as the process's memory while mapped."""
         self._file.flush()
         inner = self._without_rows(self.shape)
@@ -109,8 +111,8 @@ class Spool:
         self._file.close()
 
 
-def _opened(place: Path | Kept, row_bytes: int) -> IO[bytes]:
-    """Open for the next row."""
+def _open_file(place: Path | BufferFile, row_bytes: int) -> IO[bytes]:
+    """Open the file of a buffer, positioned at its next row."""
     if isinstance(place, Path):
         return tempfile.TemporaryFile(dir=place)
     file = place.path.open("r+b" if place.rows else "w+b")

@@ -14,7 +14,8 @@ from configs.sections import ClassSection
 from imaging.guards import UPLOAD
 from imaging.open import open_image
 from imaging.source import Geometry, MaskFormat
-from imaging.writing.band_writer import open_writer, suffix_of
+from imaging.writing.band_writer import open_writer
+from imaging.writing.formats import suffix_of
 from inference.compatibility import check_suitable
 from inference.plan import plan_image
 from inference.request import Writers

@@ -17,7 +17,8 @@ from imaging.errors import DataError, UnsuitableImage
 from imaging.guards import UPLOAD
 from imaging.open import is_image_folder, open_image
 from imaging.source import ImageSource
-from imaging.writing.band_writer import open_writer, suffix_of
+from imaging.writing.band_writer import open_writer
+from imaging.writing.formats import suffix_of
 from inference.compatibility import check_suitable
 from inference.plan import AnyPredictor
 from inference.predict import predict

@@ -217,7 +217,7 @@ def test_a_source_that_changed_meanwhile_is_refused(tmp_path):
         file.unlink()
     series(tmp_path, np.zeros((5, 4, 4), np.int16))
     with (
-        pytest.raises(UnsuitableImage, match="isn't the one that was read; leave it in place") as caught,
+        pytest.raises(UnsuitableImage, match="has changed since it was read; leave its files in place") as caught,
         open_writer(tmp_path / "mask.dcm", geometry, format="dicom-seg", classes=CLASSES) as writer,
     ):
         writer.write(0, drawn(INSIDE.shape))

@@ -15,7 +15,8 @@ from configs.sections import ClassSection
 from imaging.errors import DataError, UnsuitableImage
 from imaging.open import open_image
 from imaging.source import Geometry
-from imaging.writing.band_writer import is_folder, open_probability_writer, open_writer, suffix_of
+from imaging.writing.band_writer import open_probability_writer, open_writer
+from imaging.writing.formats import is_folder, suffix_of
 from tests.imaging.affines import affine_of
 
 CLASSES = [ClassSection(name=f"class {label}", colour=f"#{label:02x}0000") for label in range(256)]
@@ -211,7 +212,7 @@ def test_a_zarr_replaces_a_file(tmp_path):
 def test_a_folder_of_other_things_is_not_replaced(tmp_path, format):
     (tmp_path / "mask").mkdir()
     (tmp_path / "mask" / "thesis.tex").write_text("years")
-    with pytest.raises(DataError, match="no OME-Zarr stands where the mask would go; choose another name") as caught:
+    with pytest.raises(DataError, match="the mask's path is a folder that isn't an OME-Zarr; choose another name") as caught:
         open_writer(tmp_path / "mask", Geometry((3, 4)), format=format, classes=CLASSES)
     assert caught.value.code == "out_not_replaceable"
     assert names(tmp_path / "mask") == ["thesis.tex"]

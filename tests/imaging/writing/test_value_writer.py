@@ -9,7 +9,8 @@ from configs.sections import ClassSection
 from imaging.errors import UnsuitableImage
 from imaging.open import open_image
 from imaging.source import Geometry
-from imaging.writing.band_writer import open_value_writer, suffix_of, value_formats
+from imaging.writing.band_writer import open_value_writer
+from imaging.writing.formats import suffix_of, value_formats
 
 FAT = ClassSection(name="fat", colour="#ffffff")
 FLAT = Geometry((5, 7), spacing_um=(0.5, 0.25))
