@@ -202,7 +202,7 @@ def odd_sex(index, dataset):
 @pytest.mark.parametrize("edit", [no_frame_of_reference, no_study, odd_sex])
 def test_a_source_that_can_not_be_referred_to_is_refused(tmp_path, edit):
     path = series(tmp_path, edit=edit)
-    with pytest.raises(UnsuitableImage, match="lacks what a segmentation must take from it") as caught:
+    with pytest.raises(UnsuitableImage, match="lacks values that a segmentation must take from it") as caught:
         written(tmp_path, path, drawn(INSIDE.shape))
     assert caught.value.code == "dicom_source_incomplete"
     assert "CANARY" not in caught.value.message

@@ -92,13 +92,13 @@ def test_a_slide_too_large_for_png_is_told_what_suits(tmp_path):
 
 
 ROWS_THAT_DO_NOT_FOLLOW = [
-    (1, np.zeros((1, 4), np.uint8), "rows from 1 came, rows from 0 are next"),
-    (0, np.zeros((1, 5), np.uint8), r"rows \(1, 5\) of uint8 came, \(rows, 4\) of uint8 are allowed"),
+    (1, np.zeros((1, 4), np.uint8), "rows from 1 came, but rows from 0 are next"),
+    (0, np.zeros((1, 5), np.uint8), r"rows \(1, 5\) of uint8 came, but \(rows, 4\) of uint8 are allowed"),
     (0, np.zeros((1, 4), np.int64), r"rows \(1, 4\) of int64 came"),
     (0, np.zeros(4, np.uint8), r"rows \(4,\) of uint8 came"),
     (0, np.zeros((), np.uint8), r"rows \(\) of uint8 came"),
-    (0, np.zeros((4, 4), np.uint8), "rows 0 to 4 came, the image ends at 3"),
-    (0, np.full((1, 4), 2, np.uint8), "label 2 came, labels 0 to 1 have a class"),
+    (0, np.zeros((4, 4), np.uint8), "rows 0 to 4 came, but the image ends at 3"),
+    (0, np.full((1, 4), 2, np.uint8), "label 2 came, but only labels 0 to 1 have a class"),
 ]
 
 
@@ -113,12 +113,12 @@ def test_rows_that_do_not_follow_are_a_mistake_and_leave_nothing(tmp_path, start
 
 
 PROBABILITIES_THAT_DO_NOT_FOLLOW = [
-    (1, np.zeros((2, 1, 4), np.float32), "rows from 1 came, rows from 0 are next"),
-    (0, np.zeros((3, 1, 4), np.float32), r"rows \(3, 1, 4\) of float32 came, \(2, rows, 4\) of float32 are allowed"),
+    (1, np.zeros((2, 1, 4), np.float32), "rows from 1 came, but rows from 0 are next"),
+    (0, np.zeros((3, 1, 4), np.float32), r"rows \(3, 1, 4\) of float32 came, but \(2, rows, 4\) of float32 are allowed"),
     (0, np.zeros((2, 1, 5), np.float32), r"\(2, rows, 4\) of float32 are allowed"),
     (0, np.zeros((2, 1, 4), np.float64), "of float64 came"),
-    (0, np.zeros((2, 4, 4), np.float32), "rows 0 to 4 came, the image ends at 3"),
-    (0, np.full((2, 1, 4), 1.5, np.float32), "probabilities from 1.5 to 1.5 came, 0 to 1 are allowed"),
+    (0, np.zeros((2, 4, 4), np.float32), "rows 0 to 4 came, but the image ends at 3"),
+    (0, np.full((2, 1, 4), 1.5, np.float32), "probabilities from 1.5 to 1.5 came, but 0 to 1 are allowed"),
     (0, np.full((2, 1, 4), -0.5, np.float32), "probabilities from -0.5 to -0.5 came"),
     (0, np.full((2, 1, 4), np.nan, np.float32), "probabilities from nan to nan came"),
 ]
@@ -155,7 +155,7 @@ def test_probabilities_that_a_format_can_not_hold_are_told_what_suits(tmp_path, 
 @pytest.mark.parametrize("format", FILES_2D)
 def test_leaving_early_is_a_mistake_and_leaves_nothing(tmp_path, format):
     with (
-        pytest.raises(ValueError, match="left after 2 of 3 rows; write all of them"),
+        pytest.raises(ValueError, match="closed after 2 of 3 rows; write all of them"),
         open_writer(tmp_path / "mask", Geometry((3, 4)), format=format, classes=CLASSES) as writer,
     ):
         writer.write(0, np.zeros((2, 4), np.uint8))

@@ -49,7 +49,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsuitableImage, match=r"a map of values of the size \(5, 7\) can't be written as nifti; choose tiff"):
         open_value_writer(tmp_path / "a.nii", FLAT, format="nifti", quantity=FAT)
     with (
-        pytest.raises(ValueError, match="values that aren't finite numbers came; the network's weights are broken"),
+        pytest.raises(ValueError, match="some values are NaN or infinite: the network's weights are broken"),
         open_value_writer(tmp_path / "a.tiff", FLAT, format="tiff", quantity=FAT) as writer,
     ):
         writer.write(0, np.full((5, 7), np.nan, np.float32))
