@@ -51,7 +51,7 @@ SHOWN = {
     "X02": "service/test_keys.py::test_secrets_are_compared_in_constant_time",
     "X03": "service/packaging/test_packaging.py",
     "X04": "models/test_bundle.py::test_a_pickle_in_the_weights_place_is_refused_and_never_run",
-    "X05": "training/resuming/test_checkpoint.py::test_what_is_no_checkpoint_of_this_run",
+    "X05": "training/resuming/test_checkpoint.py::test_files_that_are_no_checkpoint_of_this_run",
     "X06": "configs/test_schema.py::test_environment_is_not_interpolated configs/test_schema.py::test_no_yaml_mapping",
     "X07": "datasets/test_layouts.py",
     "X08": "service/uploads/test_upload_refusals.py faults/test_catalogue.py",
