@@ -363,7 +363,7 @@ def test_refused_files_and_options(ours: OvertileClient, tmp_path: Path, image: 
     with pytest.raises(ClientError, match="no such upload"):
         ours.submit(["0" * 32], ["unet"])
     image.write_bytes(b"no image")
-    with pytest.raises(ClientError, match="of no format that is read") as error:
+    with pytest.raises(ClientError, match="the file's format isn't supported") as error:
         ours.submit([ours.upload(image)], ["unet"])
     assert (error.value.code, error.value.status) == ("unsupported_format", 415)
     with pytest.raises(FileNotFoundError):
