@@ -28,11 +28,11 @@ class ChunkCodec:
     """Encoding of a chunk: the order of its axes, its byte order, its compression and its checksum.
 
     Args:
-        shape: of the chunk, as the array sees it.
-        dtype: with its byte order.
-        order: the axes as they are stored, slowest first.
+        shape: shape of the chunk in the array's order of axes.
+        dtype: type of the elements with its byte order.
+        order: axes as they are stored, slowest first.
         compression: one of `COMPRESSIONS`, or None.
-        has_checksum: four bytes of CRC-32C come last.
+        has_checksum: four bytes of CRC-32C follow the chunk.
     """
 
     shape: Sizes
@@ -52,8 +52,8 @@ class Sharding:
     """Several chunks in one file, with an index of where each lies.
 
     Args:
-        chunks: how many of them the file holds along each axis.
-        index_first: the index is the file's beginning, not its end.
+        chunks: number of chunks in the file along each axis.
+        index_first: the index is at the file's beginning, not at its end.
         index_has_checksum: four bytes of CRC-32C follow the index.
     """
 
@@ -64,7 +64,7 @@ class Sharding:
 
 @dataclass(frozen=True)
 class ArrayLayout:
-    """All that reading an array needs; a chunk's file is `prefix` and its numbers, joined by `separator`."""
+    """Layout of an array; the name of a chunk's file is `prefix` and its numbers, joined by `separator`."""
 
     shape: Sizes
     codec: ChunkCodec
@@ -144,9 +144,9 @@ def array_layout(content: bytes, *, zarr_format: int, labels: bool) -> ArrayLayo
     """Return the layout of an array from its `.zarray` (format 2) or `zarr.json` (format 3).
 
     Args:
-        content: of that file.
+        content: content of that file.
         zarr_format: 2 or 3.
-        labels: the array holds labels, of which more types of integers are read.
+        labels: the array holds labels, for which more types of integers are allowed.
 
     Raises:
         BrokenImage: `zarr_metadata_invalid`.
@@ -211,7 +211,7 @@ def _sharding(shard: list[int], codecs: list[_Codec]) -> tuple[list[int], list[_
 
 
 def _codec_v3(shape: Sizes, dtype: np.dtype[Any], codecs: list[_Codec]) -> ChunkCodec:
-    """[transpose] bytes [a compression] [crc32c], in this order."""
+    """Return the codec of a list of codecs: [transpose] bytes [a compression] [crc32c], in this order."""
     rest = list(codecs)
     order = tuple(range(len(shape)))
     if rest[0].name == "transpose":
@@ -242,19 +242,14 @@ def _check_sizes(shape: list[int], chunks: list[int]) -> None:
 
 def _dtype(name: str, labels: bool) -> np.dtype[Any]:
     allowed = LABEL_DTYPES if labels else IMAGE_DTYPES
-    codes = {code: value for value in allowed for code in _codes(value)}
+    # A type's name in format 3, and its codes in format 2, such as <u2.
+    codes = {code: value for value in allowed for code in (value, *(f"{order}{np.dtype(value).str[1:]}" for order in "|<>"))}
     if name not in codes:
         raise UnsuitableImage(
             "pixel_format_not_supported",
             f"the OME-Zarr's pixels are of a type that isn't read; allowed are {', '.join(allowed)}: convert them",
         )
     return np.dtype(codes[name]).newbyteorder(">" if name.startswith(">") else "<")
-
-
-def _codes(name: str) -> tuple[str, ...]:
-    """Return a type's name in format 3, and its codes in format 2."""
-    code = np.dtype(name).str[1:]  # such as u2
-    return (name, f"|{code}", f"<{code}", f">{code}")
 
 
 def _fill(value: Any, dtype: np.dtype[Any]) -> int | float:
@@ -266,7 +261,7 @@ def _fill(value: Any, dtype: np.dtype[Any]) -> int | float:
     if dtype.kind == "f":
         return float(value)
     limits = np.iinfo(dtype)
-    if not limits.min <= value <= limits.max or value != int(value):  # nan and inf are outside
+    if not limits.min <= value <= limits.max or value != int(value):  # also refuses NaN and infinity
         raise metadata_invalid()
     return int(value)
 

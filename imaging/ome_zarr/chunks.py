@@ -1,7 +1,7 @@
 """Chunk files of a Zarr array, read region by region and decoded within the size that the metadata declare.
 
-The `zarr` library decodes whatever a chunk claims to hold, follows links, and works in threads of its own; files of strangers
-are read here instead.
+The `zarr` library decodes chunks of any declared size, follows links, and starts threads; untrusted files are read here
+instead.
 """
 
 import zlib
@@ -23,8 +23,8 @@ from imaging.source import Region
 
 _CHECKSUM_BYTES = 4
 _BLOSC_HEADER_BYTES = 16
-_BLOSC_LENGTH = slice(12, 16)  # in that header: of all of it, compressed
-_NO_CHUNK = 2**64 - 1  # a shard's index where a chunk was left out
+_BLOSC_LENGTH = slice(12, 16)  # position in that header of the compressed size
+_NO_CHUNK = 2**64 - 1  # in a shard's index: the chunk is missing
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +32,9 @@ class ZarrArray:
     """An array in a folder of its own.
 
     Args:
-        folder: with the chunk files, resolved.
-        root: files that links lead out of it to aren't read.
-        layout: out of the array's metadata.
+        folder: resolved folder of the chunk files.
+        root: folder outside of which no file is read.
+        layout: layout from the array's metadata.
     """
 
     folder: Path
@@ -54,16 +54,16 @@ class ZarrArray:
         )
 
     def chunk(self, number: tuple[int, ...]) -> NDArray[Any] | None:
-        """Return one chunk, whole even at the array's end, in the machine's byte order.
+        """Return one chunk, in full even at the array's end, in the machine's byte order.
 
-        None where there is no file: by Zarr's rule all of it is the fill value.
+        None where there is no file: in Zarr, such a chunk consists of the fill value.
 
         Raises:
             BrokenImage: `chunk_unreadable`.
         """
         sharding, codec = self.layout.sharding, self.layout.codec
         stored = self._read(number) if sharding is None else self._read_from_shard(number, sharding)
-        return None if stored is None else _decoded(stored, codec)
+        return None if stored is None else _decode(stored, codec)
 
     def _read(self, number: tuple[int, ...]) -> bytes | None:
         path = self._file(number)
@@ -80,7 +80,11 @@ class ZarrArray:
         return stored
 
     def _file(self, number: tuple[int, ...]) -> Path | None:
-        """None if there is none; nothing but a file inside `root` is one."""
+        """Return the path of a chunk's file; None if there is none.
+
+        Raises:
+            BrokenImage: `chunk_unreadable` if it isn't a file inside `root`.
+        """
         layout = self.layout
         path = self.folder / (layout.prefix + layout.separator.join(map(str, number)))
         try:
@@ -130,10 +134,10 @@ def _place(file: Any, size_bytes: int, within: tuple[int, ...], sharding: Shardi
     return int(offset), int(length)
 
 
-def _decoded(stored: bytes, codec: ChunkCodec) -> NDArray[Any]:
+def _decode(stored: bytes, codec: ChunkCodec) -> NDArray[Any]:
     if codec.has_checksum:
         stored = _without_checksum(stored)
-    content = _decompressed(stored, codec.compression, codec.size_bytes)
+    content = _decompress(stored, codec.compression, codec.size_bytes)
     if len(content) != codec.size_bytes:
         raise _unreadable()
     flat = np.frombuffer(content, codec.dtype)
@@ -141,30 +145,29 @@ def _decoded(stored: bytes, codec: ChunkCodec) -> NDArray[Any]:
     return as_stored.transpose(np.argsort(codec.order)).astype(codec.dtype.newbyteorder("="))
 
 
-def _decompressed(stored: bytes, compression: str | None, size_bytes: int) -> Any:
-    """Decompress a chunk; one that holds more than `size_bytes` is an error before more than one byte too many is made."""
+def _decompress(stored: bytes, compression: str | None, size_bytes: int) -> Any:
+    """Decompress a chunk, at most one byte more than `size_bytes`.
+
+    Raises:
+        BrokenImage: `chunk_unreadable`.
+    """
     try:
-        if compression == "blosc":
-            return _unpacked(stored, size_bytes)
+        if compression == "blosc":  # whose library trusts the header's size and would read beyond the chunk
+            if int.from_bytes(stored[_BLOSC_LENGTH], "little") != len(stored) or len(stored) < _BLOSC_HEADER_BYTES:
+                raise _unreadable()
+            return imagecodecs.blosc_decode(stored, out=size_bytes)
         if compression == "zstd":
             return imagecodecs.zstd_decode(stored, out=size_bytes)
         if compression == "lz4":  # after the size, which numcodecs writes first
             return imagecodecs.lz4_decode(stored[4:], out=size_bytes)
         if compression in ("zlib", "gzip"):
-            return _inflated(stored, 31 if compression == "gzip" else 15, size_bytes)
+            return _inflate(stored, 31 if compression == "gzip" else 15, size_bytes)
     except (RuntimeError, ValueError, MemoryError, zlib.error) as error:
         raise _unreadable() from error
     return stored
 
 
-def _unpacked(stored: bytes, size_bytes: int) -> Any:
-    """Blosc's library takes its header's word for how long the chunk is, and would read on behind it."""
-    if int.from_bytes(stored[_BLOSC_LENGTH], "little") != len(stored) or len(stored) < _BLOSC_HEADER_BYTES:
-        raise _unreadable()
-    return imagecodecs.blosc_decode(stored, out=size_bytes)
-
-
-def _inflated(stored: bytes, window_bits: int, size_bytes: int) -> bytes:
+def _inflate(stored: bytes, window_bits: int, size_bytes: int) -> bytes:
     stream = zlib.decompressobj(window_bits)
     content = stream.decompress(stored, size_bytes + 1)
     if not stream.eof or stream.unused_data:

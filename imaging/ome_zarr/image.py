@@ -14,7 +14,7 @@ from imaging.guards import MAX_SLIDE_PIXELS
 from imaging.ome_zarr.arrays import array_layout
 from imaging.ome_zarr.chunks import ZarrArray
 from imaging.ome_zarr.metadata import metadata_bytes, metadata_invalid
-from imaging.ome_zarr.multiscale import Multiscale, multiscale, no_image
+from imaging.ome_zarr.multiscale import multiscale, no_image
 from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
 
 _CACHE_BYTES = 64 * 2**20
@@ -27,14 +27,14 @@ _ARRAY_FILES = {2: ".zarray", 3: "zarr.json"}
 class OmeZarrSource(ImageSource):
     """An image of the OME-Zarr standard: a folder with a pyramid of chunked arrays, or the folder of one of its labels.
 
-    A region costs the chunks that it touches; the last ones are held. Where a chunk has no file, the array's fill value
-    stands, by Zarr's rule: a copy that lost chunks can't be told from an image that never had them. A z axis of length 1 is
-    left out, so that S = (H, W). The spacing is known only where every axis of S has a scale and a unit of length.
+    A read decodes the chunks that its region overlaps; recent ones are cached. A chunk without a file has the array's fill
+    value, as Zarr requires: a copy that lost chunks can't be distinguished from an image without them. A z axis of length 1
+    is left out, so that S = (H, W). The spacing is known only where every axis of S has a scale and a unit of length.
 
     Args:
         path: the folder.
-        max_pixels: most pixels to take at level 0; None means 10**11.
-        read_labels: the folder is a reference: more types of integers are read.
+        max_pixels: upper limit of pixels at level 0; None means 10**11.
+        read_labels: the folder is a reference, for which more types of integers are allowed.
 
     Raises:
         BrokenImage: `zarr_metadata_missing`, `zarr_metadata_too_large`, `zarr_metadata_invalid`; at a read
@@ -60,7 +60,10 @@ class OmeZarrSource(ImageSource):
         _check_shapes(shapes, self._arrays, MAX_SLIDE_PIXELS if max_pixels is None else max_pixels)
         self._is_flat = shapes[0][2] == 1
         space = "yx" if self._is_flat else "zyx"
-        levels = _levels(described, [shape[-len(space) :] for shape in shapes], space)
+        levels = tuple(
+            Level(shape[-len(space) :], described.spacing_um(dataset, space))
+            for shape, dataset in zip(shapes, described.datasets, strict=True)
+        )
         chunk_bytes = max(array.layout.codec.size_bytes for array in self._arrays)
         chunks_held = max(1, min(_CACHE_BYTES // chunk_bytes, sum(array.chunks for array in self._arrays)))
         self._held_bytes = chunks_held * chunk_bytes
@@ -72,11 +75,11 @@ class OmeZarrSource(ImageSource):
 
     @property
     def held_bytes(self) -> int:
-        """The chunks that are held."""
+        """Upper limit of the chunks in the cache."""
         return self._held_bytes
 
     def _inside_shape(self, array: ZarrArray) -> tuple[int, ...]:
-        """(T, C, D, H, W), 1 for each axis that the array doesn't have."""
+        """Return the array's sizes as (T, C, D, H, W), 1 for each missing axis."""
         if len(array.layout.shape) != len(self._axes):
             raise metadata_invalid()
         sizes = dict(zip(self._axes, array.layout.shape, strict=True))
@@ -84,8 +87,8 @@ class OmeZarrSource(ImageSource):
 
     def _read(self, region: Region, level: int) -> NDArray[Any]:
         space = (slice(0, 1), *region) if self._is_flat else region
-        wanted = dict(zip(_INSIDE, (slice(0, 1), slice(0, self.channels), *space), strict=True))
-        pixels = self._read_array(tuple(wanted[axis] for axis in self._axes), level)  # in the file's order
+        slices = dict(zip(_INSIDE, (slice(0, 1), slice(0, self.channels), *space), strict=True))
+        pixels = self._read_array(tuple(slices[axis] for axis in self._axes), level)  # in the file's order
         order = [self._axes.index(axis) for axis in _INSIDE if axis in self._axes]
         shape = [axis.stop - axis.start for axis in region]
         pixels = np.ascontiguousarray(pixels.transpose(order)).reshape(self.channels, *shape)  # (C, *S)
@@ -106,7 +109,7 @@ class OmeZarrSource(ImageSource):
         return out
 
     def close(self) -> None:
-        """Lets go of the chunks."""
+        """Release the chunks in the cache."""
         self._chunk.cache_clear()
 
 
@@ -142,14 +145,8 @@ def _check_shapes(shapes: list[tuple[int, ...]], arrays: list[ZarrArray], limit:
         raise metadata_invalid()
 
 
-def _levels(described: Multiscale, shapes: list[tuple[int, ...]], space: str) -> tuple[Level, ...]:
-    return tuple(
-        Level(shape, described.spacing_um(dataset, space)) for shape, dataset in zip(shapes, described.datasets, strict=True)
-    )
-
-
 def _paste(chunk: NDArray[Any], starts: list[int], region: Region, out: NDArray[Any]) -> None:
-    """Lays what of the chunk is in the region on `out`, which is the region."""
+    """Copy the part of a chunk that overlaps a region into `out`, the array of that region."""
     inner, outer = [], []
     for start, size, axis in zip(starts, chunk.shape, region, strict=True):
         first, last = max(start, axis.start), min(start + size, axis.stop)

@@ -68,8 +68,8 @@ def corners(block: Labels, turns: Integers) -> Corners:
     """
     line, x = np.divmod(turns, block.shape[1] - 1)
     around = [block[line + down, x + right] for down in (0, 1) for right in (0, 1)]
-    found = [_corners_of(quarter, around, line, x) for quarter in range(4)]
-    columns = [np.concatenate(column) for column in zip(*(part for pair in found for part in pair), strict=True)]
+    parts = [_corners_of(quarter, around, line, x) for quarter in range(4)]
+    columns = [np.concatenate(column) for column in zip(*(part for pair in parts for part in pair), strict=True)]
     label, line, x, quarter, shape = columns
     order = np.argsort(((label * block.shape[0] + line) * block.shape[1] + x) * 2 + quarter % 2)  # the left one of two first
     label, line, x, quarter, shape = (column[order] for column in columns)
@@ -111,13 +111,13 @@ class Uprights:
     Nodes are numbered: the corners, then the crossings above, then those below.
     """
 
-    def __init__(self, found: Corners, above: Ends, below: Ends, shape: tuple[int, int]) -> None:
+    def __init__(self, band_corners: Corners, above: Ends, below: Ends, shape: tuple[int, int]) -> None:
         self._lines, self._columns = shape[0] + 1, shape[1]
         nothing = np.zeros(above.x.size, np.int64)
-        label = np.concatenate([found.label, above.label, below.label])
-        x = np.concatenate([found.x, above.x, below.x])
-        line = np.concatenate([found.line + 1, nothing, np.full(below.x.size, self._lines - 1)])
-        begins = np.concatenate([found.from_below, nothing == 0, np.zeros(below.x.size, np.bool_)])
+        label = np.concatenate([band_corners.label, above.label, below.label])
+        x = np.concatenate([band_corners.x, above.x, below.x])
+        line = np.concatenate([band_corners.line + 1, nothing, np.full(below.x.size, self._lines - 1)])
+        begins = np.concatenate([band_corners.from_below, nothing == 0, np.zeros(below.x.size, np.bool_)])
         keys = self._keys(label, x, line, begins)
         self._order = np.argsort(keys)
         self._sorted = keys[self._order]

@@ -26,7 +26,7 @@ from imaging.outlines.corners import (
 Ring = NDArray[np.int32]
 
 _WALKED = -2
-_MOST_TURNS = 2**16  # in one go: a band of noise is taken in parts
+_MOST_TURNS = 2**16  # at once; a band of noise is split
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,21 @@ class _Open:
     """Outlines that continue below a band.
 
     Args:
-        ends: first the heads of all open outlines, where they come up out of the next band, then in the same order their
+        ends: first the heads of all open outlines, where they come up from the next band, then in the same order their
             tails, where they go down into it.
-        pieces: each outline's corners, from head to tail.
-        objects: whose outline each is.
-        held: closed rings of objects that have open ones, too.
+        pieces: corners of each outline, from head to tail.
+        objects: number of the object of each outline.
+        closed: closed rings of objects that also have open ones.
     """
 
     ends: Ends
     pieces: list[list[Ring]]
     objects: Integers
-    held: dict[int, list[Ring]]
+    closed: dict[int, list[Ring]]
 
 
 class _Tracer:
-    """Holds one row of labels and what goes on below it."""
+    """Tracer that holds one row of labels and the outlines that continue below it."""
 
     def __init__(self, width: int) -> None:
         nothing = np.zeros(0, np.int64)
@@ -93,17 +93,17 @@ class _Tracer:
             return
         strands = _Strands(block, corners(block, turns), self._open, self._first_line)
         self._row, self._first_line = block[-1:].copy(), self._first_line + len(rows)
-        self._open, finished = strands.sorted_out()
+        self._open, finished = strands.separate()
         yield from finished
 
 
 class _Strands:
-    """The pieces of outlines in one band: first those that go on below at both ends, then the closed ones."""
+    """Pieces of outlines in one band: first those that continue below at both ends, then the closed ones."""
 
-    def __init__(self, block: Labels, found: Corners, above: _Open, first_line: int) -> None:
-        self._found, self._above, self._below = found, above, ends_below(block[-1])
-        self._corners, self._chains = found.x.size, len(above.pieces)
-        uprights = Uprights(found, above.ends, self._below, block.shape)
+    def __init__(self, block: Labels, band_corners: Corners, above: _Open, first_line: int) -> None:
+        self._band_corners, self._above, self._below = band_corners, above, ends_below(block[-1])
+        self._corners, self._chains = band_corners.x.size, len(above.pieces)
+        uprights = Uprights(band_corners, above.ends, self._below, block.shape)
         starts = self._first_below + np.flatnonzero(~self._below.down)
         self._nodes, lengths = _walk(self._followers(uprights.partners()), starts)
         self._count, self._opened = lengths.size, starts.size
@@ -111,9 +111,9 @@ class _Strands:
         self._strand_of = np.empty_like(self._nodes)
         self._strand_of[self._nodes] = np.repeat(np.arange(self._count), lengths)
         points = np.zeros((self._nodes.size, 2), np.int32)  # by node; crossings have none
-        points[: self._corners] = np.stack([found.line + first_line, found.x], axis=1)
+        points[: self._corners] = np.stack([band_corners.line + first_line, band_corners.x], axis=1)
         self._points = points[self._nodes]
-        self._object_of = self._joined(*self._holes(block, uprights))
+        self._object_of = self._number_objects(*self._holes(block, uprights))
 
     @property
     def _first_below(self) -> int:
@@ -123,14 +123,14 @@ class _Strands:
         """Return the node that follows each; an outline from above is passed from its head to its tail in one step."""
         followers = partners
         level = np.arange(self._corners) ^ 1  # corners on a line are connected in pairs
-        followers[: self._corners] = np.where(self._found.leaves_level, level, partners[: self._corners])
+        followers[: self._corners] = np.where(self._band_corners.leaves_level, level, partners[: self._corners])
         heads = self._corners + np.arange(self._chains)
         followers[heads] = heads + self._chains
         followers[self._first_below :][self._below.down] = NOWHERE
         return followers
 
     def _holes(self, block: Labels, uprights: Uprights) -> tuple[Integers, Integers]:
-        """Strands that begin below pixels of their object, as holes do, and for each another strand of that object.
+        """Return the strands that begin below pixels of their object, as holes do, and for each another strand of that object.
 
         Left of the strand's highest corner, one row up, lies the object, and where that ends runs another of its outlines.
         """
@@ -138,12 +138,14 @@ class _Strands:
             return self._nodes, self._nodes
         highest = np.minimum.reduceat(self._nodes, self._bounds[:-1])  # corners are sorted, and stand before all other nodes
         holes = np.flatnonzero(~self._any((self._nodes >= self._corners) & (self._nodes < self._first_below)))
-        holes = holes[self._found.is_concave[highest[holes]]]
-        label, row, x = (values[highest[holes]] for values in (self._found.label, self._found.line, self._found.x))
+        holes = holes[self._band_corners.is_concave[highest[holes]]]
+        label, row, x = (
+            values[highest[holes]] for values in (self._band_corners.label, self._band_corners.line, self._band_corners.x)
+        )
         left = uprights.nodes_at(label, edges_left_of(block, row, x), row)
         return holes, self._strand_of[left]
 
-    def _joined(self, holes: Integers, lefts: Integers) -> Integers:
+    def _number_objects(self, holes: Integers, lefts: Integers) -> Integers:
         """Return the number of the object that each strand belongs to, followed by that of each object from above."""
         heads = self._corners + np.arange(self._chains)
         ones = np.concatenate([self._strand_of[heads], holes])
@@ -153,43 +155,43 @@ class _Strands:
         numbers: Integers = connected_components(graph, directed=False)[1].astype(np.int64)
         return numbers
 
-    def sorted_out(self) -> tuple[_Open, Iterator[Polygon]]:
+    def separate(self) -> tuple[_Open, Iterator[Polygon]]:
         """Return the outlines that continue below, and the finished objects."""
         rings: dict[int, list[Ring]] = defaultdict(list)
-        for number, kept in self._above.held.items():
-            rings[int(self._object_of[self._count + number])] += kept
+        for number, closed in self._above.closed.items():
+            rings[int(self._object_of[self._count + number])] += closed
         labels = {}
         is_plain = ~self._any(self._touches())
         for strand, number in enumerate(self._object_of[self._opened : self._count].tolist(), self._opened):
             first, last = self._bounds[strand], self._bounds[strand + 1]
-            labels[number] = int(self._found.label[self._nodes[first]])
+            labels[number] = int(self._band_corners.label[self._nodes[first]])
             if is_plain[strand]:
                 rings[number].append(self._points[first:last].copy())
             else:
-                rings[number] += _parted(np.concatenate(self._pieces(strand)))
-        return self._going_on(rings), (_polygon(labels[number], rings[number]) for number in rings)
+                rings[number] += _split(np.concatenate(self._pieces(strand)))
+        return self._take_open(rings), (_polygon(labels[number], rings[number]) for number in rings)
 
     def _touches(self) -> NDArray[np.bool_]:
-        """Nodes where a ring may touch itself: crossed corners, and outlines from above, which may hold such corners."""
+        """Return the nodes where a ring may touch itself: crossed corners, and outlines from above, which may have such."""
         touches = self._nodes >= self._corners
-        touches[~touches] = self._found.is_crossed[self._nodes[~touches]]
+        touches[~touches] = self._band_corners.is_crossed[self._nodes[~touches]]
         return touches
 
     def _any(self, of_nodes: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return True where it holds for any of a strand's nodes, as they follow each other."""
         return np.logical_or.reduceat(of_nodes, self._bounds[:-1]) if self._count else of_nodes
 
-    def _going_on(self, rings: dict[int, list[Ring]]) -> _Open:
+    def _take_open(self, rings: dict[int, list[Ring]]) -> _Open:
         """Remove the unfinished outlines from the rings."""
         firsts, lasts = self._nodes[self._bounds[: self._opened]], self._nodes[self._bounds[1 : self._opened + 1] - 1]
         at = np.concatenate([firsts, lasts]) - self._first_below
         numbers, objects = np.unique(self._object_of[: self._opened], return_inverse=True)
-        held = {place: rings.pop(number, []) for place, number in enumerate(numbers.tolist())}
+        closed = {place: rings.pop(number, []) for place, number in enumerate(numbers.tolist())}
         return _Open(
             Ends(self._below.label[at], self._below.x[at], self._below.down[at]),
             [self._pieces(strand) for strand in range(self._opened)],
             objects,
-            held,
+            closed,
         )
 
     def _pieces(self, strand: int) -> list[Ring]:
@@ -206,7 +208,7 @@ class _Strands:
 
 
 def _walk(followers: Integers, starts: Integers) -> tuple[Integers, Integers]:
-    """All nodes in the order in which they follow each other, and how many belong to each strand; `starts` come first."""
+    """Return all nodes in the order of the strands, those of `starts` first, and the length of each strand."""
     following = followers.tolist()  # several times as fast as numpy, one number at a time
     nodes: list[int] = []
     lengths = []
@@ -227,7 +229,7 @@ def _polygon(label: int, rings: Sequence[Ring]) -> Polygon:
     return Polygon(label, tuple(ordered))
 
 
-def _parted(ring: Ring) -> list[Ring]:
+def _split(ring: Ring) -> list[Ring]:
     """Split a ring that touches itself at corners into rings that don't: holes may touch the outline or each other."""
     keys = (ring[:, 0].astype(np.int64) << 32) + ring[:, 1]
     if np.unique(keys).size == keys.size:
@@ -248,6 +250,6 @@ def _parted(ring: Ring) -> list[Ring]:
 
 
 def _area(ring: Ring) -> int:
-    """Twice the area; above 0 if the ring runs clockwise with y down."""
+    """Return twice the area, above 0 if the ring runs clockwise with y down."""
     y, x = ring.T.astype(np.int64)
     return int((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())

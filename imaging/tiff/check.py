@@ -1,4 +1,4 @@
-"""A TIFF's structure, checked tag by tag before tifffile or OpenSlide sees the file: OpenSlide ends the process on some."""
+"""Check of a TIFF's structure, tag by tag, before tifffile or OpenSlide, which can end the process, opens the file."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _MAX_SIDE_PX = 300_000
 _MAX_SAMPLES = 256
 _TILE_SIDES_PX = range(16, 4096 + 1, 16)
 _ABSURD_TILE_PX = 65536
-_LEAST_SEGMENT_BYTES = 2**16  # headers of a codec may outweigh a small tile
+_LEAST_SEGMENT_BYTES = 2**16  # a codec's headers may be larger than a small tile
 _NO_COMPRESSION, _LZW, _DEFLATES, _PACKBITS, _ZSTD = 1, 5, (8, 32946), 32773, 50000
 _COMPRESSIONS = {_NO_COMPRESSION, _LZW, *_DEFLATES, _PACKBITS, _ZSTD, JPEG, *JPEG_2000}
 _PREDICTED = {_NO_COMPRESSION, _LZW, *_DEFLATES, _ZSTD}
@@ -44,8 +44,8 @@ class TiffPageLayout:
     Args:
         shape: (H, W).
         tile: (H, W) of its tiles; None for strips.
-        is_sub: it hangs below another directory.
-        is_rgb8: three samples of 8 bits, together in each pixel.
+        is_sub: the directory belongs to another one.
+        is_rgb8: three interleaved samples of 8 bits.
     """
 
     shape: tuple[int, int]
@@ -56,7 +56,7 @@ class TiffPageLayout:
 
 @dataclass(frozen=True)
 class CheckedTiff:
-    """A TIFF whose structure was checked; readers take nothing else, so that no file reaches them without."""
+    """TIFF with a checked structure, the only input of the TIFF readers."""
 
     path: Path
     pages: tuple[TiffPageLayout, ...]
@@ -97,7 +97,10 @@ def _page(ifd: Ifd, number: int, size: int) -> TiffPageLayout:
         _check_pixels(ifd, samples)
     planes = samples if ifd.number(284, 1) == 2 else 1
     segment = tile or (min(ifd.number(278, shape[0]), shape[0]), shape[1])
-    _check_segments(ifd, _grid(shape, segment) * planes, segment[0] * segment[1] * samples // planes, size)
+    if 0 in segment:
+        raise bad_ifd()
+    count = -(-shape[0] // segment[0]) * -(-shape[1] // segment[1]) * planes
+    _check_segments(ifd, count, segment[0] * segment[1] * samples // planes, size)
     _check_texts(ifd)
     rgb8 = samples == 3 and planes == 1 and set(ifd.numbers(258).tolist()) == {8} and ifd.number(262, 0) in (_RGB, _YCBCR)
     return TiffPageLayout(shape, tile, ifd.is_sub, rgb8)
@@ -133,14 +136,8 @@ def _bad_tiles(what: str) -> DataError:
     return BrokenImage("tiff_bad_tiles", f"{what}, which can't be for its size; save it with tiles of 512")
 
 
-def _grid(shape: tuple[int, int], segment: tuple[int, int]) -> int:
-    if 0 in segment:
-        raise bad_ifd()
-    return -(-shape[0] // segment[0]) * -(-shape[1] // segment[1])
-
-
 def _check_segments(ifd: Ifd, expected: int, values: int, size: int) -> None:
-    """Check that each tile or strip lies in the file; one without bytes was left out, and is background."""
+    """Check that each tile or strip lies in the file; one without bytes is missing, and read as background."""
     tags = (324, 325) if 322 in ifd else (273, 279)
     if not ifd.count(tags[0]) == ifd.count(tags[1]) == expected:
         raise _bad_tiles(f"the TIFF has {ifd.count(324)} tiles of {expected}") if 322 in ifd else bad_ifd()
@@ -149,13 +146,9 @@ def _check_segments(ifd: Ifd, expected: int, values: int, size: int) -> None:
     if (offsets > size).any() or (counts > size).any() or (offsets + counts > size).any():
         raise truncated()
     most = 2 * values * max(1, ifd.number(258, 1) // 8) + _LEAST_SEGMENT_BYTES
-    if (offsets < 8).any() or _outweighs(ifd, counts, most):
+    is_compressed = ifd.number(259, _NO_COMPRESSION) != _NO_COMPRESSION
+    if (offsets < 8).any() or (is_compressed and (counts > most).any()):
         raise bad_ifd()
-
-
-def _outweighs(ifd: Ifd, counts: NDArray[np.uint64], most: int) -> bool:
-    """Return True if a compressed part has far more bytes than its pixels."""
-    return ifd.number(259, _NO_COMPRESSION) != _NO_COMPRESSION and bool((counts > most).any())
 
 
 def _check_pixels(ifd: Ifd, samples: int) -> None:
@@ -187,7 +180,7 @@ def _same(values: NDArray[np.uint64], default: int) -> int:
 
 
 def _check_texts(ifd: Ifd) -> None:
-    """Readers parse XML in them: entities make a few bytes many, or name other files, and OME's counts become lists."""
+    """Check the texts in which readers parse XML: entities expand or name other files, and OME's counts become lists."""
     for text in map(ifd.payload, _TEXTS):
         if any(entity in text.upper() for entity in _ENTITIES):
             raise bad_ifd()

@@ -2,7 +2,7 @@
 
 JPEG = 7
 JPEG_2000 = (33003, 33005, 34712)
-APERIO_YCBCR = 33003  # JPEG 2000 that keeps its colours apart and doesn't say so
+APERIO_YCBCR = 33003  # JPEG 2000 in YCbCr that isn't marked as such
 
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # tables, an extension, conditioning
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
@@ -17,23 +17,23 @@ def check_stream(data: bytes, compression: int, shape: tuple[int, int], samples:
         data: the compressed tile or strip.
         compression: TIFF's number.
         shape: (H, W) of the tile or strip.
-        samples: how many values a pixel has.
+        samples: number of values of a pixel.
 
     Raises:
-        ValueError: it is larger, or says no size.
+        ValueError: it is larger, or declares no size.
     """
     if compression == JPEG:
-        found = _jpeg_size(data)
+        declared_size = _jpeg_size(data)
     elif compression in JPEG_2000:
-        found = _jpeg_2000_size(data)
+        declared_size = _jpeg_2000_size(data)
     else:
         return
-    if not all(0 < has <= allowed for has, allowed in zip(found, (*shape, samples), strict=True)):
-        raise ValueError(f"a tile of {shape} x {samples} holds a picture of {found}")
+    if not all(0 < size <= limit for size, limit in zip(declared_size, (*shape, samples), strict=True)):
+        raise ValueError(f"a tile of {shape} x {samples} holds a picture of {declared_size}")
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int, int]:
-    """(H, W, components) of the first frame, as ITU T.81 lays it out in B.2.2."""
+    """Return (H, W, components) of the first frame (ITU T.81, B.2.2)."""
     place = 2
     while (place := data.find(b"\xff", place)) >= 0 and place + 10 <= len(data):
         marker = data[place + 1]
@@ -41,13 +41,13 @@ def _jpeg_size(data: bytes) -> tuple[int, int, int]:
             return int.from_bytes(data[place + 5 : place + 7]), int.from_bytes(data[place + 7 : place + 9]), data[place + 9]
         if marker in (_SCAN, _END):
             break
-        filled = marker in (0x00, 0xFF)
-        place += 1 if filled else 2 if marker in _ALONE else 2 + int.from_bytes(data[place + 2 : place + 4])
+        is_padding = marker in (0x00, 0xFF)
+        place += 1 if is_padding else 2 if marker in _ALONE else 2 + int.from_bytes(data[place + 2 : place + 4])
     raise ValueError("a JPEG without a frame")
 
 
 def _jpeg_2000_size(data: bytes) -> tuple[int, int, int]:
-    """(H, W, components) of a bare codestream, as ISO 15444-1 lays it out in A.5.1."""
+    """Return (H, W, components) of a bare codestream (ISO 15444-1, A.5.1)."""
     if not data.startswith(_JPEG_2000_MAGIC) or len(data) < 42:
         raise ValueError("not a JPEG 2000 codestream")
     width, height, left, top = (int.from_bytes(data[place : place + 4]) for place in (8, 12, 16, 20))

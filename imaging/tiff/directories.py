@@ -1,4 +1,4 @@
-"""A TIFF's directories as bytes, none of them trusted: classic, BigTIFF and Hamamatsu's NDPI, both byte orders."""
+"""Directories of untrusted TIFF files: classic, BigTIFF and Hamamatsu's NDPI, in both byte orders."""
 
 import struct
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _INTEGER_TYPES = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _SUB_IFDS_TAG = 330
 _NDPI_TAG = 65420
 _LOW_HALF = 2**32 - 1
-_BEYOND_ANY_FILE = 2**42  # file systems refuse to go further
+_BEYOND_ANY_FILE = 2**42  # the largest position that file systems accept
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TiffFormat:
     Args:
         order: "<" or ">", the sign for the byte order in struct and numpy.
         big: BigTIFF: 8 bytes where classic TIFF has 4.
-        ndpi: classic, but with 8 bytes for a directory's place, and the upper half of other places left out.
+        ndpi: classic, but with 8 bytes for a directory's offset, and without the upper half of other offsets.
     """
 
     order: str
@@ -51,12 +51,12 @@ class TiffFormat:
 
     @cached_property
     def following(self) -> struct.Struct:
-        """The place of the next directory."""
+        """Struct of the next directory's offset."""
         return struct.Struct(self.order + ("Q" if self.big or self.ndpi else "I"))
 
     @property
     def inline_bytes(self) -> int:
-        """Values of that size stand in the tag itself."""
+        """Largest size of values that are stored in the tag itself."""
         return 8 if self.big else 4
 
 
@@ -124,7 +124,7 @@ class Ifd:
         return self._file.read(self._entries[tag].size_bytes)
 
     def far(self, places: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """Places in the file as they are meant: NDPI leaves out their upper half."""
+        """Return offsets in the file with their upper half, which NDPI leaves out."""
         if not self._form.ndpi:
             return places
         return np.array([_far(self._form, self._place, int(place)) for place in places], np.uint64)
@@ -136,40 +136,40 @@ def bad_ifd() -> DataError:
 
 
 def truncated() -> DataError:
-    """Something lies beyond the file's end."""
+    """Return the error for data beyond the file's end."""
     return BrokenImage("tiff_truncated", "the TIFF points to data beyond its end; it was cut, send or export it again")
 
 
 def walk(path: Path, file: BinaryIO, max_pages: int) -> Iterator[Ifd]:
-    """Every directory, the ones below others included, in the order in which readers come by them.
+    """Yield all directories, including those below others, in the order in which readers visit them.
 
     Args:
-        path: the file, for its size.
-        file: the file, open.
-        max_pages: most directories to take.
+        path: path of the file.
+        file: the open file.
+        max_pages: upper limit of directories.
 
     Raises:
         UnsupportedFormat: `unsupported_format` if it isn't a TIFF.
-        BrokenImage: `tiff_bad_ifd` for loops, too many directories or tags, tags given twice, of unknown types, of more
-            than 16 MiB, or laid over others; `tiff_truncated` for what lies beyond the end.
+        BrokenImage: `tiff_bad_ifd` for loops, too many directories or tags, repeated tags, tags of unknown types, of more
+            than 16 MiB, or that overlap; `tiff_truncated` for data beyond the end.
     """
     size = path.stat().st_size
     form, first = _header(file, size)
     places = _chain(file, form, first, max_pages)
-    seen: set[int] = set()
+    visits: set[int] = set()
     read_bytes = 0
     waiting = [(place, False) for place in reversed(places)]
     while waiting:
         place, is_sub = waiting.pop()
-        if place in seen:
+        if place in visits:
             raise bad_ifd()  # a loop
-        seen.add(place)
+        visits.add(place)
         ifd = Ifd(file, form, place, _directory(file, form, place, size), is_sub=is_sub)
         read_bytes += ifd.size_bytes
-        if len(seen) > max_pages or ifd.count(_SUB_IFDS_TAG) > max_pages:
+        if len(visits) > max_pages or ifd.count(_SUB_IFDS_TAG) > max_pages:
             raise _too_many(max_pages)
         if read_bytes > size + _MAX_PAYLOAD_BYTES:
-            raise bad_ifd()  # values that lie over each other, so that a small file is long to read
+            raise bad_ifd()  # overlapping values, which make a small file slow to read
         waiting += [(int(sub), True) for sub in reversed(ifd.far(ifd.numbers(_SUB_IFDS_TAG)))]
         yield ifd
 
@@ -203,7 +203,7 @@ def _is_ndpi(file: BinaryIO, form: TiffFormat, place: int, size: int) -> bool:
 
 
 def _chain(file: BinaryIO, form: TiffFormat, first: int, max_pages: int) -> list[int]:
-    """Return the offsets of the directories, as far as the file goes; `_directory` finds offsets beyond it."""
+    """Return the offsets of the chained directories; `_directory` checks that they lie in the file."""
     places: dict[int, None] = {}
     place = first
     while place or not places:
@@ -245,26 +245,26 @@ def _directory(file: BinaryIO, form: TiffFormat, place: int, size: int) -> dict[
         if tag in entries or kind not in _TYPE_BYTES:
             raise bad_ifd()
         size_bytes = count * _TYPE_BYTES[kind]
-        inside = start + (index + 1) * form.entry.size - form.inline_bytes
-        entries[tag] = _Entry(kind, count, size_bytes, inside if size_bytes <= form.inline_bytes else _far(form, place, value))
+        inline_place = start + (index + 1) * form.entry.size - form.inline_bytes
+        is_inline = size_bytes <= form.inline_bytes
+        entries[tag] = _Entry(kind, count, size_bytes, inline_place if is_inline else _far(form, place, value))
     if max(entry.size_bytes for entry in entries.values()) > _MAX_PAYLOAD_BYTES:
         raise bad_ifd()
     outside = [entry for entry in entries.values() if entry.size_bytes > form.inline_bytes]
-    _check_places({(entry.place, entry.place + entry.size_bytes) for entry in outside}, (place, end), size)
+    spans = {(entry.place, entry.place + entry.size_bytes) for entry in outside}  # two tags may share all of their values
+    if any(stop > size for _, stop in spans):
+        raise truncated()
+    ordered = sorted([*spans, (place, end)])
+    if ordered[0][0] < 8 or any(after[0] < before[1] for before, after in pairwise(ordered)):
+        raise bad_ifd()
     return entries
 
 
-def _check_places(spans: set[tuple[int, int]], directory: tuple[int, int], size: int) -> None:
-    """Values lie in the file; two tags may share theirs, but not parts of them."""
-    if any(stop > size for _, stop in spans):
-        raise truncated()
-    ordered = sorted([*spans, directory])
-    if ordered[0][0] < 8 or any(after[0] < before[1] for before, after in pairwise(ordered)):
-        raise bad_ifd()
-
-
 def _far(form: TiffFormat, directory: int, place: int) -> int:
-    """NDPI's places are those below 4 GiB before their directory (openslide-decode-tifflike.c says so too)."""
+    """Return an offset with its upper half: in NDPI, values precede their directory by less than 4 GiB.
+
+    Source: openslide-decode-tifflike.c.
+    """
     if not form.ndpi:
         return place
     far = (directory & ~_LOW_HALF) | (place & _LOW_HALF)

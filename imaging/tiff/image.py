@@ -21,7 +21,7 @@ from imaging.tiff.series import broken, channels_of, image_levels, shape_of
 from imaging.tiff.spacing import spacing_um
 
 MAX_HELD_PIXELS = 2**29
-TIFF_ERRORS = (  # what tifffile and imagecodecs were seen to raise on broken files
+TIFF_ERRORS = (  # that tifffile and imagecodecs raise on broken files
     OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, MemoryError,
     RuntimeError, SyntaxError, struct.error, zlib.error,
 )  # fmt: skip
@@ -35,12 +35,12 @@ _READ_AS = {  # stored type -> type of the pixels; values that this would change
     "bool": "uint8", "float16": "float32", "float32": "float32", "float64": "float32",
 }  # fmt: skip
 _ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 1, 2
-_OTHER_KINDS = (  # layouts that tifffile knows and that aren't read here: some are in several files
+_OTHER_KINDS = (  # layouts of tifffile that aren't supported here, since some consist of several files
     "lsm", "mmstack", "ndtiff", "fluoview", "stk", "sis", "scn", "ndpi", "bif", "avs", "eer", "philips", "scanimage", "nih",
     "mdgel",
 )  # fmt: skip
 
-logging.getLogger("tifffile").disabled = True  # its lines hold paths and the file's own words
+logging.getLogger("tifffile").disabled = True  # its messages contain paths and the file's texts
 
 
 class TiffSource(ImageSource):
@@ -67,7 +67,7 @@ class TiffSource(ImageSource):
     mask_format: ClassVar[MaskFormat] = "tiff"
 
     def __init__(self, tiff: CheckedTiff, max_pixels: int | None = None, *, read_labels: bool = False) -> None:
-        self._tiff = _opened(tiff.path)
+        self._tiff = _open_tiff(tiff.path)
         try:
             self._prepare(MAX_SLIDE_PIXELS if max_pixels is None else max_pixels, read_labels)
         except TIFF_ERRORS as error:
@@ -83,7 +83,9 @@ class TiffSource(ImageSource):
         self._page = first.keyframe
         self._read_labels = read_labels
         _check_pixels(first)
-        _check_sizes(levels, max_pixels)
+        _check_size("pixels", prod(shape_of(first)), max_pixels)
+        for level in (level for level in levels if not is_mapped(level)):
+            _check_size("pixels in one strip", prod(segment_shape(level.keyframe)), MAX_HELD_PIXELS)
         self._largest_segment_bytes = max(segment_bytes(level.keyframe) for level in levels)
         self._readers = _readers(levels, SegmentCache(_CACHE_BYTES), 0 if read_labels else _background(self._page))
         self._alpha = 0 if read_labels else _alpha(self._page)
@@ -99,7 +101,7 @@ class TiffSource(ImageSource):
 
     @property
     def held_bytes(self) -> int:
-        """The decoded tiles that are held, one at least."""
+        """Upper limit of the decoded tiles in the cache, which holds at least one."""
         return max(_CACHE_BYTES, self._largest_segment_bytes)
 
     def _read(self, region: Region, level: int) -> NDArray[Any]:
@@ -114,9 +116,10 @@ class TiffSource(ImageSource):
                 "non_finite_pixels",
                 "the TIFF holds pixels that are NaN, infinite or too large for float32; replace them with numbers",
             )
-        return self._shown(stored)
+        return self._convert(stored)
 
-    def _shown(self, stored: NDArray[Any]) -> NDArray[Any]:
+    def _convert(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """Return the pixels with their colours and their type."""
         if self._palette is not None:
             return np.moveaxis(self._palette[stored[0]], -1, 0)  # (3, *S)
         pixels = np.array(stored, self.dtype)  # a copy, in the machine's byte order
@@ -129,12 +132,12 @@ class TiffSource(ImageSource):
         return np.iinfo(self.dtype).max - pixels if self._page.photometric == PHOTOMETRIC.MINISWHITE else pixels
 
     def close(self) -> None:
-        """Close the file and drop what was decoded."""
+        """Close the file and release decoded tiles."""
         self._readers = []
         self._tiff.close()
 
 
-def _opened(path: Path) -> TiffFile:
+def _open_tiff(path: Path) -> TiffFile:
     try:
         other_kinds: dict[str, Any] = {f"is_{kind}": False for kind in _OTHER_KINDS}
         tiff = TiffFile(path, _multifile=False, **other_kinds)
@@ -156,7 +159,7 @@ def _check_pixels(series: TiffPageSeries) -> None:
 
 
 def _photometric_fits(page: TiffPage, channels: int) -> bool:
-    """YCbCr only where the JPEG decoder turns it into RGB, and never JPEG 2000's that nobody marks."""
+    """Return True for supported colours: YCbCr only where the JPEG decoder converts it, never JPEG 2000's unmarked YCbCr."""
     kind, compression = page.photometric, int(page.compression)
     if kind == PHOTOMETRIC.PALETTE:
         return channels == 1 and page.dtype in (np.uint8, np.uint16) and page.colormap is not None
@@ -165,12 +168,6 @@ def _photometric_fits(page: TiffPage, channels: int) -> bool:
     if kind == PHOTOMETRIC.YCBCR:
         return compression == JPEG
     return kind in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB) and compression != APERIO_YCBCR
-
-
-def _check_sizes(levels: list[TiffPageSeries], max_pixels: int) -> None:
-    _check_size("pixels", prod(shape_of(levels[0])), max_pixels)
-    for level in (level for level in levels if not is_mapped(level)):
-        _check_size("pixels in one strip", prod(segment_shape(level.keyframe)), MAX_HELD_PIXELS)
 
 
 def _check_size(what: str, pixels: int, limit: int) -> None:
@@ -183,7 +180,7 @@ def _check_size(what: str, pixels: int, limit: int) -> None:
 
 
 def _background(page: TiffPage) -> float:
-    """Return the value of tiles that were left out, which weren't scanned: white in colour images, dark in channels."""
+    """Return the value of missing tiles, which weren't scanned: white in colour images, dark in channels."""
     white = page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) and page.dtype in (np.uint8, np.uint16)
     return float(np.iinfo(np.dtype(page.dtype)).max if white else page.nodata)
 

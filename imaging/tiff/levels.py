@@ -1,4 +1,4 @@
-"""Levels of a TIFF, each read region by region as it is stored."""
+"""Readers of a TIFF's levels, region by region, as the pixels are stored."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -19,9 +19,9 @@ _Key = tuple[int, int, int]
 
 
 class SegmentCache:
-    """The tiles and strips decoded last, of all levels together, because the tiles of inference overlap.
+    """Cache of recently decoded tiles and strips of all levels, since the tiles of inference overlap.
 
-    Threads may share it; two that ask for the same segment at once both decode it.
+    Threads may share it; two that need the same segment at once both decode it.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -38,20 +38,16 @@ class SegmentCache:
                 return self._segments[key]
         segment = decode()
         with self._lock:
-            self._hold(key, segment)
+            if key not in self._segments:
+                while self._segments and self._held_bytes + segment.nbytes > self._limit_bytes:
+                    self._held_bytes -= self._segments.popitem(last=False)[1].nbytes
+                self._segments[key] = segment
+                self._held_bytes += segment.nbytes
         return segment
-
-    def _hold(self, key: _Key, segment: NDArray[Any]) -> None:
-        if key in self._segments:
-            return
-        while self._segments and self._held_bytes + segment.nbytes > self._limit_bytes:
-            self._held_bytes -= self._segments.popitem(last=False)[1].nbytes
-        self._segments[key] = segment
-        self._held_bytes += segment.nbytes
 
 
 class MappedLevel:
-    """A level that lies in one piece, uncompressed: the system reads what is touched."""
+    """Contiguous, uncompressed level, mapped into memory: the system reads the pages that are used."""
 
     def __init__(self, series: TiffPageSeries) -> None:
         pairs = axes_of(series)
@@ -62,16 +58,16 @@ class MappedLevel:
         sizes = tuple(size for _, size in pairs)
         pixels = np.memmap(tiff.filehandle.path, dtype, "r", series.dataoffset or 0, sizes)
         order = channel + "".join(axis for axis in "ZYX" if axis in axes)
-        turned = pixels.transpose([axes.index(axis) for axis in order])
-        self._pixels: NDArray[Any] = turned if channel else turned[None]  # (C, *S)
+        ordered = pixels.transpose([axes.index(axis) for axis in order])
+        self._pixels: NDArray[Any] = ordered if channel else ordered[None]  # (C, *S)
 
     def read(self, region: Region) -> NDArray[Any]:
-        """(C, *S) in the file's byte order, a view."""
+        """Return a view (C, *S) in the file's byte order."""
         return self._pixels[(slice(None), *region)]
 
 
 class SegmentedLevel:
-    """A level in tiles or strips, decoded one by one; `background` stands where the file leaves them out."""
+    """Level in tiles or strips, decoded one by one; missing ones have the value `background`."""
 
     def __init__(self, series: TiffPageSeries, number: int, cache: SegmentCache, background: float) -> None:
         self._background = background
@@ -83,7 +79,7 @@ class SegmentedLevel:
         self._slices = _page_numbers(series)  # (D, pages of a slice)
 
     def read(self, region: Region) -> NDArray[Any]:
-        """(C, *S)."""
+        """Return the pixels (C, *S) of a region."""
         *depth, rows, columns = region
         slices = self._slices[depth[0]] if depth else self._slices
         planes = [np.concatenate([self._read_page(int(page), rows, columns) for page in pages]) for pages in slices]
@@ -95,12 +91,12 @@ class SegmentedLevel:
         shape = (planes, rows.stop - rows.start, columns.stop - columns.start, samples)
         out = np.full(shape, self._background, self._dtype)
         for plane, top, left, index in _segments_in(page, rows, columns):
-            if self._pages[number].databytecounts[index]:  # else it was left out
-                segment = self._cache.get((self._number, number, index), partial(self._decoded, number, index))
+            if self._pages[number].databytecounts[index]:  # otherwise it is missing
+                segment = self._cache.get((self._number, number, index), partial(self._decode, number, index))
                 _paste(segment, (top - rows.start, left - columns.start), out[plane])
         return np.moveaxis(out, -1, 1).reshape(-1, *shape[1:3])  # (C, H, W)
 
-    def _decoded(self, number: int, index: int) -> NDArray[Any]:
+    def _decode(self, number: int, index: int) -> NDArray[Any]:
         """Return one tile or strip, (H, W, samples)."""
         page, keyframe = self._pages[number], self._keyframe
         file = keyframe.parent.filehandle
@@ -135,7 +131,7 @@ def segment_bytes(page: TiffPage) -> int:
 
 
 def _page_numbers(series: TiffPageSeries) -> NDArray[np.intp]:
-    """Which pages make up which slice, (D, pages of a slice) in the order of the channels."""
+    """Return the numbers of the pages of each slice, (D, pages of a slice), in the order of the channels."""
     pages = len(series.pages)
     lead = [(axis, size) for axis, size in axes_of(series) if axis not in "YXS"]
     if prod(size for _, size in lead) != pages:  # the channels lie within the pages
@@ -146,7 +142,7 @@ def _page_numbers(series: TiffPageSeries) -> NDArray[np.intp]:
 
 
 def _segments_in(page: TiffPage, rows: slice, columns: slice) -> Iterator[tuple[int, int, int, int]]:
-    """Plane, top, left and number of the tiles or strips that a region touches."""
+    """Yield plane, top, left and number of each tile or strip that overlaps a region."""
     height, width = segment_shape(page)
     down, across = -(-page.imagelength // height), -(-page.imagewidth // width)
     for plane in range(page.shaped[0]):
@@ -156,7 +152,7 @@ def _segments_in(page: TiffPage, rows: slice, columns: slice) -> Iterator[tuple[
 
 
 def _paste(segment: NDArray[Any], place: tuple[int, int], out: NDArray[Any]) -> None:
-    """Lays (H, W, samples) on `out` at a place that may begin before it or reach beyond it."""
+    """Copy (H, W, samples) into `out` at a position that may begin before it or reach beyond it."""
     (top, left), (height, width) = place, out.shape[:2]
     inside = segment[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
     out[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside

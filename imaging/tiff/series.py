@@ -1,4 +1,4 @@
-"""Which of a TIFF's pages are the image: its first image, checked, with its pyramid's levels, finest first."""
+"""Selection of a TIFF's first image and its pyramid's levels, checked, among all pages of the file."""
 
 import re
 from itertools import pairwise
@@ -9,11 +9,11 @@ from tifffile import TiffFile, TiffPageSeries
 from imaging.errors import BrokenImage, DataError, UnsuitableImage
 from imaging.tiff.directories import truncated
 
-CHANNEL_AXES = "SCQ"  # samples, channels, and tifffile's letter for a first axis without a name
+CHANNEL_AXES = "SCQ"  # samples, channels, and tifffile's letter for an unnamed first axis
 
 _PLANE_AXES = "YX"
 _DEPTH_AXIS = "Z"
-_PLAIN_KINDS = ("generic", "shaped", "uniform")  # pages that no metadata puts in order
+_PLAIN_KINDS = ("generic", "shaped", "uniform")  # pages without metadata of their order
 _ROUNDING_PX = 2
 _ROUNDING_SHARE = 0.02
 _SEVERAL_FILES = re.compile("<(?:[A-Za-z]+:)?(?:UUID|BinaryOnly)[ >]")  # OME's elements that name other files
@@ -34,7 +34,9 @@ def image_levels(tiff: TiffFile) -> list[TiffPageSeries]:
         raise broken()
     first = tiff.series[0]
     if tiff.is_ome and first.kind not in ("ome", "imagej"):
-        raise _several_files() if _SEVERAL_FILES.search(tiff.ome_metadata or "") else broken()
+        if not _SEVERAL_FILES.search(tiff.ome_metadata or ""):
+            raise broken()
+        raise UnsuitableImage("several_files", "the TIFF is one of several that belong together; save the image as one file")
     _check_axes(first)
     _check_positions(tiff)
     levels = sorted(_family(tiff.series), key=lambda level: prod(plane_of(level)), reverse=True)
@@ -62,7 +64,7 @@ def channels_of(series: TiffPageSeries) -> int:
 
 
 def axes_of(series: TiffPageSeries) -> list[tuple[str, int]]:
-    """Axes and sizes as the file orders them, without those of size 1 other than Y and X."""
+    """Return axes and sizes in the file's order, without those of size 1 other than Y and X."""
     pairs = zip(series.axes, series.shape, strict=True)
     return [(axis, int(size)) for axis, size in pairs if size != 1 or axis in _PLANE_AXES]
 
@@ -87,10 +89,6 @@ def broken() -> DataError:
     return BrokenImage("tiff_broken", "the TIFF's structure can't be read; export the image again")
 
 
-def _several_files() -> DataError:
-    return UnsuitableImage("several_files", "the TIFF is one of several that belong together; save the image as one file")
-
-
 def _check_axes(series: TiffPageSeries) -> None:
     axes = [axis for axis, _ in axes_of(series)]
     others = [axis for axis in axes if axis not in _PLANE_AXES + _DEPTH_AXIS]
@@ -104,7 +102,7 @@ def _check_axes(series: TiffPageSeries) -> None:
 
 
 def _check_positions(tiff: TiffFile) -> None:
-    """OME's further images are labels and overviews, unless they are of the first one's size."""
+    """Check that OME's further images are labels and overviews: positions have the size of the first one."""
     first, *rest = tiff.series
     if first.kind == "ome" and any(axes_of(other) == axes_of(first) for other in rest):
         raise UnsuitableImage(
@@ -113,7 +111,7 @@ def _check_positions(tiff: TiffFile) -> None:
 
 
 def _family(series: list[TiffPageSeries]) -> list[TiffPageSeries]:
-    """Return the first image and its other sizes; tifffile itself takes pages in order and of one factor only."""
+    """Return the first image and its other sizes; tifffile itself recognises only ordered pages of one factor."""
     first = series[0]
     if first.kind not in _PLAIN_KINDS:
         return list(first.levels)

@@ -12,28 +12,41 @@ _UM_PER_UNIT = {
     "inch": 25400.0, "m": 1e6,
 }  # fmt: skip
 _UM_PER_TAG_UNIT = {2: 25400.0, 3: 1e4}  # inch, centimetre
-_PRINT_DPI = {72, 96, 100, 120, 150, 180, 200, 240, 300, 350, 360, 400, 600, 1200}  # set by programs that know nothing
+_PRINT_DPI = {
+    72,
+    96,
+    100,
+    120,
+    150,
+    180,
+    200,
+    240,
+    300,
+    350,
+    360,
+    400,
+    600,
+    1200,
+}  # defaults without meaning
 _COARSEST_TAG_UM = 100.0
-_OME_HEAD = 2**16  # characters: the sizes stand in the first element; no XML is parsed
+_OME_HEAD = 2**16  # characters: the first element contains the sizes; no XML is parsed
 
 
 def spacing_um(tiff: TiffFile, axes: str) -> Spacing | None:
-    """Level 0's spacing in micrometres, one an axis; None where the file doesn't say all of them, or says what can't be.
+    """Return level 0's spacing along the axes in micrometres; None where the file gives not all of them, or invalid ones.
 
     Args:
         tiff: the open file.
         axes: "YX", or "ZYX" for a Z stack.
     """
     page = tiff.pages.first
-    found = _ome(tiff, axes) if tiff.is_ome else _imagej(tiff, page, axes) if tiff.is_imagej else _tags(page, axes)
-    return found if found and all(isfinite(value) and value > 0 for value in found) else None
-
-
-def _ome(tiff: TiffFile, axes: str) -> Spacing | None:
-    text = (tiff.ome_metadata or "")[:_OME_HEAD]
-    sizes = [_ome_size(text, axis) for axis in axes]
-    known = tuple(size for size in sizes if size is not None)
-    return known if len(known) == len(axes) else None
+    if tiff.is_ome:
+        text = (tiff.ome_metadata or "")[:_OME_HEAD]
+        sizes = tuple(size for axis in axes if (size := _ome_size(text, axis)) is not None)
+        spacing = sizes if len(sizes) == len(axes) else None
+    else:
+        spacing = _imagej(tiff, page, axes) if tiff.is_imagej else _tags(page, axes)
+    return spacing if spacing and all(isfinite(value) and value > 0 for value in spacing) else None
 
 
 def _ome_size(text: str, axis: str) -> float | None:
@@ -49,7 +62,7 @@ def _imagej(tiff: TiffFile, page: TiffPage, axes: str) -> Spacing | None:
     x, y = page.resolution
     if not scale or x <= 0 or y <= 0:
         return None
-    depth = (float(metadata.get("spacing", 0)) * scale,) if axes == "ZYX" else ()  # left out where nobody set it
+    depth = (float(metadata.get("spacing", 0)) * scale,) if axes == "ZYX" else ()  # missing where it was not set
     return (*depth, scale / y, scale / x)
 
 
