@@ -111,8 +111,8 @@ def stacked(planes: Sequence[Plane], *, sparse: bool = False) -> Stack:
     if not all(_is_parallel(plane, first) for plane in planes):
         raise series_mixed("orientations or pixel spacings")
     heights = np.array([plane.position @ first.normal for plane in planes])
-    ordered = np.sort(heights)
-    distinct = ordered[np.diff(ordered, prepend=-np.inf) > _SAME_MM]
+    distinct = np.sort(heights)
+    distinct = distinct[np.diff(distinct, prepend=-np.inf) > _SAME_MM]
     if not sparse and len(distinct) < len(planes):
         raise UnsuitableImage(
             "dicom_series_duplicate",
@@ -135,8 +135,7 @@ def stacked(planes: Sequence[Plane], *, sparse: bool = False) -> Stack:
     if not all(_ZOOMS_MM[0] <= size <= _ZOOMS_MM[1] for size in spacing_mm):
         raise _affine_invalid()
     affine = np.eye(4)
-    affine[:3, :3] = np.stack([first.along_row, first.along_column, first.normal], axis=1) * spacing_mm
-    affine[:3, 3] = origin
+    affine[:3] = np.column_stack([np.stack([first.along_row, first.along_column, first.normal], axis=1) * spacing_mm, origin])
     return Stack(_RAS_OF_LPS @ affine, spacing_mm, steps + 1, tuple(map(int, slices)))
 
 

@@ -5,6 +5,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
 from PIL import ImageColor
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
@@ -56,26 +58,7 @@ def write_dicom_seg(path: Path, rows: RowBuffer, geometry: Geometry, classes: Se
     frames = to_file(labels, series.stack.affine).transpose(2, 1, 0)  # (slice, row, column)
     with dicom_errors(_source_incomplete, passing=(OSError,)):
         sources = _sources(series)
-        segmentation = hd.seg.Segmentation(
-            source_images=sources,
-            pixel_array=frames[list(series.stack.slices)],
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_segment_description(label, section) for label, section in enumerate(classes[1:], 1)],
-            series_instance_uid=hd.UID(),
-            series_number=_SERIES_NUMBER,
-            sop_instance_uid=hd.UID(),
-            instance_number=1,
-            manufacturer=_MAKER,
-            manufacturer_model_name=_MAKER,
-            software_versions=version("overtile"),
-            device_serial_number="0",
-            series_description="Segmentation, for research",
-            content_label="SEGMENTATION",
-            omit_empty_frames=False,
-            transfer_syntax_uid=ExplicitVRLittleEndian,
-            specific_character_set="ISO_IR 192",  # UTF-8, for names of classes in any language
-        )
-        segmentation.save_as(path)
+        _segmentation(sources, frames[list(series.stack.slices)], classes).save_as(path)
 
 
 def _sources(series: DicomVolumeSource) -> list[Dataset]:
@@ -104,6 +87,29 @@ def _shared(source: Dataset, sequence: str) -> Dataset:
         shared[sequence] = source.PerFrameFunctionalGroupsSequence[0][sequence]
     group: Dataset = shared[sequence].value[0]
     return group
+
+
+def _segmentation(sources: list[Dataset], frames: NDArray[np.uint8], classes: Sequence[ClassSection]) -> hd.seg.Segmentation:
+    """Return the segmentation of frames (images, rows, columns) of labels."""
+    return hd.seg.Segmentation(
+        source_images=sources,
+        pixel_array=frames,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_segment_description(label, section) for label, section in enumerate(classes[1:], 1)],
+        series_instance_uid=hd.UID(),
+        series_number=_SERIES_NUMBER,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer=_MAKER,
+        manufacturer_model_name=_MAKER,
+        software_versions=version("overtile"),
+        device_serial_number="0",
+        series_description="Segmentation, for research",
+        content_label="SEGMENTATION",
+        omit_empty_frames=False,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        specific_character_set="ISO_IR 192",  # UTF-8, for names of classes in any language
+    )
 
 
 def _segment_description(label: int, section: ClassSection) -> hd.seg.SegmentDescription:
