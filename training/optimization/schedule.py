@@ -68,17 +68,23 @@ class RateSchedule(lightning.Callback):
         self.plateau = Plateau()
 
     def on_train_batch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
-        """Set the rates by the completed steps and time; all processes follow the clock of the first."""
+        """Set the rates, by the completed steps and the first process's clock, and freeze or unfreeze the encoder."""
         step = trainer.global_step
         progress = self.clock.progress(step)
         if self.clock.max_seconds is not None:
             progress = trainer.strategy.broadcast(progress)
         rate = self.section.learning_rate * rate_factor(self.section, progress, step) * self.plateau.factor * self.scale
+        is_frozen = step < self.frozen_steps
         for group in trainer.optimizers[0].param_groups:
-            frozen = group["name"] == "encoder" and step < self.frozen_steps
-            group["lr"] = 0.0 if frozen else rate * group["share"]
+            group["lr"] = 0.0 if is_frozen and group["name"] == "encoder" else rate * group["share"]
         if step <= self.frozen_steps:
-            _freeze_encoder(cast(nn.Module, module.network), step < self.frozen_steps, gradients=trainer.world_size > 1)
+            network = cast(nn.Module, module.network)
+            for name, part in network.named_modules():
+                if name.startswith(ENCODER):
+                    part.train(network.training and not is_frozen)
+            for name, weights in network.named_parameters():
+                if name.startswith(ENCODER):  # several processes wait for gradients that were required at the start
+                    weights.requires_grad_(trainer.world_size > 1 or not is_frozen)
 
     def on_before_optimizer_step(self, trainer: lightning.Trainer, _: lightning.LightningModule, optimizer: Optimizer) -> None:
         """Remove the gradients of a frozen encoder, so that they don't count in the gradient norm."""
@@ -119,17 +125,3 @@ class Plateau:
         self.waited += 1
         if self.waited == PLATEAU_VALIDATIONS:
             self.factor, self.waited = self.factor * PLATEAU_SHARE, 0
-
-
-def _freeze_encoder(network: nn.Module, frozen: bool, *, gradients: bool) -> None:
-    """Freeze or unfreeze the encoder's weights and norms.
-
-    With several processes, torch waits for the gradients of all weights that required them at the start: there a frozen
-    encoder keeps computing `gradients`, which are removed before the step.
-    """
-    for name, module in network.named_modules():
-        if name.startswith(ENCODER):
-            module.train(network.training and not frozen)
-    for name, weights in network.named_parameters():
-        if name.startswith(ENCODER):
-            weights.requires_grad_(gradients or not frozen)

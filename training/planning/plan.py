@@ -29,6 +29,8 @@ from training.planning.time_budget import choose_length
 from training.planning.unet_choices import choose_unet
 from training.planning.window_choices import choose_window
 
+SUMMARY_FIELDS = {"data.classes": "name", "model.convolutions": "kernel"}  # shown of each item of a list
+
 
 @dataclass(frozen=True)
 class PlanRequest:
@@ -107,16 +109,13 @@ def plan(facts: Sequence[CaseFacts], request: PlanRequest, device: torch.device)
     )
     text = config_text(request.method, summary.dimensions, choices, heading)
     schema.parse(OmegaConf.to_container(OmegaConf.create(text)), origin="plan")
-    return Plan(text, "\n".join(_summary_line(key, choice) for key, choice in choices.items() if choice.reason))
-
-
-def _summary_line(key: str, choice: Choice) -> str:
-    value = choice.value
-    if key == "data.classes":
-        value = [item["name"] for item in value]
-    elif key == "model.convolutions":
-        value = [item["kernel"] for item in value]
-    return f"  {key}: {value} ({choice.reason})"
+    lines = []
+    for key, choice in choices.items():
+        field = SUMMARY_FIELDS.get(key)
+        value = [item[field] for item in choice.value] if field else choice.value
+        if choice.reason:
+            lines.append(f"  {key}: {value} ({choice.reason})")
+    return Plan(text, "\n".join(lines))
 
 
 def write_config(text: str, path: Path) -> None:

@@ -42,7 +42,7 @@ def choose_length(values: dict[str, Any], choices: Choices, budget: Budget) -> C
             augmentation["augment.rotation_degrees"] = Choice(ROTATION_DEGREES, "in addition to quarter turns")
     return {
         **augmentation,
-        "trainer.max_steps": Choice(2 * steps, "twice the measured speed, so that the minutes end the run"),
+        "trainer.max_steps": Choice(2 * steps, "twice as many steps as the minutes allow, so that the minutes end the run"),
         "trainer.max_minutes": Choice(budget.minutes, f"about {steps} steps, as measured on this machine"),
         "trainer.validate_every_steps": Choice(max(1, math.ceil(steps / VALIDATIONS)), f"about {VALIDATIONS} times in the run"),
         "trainer.patience": Choice(PATIENCE, "no early stopping, the minutes end the run"),

@@ -62,13 +62,21 @@ def check_batches(subject: Subject) -> CheckResult:
     has_foreground = any(((batch.reference > 0) & (batch.reference != IGNORED)).any() for batch in subject.pool)
     if not make_head(subject.config).gives_values and not has_foreground:
         problems.append("no patch has any foreground")
-    patches = sum(len(batch.image) for batch in subject.pool)
-    measured = f"{patches} patches, standard deviation {deviation:.3g}, largest value {largest:.3g}"
+    first, colours = subject.pool[0], [*(section.colour for section in subject.config.data.classes), "#ffffff"]
+    numbers = range(min(MOST_PATCHES, len(first.image)))
+    patches = [input_picture(first.image[n].numpy(), first.reference[n].numpy(), colours) for n in numbers]
+    caption = "The first patches as they enter the network, with the outlines of their references."
+    pictures = [CheckPicture(caption, to_png(sheet(patches, 4)))]
+    if first.weights.ndim > 2:
+        weights = [weight_picture(first.weights[n].numpy()) for n in numbers]
+        pictures.append(CheckPicture("Weights added to the pixels, largest in white.", to_png(sheet(weights, 4))))
+    count = sum(len(batch.image) for batch in subject.pool)
+    measured = f"{count} patches, standard deviation {deviation:.3g}, largest value {largest:.3g}"
     return CheckResult(
         not problems,
         "; ".join([*problems, measured]),
         f"finite, up to {LARGEST:g}, deviation {LEAST_DEVIATION:g} to {MOST_DEVIATION:g}, known labels, some foreground",
-        _patch_pictures(subject),
+        tuple(pictures),
     )
 
 
@@ -83,16 +91,3 @@ def _find_problem(batch: TrainingPatch, subject: Subject) -> str | None:
     classes = 2 if subject.config.head.kind == "multi_label" else len(subject.config.data.classes)
     unknown = reference[(reference != IGNORED) & ((reference < 0) | (reference >= classes))]
     return f"a reference has label {int(unknown[0])}, but labels are 0 to {classes - 1}" if unknown.numel() else None
-
-
-def _patch_pictures(subject: Subject) -> tuple[CheckPicture, ...]:
-    """Return a picture of the first patches with outlines, and if pixels have weights one of those."""
-    batch, colours = subject.pool[0], [*(section.colour for section in subject.config.data.classes), "#ffffff"]
-    count = min(MOST_PATCHES, len(batch.image))
-    patches = [input_picture(batch.image[n].numpy(), batch.reference[n].numpy(), colours) for n in range(count)]
-    caption = "The first patches as they enter the network, with the outlines of their references."
-    pictures = [CheckPicture(caption, to_png(sheet(patches, 4)))]
-    if batch.weights.ndim > 2:
-        weights = [weight_picture(batch.weights[n].numpy()) for n in range(count)]
-        pictures.append(CheckPicture("Weights added to the pixels, largest in white.", to_png(sheet(weights, 4))))
-    return tuple(pictures)

@@ -50,15 +50,15 @@ Pixels = NDArray[Any]
 def check_initial_loss(subject: Subject) -> CheckResult:
     """Check the loss of constant outputs, 0 and the classes' shares, against its definition."""
     shares = _share_logits(subject.config, subject.class_prior)
-    texts, passed = [], True
+    texts, is_close = [], True
     figures: dict[str, float] = {}
     for name, constants in (("a zeroed head", np.zeros_like(shares)), ("the classes' shares", shares)):
         measured, expected = _constant_loss(subject, constants), _expected_constant_loss(subject, constants)
-        passed &= abs(measured - expected) <= LOSS_SHARE * max(1.0, abs(expected))
+        is_close &= abs(measured - expected) <= LOSS_SHARE * max(1.0, abs(expected))
         texts.append(f"{measured:.4f} with {name}, {expected:.4f} expected")
         figures |= {f"{name}, measured": measured, f"{name}, expected": expected}
     plot = bars("Losses of constant outputs, measured and expected.", figures, "Loss")
-    return CheckResult(passed, "; ".join(texts), f"within {LOSS_SHARE:g} of the expected loss", (plot,))
+    return CheckResult(is_close, "; ".join(texts), f"within {LOSS_SHARE:g} of the expected loss", (plot,))
 
 
 def _share_logits(config: Config, class_prior: Sequence[float]) -> Pixels:
@@ -158,10 +158,10 @@ def check_bundle(subject: Subject) -> CheckResult:
             for crop in subject.crops
         )
         wrong_pixels, text = _compare_mask_file(subject, loaded, Path(name) / "masks")
-    passed = difference < BUNDLE_DIFFERENCE and not wrong_pixels
+    is_equal = difference < BUNDLE_DIFFERENCE and not wrong_pixels
     measured = f"probabilities differ by {difference:.2g}; {text}"
     pictures = outlines("The segmented crop with its reference.", subject.crops[:1], config)
-    return CheckResult(passed, measured, f"below {BUNDLE_DIFFERENCE:g}, equal masks", pictures)
+    return CheckResult(is_equal, measured, f"below {BUNDLE_DIFFERENCE:g}, equal masks", pictures)
 
 
 def _compare_mask_file(subject: Subject, loaded: bundle.Bundle, out: Path) -> tuple[int, str]:

@@ -129,21 +129,18 @@ def _baseline_dice(subject: Subject) -> tuple[dict[str, float], float]:
     constant = max(dice([np.full(crop.image.shape, label) for crop in crops]) for label in labels)
     if len(labels) != 2:
         return {"one class everywhere": constant}, constant
-    masks = [_otsu_mask(crop.image.pixels) for crop in crops]
+    masks = []
+    for crop in crops:
+        grey = crop.image.pixels.mean(axis=0)
+        low, high = float(grey.min()), float(grey.max())
+        bins = np.rint((grey - low) * ((BINS - 1) / max(high - low, 1e-12))).astype(np.int64)
+        masks.append((bins > otsu_threshold(np.bincount(bins.ravel(), minlength=BINS))).astype(np.int64))
     otsu = max(dice(masks), dice([1 - mask for mask in masks]))
     return {"one class everywhere": constant, "Otsu's threshold": otsu}, max(constant, min(otsu, EASY))
 
 
 def _scorer(config: Config) -> Callable[[CaseCrop, Pixels], float]:
     return lambda crop, logits: crop.score(logits, config)
-
-
-def _otsu_mask(image: Pixels) -> Pixels:
-    """Return 1 above Otsu's threshold on the mean of the channels, 0 elsewhere."""
-    grey = image.mean(axis=0)
-    low, high = float(grey.min()), float(grey.max())
-    bins = np.rint((grey - low) * ((BINS - 1) / max(high - low, 1e-12))).astype(np.int64)
-    return np.asarray(bins > otsu_threshold(np.bincount(bins.ravel(), minlength=BINS)), np.int64)
 
 
 def check_overfitting(subject: Subject) -> CheckResult:

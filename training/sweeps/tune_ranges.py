@@ -96,22 +96,21 @@ def read_ranges(path: Path, config: Config) -> dict[str, Range]:
         raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{path}: not a mapping of keys to ranges, such as optimizer.learning_rate: {EXAMPLE}")
-    ranges = {str(key): _parse_range(path, str(key), section) for key, section in content.items()}
+    ranges: dict[str, Range] = {}
+    for key, section in content.items():
+        kind: type[Range] = ChoiceRange if isinstance(section, dict) and "choices" in section else NumberRange
+        try:
+            ranges[str(key)] = TypeAdapter(kind).validate_python(section)
+        except ValidationError as error:
+            detail = error.errors()[0]
+            place = ".".join(str(part) for part in detail["loc"] if part not in ("int", "float"))
+            prefix = f"{key}: {place}" if place else f"{key}"
+            message = detail["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{path}: {prefix}: {message}; write {EXAMPLE}") from error
     for key, value_range in ranges.items():
         for value in value_range.samples():
             with_values(config, {key: value}, origin=str(path))
     return ranges
-
-
-def _parse_range(path: Path, key: str, section: object) -> Range:
-    kind: type[Range] = ChoiceRange if isinstance(section, dict) and "choices" in section else NumberRange
-    try:
-        return TypeAdapter(kind).validate_python(section)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        place = ".".join(str(part) for part in detail["loc"] if part not in ("int", "float"))
-        prefix = f"{place}: " if place else ""
-        raise ConfigError(f"{path}: {key}: {prefix}{detail['msg'].removeprefix('Value error, ')}; write {EXAMPLE}") from error
 
 
 def with_values(config: Config, values: Mapping[str, Any], origin: str) -> Config:

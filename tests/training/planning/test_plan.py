@@ -184,7 +184,9 @@ def test_labels_that_number_objects_are_one_class(labels: dict[int, int], tmp_pa
         ),
     ],
 )
-def test_names_that_do_not_fit(facts: list[CaseFacts], options: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_names_that_do_not_fit_are_refused(
+    facts: list[CaseFacts], options: dict[str, object], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         planned(facts, tmp_path, **options)
 
@@ -197,7 +199,7 @@ def test_names_that_do_not_fit(facts: list[CaseFacts], options: dict[str, object
         ([replace(volume(), foreground=())], "no case has a reference with a label above 0; a plan needs some"),
     ],
 )
-def test_cases_that_do_not_go_together(facts: list[CaseFacts], message: str, tmp_path: Path) -> None:
+def test_cases_of_different_kinds_are_refused(facts: list[CaseFacts], message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         planned(facts, tmp_path)
 
@@ -231,7 +233,7 @@ def test_invalid_sizes_of_memory(text: str) -> None:
         parse_memory(text)
 
 
-def test_does_not_write_over_a_config(tmp_path: Path) -> None:
+def test_does_not_replace_a_config(tmp_path: Path) -> None:
     write_config("a: 1\n", tmp_path / "new" / "c.yaml")
     with pytest.raises(ConfigError, match=r"c\.yaml: exists, and may have been edited; choose another name or remove it"):
         write_config("a: 2\n", tmp_path / "new" / "c.yaml")
@@ -250,7 +252,7 @@ def test_test_cases_are_not_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["unet", "sliding_window"])
 @pytest.mark.parametrize("facts", [picture(), volume()], ids=["2D", "3D"])
-def test_every_line_is_explained_and_stays_in_the_order_of_the_shipped(facts: CaseFacts, method: str, tmp_path: Path) -> None:
+def test_every_line_has_a_comment_and_keys_keep_the_shipped_order(facts: CaseFacts, method: str, tmp_path: Path) -> None:
     planned([facts] * 3, tmp_path, method=method)
     text = (tmp_path / "planned.yaml").read_text()
     keys = [line for line in text.splitlines() if re.match(r"  \w+:", line)]
@@ -261,17 +263,17 @@ def test_every_line_is_explained_and_stays_in_the_order_of_the_shipped(facts: Ca
 
 @pytest.mark.parametrize("method", ["unet", "sliding_window"])
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_a_plan_trains_as_it_is_written(dimensions: int, method: str, tmp_path: Path) -> None:
+def test_a_plan_trains_unchanged(dimensions: int, method: str, tmp_path: Path) -> None:
     if dimensions == 2:
         data = write_slide_dataset(tmp_path / "data", cases=3, shape=(90, 110)).parent
     else:
         data = write_volume_dataset(tmp_path / "data", cases=3, shape=(24, 30, 28)).parent
     config = tmp_path / "planned.yaml"
-    done = overtile("plan", data, "-o", config, "--method", method, "--memory", "300MB", "--name", "mine")
-    assert done.returncode == 0, done.stderr
-    assert f"train it with: overtile train {config}" in done.stderr
-    done = overtile("train", config, f"run.folder={tmp_path}", "trainer.max_steps=2", "trainer.batch_size=2")
-    assert done.returncode == 0, done.stderr
+    result = overtile("plan", data, "-o", config, "--method", method, "--memory", "300MB", "--name", "mine")
+    assert result.returncode == 0, result.stderr
+    assert f"train it with: overtile train {config}" in result.stderr
+    result = overtile("train", config, f"run.folder={tmp_path}", "trainer.max_steps=2", "trainer.batch_size=2")
+    assert result.returncode == 0, result.stderr
     assert (tmp_path / "mine" / "bundle" / "manifest.json").exists()
 
 

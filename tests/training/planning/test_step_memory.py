@@ -1,4 +1,4 @@
-"""The memory model: its counts are those of real tensors, byte by byte, and what it predicts is near what a process takes."""
+"""The memory model: its counts equal those of real tensors byte by byte, and its prediction is close to a process's memory."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def config_of(patch: list[int], features: list[int], norm: str = "none", batch: 
     )
 
 
-def test_counts_what_is_alive_and_no_more() -> None:
+def test_counts_live_tensors_only() -> None:
     memory = LiveBytes()
     with memory:
         first = torch.empty(100, device="meta")  # 400 bytes
@@ -56,13 +56,13 @@ def test_counts_what_is_alive_and_no_more() -> None:
 
 
 def test_activations_are_those_that_autograd_keeps() -> None:
-    """One level down and up, two features, without norm: what real tensors keep for backward, typed out and hooked."""
+    """One level down and up, two features, without norm: the tensors that autograd saves, compared with sizes by hand."""
     config = config_of([8, 8], [2, 4], batch=1)
-    network, kept = build(config), {}
+    network, saved = build(config), {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         if not isinstance(tensor, torch.nn.Parameter):
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -71,19 +71,19 @@ def test_activations_are_those_that_autograd_keeps() -> None:
     level_0, level_1 = 2 * 64 * 4, 4 * 16 * 4  # outputs of one convolution
     pooled = 2 * 16 * (4 + 8)  # values and the places that they came from
     joined = 2 * level_0
-    assert sum(kept.values()) == images + 2 * level_0 + pooled + 2 * level_1 + joined + 2 * level_0
+    assert sum(saved.values()) == images + 2 * level_0 + pooled + 2 * level_1 + joined + 2 * level_0
 
 
 def test_a_step_holds_weights_gradients_moments_and_activations() -> None:
     config = config_of([8, 8], [2, 4], batch=1)
     weights = 4 * count_parameters(build(config))
     assert count_parameters(build(config)) == 20 + 38 + 76 + 148 + 34 + 74 + 38 + 6
-    step = 256 + 3_584 + 512 + 384  # images, what is kept, logits, pooled
+    step = 256 + 3_584 + 512 + 384  # images, saved activations, logits, pooled
     assert 4 * weights + step < count_training(config).peak_bytes < 4 * weights + 4 * step
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "instance", "group"])
-def test_grows_with_everything(norm: str) -> None:
+def test_grows_with_each_size(norm: str) -> None:
     least = count_training(config_of([32, 32], [8, 16], norm)).peak_bytes
     for more in (
         config_of([32, 48], [8, 16], norm),
@@ -115,21 +115,21 @@ def test_twice_the_batch_is_twice_the_activations() -> None:
 def test_larger_tiles_and_wider_images_take_more() -> None:
     config = config_of([32, 32], [8, 16], "batch")
     tiled = [config.model_copy(update={"inference": schema.InferenceSection(tile_size=(side, side))}) for side in (64, 128)]
-    taken = [count_inference(tile, (496, 500)).peak_bytes for tile in tiled]
-    assert taken[1] > 2 * taken[0]
-    assert count_inference(tiled[0], (496, 5_000)).peak_bytes > taken[0]
-    assert count_inference(tiled[0], (4_816, 500)).peak_bytes == taken[0]  # as long as it likes
-    assert inference_bytes(tiled[0], (500, 500), CPU) > taken[0]
+    peaks = [count_inference(tile, (496, 500)).peak_bytes for tile in tiled]
+    assert peaks[1] > 2 * peaks[0]
+    assert count_inference(tiled[0], (496, 5_000)).peak_bytes > peaks[0]
+    assert count_inference(tiled[0], (4_816, 500)).peak_bytes == peaks[0]  # the number of rows does not matter
+    assert inference_bytes(tiled[0], (500, 500), CPU) > peaks[0]
 
 
-def test_cuda_is_counted_without_what_a_cpu_adds() -> None:
+def test_cuda_has_no_cpu_overhead() -> None:
     config = config_of([32, 32], [8, 16])
     assert training_bytes(config, torch.device("cuda")) == count_training(config).peak_bytes < training_bytes(config, CPU)
     assert inference_bytes(config, (64, 64), torch.device("cuda")) == count_inference(config, (64, 64)).peak_bytes
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_process_takes_about_what_was_predicted() -> None:
-    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+def test_prediction_is_close_to_the_memory_of_a_process() -> None:
+    result = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
     predicted = training_bytes(config_of([128, 128], [16, 32, 64], "batch", 8), CPU)
-    assert predicted / int(done.stdout) == pytest.approx(1, abs=0.3)
+    assert predicted / int(result.stdout) == pytest.approx(1, abs=0.3)

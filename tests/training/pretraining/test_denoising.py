@@ -71,7 +71,7 @@ def test_blanks_whole_blocks_with_the_mean(seed: int, masked: float, side: int) 
             assert block.flatten(1).any(1).equal(block.flatten(1).all(1))
 
 
-def test_as_much_is_noisy_and_blank_as_the_config_says() -> None:
+def test_amounts_of_noise_and_blanks_are_those_of_the_config() -> None:
     random = torch.Generator().manual_seed(0)
     clean = torch.randn(4, 1, 16, 128, 128, generator=random) * torch.tensor(7.0)
     noise = corrupt(clean, PretrainSection(noise=0.2, masked=0), (4, 4, 4), random) - clean
@@ -87,7 +87,7 @@ def test_as_much_is_noisy_and_blank_as_the_config_says() -> None:
         ("{name: unet, features: [4, 8, 8], blocks: residual, down: strided, strides: [[1, 2], [2, 2]]}", (24, 32)),
     ],
 )
-def test_comes_back_to_the_middle_of_the_patch(tmp_path: Path, model: str, shape: tuple[int, int]) -> None:
+def test_restores_the_centre_of_the_patch(tmp_path: Path, model: str, shape: tuple[int, int]) -> None:
     config = config_of(tmp_path, tmp_path, f"model={model}", f"sampling.patch_size={list(shape)}")
     assert isinstance(config.model, UNetSection)
     autoencoder = Autoencoder(build(config), config, config.model)
@@ -110,32 +110,34 @@ def test_patches_depend_on_the_seed_alone_and_come_from_every_image(tmp_path: Pa
     assert 0 < len(mirrored) < 20  # those of the image of 20 columns
 
 
-def test_learns_and_a_training_begins_with_what_it_learnt(tmp_path: Path, images: Path, data: Path) -> None:
+def test_a_training_starts_with_the_pretrained_encoder(tmp_path: Path, images: Path, data: Path) -> None:
     config = "configs/histology_unet.yaml"
-    done = overtile("pretrain", config, *words(tmp_path, images))
-    assert done.returncode == 0, done.stderr
+    result = overtile("pretrain", config, *words(tmp_path, images))
+    assert result.returncode == 0, result.stderr
     weights = tmp_path / "histology_unet" / "pretrained.safetensors"
-    assert f"use it: overtile train {config} warm_start.weights={weights}" in done.stderr
+    assert f"use it: overtile train {config} warm_start.weights={weights}" in result.stderr
     assert (tmp_path / "histology_unet" / "pretrained.png").read_bytes()[:4] == b"\x89PNG"
     frozen = (f"warm_start.weights={weights}", "warm_start.frozen_steps=2", "trainer.max_steps=2", f"data.path={data}")
     trained = overtile("train", config, *words(tmp_path, images), *frozen)
     assert trained.returncode == 0, trained.stderr
-    learnt = load_file(weights)
-    assert f"starts with {len(learnt)} of {len(learnt)} tensors of {weights} (encoder)" in trained.stderr
+    encoder = load_file(weights)
+    assert f"starts with {len(encoder)} of {len(encoder)} tensors of {weights} (encoder)" in trained.stderr
     network = bundle.load(tmp_path / "histology_unet" / "bundle").network.state_dict()
-    assert {name for name, value in network.items() if name in learnt and value.equal(learnt[name])} == set(learnt)
+    assert {name for name, value in network.items() if name in encoder and value.equal(encoder[name])} == set(encoder)
     again = overtile("pretrain", config, *words(tmp_path, images))
     assert again.returncode == 2
     assert "pretrained.safetensors exists; start from it with warm_start.weights=" in again.stderr
 
 
-def test_the_loss_falls_and_equal_runs_learn_alike(tmp_path: Path, images: Path) -> None:
-    shown: list[tuple[object, int, int]] = []
+def test_the_loss_falls_and_equal_runs_give_equal_weights(tmp_path: Path, images: Path) -> None:
+    progress_calls: list[tuple[object, int, int]] = []
     first, second = (
-        pretrain(config_of(tmp_path / name, images, "optimizer.clip_norm=12"), lambda *progress: shown.append(progress))
+        pretrain(
+            config_of(tmp_path / name, images, "optimizer.clip_norm=12"), lambda *progress: progress_calls.append(progress)
+        )
         for name in ("first", "second")
     )
-    assert shown[STEPS - 1] == ("steps", STEPS, STEPS)
+    assert progress_calls[STEPS - 1] == ("steps", STEPS, STEPS)
     assert sum(first.losses[-10:]) < 0.5 * sum(first.losses[:10])
     assert first.losses == second.losses
     assert all(value.equal(load_file(second.weights)[name]) for name, value in load_file(first.weights).items())
@@ -147,7 +149,7 @@ def refused(tmp_path: Path, images: Path) -> Iterator[tuple[Path, Path]]:
     assert not (tmp_path / "histology_unet" / "pretrained.safetensors").exists()
 
 
-def test_says_what_is_missing(refused: tuple[Path, Path]) -> None:
+def test_refuses_invalid_configs_and_images(refused: tuple[Path, Path]) -> None:
     folder, images = refused
     window = schema.load(Path("configs/histology_sliding_window.yaml"), [f"pretrain.images={images}"])
     for config, kind, message in (

@@ -52,9 +52,9 @@ def overtile(*words: object) -> Result:
 
 def test_a_correct_run_passes_and_its_page_shows_why(slides: Path, tmp_path: Path) -> None:
     page = tmp_path / "pages/checks.html"
-    done = overtile("configs/histology_sliding_window.yaml", *window_words(slides, tmp_path / "runs"), "-o", page)
-    assert done.exit_code == 0, done.output
-    lines = done.output.splitlines()
+    result = overtile("configs/histology_sliding_window.yaml", *window_words(slides, tmp_path / "runs"), "-o", page)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
     assert [line.split(":")[0] for line in lines[: len(EVERY)]] == [f"{number:2d} pass" for number in EVERY]
     assert all(" (limit: " in line for line in lines[: len(EVERY)])
     text = page.read_text()
@@ -108,10 +108,10 @@ def test_failed_checks_end_with_3_and_say_what_to_do(slides: Path, tmp_path: Pat
         "model.norm=none",
     )
     page = tmp_path / "page.html"
-    done = overtile(*words, "--only", "9", "-o", page)
-    assert done.exit_code == 3
-    assert " 9 fail: masks of validation images improve during training" in done.output
-    assert "what to do: the masks of validation images don't improve" in done.output
+    result = overtile(*words, "--only", "9", "-o", page)
+    assert result.exit_code == 3
+    assert " 9 fail: masks of validation images improve during training" in result.output
+    assert "what to do: the masks of validation images don't improve" in result.output
     assert "1 of 1 checks failed." in page.read_text()
 
 
@@ -122,19 +122,19 @@ def test_a_loss_that_is_nan_or_infinite_ends_with_5(slides: Path, tmp_path: Path
 
 def test_checks_without_time_are_not_run(slides: Path, tmp_path: Path) -> None:
     words = ("configs/histology_sliding_window.yaml", *window_words(slides, tmp_path), "--minutes", "0")
-    done = overtile(*words)
-    assert done.exit_code == 0
-    assert done.output.count("not run: ") == len(EVERY)
-    assert "no time left for it; give more --minutes, or fewer checks with --only" in done.output
+    result = overtile(*words)
+    assert result.exit_code == 0
+    assert result.output.count("not run: ") == len(EVERY)
+    assert "no time left for it; give more --minutes, or fewer checks with --only" in result.output
 
 
 @pytest.mark.parametrize(
     ("only", "words"), [("3,x", "--only '3,x': not numbers of checks"), ("15", "there is no check 15; the checks are 1 to 14")]
 )
 def test_unknown_checks_are_refused(only: str, words: str, slides: Path, tmp_path: Path) -> None:
-    done = overtile("configs/histology_sliding_window.yaml", *window_words(slides, tmp_path), "--only", only)
-    assert done.exit_code == 2
-    assert words in done.output
+    result = overtile("configs/histology_sliding_window.yaml", *window_words(slides, tmp_path), "--only", only)
+    assert result.exit_code == 2
+    assert words in result.output
 
 
 def test_heads_without_masks_have_no_baselines(slides: Path, tmp_path: Path) -> None:
