@@ -18,6 +18,7 @@ import nibabel as nib
 import numpy as np
 from served import THREADS, random_bundle, served
 
+from datasets.inputs import find_inputs
 from inference.predict import predict
 from inference.predictors.loading import load_predictor
 from inference.request import OutputRequest
@@ -115,7 +116,7 @@ def predict_on_request(bundle_folder: str, image: str) -> None:
     predictor = load_predictor(bundle.load(Path(bundle_folder)))
     for line in sys.stdin:
         start_s = time.monotonic()
-        (outcome,) = predict([Path(image)], predictor, Path(line.strip()), OutputRequest(), lambda *_: None)
+        (outcome,) = predict(find_inputs([image]).images, predictor, Path(line.strip()), OutputRequest(), lambda *_: None)
         if isinstance(outcome.result, Exception):
             raise outcome.result
         print(time.monotonic() - start_s, outcome.files[0], flush=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imaging.dicom.header import is_dicom
-from imaging.dicom.volume import open_dicom
+from imaging.dicom.volume import find_slices, open_dicom
 from imaging.errors import BrokenImage, DataError, UnsupportedFormat
 from imaging.guards import LOCAL, Guards
 from imaging.isolation.isolated_source import IsolatedSource
@@ -14,9 +14,10 @@ from imaging.nifti.volume import NiftiSource
 from imaging.nrrd.header import is_nrrd
 from imaging.nrrd.volume import NrrdSource
 from imaging.ome_zarr.image import OmeZarrSource, is_zarr
+from imaging.plane import PlaneSource, plane_axis
 from imaging.png_jpeg import PNG_MAGIC, PictureSource
 from imaging.slides import GENERIC, MIRAX, MIRAX_SUFFIX, SlideSource, vendor_of
-from imaging.source import ImageSource
+from imaging.source import ImageSource, ReadOptions
 from imaging.tiff.check import check_tiff
 from imaging.tiff.directories import TIFF_MAGICS
 from imaging.tiff.image import TiffSource
@@ -24,6 +25,10 @@ from imaging.tiff.image import TiffSource
 FORMATS = "PNG, JPEG, TIFF, slides that OpenSlide reads, NIfTI, NRRD, DICOM, OME-Zarr"
 
 _DOUBLE_SUFFIXES = (".nii", ".ome")  # before .gz, .tif and .zarr
+_IMAGE_SUFFIXES = (  # files of these names are reported where they can't be read; formats that aren't supported among them
+    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".nii", ".nii.gz",
+    ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".dcm", ".bmp", ".gif", ".webp", ".jp2", ".czi", ".vsi", ".lif", ".nd2", ".lsm",
+)  # fmt: skip
 _JPEG_MAGIC = b"\xff\xd8\xff"
 
 
@@ -37,11 +42,17 @@ class _Reader:
     """
 
     matches: Callable[[bytes], bool]
-    open: Callable[[Path, Guards, bool], ImageSource]
+    open: Callable[[Path, Guards, ReadOptions], ImageSource]
 
 
 def open_image(
-    path: Path, *, guards: Guards = LOCAL, labels: bool = False, spacing_um: tuple[float, ...] | None = None
+    path: Path,
+    *,
+    guards: Guards = LOCAL,
+    labels: bool = False,
+    spacing_um: tuple[float, ...] | None = None,
+    dimensions: int | None = None,
+    axes: str | None = None,
 ) -> ImageSource:
     """Open an image; the result is a context manager.
 
@@ -51,6 +62,9 @@ def open_image(
             slides and tiled TIFF.
         labels: the file is a reference: values are read as they are stored, such as a palette's indices.
         spacing_um: distance between pixels that the user gives, in S order or one for all axes; None means the file's.
+        dimensions: of the image that is needed, 2 or 3: a volume of one slice is read as 2D, and the nameless axis of a TIFF
+            stack as depth; None reads what the file declares.
+        axes: letters of a TIFF's axes in the file's order, such as ZYX; None takes the file's.
 
     Raises:
         DataError: `file_missing` if the file doesn't exist, `file_unreadable` if it can't be read.
@@ -60,7 +74,11 @@ def open_image(
         UnsuitableImage: pixels or dimensions that aren't supported; `image_reader_crashed` where the file is
             isolated and its process ended.
     """
-    source = IsolatedSource(path, guards, labels=labels) if guards.isolated else _open_directly(path, guards, labels)
+    options = ReadOptions(labels, dimensions, axes)
+    source = IsolatedSource(path, guards, options) if guards.isolated else open_directly(path, guards, options)
+    axis = plane_axis(source.geometry) if dimensions == 2 else None
+    if axis is not None:
+        source = PlaneSource(source, axis)
     if spacing_um is not None:
         try:
             source.give_spacing(spacing_um)
@@ -71,11 +89,33 @@ def open_image(
 
 
 def is_image_folder(path: Path) -> bool:
-    """Return True if a folder is an image itself: an OME-Zarr, or only DICOM files."""
+    """Return True if a folder is an image itself: an OME-Zarr, or DICOM images without images of another format beside them."""
     if not path.is_dir():
         return False
-    entries = [entry for entry in path.iterdir() if entry.name[0] != "."]
-    return is_zarr(path) or (bool(entries) and all(entry.is_file() and is_dicom(_head(entry)) for entry in entries))
+    if is_zarr(path):
+        return True
+    files = [entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith(".")]
+    others = [file for file in files if not is_dicom_file(file)]
+    return len(others) < len(files) and bool(find_slices(path)) and not any(map(is_image_file, others))
+
+
+def is_image_file(path: Path) -> bool:
+    """Return True if a file is an image, by its content, or by its name where the content is damaged or not supported."""
+    if path.name.lower().endswith(_IMAGE_SUFFIXES):
+        return True
+    try:
+        head = _head(path)
+    except DataError:
+        return False
+    return any(reader.matches(head) for reader in _READERS)
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Return True if a file is DICOM, by its content."""
+    try:
+        return is_dicom(_head(path))
+    except DataError:
+        return False
 
 
 def stem_of(path: Path) -> str:
@@ -83,16 +123,16 @@ def stem_of(path: Path) -> str:
     return next((path.stem.removesuffix(suffix) for suffix in _DOUBLE_SUFFIXES if path.stem.endswith(suffix)), path.stem)
 
 
-def _open_directly(path: Path, guards: Guards, labels: bool) -> ImageSource:
-    """Open an image in this process."""
+def open_directly(path: Path, guards: Guards, options: ReadOptions) -> ImageSource:
+    """Open an image in this process; see `open_image` for the errors that it raises."""
     if path.is_dir() and is_zarr(path):
-        return OmeZarrSource(path, guards.max_pixels, read_labels=labels)
+        return OmeZarrSource(path, guards.max_pixels, read_labels=options.labels)
     if path.is_dir():
-        return open_dicom(path, guards, read_labels=labels)
+        return open_dicom(path, guards, read_labels=options.labels)
     head = _head(path)
     for reader in _READERS:
         if reader.matches(head):
-            return reader.open(path, guards, labels)
+            return reader.open(path, guards, options)
     raise UnsupportedFormat("unsupported_format", f"the file's format isn't supported; allowed are {FORMATS}")
 
 
@@ -109,28 +149,28 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _picture(path: Path, guards: Guards, labels: bool) -> ImageSource:
+def _picture(path: Path, guards: Guards, options: ReadOptions) -> ImageSource:
     if path.suffix.lower() == MIRAX_SUFFIX and vendor_of(path) == MIRAX:
         raise UnsupportedFormat(
             "slide_vendor_not_supported",
             "the JPEG is part of a MIRAX slide, which has a folder of files; export it as one TIFF",
         )
-    return PictureSource(path, guards.max_pixels, read_labels=labels)
+    return PictureSource(path, guards.max_pixels, read_labels=options.labels)
 
 
-def _tiff_or_slide(path: Path, guards: Guards, labels: bool) -> ImageSource:
+def _tiff_or_slide(path: Path, guards: Guards, options: ReadOptions) -> ImageSource:
     """Open slides of scanner makers with OpenSlide. It reduces pixels to RGB of 8 bits, so that labels use tifffile."""
     tiff = check_tiff(path, guards.max_pages)
-    if labels or vendor_of(path) in (None, GENERIC):
-        return TiffSource(tiff, guards.max_pixels, read_labels=labels)
+    if options.labels or vendor_of(path) in (None, GENERIC):
+        return TiffSource(tiff, guards.max_pixels, options)
     return SlideSource(tiff, guards.max_pixels)
 
 
 _READERS = (
-    _Reader(is_dicom, lambda path, guards, labels: open_dicom(path, guards, read_labels=labels)),
+    _Reader(is_dicom, lambda path, guards, options: open_dicom(path, guards, read_labels=options.labels)),
     _Reader(lambda head: head.startswith(PNG_MAGIC), _picture),
     _Reader(lambda head: head.startswith(_JPEG_MAGIC), _picture),
     _Reader(lambda head: head.startswith(TIFF_MAGICS), _tiff_or_slide),
-    _Reader(is_nifti, lambda path, guards, labels: NiftiSource(path, guards)),
-    _Reader(is_nrrd, lambda path, guards, labels: NrrdSource(path, guards)),
+    _Reader(is_nifti, lambda path, guards, options: NiftiSource(path, guards)),
+    _Reader(is_nrrd, lambda path, guards, options: NrrdSource(path, guards)),
 )

@@ -22,8 +22,8 @@ from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImag
 from imaging.guards import Guards
 from imaging.isolation.channel import Channel, ChannelLost, Message
 from imaging.isolation.forkserver import PROCESS_ID, READY
-from imaging.open import open_image
-from imaging.source import ImageSource
+from imaging.open import open_directly
+from imaging.source import ImageSource, ReadOptions
 
 _MOST_OPEN_FILES = 256
 _ERRORS = (BrokenImage, ImageTooLarge, UnsupportedFormat, UnsuitableImage, DataError)  # the base class comes last
@@ -73,7 +73,7 @@ def _serve_file(channel: Channel, parent: int) -> None:
     _limit_process(guards, parent)
     _limit_processor_time(guards)
     try:
-        source = open_image(Path(request["path"]), guards=guards, labels=request["labels"])
+        source = open_directly(Path(request["path"]), guards, ReadOptions(**request["options"]))
     except DataError as error:
         channel.send(_error_message(error))
         return
@@ -118,6 +118,7 @@ def _description(source: ImageSource) -> Message:
             "origin_px": geometry.origin_px,
             "origin_um": geometry.origin_um,
             "files": [str(path) for path in geometry.files],
+            "file_axes": geometry.file_axes,
         },
         "channels": source.channels,
         "dtype": source.dtype.str,

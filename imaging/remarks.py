@@ -7,6 +7,7 @@ says which files get which remark, and which are refused.
 REMARKS = {
     "bitpix_ignored": "the header's number of bits differs from its data type; the data type is used",
     "constant_image": "all pixels have the same value",
+    "files_skipped": "files beside the slices of the series are no images of it and were skipped",
     "high_bit_ignored": "the header's high bit is not its bits stored - 1; values are read from the lowest bit, as in pydicom",
     "labels_rounded": "labels are real numbers close to whole ones, such as 0.996 for 1; they are rounded",
     "name_differs": "the file's name says compressed and its content does not, or the other way round",

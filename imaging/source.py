@@ -29,6 +29,8 @@ class Geometry:
         origin_px: slides only: first pixel of the scanned part in S order, from which viewers that crop to it (QuPath) count.
         origin_um: OME-Zarr only: position of the first pixel's centre in S order.
         files: DICOM only: the series' files in the order of the slices, to which a segmentation refers.
+        file_axes: volumes only: 2 where the file declares two axes, as 2D NIfTI does.
+        volume: planes of volumes only: the volume's geometry, see `imaging/plane.py`.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +40,24 @@ class Geometry:
     origin_px: tuple[int, ...] | None = None
     origin_um: tuple[float, ...] | None = None
     files: tuple[Path, ...] = ()
+    file_axes: int = 3
+    volume: "Geometry | None" = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a file is to be read where it does not say so itself.
+
+    Args:
+        labels: the file is a reference: values are read as they are stored, such as a palette's indices.
+        dimensions: of the image that is needed, 2 or 3: a volume of one slice is read as 2D, and the nameless axis of a TIFF
+            stack as depth; None reads what the file declares.
+        axes: letters for the axes of a TIFF, such as ZYX, in the file's order; None takes the file's.
+    """
+
+    labels: bool = False
+    dimensions: int | None = None
+    axes: str | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(help="Images, slides, volumes, or folders of them.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, slides, volumes, folders of them, or a cases.csv. Files with ; between are the channels of one image."
+        ),
+    ],
     bundle: Annotated[
         list[Path],
         typer.Option("--bundle", "-b", help="The bundle/ folder of a finished run. Repeat it to average several networks."),
@@ -55,6 +60,13 @@ def predict(
             "or one per axis (z,)y,x, for example 2000,500,500."
         ),
     ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            help="Axes of TIFF stacks that don't name them, one letter each of Z, C, Y and X in the file's order, for example "
+            "ZYX. Default: as the file says; for a 3D model, the one axis without a name is Z."
+        ),
+    ] = None,
     tissue: Annotated[
         bool, typer.Option(help="On RGB slides, detect tissue first and skip tiles without any; they become background.")
     ] = False,
@@ -86,7 +98,8 @@ def predict(
     """
     with exit_codes() as console:
         from configs.quantities import parse_memory, parse_spacing
-        from inference.predict import estimates, find_images
+        from datasets.inputs import find_inputs, skipped_text
+        from inference.predict import estimates
         from inference.predict import predict as predict_images
         from inference.predictors.ensemble import load_ensemble
         from inference.request import OutputRequest
@@ -100,8 +113,12 @@ def predict(
             spacing_um=parse_spacing(spacing_um) if spacing_um is not None else None,
             tissue=tissue,
             regions=_regions(region or []),
+            axes=axes,
         )
-        images = find_images(inputs)
+        found = find_inputs(inputs)
+        if found.skipped:
+            console.print(f"Skipped {len(found.skipped)} files that are no images: {skipped_text(found.skipped)}")
+        images = found.images
         memory_bytes = parse_memory(memory) if memory else None
         bundles = [load(folder) for folder in bundle]
         predictor = load_ensemble(

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from datasets.inputs import ImageInput, open_input
 from imaging.errors import DataError
-from imaging.open import is_image_folder, open_image, stem_of
 from imaging.source import ImageSource
 from imaging.writing.band_writer import BandWriter
 from inference.estimate import Estimate, check_disk, estimate, with_seconds
@@ -26,9 +26,11 @@ LABELS = "labels.csv"  # name of the table of image labels
 
 
 class Opener(Protocol):
-    """Type of functions that open an image, such as `open_image` or one with further guards."""
+    """Type of functions that open an image, such as `open_input` or one with further guards."""
 
-    def __call__(self, path: Path, *, spacing_um: tuple[float, ...] | None) -> ImageSource:
+    def __call__(
+        self, image: ImageInput, *, spacing_um: tuple[float, ...] | None, dimensions: int | None, axes: str | None
+    ) -> ImageSource:
         """Open an image; see `open_image` for the errors that it raises."""
         ...
 
@@ -37,43 +39,18 @@ class Opener(Protocol):
 class Outcome:
     """Outcome for one input: its files, the mask first, with facts about them; or an error and no files; or an estimate."""
 
-    image: Path
+    image: ImageInput
     files: tuple[Path, ...]
     result: Segmentation | DataError | Estimate
 
 
-def find_images(inputs: Sequence[Path]) -> tuple[Path, ...]:
-    """Return the images among the inputs, and those directly in folders among the inputs, except hidden files.
-
-    A folder that is an image itself (a DICOM series, an OME-Zarr) is one image.
-
-    Raises:
-        DataError: there are no images, or the masks of two inputs would have the same name.
-    """
-    images: list[Path] = []
-    for path in inputs:
-        if not path.is_dir() or is_image_folder(path):
-            images.append(path)
-            continue
-        visible = (child for child in path.iterdir() if child.name[0] != ".")
-        images += sorted(child for child in visible if child.is_file() or is_image_folder(child))
-    if not images:
-        raise DataError("no_inputs", "the folders are empty; give images, slides, volumes or folders of them")
-    stems: dict[str, Path] = {}
-    for image in images:
-        other = stems.setdefault(stem_of(image), image)
-        if other is not image:
-            raise DataError("same_stem", f"{other} and {image} would have masks of one name; rename one or predict them apart")
-    return tuple(images)
-
-
 def predict(
-    images: Sequence[Path],
+    images: Sequence[ImageInput],
     predictor: AnyPredictor,
     out: Path,
     request: OutputRequest,
-    on_progress: Callable[[Path, int, int], None],
-    open_source: Opener = open_image,
+    on_progress: Callable[[ImageInput, int, int], None],
+    open_source: Opener = open_input,
 ) -> Iterator[Outcome]:
     """Segment one image after the other; unreadable images are reported and skipped.
 
@@ -81,12 +58,12 @@ def predict(
     the same call resumes the image that it was segmenting.
 
     Args:
-        images: files, or folders that are images.
+        images: images, as `find_inputs` gives them.
         predictor: predictor of a bundle, or of several.
         out: folder for the outputs; created if it is missing.
         request: outputs that are written for each image.
         on_progress: called with the image, the number of finished tiles and the number of all tiles.
-        open_source: opens an image from its path and the user's spacing.
+        open_source: opens an image.
 
     Raises:
         BundleError: probabilities, uncertainty, tissue or regions are requested of a bundle that gives values.
@@ -97,16 +74,16 @@ def predict(
         for image in images:
             try:
                 with ExitStack() as stack:
-                    source = stack.enter_context(open_source(image, spacing_um=request.spacing_um))
+                    source = stack.enter_context(_open(image, predictor, request, open_source))
                     outcome = _segment_one(image, source, predictor, out, request, partial(on_progress, image))
             except DataError as error:
                 outcome = Outcome(image, (), error)
             if isinstance(outcome.result, Segmentation) and outcome.result.label:
-                add_label(image.name, outcome.result.label)
+                add_label(image.paths[0].name, outcome.result.label)
             yield outcome
 
 
-def estimates(images: Sequence[Path], predictor: AnyPredictor, out: Path, request: OutputRequest) -> Iterator[Outcome]:
+def estimates(images: Sequence[ImageInput], predictor: AnyPredictor, out: Path, request: OutputRequest) -> Iterator[Outcome]:
     """Yield the memory, disk space and time that `predict` would take for each image, without writing anything.
 
     The arguments are those of `predict`.
@@ -117,32 +94,43 @@ def estimates(images: Sequence[Path], predictor: AnyPredictor, out: Path, reques
     check_request(predictor, request)
     for image in images:
         try:
-            with open_image(image, spacing_um=request.spacing_um) as source:
+            with _open(image, predictor, request) as source:
                 outputs = outputs_of(source, predictor, request)
                 plan = _plan(source, predictor, out, request)
                 estimated = estimate(plan, sum(output.pixel_bytes for output in outputs))
                 yield Outcome(
-                    image, tuple(out / f"{stem_of(image)}{output.ending}" for output in outputs), with_seconds(estimated, plan)
+                    image, tuple(out / f"{image.stem}{output.ending}" for output in outputs), with_seconds(estimated, plan)
                 )
         except DataError as error:
             yield Outcome(image, (), error)
 
 
+def _open(image: ImageInput, predictor: AnyPredictor, request: OutputRequest, open_source: Opener = open_input) -> ImageSource:
+    """Open an image with the spacing and axes of its table or of the request, for the dimensions of the network."""
+    dimensions = predictors_of(predictor)[0].config.data.dimensions
+    return open_source(
+        image,
+        spacing_um=image.spacing_um or request.spacing_um,
+        dimensions=dimensions,
+        axes=image.axes or request.axes,
+    )
+
+
 def _segment_one(
-    image: Path, source: ImageSource, predictor: AnyPredictor, out: Path, request: OutputRequest, on_progress: Progress
+    image: ImageInput, source: ImageSource, predictor: AnyPredictor, out: Path, request: OutputRequest, on_progress: Progress
 ) -> Outcome:
     """Write the outputs of one open image, resuming them if an earlier process was killed."""
     outputs = outputs_of(source, predictor, request)
-    files = [out / f"{stem_of(image)}{output.ending}" for output in outputs]
-    if image.resolve() in [file.resolve() for file in files]:
+    files = [out / f"{image.stem}{output.ending}" for output in outputs]
+    if {path.resolve() for path in image.paths} & {file.resolve() for file in files}:
         raise DataError("out_is_input", f"the mask would replace the image; choose another folder than {out}")
     plan = _plan(source, predictor, out, request)
     check_disk(estimate(plan, sum(output.pixel_bytes for output in outputs)), out)
     with ExitStack() as stack:
         unfinished = None
         if not label_classes(predictor):  # the label of a whole image needs all of it at once
-            key = work_key(image, predictors_of(predictor), request.journal_text)
-            folder = out / f".{stem_of(image)}.unfinished"
+            key = work_key(image.paths, predictors_of(predictor), request.journal_text)
+            folder = out / f".{image.stem}.unfinished"
             unfinished = stack.enter_context(UnfinishedOutputs(folder, key, plan.tile_sizes))
             plan = plan.resumed(unfinished.rows, unfinished.tile_sizes)
         writers: dict[str, list[BandWriter]] = {output.kind: [] for output in outputs}

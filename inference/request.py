@@ -1,7 +1,7 @@
 """Requests: which outputs are written for an image, which part of it is segmented, and the writers of the outputs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imaging.source import MaskFormat, Region
 from imaging.writing.band_writer import BandWriter
@@ -25,6 +25,7 @@ class OutputRequest:
         tissue: skips tiles without tissue, which become background.
         regions: regions of interest, each the first pixel and the size in S order; pixels outside become background. Empty:
             the whole image.
+        axes: letters of the axes of TIFF images, such as ZYX, in the files' order; None: as the files say.
     """
 
     mask_formats: tuple[MaskFormat, ...] = ()
@@ -34,11 +35,13 @@ class OutputRequest:
     spacing_um: tuple[float, ...] | None = None
     tissue: bool = False
     regions: tuple[tuple[int, ...], ...] = ()
+    axes: str | None = field(default=None, repr=False)
 
     @property
     def journal_text(self) -> str:
         """Text of the request in journals of unfinished work, with its old class name, so that older journals stay valid."""
-        return repr(self).replace(type(self).__name__, "Wishes", 1)
+        text = repr(self).replace(type(self).__name__, "Wishes", 1)
+        return text if self.axes is None else f"{text} axes={self.axes}"
 
 
 @dataclass(frozen=True)

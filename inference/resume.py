@@ -113,9 +113,11 @@ class UnfinishedOutputs:
         self._lock.close()
 
 
-def work_key(image: Path, predictors: Sequence[Predictor], request_text: str) -> str:
+def work_key(paths: Sequence[Path], predictors: Sequence[Predictor], request_text: str) -> str:
     """Return a digest of everything that the outputs depend on: the image's files, the bundles and runtimes, the request."""
-    files = sorted(path for path in image.rglob("*") if path.is_file()) if image.is_dir() else [image]
+    files: list[Path] = []
+    for path in paths:
+        files += sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     facts = json.dumps([stats, [predictor.identity for predictor in predictors], request_text])
     return hashlib.sha256(facts.encode()).hexdigest()

@@ -38,24 +38,61 @@ _SEGMENTATIONS = (SegmentationStorage, UID("1.2.840.10008.5.1.4.1.1.66.7"))  # t
 _MOST_SCALE = 1e28  # the largest integer times this is still a float32
 
 
-def read_series(path: Path, guards: Guards = LOCAL) -> list[DicomHeader]:
-    """Read the headers of a file, or of all files in a folder that holds one series and otherwise only hidden files.
+def is_image_kind(header: DicomHeader) -> bool:
+    """Return True if a file holds an image rather than a report, a directory, a presentation or a segmentation."""
+    return header.kind in (*_VOLUMES, VLWholeSlideMicroscopyImageStorage)
 
-    Of a file, only itself is read, even if it is one slice of many. Links, and the references in a DICOMDIR, are not followed.
+
+def find_slices(folder: Path, guards: Guards = LOCAL) -> list[Path]:
+    """Return the DICOM files directly in a folder that hold images, sorted by name; others are left out.
+
+    A file whose header can't be read counts as an image, so that it is reported when the series is opened.
+
+    Raises:
+        DataError: `file_unreadable`.
+        ImageTooLarge: `dicom_too_many_files`.
+    """
+    slices = []
+    for file in _dicom_files(folder, guards.max_volume_side):
+        try:
+            header = read_header(file)
+        except DataError:
+            slices.append(file)
+        else:
+            slices += [file] if is_image_kind(header) else []
+    return slices
+
+
+def read_series(path: Path, guards: Guards = LOCAL) -> tuple[list[DicomHeader], tuple[str, ...]]:
+    """Read the headers of a file, or of the images directly in a folder, and return them with remarks.
+
+    Of a file, only itself is read, even if it is one slice of many. In a folder, files that are no DICOM images, such as a
+    DICOMDIR or a dose report, are left out with the remark `files_skipped`. What a DICOMDIR points to is not followed.
 
     Raises:
         BrokenImage, UnsupportedFormat: the first file that can't be read.
         ImageTooLarge: `dicom_too_many_files`.
         UnsuitableImage: `dicom_several_series`, `dicom_series_mixed`.
-        UnsupportedFormat: `dicom_folder_mixed`.
+        UnsupportedFormat: `dicom_folder_empty`.
     """
-    headers = [read_header(file) for file in (_dicom_files(path, guards.max_volume_side) if path.is_dir() else [path])]
+    remarks: tuple[str, ...] = ()
+    if path.is_dir():
+        files = find_slices(path, guards) or _dicom_files(path, guards.max_volume_side)
+        if not files:
+            raise UnsupportedFormat(
+                "dicom_folder_empty", "the folder holds no DICOM files; give a folder that holds the files of one series"
+            )
+        if any(child.is_file() and child not in files for child in _visible(path)):
+            remarks = ("files_skipped",)
+    else:
+        files = [path]
+    headers = [read_header(file) for file in files]
     series = len({header.series for header in headers})
     if series > 1:
         raise UnsuitableImage("dicom_several_series", f"the folder holds {series} DICOM series; give a folder that holds one")
     if len({header.kind for header in headers}) > 1:
         raise series_mixed("kinds")
-    return headers
+    return headers, remarks
 
 
 def open_dicom(path: Path, guards: Guards = LOCAL, *, read_labels: bool = False) -> ImageSource:
@@ -70,7 +107,13 @@ def open_dicom(path: Path, guards: Guards = LOCAL, *, read_labels: bool = False)
         BrokenImage, ImageTooLarge, UnsuitableImage, UnsupportedFormat: see `read_series` and the readers.
         UnsupportedFormat: `dicom_kind_not_supported`.
     """
-    headers = read_series(path, guards)
+    headers, remarks = read_series(path, guards)
+    source = _open_kind(headers, guards, read_labels=read_labels)
+    source.file_warnings += remarks
+    return source
+
+
+def _open_kind(headers: list[DicomHeader], guards: Guards, *, read_labels: bool) -> ImageSource:
     kind = headers[0].kind
     if kind in _VOLUMES:
         return DicomVolumeSource(headers, guards)
@@ -174,28 +217,26 @@ def _scalings(header: DicomHeader) -> list[tuple[float, float]]:
     return scalings
 
 
+def _visible(folder: Path) -> list[Path]:
+    """Return a folder's entries that aren't hidden, sorted by name, so that the order is the same everywhere."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
 def _dicom_files(folder: Path, limit: int) -> list[Path]:
-    """Return the folder's files, sorted by name so that the order is the same on every machine."""
+    """Return the DICOM files directly in a folder, sorted by name."""
     try:
-        files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
-        others = sum(file.is_symlink() or not file.is_file() or not is_dicom(_head(file)) for file in files[:limit])
+        files = [entry for entry in _visible(folder) if entry.is_file()]
+        if len(files) > limit:
+            raise ImageTooLarge(
+                "dicom_too_many_files",
+                f"the folder holds {len(files)} files, at most {limit} are allowed; give a folder that holds one series",
+                limit,
+            )
+        return [file for file in files if _looks_like_dicom(file)]
     except OSError as error:
         raise DataError("file_unreadable", "the folder can't be read; check its permissions and its disk") from error
-    if len(files) > limit:
-        raise ImageTooLarge(
-            "dicom_too_many_files",
-            f"the folder holds {len(files)} files, at most {limit} are allowed; give a folder that holds one series",
-            limit,
-        )
-    if others or not files:
-        problem = f"{others} of the folder's {len(files)} entries aren't DICOM files" if files else "the folder is empty"
-        raise UnsupportedFormat(
-            "dicom_folder_mixed",
-            f"{problem}; give a folder that holds the files of one series and nothing else, neither folders nor links",
-        )
-    return files
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
+def _looks_like_dicom(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return is_dicom(stream.read(HEAD_BYTES))

@@ -17,7 +17,7 @@ from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImag
 from imaging.guards import Guards
 from imaging.isolation.channel import Channel, ChannelLost, Message
 from imaging.isolation.forkserver import forkserver
-from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
+from imaging.source import Geometry, ImageSource, Level, MaskFormat, ReadOptions, Region
 
 _ERRORS = {kind.__name__: kind for kind in (DataError, BrokenImage, UnsupportedFormat, UnsuitableImage)}
 _PIXEL_KINDS = "buif"
@@ -32,7 +32,7 @@ class IsolatedSource(ImageSource):
     Args:
         path: the file.
         guards: the limits, also those of the file's own reader.
-        labels: see `open_image`.
+        options: how the file is to be read.
 
     Raises:
         DataError: the errors of the file's own reader, and `image_reader_crashed`, an UnsuitableImage; also at reads.
@@ -41,13 +41,13 @@ class IsolatedSource(ImageSource):
 
     mask_format: MaskFormat  # type: ignore[misc]  # that of the file's own reader
 
-    def __init__(self, path: Path, guards: Guards, *, labels: bool = False) -> None:
+    def __init__(self, path: Path, guards: Guards, options: ReadOptions) -> None:
         self._guards = guards
         self._lock = threading.Lock()
         connection, self.process_id = forkserver().fork()
         self._channel: Channel | None = Channel(connection, guards.process_timeout_s)
         try:
-            answer = self._ask({"path": str(path.absolute()), "labels": labels, "guards": asdict(guards)})
+            answer = self._ask({"path": str(path.absolute()), "options": asdict(options), "guards": asdict(guards)})
             try:
                 self._take_description(answer)
             except (KeyError, TypeError, ValueError) as error:
@@ -118,6 +118,7 @@ class IsolatedSource(ImageSource):
                 origin_px=_tuple(geometry["origin_px"]),
                 origin_um=_tuple(geometry["origin_um"]),
                 files=tuple(Path(name) for name in geometry["files"]),
+                file_axes=geometry["file_axes"],
             ),
             description["channels"],
             dtype,

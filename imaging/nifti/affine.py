@@ -33,13 +33,31 @@ def checked_affine(fields: Fields, shape: tuple[int, int, int]) -> tuple[NDArray
     are_known = (sform_code, qform_code) == (int(fields["sform_code"]), int(fields["qform_code"]))
     remarks = () if are_known else ("orientation_code_unknown",)
     if not sform_code:
-        affine = (_qform(fields) if qform_code else _centred(fields, shape)) * _unit(fields)
-        check_affine(affine)
+        affine = _checked((_qform(fields) if qform_code else _centred(fields, shape)) * _unit(fields), shape)
         return affine, remarks if qform_code else (*remarks, "no_orientation")
-    affine = np.vstack([fields["srow"], [0, 0, 0, 1]]).astype(np.float64) * _unit(fields)
-    check_affine(affine)
+    affine = _checked(np.vstack([fields["srow"], [0, 0, 0, 1]]).astype(np.float64) * _unit(fields), shape)
     agree = not qform_code or _have_equal_positions(affine, _qform(fields) * _unit(fields), shape)
     return affine, remarks if agree else (*remarks, "sform_qform_differ")
+
+
+def _checked(affine: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.float64]:
+    """Return the affine, checked; where there is one slice, its thickness may be missing or larger than those of volumes.
+
+    2D images in NIfTI have a thickness of 0, or of 999 mm as nnU-Net writes them.
+    """
+    if shape[2] > 1:
+        check_affine(affine)
+        return affine
+    thin = affine.copy()
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    thickness_mm = np.linalg.norm(affine[:3, 2])
+    if np.isfinite(thickness_mm) and thickness_mm > 0:
+        thin[:3, 2] /= thickness_mm
+    elif np.linalg.norm(normal) > 0:
+        thin[:3, 2] = normal / np.linalg.norm(normal)
+        affine = thin
+    check_affine(thin)
+    return affine
 
 
 def affine_codes(fields: Fields) -> tuple[int, int]:

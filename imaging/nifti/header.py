@@ -29,6 +29,7 @@ class NiftiHeader:
     """Checked NIfTI header; `affine` is in mm, `shape` is the file's own (x, y, z)."""
 
     shape: tuple[int, int, int]
+    axes: int
     dtype: np.dtype[Any]
     offset: int
     slope: float
@@ -93,7 +94,17 @@ def checked_header(path: Path, guards: Guards) -> NiftiHeader:
         warnings += ("single_frame",)
     if path.suffix in (".gz", ".nii") and _is_gzip(path) != (path.suffix == ".gz"):
         warnings += ("name_differs",)
-    header = NiftiHeader(sizes, dtype, int(offset), slope, intercept, affine, affine_codes(fields), warnings)
+    header = NiftiHeader(
+        shape=sizes,
+        axes=min(int(fields["dim"][0]), 3),
+        dtype=dtype,
+        offset=int(offset),
+        slope=slope,
+        intercept=intercept,
+        affine=affine,
+        affine_codes=affine_codes(fields),
+        warnings=warnings,
+    )
     _check_extensions(path, header, kind)
     return header if _is_gzip(path) else _with_size_remark(path, header)
 
@@ -159,6 +170,8 @@ def _sizes(fields: Fields, guards: Guards) -> tuple[int, int, int]:
     check_voxels(prod(sizes), max(sizes), guards)
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
+    if len(sizes) == 2:
+        sizes.append(1)
     if len(sizes) != 3:
         raise UnsuitableImage(
             "dimension_not_supported",

@@ -43,7 +43,8 @@ class NiftiSource(HeldSource):
         self._guards = guards
         self._header = header = checked_header(path, guards)
         spacing_um = tuple(1000.0 * float(size_mm) for size_mm in affines.voxel_sizes(header.affine))
-        geometry = replace(geometry_inside(header.shape, header.affine, spacing_um), affine_codes=header.affine_codes)
+        geometry = geometry_inside(header.shape, header.affine, spacing_um)
+        geometry = replace(geometry, affine_codes=header.affine_codes, file_axes=header.axes)
         is_real = header.dtype.kind == "f" or (header.slope, header.intercept) != (1.0, 0.0)
         super().__init__(geometry, 1, np.dtype(np.float32) if is_real else header.dtype.newbyteorder("="))
         self.file_warnings = header.warnings

@@ -13,7 +13,7 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage
 from imaging.guards import MAX_SLIDE_PIXELS
-from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region, check_range, over_white
+from imaging.source import Geometry, ImageSource, Level, MaskFormat, ReadOptions, Region, check_range, over_white
 from imaging.tiff.check import CheckedTiff
 from imaging.tiff.compressed_sizes import APERIO_YCBCR, JPEG
 from imaging.tiff.levels import MappedLevel, SegmentCache, SegmentedLevel, is_mapped, segment_bytes, segment_shape
@@ -34,6 +34,7 @@ _READ_AS = {  # stored type -> type of the pixels; values that this would change
     "int8": "int16", "int16": "int16", "int32": "int32", "int64": "int64",
     "bool": "uint8", "float16": "float32", "float32": "float32", "float64": "float32",
 }  # fmt: skip
+_AS_DECLARED = ReadOptions()
 _ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 1, 2
 _OTHER_KINDS = (  # layouts of tifffile that aren't supported here, since some consist of several files
     "lsm", "mmstack", "ndtiff", "fluoview", "stk", "sis", "scn", "ndpi", "bif", "avs", "eer", "philips", "scanimage", "nih",
@@ -54,7 +55,7 @@ class TiffSource(ImageSource):
     Args:
         tiff: the file, checked.
         max_pixels: most pixels to take; None means 10**11.
-        read_labels: values come as stored: a palette's indices, bits as 0 and 1, and no turning round.
+        options: how the file is to be read. Labels are read as stored: a palette's indices, bits as 0 and 1, and not inverted.
 
     Raises:
         BrokenImage: `tiff_broken`, `tiff_truncated`; at a read `tile_unreadable`, after which other regions can be read.
@@ -66,10 +67,10 @@ class TiffSource(ImageSource):
 
     mask_format: ClassVar[MaskFormat] = "tiff"
 
-    def __init__(self, tiff: CheckedTiff, max_pixels: int | None = None, *, read_labels: bool = False) -> None:
+    def __init__(self, tiff: CheckedTiff, max_pixels: int | None = None, options: ReadOptions = _AS_DECLARED) -> None:
         self._tiff = _open_tiff(tiff.path)
         try:
-            self._prepare(MAX_SLIDE_PIXELS if max_pixels is None else max_pixels, read_labels)
+            self._prepare(MAX_SLIDE_PIXELS if max_pixels is None else max_pixels, options)
         except TIFF_ERRORS as error:
             self._tiff.close()
             raise broken() from error
@@ -77,18 +78,18 @@ class TiffSource(ImageSource):
             self._tiff.close()
             raise
 
-    def _prepare(self, max_pixels: int, read_labels: bool) -> None:
-        levels = image_levels(self._tiff)
+    def _prepare(self, max_pixels: int, options: ReadOptions) -> None:
+        levels = image_levels(self._tiff, options)
         first = levels[0]
         self._page = first.keyframe
-        self._read_labels = read_labels
+        self._read_labels = read_labels = options.labels
         _check_pixels(first)
         _check_size("pixels", prod(shape_of(first)), max_pixels)
         for level in (level for level in levels if not is_mapped(level)):
             _check_size("pixels in one strip", prod(segment_shape(level.keyframe)), MAX_HELD_PIXELS)
         self._largest_segment_bytes = max(segment_bytes(level.keyframe) for level in levels)
         self._readers = _readers(levels, SegmentCache(_CACHE_BYTES), 0 if read_labels else _background(self._page))
-        self._alpha = 0 if read_labels else _alpha(self._page)
+        self._alpha = 0 if read_labels or channels_of(first) == 1 else _alpha(self._page)
         self._palette = None if read_labels else _palette(self._page)
         shape = shape_of(first)
         spacings = _levels(levels, spacing_um(self._tiff, "ZYX"[-len(shape) :]))

@@ -7,28 +7,36 @@ from math import prod
 from tifffile import TiffFile, TiffPageSeries
 
 from imaging.errors import BrokenImage, DataError, UnsuitableImage
+from imaging.source import ReadOptions
 from imaging.tiff.directories import truncated
 
 CHANNEL_AXES = "SCQ"  # samples, channels, and tifffile's letter for an unnamed first axis
 
 _PLANE_AXES = "YX"
 _DEPTH_AXIS = "Z"
+_NAMELESS_AXES = "QI"  # tifffile's letters for an axis of an array and for pages, of which nothing is said
+_AXES_SHOWN = str.maketrans("QIST", "????")
 _PLAIN_KINDS = ("generic", "shaped", "uniform")  # pages without metadata of their order
 _ROUNDING_PX = 2
 _ROUNDING_SHARE = 0.02
 _SEVERAL_FILES = re.compile("<(?:[A-Za-z]+:)?(?:UUID|BinaryOnly)[ >]")  # OME's elements that name other files
 _SEVERAL = {
-    "T": "a time series; save one time point",
-    "I": "pages of equal size whose axis it doesn't name; save them as OME-TIFF with the axis named, or one page",
+    "T": "a time series; save one time point, or say what the axis is, with --axes ZYX or a column axes in cases.csv",
+    "I": "pages of equal size whose axis it doesn't name; if they are slices say so, with --axes ZYX or a column axes in "
+    "cases.csv, or save one page",
 }
 
 
-def image_levels(tiff: TiffFile) -> list[TiffPageSeries]:
+def image_levels(tiff: TiffFile, options: ReadOptions) -> list[TiffPageSeries]:
     """Return the first image's levels, finest first; thumbnails, labels, overviews and further images are ignored.
+
+    Args:
+        tiff: the open file.
+        options: `axes` and `dimensions` name axes that the file doesn't.
 
     Raises:
         BrokenImage: `tiff_broken`, `tiff_truncated` if a page is missing.
-        UnsuitableImage: `several_files`, `dimension_not_supported`, `pyramid_not_supported`.
+        UnsuitableImage: `several_files`, `dimension_not_supported`, `axes_invalid`, `pyramid_not_supported`.
     """
     if not tiff.series:
         raise broken()
@@ -37,13 +45,59 @@ def image_levels(tiff: TiffFile) -> list[TiffPageSeries]:
         if not _SEVERAL_FILES.search(tiff.ome_metadata or ""):
             raise broken()
         raise UnsuitableImage("several_files", "the TIFF is one of several that belong together; save the image as one file")
+    first = _with_named_axes(first, options)
     _check_axes(first)
     _check_positions(tiff)
-    levels = sorted(_family(tiff.series), key=lambda level: prod(plane_of(level)), reverse=True)
+    levels = sorted(_family([first, *tiff.series[1:]]), key=lambda level: prod(plane_of(level)), reverse=True)
     check_pyramid([plane_of(level) for level in levels])
     for level in levels:
         _check_complete(level, tiff.filehandle.size)
     return levels
+
+
+def _with_named_axes(series: TiffPageSeries, options: ReadOptions) -> TiffPageSeries:
+    """Return the series with the axes that the user gives; where a volume is needed, its one nameless axis is depth.
+
+    Raises:
+        UnsuitableImage: `axes_invalid`.
+    """
+    axes = "".join(axis for axis, _ in axes_of(series))
+    names = _given_names(axes, series, options.axes) if options.axes else _volume_names(axes, series, options.dimensions)
+    if names == axes:
+        return series
+    rest = iter(names)
+    pairs = zip(series.axes, series.shape, strict=True)
+    renamed = "".join(next(rest) if size != 1 or axis in _PLANE_AXES else axis for axis, size in pairs)
+    return TiffPageSeries(
+        list(series.pages),
+        series.shape,
+        series.dtype,
+        renamed,
+        parent=series.parent,
+        kind=series.kind,
+        truncated=series.is_truncated,
+    )
+
+
+def _given_names(axes: str, series: TiffPageSeries, names: str) -> str:
+    is_sound = set(_PLANE_AXES) <= set(names) <= set(_PLANE_AXES + _DEPTH_AXIS + "C") and len(set(names)) == len(names)
+    if not is_sound or len(names) != len(axes) or [names.index(axis) for axis in "YX"] != [axes.index(axis) for axis in "YX"]:
+        raise UnsuitableImage(
+            "axes_invalid",
+            f"the axes {names} do not fit a TIFF of the size {tuple(series.shape)}; give a letter of Z, C, Y and X for each "
+            f"axis longer than 1, with Y and X where the file has its rows and columns: {axes.translate(_AXES_SHOWN)}",
+        )
+    return names
+
+
+def _volume_names(axes: str, series: TiffPageSeries, dimensions: int | None) -> str:
+    """Return the axes where the image should be a volume; tifffile takes three or four nameless planes for samples."""
+    if dimensions != 3 or _DEPTH_AXIS in axes:
+        return axes
+    nameless = [axis for axis in axes if axis in _NAMELESS_AXES]
+    if not nameless and axes[0] == "S" and series.kind in _PLAIN_KINDS and series.dataoffset is not None:
+        nameless = ["S"]
+    return axes.replace(nameless[0], _DEPTH_AXIS) if len(nameless) == 1 else axes
 
 
 def plane_of(series: TiffPageSeries) -> tuple[int, int]:

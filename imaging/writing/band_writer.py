@@ -107,7 +107,7 @@ class BandWriter(ABC):
                 )
             publish(
                 target.path,
-                lambda path: target.format.encode(path, self._buffer, target.geometry, target.classes),
+                lambda path: target.format.write(path, self._buffer, target.geometry, target.classes),
                 target.rows_file.path.parent if target.rows_file else None,
             )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from configs.sections import ClassSection
 from imaging.errors import UnsuitableImage
@@ -16,7 +16,7 @@ from imaging.writing.nifti import write_nifti
 from imaging.writing.ome_tiff import write_ome_tiff
 from imaging.writing.ome_zarr import write_ome_zarr
 from imaging.writing.png import write_png
-from imaging.writing.row_buffer import RowBuffer
+from imaging.writing.row_buffer import RowBuffer, VolumeOfPlane
 
 ProbabilityType = Literal["uint8", "float16"]
 
@@ -32,14 +32,23 @@ class Format:
         probabilities: types as which it can hold probabilities.
         is_folder: an output is a folder rather than a file.
         values: it can hold a map of float32 values.
+        of_volumes: a plane of a volume is written as that volume, with the image's own header.
     """
 
     suffix: str
     suits: Callable[[Geometry], bool]
-    encode: Callable[[Path, RowBuffer, Geometry, Sequence[ClassSection]], None]
+    encode: Callable[[Path, Any, Geometry, Sequence[ClassSection]], None]
     probabilities: tuple[ProbabilityType, ...] = ()
     is_folder: bool = False
     values: bool = False
+    of_volumes: bool = False
+
+    def write(self, path: Path, rows: RowBuffer, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
+        """Write the file from its rows."""
+        if self.of_volumes and geometry.volume is not None:
+            self.encode(path, VolumeOfPlane(rows, geometry.volume.shape), geometry.volume, classes)
+        else:
+            self.encode(path, rows, geometry, classes)
 
 
 def _is_flat(geometry: Geometry) -> bool:
@@ -47,7 +56,7 @@ def _is_flat(geometry: Geometry) -> bool:
 
 
 def _is_volume(geometry: Geometry) -> bool:
-    return len(geometry.shape) == 3
+    return len(geometry.shape) == 3 or geometry.volume is not None
 
 
 def _is_image(geometry: Geometry) -> bool:
@@ -57,9 +66,9 @@ def _is_image(geometry: Geometry) -> bool:
 FORMATS: Mapping[MaskFormat, Format] = {
     "png": Format(".png", lambda geometry: _is_flat(geometry) and prod(geometry.shape) <= MAX_PICTURE_PIXELS, write_png),
     "tiff": Format(".tiff", _is_image, write_ome_tiff, ("uint8",), values=True),  # neither OME nor NIfTI has float16
-    "nifti": Format(".nii.gz", _is_volume, write_nifti, ("uint8",), values=True),
+    "nifti": Format(".nii.gz", _is_volume, write_nifti, ("uint8",), values=True, of_volumes=True),
     "ome-zarr": Format(".ome.zarr", _is_image, write_ome_zarr, ("uint8", "float16"), is_folder=True),
-    "dicom-seg": Format(".dcm", lambda geometry: bool(geometry.files), write_dicom_seg),
+    "dicom-seg": Format(".dcm", lambda geometry: bool(geometry.files), write_dicom_seg, of_volumes=True),
     "geojson": Format(".geojson", _is_flat, write_geojson),
 }
 

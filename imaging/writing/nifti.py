@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from configs.sections import ClassSection
 from imaging.source import Geometry
 from imaging.voxels import to_file
-from imaging.writing.row_buffer import RowBuffer
+from imaging.writing.row_buffer import RowBuffer, VolumeOfPlane
 
 _LONGEST_AXIS_1 = 32767  # of NIfTI-1
 _HEADER_BYTES = {1: 352, 2: 544}  # with the four bytes after it, which declare no extensions
@@ -24,7 +24,7 @@ _SLAB_BYTES = 32 * 2**20
 _GZIP_LEVEL = 3  # 6 takes five times as long for a few bytes less
 
 
-def write_nifti(path: Path, rows: RowBuffer, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
+def write_nifti(path: Path, rows: RowBuffer | VolumeOfPlane, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
     """Write labels (D, H, W) or probabilities (K, D, H, W) in bytes, in the orientation of the image's file.
 
     Of the image's header, only the geometry is copied. Probabilities are the fourth axis; the header's slope scales them to
@@ -34,7 +34,7 @@ def write_nifti(path: Path, rows: RowBuffer, geometry: Geometry, classes: Sequen
     if affine is None:  # axes along the patient's
         spacing_um = geometry.spacing_um or (1000.0, 1000.0, 1000.0)
         affine = np.diag([*(value / 1000 for value in reversed(spacing_um)), 1.0])
-    header = _header(rows, affine, geometry.affine_codes)
+    header = _header(rows, affine, geometry)
     with ExitStack() as stack:
         file = cast("IO[bytes]", stack.enter_context(path.open("wb")))
         if path.suffix == ".gz":  # without name and time, so that equal masks give equal files
@@ -44,12 +44,14 @@ def write_nifti(path: Path, rows: RowBuffer, geometry: Geometry, classes: Sequen
             file.write(slab.tobytes(order="F"))
 
 
-def _header(voxels: RowBuffer, affine: NDArray[np.float64], codes: tuple[int, int]) -> Any:
+def _header(voxels: RowBuffer | VolumeOfPlane, affine: NDArray[np.float64], geometry: Geometry) -> Any:
+    codes = geometry.affine_codes
     x, y, z = to_file(np.broadcast_to(np.uint8(0), voxels.shape[-3:]), affine).shape
     version = 1 if max(voxels.shape) <= _LONGEST_AXIS_1 else 2
     header = {1: nib.Nifti1Header, 2: nib.Nifti2Header}[version]()
     header.set_data_dtype(voxels.dtype)
-    header.set_data_shape((x, y, z, *voxels.shape[:-3]))
+    is_flat = geometry.file_axes == 2 and len(voxels.shape) == 3
+    header.set_data_shape((x, y) if is_flat else (x, y, z, *voxels.shape[:-3]))
     header["vox_offset"] = _HEADER_BYTES[version]
     header.set_slope_inter(1 / 255 if len(voxels.shape) == 4 else 1, 0)  # not None, which nibabel writes as NaN
     header.set_xyzt_units("mm")
@@ -60,7 +62,7 @@ def _header(voxels: RowBuffer, affine: NDArray[np.float64], codes: tuple[int, in
     return header
 
 
-def _slabs(voxels: RowBuffer, affine: NDArray[np.float64]) -> Iterator[NDArray[Any]]:
+def _slabs(voxels: RowBuffer | VolumeOfPlane, affine: NDArray[np.float64]) -> Iterator[NDArray[Any]]:
     """Yield the voxels (x, y, some z) in the file's order."""
     world, direction = orientations.io_orientation(affine)[2].astype(int)  # of the file's last axis
     axis = len(voxels.shape) - 1 - world  # inside, S = (superior, anterior, right) comes last

@@ -111,6 +111,30 @@ class RowBuffer:
         self._file.close()
 
 
+class VolumeOfPlane:
+    """A plane's rows, (H, W) or (K, H, W), read as the volume of one slice that the plane is part of.
+
+    Args:
+        plane: the rows.
+        volume_shape: (D, H, W) of the volume, 1 along one axis.
+    """
+
+    def __init__(self, plane: RowBuffer, volume_shape: tuple[int, ...]) -> None:
+        self._plane = plane
+        in_front = len(plane.shape) - 2
+        self._axis = in_front + next(
+            axis for axis in range(3) if volume_shape[:axis] + volume_shape[axis + 1 :] == plane.shape[in_front:]
+        )
+        self.dtype = plane.dtype
+        self.shape = (*plane.shape[: self._axis], 1, *plane.shape[self._axis :])
+
+    def read(self, region: tuple[slice, ...]) -> NDArray[Any]:
+        """Return a copy of a region of the volume."""
+        pixels = self._plane.read(region[: self._axis] + region[self._axis + 1 :])
+        in_slice = (slice(None),) * self._axis + (region[self._axis],)
+        return np.expand_dims(pixels, self._axis)[in_slice]
+
+
 def _open_file(place: Path | BufferFile, row_bytes: int) -> IO[bytes]:
     """Open the file of a buffer, positioned at its next row."""
     if isinstance(place, Path):

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,11 @@ class BatchSettings:
         """Text that is equal for equal settings; a model that was trained again has another."""
         models = [model.model_dump(mode="json") for model in self.models]
         return json.dumps([models, list(self.formats), self.options], sort_keys=True)
+
+    def of_image(self, image: InputImage) -> "BatchSettings":
+        """Return the settings of one image, with the spacing and axes that a table gives it."""
+        given = {"spacing_um": image.spacing_um and list(image.spacing_um), "axes": image.axes}
+        return replace(self, options=self.options | {name: value for name, value in given.items() if value})
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ class Batch:
     def _earlier_job(self, image: InputImage) -> str | None:
         """Return the job that an earlier run submitted, or None; one that failed or expired is removed."""
         journal = self.client.journal
-        key = journal.key(image.files, self.settings.text)
+        key = journal.key(image.files, self.settings.of_image(image).text)
         if (job_id := journal.read(key)) is None:
             return None
         try:
@@ -132,17 +137,17 @@ class Batch:
             self.observer.on_bytes(image, sum(sizes[:number]) + done, sum(sizes))
 
         journal = self.client.journal
-        key = journal.key(image.files, self.settings.text)
+        settings = self.settings.of_image(image)
+        key = journal.key(image.files, settings.text)
         uploads = [self.client.upload(file, partial(on_bytes, number)) for number, file in enumerate(image.files)]
-        job = self._submit(uploads, waits=waits)
+        job = self._submit(uploads, settings, waits=waits)
         if not _is_useful(job):  # that of a run which was killed before it could write the ID down
             self.client.forget(job.id)
-            job = self._submit(uploads, waits=waits)
+            job = self._submit(uploads, settings, waits=waits)
         journal.write(key, job.id)
         return job.id
 
-    def _submit(self, uploads: Sequence[str], *, waits: bool) -> JobAnswer:
-        settings = self.settings
+    def _submit(self, uploads: Sequence[str], settings: BatchSettings, *, waits: bool) -> JobAnswer:
         names = [model.name for model in settings.models]
         key = hashlib.sha256(json.dumps([list(uploads), settings.text]).encode()).hexdigest()
         return self.client.submit(uploads, names, settings.formats, settings.options, idempotency_key=key, waits=waits)

@@ -48,7 +48,12 @@ _HINTS = {
 
 @app.command()
 def submit(
-    inputs: Annotated[list[Path], typer.Argument(help="Images, slides, volumes, or folders of them.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, slides, volumes, folders of them, or a cases.csv. Files with ; between are the channels of one image."
+        ),
+    ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the masks; each mask gets its image's name with another suffix.")
     ],
@@ -77,6 +82,13 @@ def submit(
         typer.Option(
             help="Distance between pixels in micrometres, for images that don't state it: one number, for example 0.25, "
             "or one per axis (z,)y,x, for example 2000,500,500."
+        ),
+    ] = None,
+    axes: Annotated[
+        Literal["ZYX", "CYX", "CZYX", "ZCYX", "YXC", "ZYXC"] | None,
+        typer.Option(
+            help="Axes of TIFF stacks that don't name them, in the file's order. Default: as the file says; for a 3D model, "
+            "the one axis without a name is Z."
         ),
     ] = None,
     tissue: Annotated[
@@ -109,13 +121,17 @@ def submit(
     """
     with _connection(url, key) as (client, console):
         from configs.quantities import parse_spacing
+        from datasets.inputs import skipped_text
         from service.client.batch import BatchSettings
         from service.client.inputs import find_images
 
-        images = find_images(inputs, together=together)
+        images, skipped = find_images(inputs, together=together)
+        if skipped:
+            console.print(f"Skipped {len(skipped)} files that are no images: {skipped_text(skipped)}")
         options = {
             "kind": kind,
             "spacing_um": parse_spacing(spacing_um) if spacing_um is not None else None,
+            "axes": axes,
             "tissue": tissue,
             "uncertainty": uncertainty,
             "probabilities": probabilities,

@@ -17,7 +17,6 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from service.client.errors import ClientError, JobFailed
-from service.client.inputs import stem_of
 from service.client.journal import ClientJournal, default_folder
 from service.client.results import OnFile, ResultDownload, result_path
 from service.client.transport import OnPause, Transport
@@ -26,11 +25,17 @@ from service.schemas import MEDIA_TYPES, JobAnswer, JobRequest, JobsAnswer, Mode
 
 FINISHED = ("done", "failed", "cancelled")
 POLL_S = 1.0
+_DOUBLE_SUFFIXES = (".nii", ".ome")
 _SILENT_S = 30.0  # the server sends something every 10 s
 
 
 def _ignore(*_: object) -> None:
     """Accept and ignore any progress."""
+
+
+def stem_of(path: Path) -> str:
+    """Return the name up to the suffix; .nii.gz, .ome.tif and the like are one suffix."""
+    return next((path.stem.removesuffix(each) for each in _DOUBLE_SUFFIXES if path.stem.endswith(each)), path.stem)
 
 
 class OvertileClient:

@@ -4,64 +4,83 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.inputs import SEPARATOR, ImageInput, find_inputs
+from imaging.dicom.volume import find_slices
+from imaging.errors import DataError
+from imaging.ome_zarr.image import is_zarr
 from service.client.errors import ClientError
-
-_DOUBLE_SUFFIXES = (".nii", ".ome")
 
 
 @dataclass(frozen=True)
 class InputImage:
-    """Image to segment, in one file or several.
+    """One image, in a file or in several.
 
     Args:
         path: file or folder as the user named it.
         files: files to send, in order.
+        stem: name of its masks, without a suffix.
+        spacing_um: distance between pixels where a cases.csv gives it.
+        axes: letters of a TIFF's axes where a cases.csv gives them.
     """
 
     path: Path
     files: tuple[Path, ...]
-
-    @property
-    def stem(self) -> str:
-        """Name of its masks, without a suffix."""
-        return self.path.name if self.path.is_dir() else stem_of(self.path)
+    stem: str
+    spacing_um: tuple[float, ...] | None = None
+    axes: str | None = None
 
 
-def stem_of(path: Path) -> str:
-    """Return the name up to the suffix; .nii.gz, .ome.tif and the like are one suffix."""
-    return next((path.stem.removesuffix(each) for each in _DOUBLE_SUFFIXES if path.stem.endswith(each)), path.stem)
-
-
-def find_images(inputs: Sequence[Path], *, together: bool) -> list[InputImage]:
-    """Return one image per file, including the visible files that lie directly in folders.
+def find_images(inputs: Sequence[str], *, together: bool) -> tuple[list[InputImage], tuple[Path, ...]]:
+    """Return the images among the inputs, and the files in folders that are no images; see `datasets.inputs.find_inputs`.
 
     Args:
-        inputs: files and folders.
-        together: the files of each folder are one image, and so are all files among the inputs.
+        inputs: files, folders, a cases.csv, or files with `;` between.
+        together: the images of each folder are the channels of one image, and so are all files among the inputs.
 
     Raises:
-        ClientError: a path doesn't exist, there is no file, or two images' masks would have the same name.
+        ClientError: a path doesn't exist, there is no image, or two images' masks would have the same name.
+        DataError: a cases.csv is broken.
     """
-    for path in inputs:
-        if not path.exists():
-            raise ClientError("no_such_file", f"{path} doesn't exist; give files or folders of them")
-    folders: list[tuple[Path, tuple[Path, ...]]] = []
-    for path in filter(Path.is_dir, inputs):
-        files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-        folders.append((path, tuple(files)))
-    named = tuple(path for path in inputs if not path.is_dir())
-    if together:
-        images = [InputImage(path, members) for path, members in folders if members]
-        images += [InputImage(named[0], named)] if named else []
-    else:
-        images = [InputImage(file, (file,)) for _, members in folders for file in members]
-        images += [InputImage(path, (path,)) for path in named]
-    if not images:
-        raise ClientError("no_inputs", "the folders given are empty; give images, slides, volumes or folders of them")
-    first_by_stem: dict[str, InputImage] = {}
-    for image in images:
-        other = first_by_stem.setdefault(image.stem, image)
-        if other is not image:
-            message = f"{other.path} and {image.path} would have masks of the same name; rename one or send them separately"
-            raise ClientError("same_stem", message)
-    return images
+    for name in inputs:
+        if not all(Path(part.strip()).exists() for part in ([name] if Path(name).exists() else name.split(SEPARATOR))):
+            raise ClientError("no_such_file", f"{name} doesn't exist; give files or folders of them")
+    groups = [[name] for name in inputs if not together or Path(name).is_dir()]
+    if together and (files := [name for name in inputs if not Path(name).is_dir()]):
+        groups.append(files)
+    images: list[InputImage] = []
+    skipped: list[Path] = []
+    try:
+        for group in groups if together else [list(inputs)]:
+            found = find_inputs(group)
+            skipped += found.skipped
+            images += [_joined(Path(group[0]), found.images)] if together else map(_input_image, found.images)
+    except DataError as error:
+        if error.code in ("no_inputs", "same_stem"):
+            raise ClientError(error.code, error.message) from error
+        raise
+    return images, tuple(skipped)
+
+
+def _input_image(image: ImageInput) -> InputImage:
+    return InputImage(image.paths[0], _files_of(image), image.stem, image.spacing_um, image.axes)
+
+
+def _joined(path: Path, images: Sequence[ImageInput]) -> InputImage:
+    """Return one image of all files; it is named by the folder, or by the first file."""
+    files = tuple(file for image in images for file in _files_of(image))
+    return InputImage(path, files, path.name if path.is_dir() else images[0].stem)
+
+
+def _files_of(image: ImageInput) -> tuple[Path, ...]:
+    """Return the files to send: of a folder with a DICOM series its slices.
+
+    Raises:
+        ClientError: `folder_not_sent`: an OME-Zarr, which is a folder of files of its own.
+    """
+    files: list[Path] = []
+    for path in image.paths:
+        if is_zarr(path):
+            message = f"{path} is an OME-Zarr, a folder, and folders can't be sent; convert it to OME-TIFF"
+            raise ClientError("folder_not_sent", message)
+        files += find_slices(path) if path.is_dir() else [path]
+    return tuple(files)

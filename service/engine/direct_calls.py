@@ -3,7 +3,7 @@
 import base64
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.sections import ClassSection
-from imaging.guards import UPLOAD
+from imaging.guards import UPLOAD, Guards
 from imaging.open import open_image
-from imaging.source import Geometry, MaskFormat
+from imaging.source import Geometry, ImageSource, MaskFormat
 from imaging.writing.band_writer import open_writer
 from imaging.writing.formats import suffix_of
 from inference.compatibility import check_suitable
@@ -28,29 +28,42 @@ from service.schemas import CompareAnswer, ComparedModelAnswer, media_type_of
 DISAGREEMENT = (ClassSection(name="equal", colour="#000000"), ClassSection(name="different", colour="#ffffff"))
 
 
-def segment_small(
-    path: Path,
-    model: LoadedModel,
-    mask_format: MaskFormat | None,
-    spacing_um: tuple[float, ...] | None,
-    on_progress: TileProgress,
-) -> Message:
+@dataclass(frozen=True)
+class SmallImage:
+    """Image that came with a direct call.
+
+    Args:
+        path: the file.
+        spacing_um: spacing that the client gives, for an image that has none.
+        axes: letters of a TIFF's axes that the client gives.
+    """
+
+    path: Path
+    spacing_um: tuple[float, ...] | None
+    axes: str | None
+
+    def open(self, model: LoadedModel, guards: Guards = UPLOAD) -> ImageSource:
+        """Open the image for the dimensions of a model; see `open_image` for the errors that it raises."""
+        dimensions = model.predictor.config.data.dimensions
+        return open_image(self.path, guards=guards, spacing_um=self.spacing_um, dimensions=dimensions, axes=self.axes)
+
+
+def segment_small(image: SmallImage, model: LoadedModel, mask_format: MaskFormat | None, on_progress: TileProgress) -> Message:
     """Write an image's mask into the folder of the image; return its path, its media type and the answer's headers.
 
     Args:
-        path: the image.
+        image: the image.
         model: the model.
         mask_format: format of the mask; None: the image's own.
-        spacing_um: spacing of an image that has none.
         on_progress: called with the tiles.
 
     Raises:
         DataError: the image can't be read, or doesn't suit the model or the format.
         Cancelled: the client no longer waits.
     """
-    with open_image(path, guards=UPLOAD, spacing_um=spacing_um) as source:
+    with image.open(model) as source:
         file_format = mask_format or source.mask_format
-        mask = path.with_name(f"mask{suffix_of(file_format)}")
+        mask = image.path.with_name(f"mask{suffix_of(file_format)}")
         with open_writer(mask, source.geometry, format=file_format, classes=model.manifest.classes) as writer:
             segmentation = segment(plan_image(source, model.predictor), Writers([writer]), on_progress)
     headers = {
@@ -62,13 +75,7 @@ def segment_small(
     return {"file": str(mask), "media_type": media_type_of(mask.name), "headers": headers}
 
 
-def compare_small(
-    path: Path,
-    models: Sequence[LoadedModel],
-    max_pixels: int,
-    spacing_um: tuple[float, ...] | None,
-    on_progress: TileProgress,
-) -> Message:
+def compare_small(image: SmallImage, models: Sequence[LoadedModel], max_pixels: int, on_progress: TileProgress) -> Message:
     """Return the content of a `CompareAnswer`: two models' masks of one image, PNG in 2D and NIfTI in 3D, and their agreement.
 
     Raises:
@@ -76,7 +83,8 @@ def compare_small(
         Cancelled: the client no longer waits.
     """
     masks, seconds = [], []
-    with open_image(path, guards=replace(UPLOAD, max_pixels=max_pixels), spacing_um=spacing_um) as source:
+    path = image.path
+    with image.open(models[0], replace(UPLOAD, max_pixels=max_pixels)) as source:
         for model in models:
             check_suitable(source, model.predictor.config)
         for model in models:

@@ -6,16 +6,16 @@ import os
 import shutil
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from datasets.channels import stack_channels
+from datasets.inputs import ImageInput, open_input
 from disk.digest import sha256_of_file
 from disk.publish import publish, sync
 from imaging.errors import DataError, UnsuitableImage
 from imaging.guards import UPLOAD
-from imaging.open import is_image_folder, open_image
+from imaging.open import is_image_file, is_image_folder, open_image
 from imaging.source import ImageSource
 from imaging.writing.band_writer import open_writer
 from imaging.writing.formats import suffix_of
@@ -51,7 +51,9 @@ def check_inputs(inputs: Path, models: Sequence[LoadedModel], options: JobOption
     Raises:
         DataError: the image can't be read, or doesn't suit a model.
     """
-    with open_inputs(inputs, spacing_um=_spacing_um(options)) as source:
+    dimensions = models[0].predictor.config.data.dimensions
+    image = ImageInput((_image_of(inputs),), MASK)
+    with open_inputs(image, spacing_um=_spacing_um(options), dimensions=dimensions, axes=options.axes) as source:
         for model in models:
             check_suitable(source, model.predictor.config)
         return {"shape": list(source.shape), "warnings": list(source.warnings)}
@@ -81,6 +83,7 @@ def run_job(folder: Path, models: Sequence[LoadedModel], request: Message, on_pr
         disagreement=options.disagreement and options.as_ensemble,
         spacing_um=_spacing_um(options),
         tissue=options.tissue,
+        axes=options.axes,
     )
     predictors = _predictors(models, options)
     outputs = []
@@ -97,20 +100,28 @@ def run_job(folder: Path, models: Sequence[LoadedModel], request: Message, on_pr
     return answer
 
 
-def open_inputs(path: Path, *, spacing_um: tuple[float, ...] | None = None) -> ImageSource:
-    """Open a file, a folder with a DICOM series, or a folder with one file for each channel; each file in its own process."""
-    real = path.resolve()
-    if not real.is_dir() or is_image_folder(real):
-        return open_image(real, guards=UPLOAD, spacing_um=spacing_um)
-    sources: list[ImageSource] = []
-    try:
-        for file in sorted(real.iterdir(), key=lambda each: int(each.name)):
-            sources.append(open_image(file, guards=UPLOAD, spacing_um=spacing_um))
-        return stack_channels(sources)
-    except BaseException:
-        for source in sources:
-            source.close()
-        raise
+def open_inputs(
+    image: ImageInput,
+    *,
+    spacing_um: tuple[float, ...] | None = None,
+    dimensions: int | None = None,
+    axes: str | None = None,
+) -> ImageSource:
+    """Open a file, a folder with a DICOM series, or a folder with one file for each channel; each file in its own process.
+
+    Files of a folder that are no images are skipped, with the remark `files_skipped`.
+    """
+    path = image.paths[0].resolve()
+    files: tuple[Path, ...] = (path,)
+    has_others = False
+    if path.is_dir() and not is_image_folder(path):
+        uploads = sorted(path.iterdir(), key=lambda each: int(each.name))
+        files = tuple(filter(is_image_file, uploads)) or tuple(uploads)
+        has_others = len(files) < len(uploads)
+    source = open_input(replace(image, paths=files), guards=UPLOAD, spacing_um=spacing_um, dimensions=dimensions, axes=axes)
+    if has_others:
+        source.file_warnings += ("files_skipped",)
+    return source
 
 
 def _spacing_um(options: JobOptions) -> tuple[float, ...] | None:
@@ -137,9 +148,7 @@ def _segment(
     """Return the outputs of one predictor in the folder `out`; a process that was killed may have written them."""
     record = out / "done.json"
     if not record.is_file():
-        image = out.with_name(f"{out.name}.image")  # the outputs are named by it
-        if not image.is_symlink():
-            image.symlink_to(_image_of(inputs), target_is_directory=_image_of(inputs).is_dir())
+        image = ImageInput((_image_of(inputs),), out.name)
         (outcome,) = predict([image], predictor, out, request, lambda _, done, total: on_progress(done, total), open_inputs)
         if isinstance(outcome.result, DataError):
             raise outcome.result
@@ -185,7 +194,8 @@ def _compare_masks(
         if first.shape != second.shape:
             message = "the two masks have different sizes; choose formats that keep the image's grid"
             raise UnsuitableImage("comparison_not_possible", message)
-        with open_inputs(_image_of(inputs), spacing_um=_spacing_um(options)) as source:
+        image, dimensions = ImageInput((_image_of(inputs),), MASK), models[0].predictor.config.data.dimensions
+        with open_inputs(image, spacing_um=_spacing_um(options), dimensions=dimensions, axes=options.axes) as source:
             geometry, mask_format = source.geometry, source.mask_format
         out = work / f"disagreement{suffix_of(mask_format)}"
         rows, rest = first.shape[0], first.shape[1:]

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from disk.process import end_with_parent
 from imaging.isolation.forkserver import forkserver
 from service import event_log
-from service.engine.direct_calls import compare_small, segment_small
+from service.engine.direct_calls import SmallImage, compare_small, segment_small
 from service.engine.errors import Cancelled, ModelGone, encode_error
 from service.engine.job_results import check_inputs, run_job
 from service.engine.loaded_models import LoadedModel, LoadedModels
@@ -99,15 +99,17 @@ class EngineProcess:
         return model
 
     def segment(self, message: Message, on_progress: TileProgress) -> Message:
-        """Segment a small image: `path`, `model`, `format`, `spacing_um`."""
+        """Segment a small image: `path`, `model`, `format`, `spacing_um`, `axes`."""
         spacing_um = tuple(message["spacing_um"]) if message["spacing_um"] else None
-        return segment_small(Path(message["path"]), self._model(message["model"]), message["format"], spacing_um, on_progress)
+        image = SmallImage(Path(message["path"]), spacing_um, message["axes"])
+        return segment_small(image, self._model(message["model"]), message["format"], on_progress)
 
     def compare(self, message: Message, on_progress: TileProgress) -> Message:
-        """Compare models on a small image: `path`, `models`, `max_pixels`, `spacing_um`."""
+        """Compare models on a small image: `path`, `models`, `max_pixels`, `spacing_um`, `axes`."""
         spacing_um = tuple(message["spacing_um"]) if message["spacing_um"] else None
         models = [self._model(name) for name in message["models"]]
-        return compare_small(Path(message["path"]), models, message["max_pixels"], spacing_um, on_progress)
+        image = SmallImage(Path(message["path"]), spacing_um, message["axes"])
+        return compare_small(image, models, message["max_pixels"], on_progress)
 
     def check(self, message: Message, _: TileProgress) -> Message:
         """Check the files of a job: `inputs`, `models`, `options`."""

@@ -31,6 +31,7 @@ _PARAMETERS = {
     "uploads": "uploads takes a list of IDs from /v1/uploads",
     "options": "options takes an object",
     "kind": "kind takes segment or compare",
+    "axes": "axes takes ZYX, CYX, CZYX, ZCYX, YXC or ZYXC",
     "spacing_um": "spacing_um takes a list of one number, or one for each axis, in micrometres",
     "probabilities": "probabilities takes uint8 or float16",
     "tissue": "tissue takes true or false",

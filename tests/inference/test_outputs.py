@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from small_bundles import make_bundle
 
+from datasets.inputs import find_inputs
 from imaging.errors import UnsuitableImage
 from imaging.source import MaskFormat
 from inference import resume
@@ -40,7 +41,7 @@ def run(
     request: OutputRequest,
     on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Outcome:
-    return next(predict([image], predictor, out, request, lambda _, done, total: on_progress(done, total)))
+    return next(predict(find_inputs([image]).images, predictor, out, request, lambda _, done, total: on_progress(done, total)))
 
 
 def bytes_of(files: tuple[Path, ...]) -> dict[str, bytes]:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from small_bundles import make_bundle
 
+from datasets.inputs import find_inputs
 from imaging.errors import DataError
 from imaging.open import open_image
 from inference import resume
@@ -57,7 +58,7 @@ def run(
     interrupt: Interrupt = lambda done, total: None,
 ) -> Outcome:
     """Segment one image; `interrupt` is called with the number of finished tiles and of all tiles."""
-    return next(predict([image], predictor, out, request, lambda path, done, total: interrupt(done, total)))
+    return next(predict(find_inputs([image]).images, predictor, out, request, lambda path, done, total: interrupt(done, total)))
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from configs.schema import Config
 from datasets.cases import Case
+from datasets.inputs import ImageInput
 from datasets.references import open_reference
 from evaluation.rendering import to_png
 from imaging.errors import DataError
@@ -170,11 +171,12 @@ def _compare_mask_file(subject: Subject, loaded: bundle.Bundle, out: Path) -> tu
     validated = make_predictor(config, subject.standard_run.network.eval(), subject.class_prior, subject.device, average=True)
     labelled = open_labelled_image(case, config)
     with labelled.image as image, labelled.reference:
-        if validated.head.gives_values or len(case.images) > 1 or prod(image.shape) > MOST_FILE_PX:
-            return 0, "no mask file compared (only for classes, images in one file, and small images)"
+        if validated.head.gives_values or prod(image.shape) > MOST_FILE_PX:
+            return 0, "no mask file compared (only for classes and small images)"
         mask = segment_array(image, validated)
     request = OutputRequest(spacing_um=case.spacing_um)
-    outcome = next(predict(case.images, load_predictor(loaded, subject.device), out, request, lambda *_: None))
+    image_input, predictor = ImageInput(case.images, case.name), load_predictor(loaded, subject.device)
+    outcome = next(predict([image_input], predictor, out, request, lambda *_: None))
     if isinstance(outcome.result, DataError):
         raise outcome.result
     with open_reference(Case(case.name, case.images, outcome.files[0])) as mask_file:

@@ -50,13 +50,17 @@ SpacingQuery = Annotated[
         description="Spacing in micrometres, for a file that has none: one number, or one for each axis separated by commas."
     ),
 ]
+AxesQuery = Annotated[
+    Literal["ZYX", "CYX", "CZYX", "ZCYX", "YXC", "ZYXC"] | None,
+    Query(description="Axes of a TIFF that doesn't name them, in the file's order."),
+]
 
 
 router = APIRouter()
 
 
 @router.post("/v1/segment", summary="Segment an image", response_class=FileResponse, responses=_MASK | _ERRORS,
-             openapi_extra=_BODY, dependencies=[Depends(only("model", "format", "spacing_um"))])  # fmt: skip
+             openapi_extra=_BODY, dependencies=[Depends(only("model", "format", "spacing_um", "axes"))])  # fmt: skip
 async def segment(
     request: Request,
     folder: PrivateFolder,
@@ -69,6 +73,7 @@ async def segment(
         FileFormat | None, Query(alias="format", description="Format of the mask; default: the format of the image.")
     ] = None,
     spacing_um: SpacingQuery = None,
+    axes: AxesQuery = None,
 ) -> FileResponse:
     """Segment the image in the body, and return the mask; send large images as jobs."""
     name = model_name(calls.engine.models, model)
@@ -76,14 +81,16 @@ async def segment(
     await request_body.receive(request, path, limits, setting="max_body_bytes")
     with calls.seat(owner):
         await calls.wait_until_ready()
-        call = calls.engine.ask("segment", owner=owner, path=str(path), model=name, format=mask_format, spacing_um=spacing)
+        call = calls.engine.ask(
+            "segment", owner=owner, path=str(path), model=name, format=mask_format, spacing_um=spacing, axes=axes
+        )
         answer = await calls.answer(call, request)
     mask = Path(answer["file"])
     return FileResponse(mask, media_type=answer["media_type"], filename=mask.name, headers=answer["headers"])
 
 
 @router.post("/v1/compare", summary="Compare two models on an image", responses=_ERRORS, openapi_extra=_BODY,
-             dependencies=[Depends(only("models", "spacing_um"))])  # fmt: skip
+             dependencies=[Depends(only("models", "spacing_um", "axes"))])  # fmt: skip
 async def compare(
     request: Request,
     folder: PrivateFolder,
@@ -91,6 +98,7 @@ async def compare(
     limits: ServerLimits,
     models: Annotated[str, Query(description="Names of two models of GET /v1/models, separated by a comma.")],
     spacing_um: SpacingQuery = None,
+    axes: AxesQuery = None,
 ) -> CompareAnswer:
     """Segment a small image with two models, and return both masks and their agreement."""
     pair = model_pair(calls.engine.models, models.split(","))
@@ -98,8 +106,9 @@ async def compare(
     await request_body.receive(request, path, limits, setting="compare_max_body_bytes")
     with calls.seat(owner):
         await calls.wait_until_ready()
+        limit = limits.compare_max_pixels
         call = calls.engine.ask(
-            "compare", owner=owner, path=str(path), models=pair, max_pixels=limits.compare_max_pixels, spacing_um=spacing
+            "compare", owner=owner, path=str(path), models=pair, max_pixels=limit, spacing_um=spacing, axes=axes
         )
         answer = await calls.answer(call, request)
     return CompareAnswer.model_validate(answer)

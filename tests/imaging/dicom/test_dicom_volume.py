@@ -2,6 +2,7 @@ import contextlib
 import gzip
 import os
 import resource
+import shutil
 import struct
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from pydicom.valuerep import DSfloat
 
 from imaging.dicom.header import read_header
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
-from imaging.guards import UPLOAD, Guards
+from imaging.guards import LOCAL, UPLOAD, Guards
 from imaging.open import open_image
 from imaging.voxels import to_file
 from tests.imaging.affines import ORIENTATIONS, affine_of, rotation
@@ -565,32 +566,58 @@ def test_a_slice_without_thickness_is_refused(tmp_path):
 
 
 def add_text(folder):
-    (folder / "readme.txt").write_text("not an image")
+    (folder / "README.TXT").write_text("not an image")
 
 
-def add_folder(folder):
-    (folder / "more").mkdir()
+def add_thumbnails(folder):
+    (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500))
+    (folder / "desktop.ini").write_text("[.ShellClassInfo]")
 
 
-def add_link(folder):
-    (folder / "000.dcm").rename(folder.parent / "outside.dcm")
-    (folder / "link.dcm").symlink_to(folder.parent / "outside.dcm")
+def add_dicomdir(folder):
+    shutil.copy(REAL / "dicomdirtests" / "DICOMDIR", folder / "DICOMDIR")
 
 
-@pytest.mark.parametrize("add", [add_text, add_folder, add_link])
-def test_a_folder_holds_one_series_and_nothing_else(tmp_path, add):
+def add_report(folder):
+    dataset = dcmread(folder / "000.dcm")
+    del dataset.PixelData
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.67"  # dose report
+    dataset.SeriesInstanceUID = "1.2.3"
+    dataset.save_as(folder / "dose.dcm")
+
+
+@pytest.mark.parametrize("add", [add_text, add_thumbnails, add_dicomdir, add_report])
+def test_what_is_no_image_beside_a_series_is_skipped_with_a_remark(tmp_path, add):
     folder = series(tmp_path)
     add(folder)
+    for guards in (LOCAL, UPLOAD):
+        with open_image(folder, guards=guards) as source:
+            np.testing.assert_array_equal(read_all(source)[0], INSIDE)
+            assert source.warnings == ("files_skipped",)
+
+
+def test_a_folder_and_hidden_files_beside_a_series_need_no_remark(tmp_path):
+    folder = series(tmp_path)
+    (folder / "more").mkdir()
+    (folder / ".DS_Store").write_bytes(b"x")
+    with open_image(folder) as source:
+        np.testing.assert_array_equal(read_all(source)[0], INSIDE)
+        assert source.warnings == ()
+
+
+def test_links_to_slices_are_followed(tmp_path):
+    folder = series(tmp_path)
+    (folder / "000.dcm").rename(tmp_path / "outside.dcm")
+    (folder / "link.dcm").symlink_to(tmp_path / "outside.dcm")
+    np.testing.assert_array_equal(opened(folder)[1], INSIDE)
+
+
+def test_a_folder_without_dicom_files_is_refused(tmp_path):
     with pytest.raises(
-        UnsupportedFormat, match=r"1 of the folder's [23] entries aren't DICOM files; give a folder that"
+        UnsupportedFormat, match="holds no DICOM files; give a folder that holds the files of one series"
     ) as caught:
-        opened(folder)
-    assert caught.value.code == "dicom_folder_mixed"
-
-
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(UnsupportedFormat, match="the folder is empty; give a folder"):
         opened(tmp_path)
+    assert caught.value.code == "dicom_folder_empty"
 
 
 def test_too_many_files_are_refused(tmp_path):

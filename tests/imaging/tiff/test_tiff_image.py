@@ -3,9 +3,10 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from imaging.errors import BrokenImage, DataError, ImageTooLarge, UnsuitableImage
-from imaging.guards import Guards
+from imaging.guards import LOCAL, UPLOAD, Guards
 from imaging.open import open_image
 from imaging.tiff.check import check_tiff
 from imaging.tiff.image import TiffSource
@@ -336,3 +337,83 @@ def mutable(tmp_path_factory):
     path = tmp_path_factory.mktemp("mutable") / "i.tif"
     tifffile.imwrite(path, RANDOM.integers(0, 9, (60, 70)).astype(np.uint8), tile=(32, 32), compression="zlib")
     return path, path.read_bytes()
+
+
+STACK = RANDOM.integers(0, 255, (5, 20, 30)).astype(np.uint8)
+
+
+def pillow_pages(path, stack):
+    pages = [Image.fromarray(page) for page in stack]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+
+
+def plain_array(path, stack):
+    tifffile.imwrite(path, stack)
+
+
+def compressed_array(path, stack):
+    tifffile.imwrite(path, stack, compression="zlib")
+
+
+@pytest.mark.parametrize("guards", [LOCAL, UPLOAD])
+@pytest.mark.parametrize("write", [pillow_pages, plain_array, compressed_array])
+def test_a_nameless_axis_is_depth_where_a_volume_is_needed(tmp_path, write, guards):
+    write(tmp_path / "i.tif", STACK)
+    with open_image(tmp_path / "i.tif", dimensions=3, guards=guards) as source:
+        assert (source.channels, source.shape) == (1, STACK.shape)
+        np.testing.assert_array_equal(read_all(source)[0], STACK)
+
+
+@pytest.mark.parametrize("planes", [3, 4])
+def test_three_or_four_plain_planes_are_slices_where_a_volume_is_needed(tmp_path, planes):
+    tifffile.imwrite(tmp_path / "i.tif", STACK[:planes], photometric="rgb", planarconfig="separate")  # tifffile's default
+    with open_image(tmp_path / "i.tif", dimensions=3) as source:
+        np.testing.assert_array_equal(read_all(source)[0], STACK[:planes])
+    with open_image(tmp_path / "i.tif", dimensions=2) as source:
+        assert source.shape == (20, 30)
+
+
+@pytest.mark.parametrize("write", [pillow_pages, plain_array, compressed_array])
+def test_axes_that_are_given_are_taken(tmp_path, write):
+    write(tmp_path / "i.tif", STACK)
+    with open_image(tmp_path / "i.tif", axes="ZYX") as source:
+        assert (source.channels, source.shape) == (1, STACK.shape)
+        np.testing.assert_array_equal(read_all(source)[0], STACK)
+    with open_image(tmp_path / "i.tif", axes="CYX", dimensions=3) as source:
+        assert (source.channels, source.shape) == (5, (20, 30))
+        np.testing.assert_array_equal(read_all(source), STACK)
+
+
+def test_two_nameless_axes_need_names(tmp_path):
+    stack = RANDOM.integers(0, 255, (2, 5, 20, 30)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "i.tif", stack)
+    with pytest.raises(UnsuitableImage):
+        open_image(tmp_path / "i.tif", dimensions=3)
+    with open_image(tmp_path / "i.tif", axes="CZYX") as source:
+        np.testing.assert_array_equal(read_all(source), stack)
+    with open_image(tmp_path / "i.tif", axes="ZCYX") as source:
+        np.testing.assert_array_equal(read_all(source), stack.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("axes", ["YX", "CZYX", "ZXY", "YXZ", "ZZX", "TYX", "zyx", ""])
+def test_axes_that_do_not_fit_are_refused(tmp_path, axes):
+    tifffile.imwrite(tmp_path / "i.tif", STACK)
+    if axes == "":  # as if none were given
+        with open_image(tmp_path / "i.tif", axes=axes) as source:
+            assert source.channels == 5
+        return
+    with pytest.raises(UnsuitableImage, match=r"give a letter of Z, C, Y and X for each axis longer than 1.*: \?YX") as caught:
+        open_image(tmp_path / "i.tif", axes=axes)
+    assert caught.value.code == "axes_invalid"
+
+
+def test_named_axes_stay_where_a_volume_is_needed(tmp_path):
+    tifffile.imwrite(tmp_path / "i.tif", STACK, imagej=True, metadata={"axes": "ZYX"})
+    with open_image(tmp_path / "i.tif", dimensions=3) as source:
+        assert source.shape == STACK.shape
+
+
+def test_the_message_about_nameless_pages_says_how_to_name_them(tmp_path):
+    pillow_pages(tmp_path / "i.tif", STACK)
+    with pytest.raises(UnsuitableImage, match="with --axes ZYX or a column axes"):
+        open_image(tmp_path / "i.tif", dimensions=2)

@@ -22,7 +22,7 @@ from servers import CHECKOUT, Server, free_port, png, run_python
 from test_serve_access import make_certificate
 
 from imaging.open import stem_of
-from service.client import OvertileClient, inputs
+from service.client import OvertileClient, http_client
 from service.client.batch import Batch, BatchSettings
 from service.client.errors import ClientError, Damaged, JobFailed, NotAllowed, Unreachable, UploadHeld
 from service.client.inputs import InputImage
@@ -395,7 +395,7 @@ def test_names_of_results(name: str, place: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.png", "a.nii.gz", "a.ome.tif", "a.b.svs", "a", "a.ome.zarr"])
 def test_stems_are_those_of_predict(name: str) -> None:
-    assert inputs.stem_of(Path(name)) == stem_of(Path(name))
+    assert http_client.stem_of(Path(name)) == stem_of(Path(name))
 
 
 def test_the_journal_is_private_and_old_entries_are_removed(ours: OvertileClient, image: Path, journal_folder: Path) -> None:
@@ -411,7 +411,9 @@ def test_bars_in_a_terminal(ours: OvertileClient, image: Path, tmp_path: Path) -
     screen = StringIO()
     model = next(model for model in ours.models().models if model.name == "window")
     with batch_progress(Console(file=screen, force_terminal=True, width=120)) as bars:
-        (outcome,) = Batch(ours, BatchSettings([model]), tmp_path / "out", bars).run([InputImage(image, (image,))])
+        (outcome,) = Batch(ours, BatchSettings([model]), tmp_path / "out", bars).run(
+            [InputImage(image, (image,), stem_of(image))]
+        )
         job = ours.job(str(outcome.job_id))
         bars.on_bytes(outcome.image, 500, 1000)
         bars.on_job(outcome.image, job.model_copy(update={"state": "queued", "position": 3}))
