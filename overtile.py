@@ -1,6 +1,8 @@
 """Command line. The commands are defined in `command.py` of each folder; their imports run when the command does."""
 
 import os
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -20,12 +22,48 @@ os.environ["BENTOML_DO_NOT_TRACK"] = "True"
 app = typer.Typer(
     help="Train, serve and compare networks that segment histology slides and MRI volumes.\n\n"
     "To try it: overtile demo. With your own images: inspect, plan, train, predict, in this order.",
+    epilog="Example: overtile predict slide.svs -b runs/first -o masks",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
 
+EXAMPLES = {  # of each command that is defined elsewhere, shown at the end of its help
+    inspect: "overtile inspect data/nuclei -o inspection.html",
+    plan: "overtile plan data/nuclei -o plan.yaml --memory 8GB",
+    train: "overtile train plan.yaml run.name=first trainer.max_minutes=60",
+    tune: "overtile tune plan.yaml ranges.yaml --trials 30",
+    check: "overtile check plan.yaml -o checks.html",
+    find_rate: "overtile find-rate plan.yaml -o rates.png",
+    pretrain: "overtile pretrain plan.yaml pretrain.images=unlabelled",
+    predict: "overtile predict slide.svs volumes/ -b runs/first -o masks",
+    compare: "overtile compare runs/first runs/second --data data/nuclei -o report.html",
+    package: "overtile package runs/first runs/second",
+    serve: "overtile serve --port 3000",
+}
 
-@app.command()
+
+@app.callback()
+def main(
+    show_versions: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=lambda value: _print_versions(requested=value),
+            help="Print the versions of Overtile, Python and torch.",
+        ),
+    ] = False,
+) -> None:
+    """Handle the options that come before a command."""
+
+
+def _print_versions(*, requested: bool) -> None:
+    if requested:
+        typer.echo(f"overtile {version('overtile')} (Python {platform.python_version()}, torch {version('torch')})")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: overtile demo --folder demo-output")
 def demo(
     folder: Annotated[Path, typer.Option(help="Folder for all files of the demo.")] = Path("demo-output"),
 ) -> None:
@@ -39,8 +77,8 @@ def demo(
         run_demo(folder, console)
 
 
-for command in (inspect, plan, train, tune, check, find_rate, pretrain, predict, compare, package, serve):
-    app.command()(command)
+for command, example in EXAMPLES.items():
+    app.command(epilog=f"Example: {example}")(command)
 app.add_typer(keys_command.app, name="keys")
 app.add_typer(client_command.app, name="client")
 

@@ -24,7 +24,7 @@ def exit_codes(text_of: Callable[[Exception], str] = str) -> Iterator["Console"]
     """
     from rich.console import Console
 
-    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     try:
         yield console
     except (OvertileError, OSError) as error:

@@ -9,7 +9,7 @@ from datasets.cases import Case, open_case_image
 from datasets.dataset_checks import dataset_problems
 from datasets.fingerprint import CaseFacts, count_reference_labels, measure_facts
 from datasets.image_labels import image_label_problems
-from datasets.problems import CaseReport, Problem, problem_from_error, short_path
+from datasets.problems import CaseReport, Problem, ProblemGroup, group_problems, problem_from_error, short_path
 from datasets.references import check_aligned, check_label_counts, open_reference
 from imaging.errors import DataError
 from imaging.remarks import REMARKS
@@ -40,6 +40,16 @@ class Examination:
     def notes(self) -> tuple[Problem, ...]:
         """Problems that training tolerates."""
         return tuple(problem for problem in self.problems if problem.severity == "note")
+
+    @property
+    def grouped_errors(self) -> tuple[ProblemGroup, ...]:
+        """Errors, those that many cases share once."""
+        return group_problems(self.errors, len(self.reports))
+
+    @property
+    def grouped_notes(self) -> tuple[ProblemGroup, ...]:
+        """Notes, those that many cases share once."""
+        return group_problems(self.notes, len(self.reports))
 
 
 def examine_cases(
@@ -81,7 +91,7 @@ def check_trainable(examination: Examination) -> None:
         DataError: `data_unfit`, with every error.
     """
     if examination.errors:
-        lines = "\n".join(f"  {problem}" for problem in examination.errors)
+        lines = "\n".join(f"  {problem}" for problem in examination.grouped_errors)
         raise DataError("data_unfit", f"the data can't be trained on:\n{lines}\novertile inspect shows them with pictures")
 
 

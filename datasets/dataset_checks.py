@@ -218,7 +218,7 @@ def duplicate_images(reports: Reports, splits: Splits) -> Iterator[Problem]:
         )
 
 
-def group_problems(reports: Reports, splits: Splits) -> Iterator[Problem]:
+def patient_problems(reports: Reports, splits: Splits) -> Iterator[Problem]:
     """Find groups in several splits, and data without groups."""
     splits_of: dict[str, set[str]] = defaultdict(set)  # by group
     for report in reports:
@@ -246,5 +246,5 @@ CHECKS: tuple[Callable[[Reports, Splits], Iterator[Problem]], ...] = (
     absent_classes,
     spacing_problems,
     duplicate_images,
-    group_problems,
+    patient_problems,
 )

@@ -1,13 +1,18 @@
 """Problems of a data set with their place and remedy, and the report of a case with its facts and problems."""
 
-from collections.abc import Mapping
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from datasets.cases import Case
 from datasets.fingerprint import CaseFacts
+from datasets.references import join_first
 from imaging.errors import DataError
+
+LEAST_REPEATS = 4  # cases with the same problem, from which on it is shown once
 
 Severity = Literal["error", "note"]
 
@@ -35,6 +40,57 @@ class Problem:
     def __str__(self) -> str:
         place = [part for part in (self.case and f"case {self.case}", self.file) if part]
         return f"{', '.join(place)}{': ' if place else ''}{self.value}; {self.remedy} [{self.code}]"
+
+
+@dataclass(frozen=True)
+class ProblemGroup:
+    """One problem of many cases, which is shown once, or a single problem.
+
+    Args:
+        problem: that of the first case.
+        cases: names of the cases; empty for a single problem.
+        case_count: number of cases in the data set.
+    """
+
+    problem: Problem
+    cases: tuple[str, ...] = ()
+    case_count: int = 0
+
+    @property
+    def share(self) -> str:
+        """How many cases have the problem, such as `20 of 20 cases`; empty for a single problem."""
+        return f"{len(self.cases)} of {self.case_count} cases" if self.cases else ""
+
+    def __str__(self) -> str:
+        if not self.cases:
+            return str(self.problem)
+        names = f" ({join_first(self.cases)})" if len(self.cases) < self.case_count else ""
+        return f"in {self.share}{names}, for example {self.problem}"
+
+
+def group_problems(problems: Sequence[Problem], case_count: int) -> tuple[ProblemGroup, ...]:
+    """Group the problems that LEAST_REPEATS cases or more share; numbers and names of files in the text may differ."""
+    repeats: dict[tuple[str, ...], list[Problem]] = defaultdict(list)
+    for problem in problems:
+        repeats[_pattern(problem)].append(problem)
+    groups = []
+    for similar in repeats.values():
+        if len(similar) < LEAST_REPEATS:
+            groups += [ProblemGroup(problem) for problem in similar]
+        else:
+            names = tuple(dict.fromkeys(problem.case for problem in similar if problem.case))
+            groups.append(ProblemGroup(similar[0], names, case_count))
+    return tuple(groups)
+
+
+def _pattern(problem: Problem) -> tuple[str, ...]:
+    """Return what is equal in the same problem of several cases: its texts without numbers and names of files."""
+    names = (problem.file or "").split("; ")
+    texts = [problem.value, problem.remedy]
+    for name in [*names, *(name.rpartition("/")[2] for name in names)]:
+        texts = [text.replace(name, "#") if name else text for text in texts]
+    place = "case" if problem.case else repr(problem)
+    return (problem.severity, problem.code, place, *(re.sub(r"[\d.,]*\d", "#", text) for text in texts))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def inspect(
 
 
 def compare(
-    bundles: Annotated[tuple[Path, Path], typer.Argument(help="The bundle/ folders of two finished runs.")],
+    bundles: Annotated[tuple[Path, Path], typer.Argument(help="Folders of two finished runs, or their bundle/.")],
     data: Annotated[Path, typer.Option(help="Data set with references, whose cases neither run was trained or validated on.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML report to write.")],
     split: Annotated[

@@ -25,7 +25,7 @@ def predict(
     ],
     bundle: Annotated[
         list[Path],
-        typer.Option("--bundle", "-b", help="The bundle/ folder of a finished run. Repeat it to average several networks."),
+        typer.Option("--bundle", "-b", help="Folder of a finished run, or its bundle/. Repeat it to average several networks."),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the masks; each mask gets its image's name with another suffix.")

@@ -29,6 +29,7 @@ from models.errors import BundleError
 from models.image_label_heads import MapClassifier
 
 FORMAT_VERSION = 3  # 1 and 2 are still readable; 1 had no ensembles, and neither had a sample
+BUNDLE = "bundle"  # name of the bundle in a run's folder
 WEIGHTS, CONFIG, MANIFEST, SAMPLE = "weights.safetensors", "config.yaml", "manifest.json", "sample.safetensors"
 CLASSIFIER = "map_classifier."  # prefix of the names of its weights
 
@@ -202,10 +203,15 @@ def _write_files(
 def load(folder: Path) -> Bundle:
     """Load a bundle, and check that it consists of the files that training wrote.
 
+    Args:
+        folder: bundle, or folder of the run that wrote it.
+
     Raises:
         BundleError: a file is missing, unexpected, changed or a link, the format's version is unknown, or the weights don't
             fit the network or are NaN or infinite.
     """
+    if not (folder / MANIFEST).exists() and (folder / BUNDLE).exists():
+        folder = folder / BUNDLE
     manifest = _read_manifest(folder)
     _check_files(folder, manifest)
     config = schema.load(folder / CONFIG)
@@ -267,7 +273,10 @@ def _read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise BundleError(f"{folder}: no bundle here; give the bundle/ folder of a finished run") from error
+        problem = "no bundle here; give the folder of a finished run, or its bundle/"
+        if (folder / "checkpoints").exists():
+            problem = "the run isn't finished, so it has no bundle yet; run its overtile train again to finish it"
+        raise BundleError(f"{folder}: {problem}") from error
     except ValidationError as error:
         raise BundleError(
             f"{folder}: {MANIFEST} isn't of format 1 to {FORMAT_VERSION}; train again, or use the version that wrote it"

@@ -9,7 +9,7 @@ from configs.command_line import exit_codes
 
 
 def package(
-    bundles: Annotated[list[Path], typer.Argument(help="The bundle/ folders of finished runs.")],
+    bundles: Annotated[list[Path], typer.Argument(help="Folders of finished runs, or their bundle/.")],
     export: Annotated[
         Path | None,
         typer.Option(help="Folder to write ONNX files and bioimage.io packages to, for other programs; no Bento is built."),
@@ -56,8 +56,9 @@ def serve(
 
     The routes are described at http://HOST:PORT/docs. Add keys for users with: overtile keys add NAME.
     """
-    with exit_codes():
+    with exit_codes() as console:
         from service.launch import serve as serve_bento
         from service.launch import tls_files
 
-        serve_bento(bento, host, port, without_keys=without_keys, tls=tls_files(tls_certificate, tls_key))
+        tls = tls_files(tls_certificate, tls_key)
+        serve_bento(bento, host, port, without_keys=without_keys, tls=tls, on_start=console.print)

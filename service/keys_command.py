@@ -12,10 +12,14 @@ from configs.command_line import exit_codes
 if TYPE_CHECKING:
     from service.keys import Key, Keys, KeyScope
 
-app = typer.Typer(help="Manage the keys of the service: who may use it, for which requests and how much.", no_args_is_help=True)
+app = typer.Typer(
+    help="Manage the keys of the service: who may use it, for which requests and how much.",
+    epilog="Example: overtile keys add 'Pathology, room 3' --expires 30d",
+    no_args_is_help=True,
+)
 
 
-@app.command()
+@app.command(epilog="Example: overtile keys add 'Pathology, room 3' --expires 30d")
 def add(
     name: Annotated[str, typer.Argument(help="User or purpose of the key.")],
     scope: Annotated[
@@ -58,7 +62,7 @@ def add(
         typer.echo(token)
 
 
-@app.command("list")
+@app.command("list", epilog="Example: overtile keys list")
 def list_keys() -> None:
     """Print a line for each key: ID, state, name, scopes, and its limits."""
     with exit_codes():
@@ -69,7 +73,7 @@ def list_keys() -> None:
             typer.echo("no keys yet; add one with: overtile keys add NAME", err=True)
 
 
-@app.command()
+@app.command(epilog="Example: overtile keys revoke 5f0c27ab")
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="ID of the key, as overtile keys list prints it.")],
 ) -> None:

@@ -4,6 +4,7 @@ import ipaddress
 import os
 import ssl
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,6 +23,7 @@ def serve(
     *,
     without_keys: bool = False,
     tls: tuple[Path, Path] | None = None,
+    on_start: Callable[[str], object] | None = None,
 ) -> NoReturn:
     """Replace this process by the server, which finishes running requests and ends on SIGTERM or SIGINT.
 
@@ -31,6 +33,7 @@ def serve(
         port: port from 1 to 65535.
         without_keys: allow an address that other machines can reach without any valid key.
         tls: certificate and key from `tls_files`; None serves HTTP without TLS.
+        on_start: called before the start with a message that says where the server listens.
 
     Raises:
         ServeError: there is no such Bento, the host or port isn't allowed, or the keys are damaged.
@@ -48,6 +51,8 @@ def serve(
     if not 1 <= port <= 65535:
         raise ServeError(f"port is {port}; choose one from 1 to 65535")
     tag, code = _verify_bento(bento)
+    if on_start:
+        on_start(f"{tag}: {_address_text(address, port, 'https' if tls else 'http')}; Ctrl-C stops the server")
     command = [sys.executable, "-P", "-m", "service.server", tag, address, str(port), *map(str, tls or ())]
     # PYTHONSAFEPATH: the Bento's code runs, not the files of the current folder
     settings = {"BENTOML_DO_NOT_TRACK": "True", "PYTHONSAFEPATH": "1", "PYTHONPATH": code}
@@ -88,6 +93,17 @@ def _address(host: str, *, has_keys: bool, without_keys: bool) -> str:
             "or leave the host out, or give --without-keys if everybody there may use it"
         )
     return str(address)
+
+
+def _address_text(host: str, port: int, scheme: str) -> str:
+    """Say where the server listens and what to open there."""
+    address = ipaddress.ip_address(host)
+    everywhere = ""
+    if address.is_unspecified:
+        address = ipaddress.ip_address("::1" if address.version == 6 else "127.0.0.1")
+        everywhere = ", and at all other addresses of this machine"
+    url = f"{scheme}://{f'[{address}]' if address.version == 6 else address}:{port}"
+    return f"serving at {url}{everywhere}, once the models are loaded; open {url}/docs in a browser"
 
 
 def _verify_bento(bento: str | None) -> tuple[str, str]:

@@ -149,7 +149,7 @@ def test_predict_takes_folders_and_slides_and_goes_on_after_a_bad_file(home: Pat
         (
             ("predict", "{data}/images", "-b", "{data}", "-o", "{home}/o4"),
             2,
-            "no bundle here; give the bundle/ folder of a fini",
+            "no bundle here; give the folder of a finished run, or",
         ),
         (
             ("predict", "{data}/images/case000.png", "-b", "{unet}", "-o", "{data}/images"),
@@ -166,7 +166,7 @@ def test_predict_takes_folders_and_slides_and_goes_on_after_a_bad_file(home: Pat
             2,
             "--format 'exe': not a format of masks; choose png, tiff, nifti, ome-zarr, dicom-seg, geojson",
         ),
-        (("package", "{data}"), 2, "no bundle here; give the bundle/ folder of a finished run"),
+        (("package", "{data}"), 2, "no bundle here; give the folder of a finished run, or its bundle/"),
         (("serve", "overtile:none"), 2, "no Bento overtile:none, or without its models; run overtile package BUNDLE first"),
         (
             ("serve", "--host", "0.0.0.0"),

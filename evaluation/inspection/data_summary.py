@@ -114,11 +114,11 @@ def print_summary(inspection: Inspection, console: Console) -> None:
         table.add_row(Text(name, style="bold"), Text(value))
     console.print(table)
     examination = inspection.examination
-    for note in examination.notes:
+    for note in examination.grouped_notes:
         console.print(f"note: {note}")
-    for error in examination.errors:
+    for error in examination.grouped_errors:
         console.print(f"problem: {error}", style="bold red")
-    count = len(examination.errors)
+    count = len(examination.grouped_errors)
     if count:
         console.print(f"{count} problem{'' if count == 1 else 's'} must be fixed before training")
     else:

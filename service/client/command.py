@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Segment images on a server (overtile serve) that runs on another machine.\n\n"
     "Each command needs the server's address in --url or OVERTILE_URL, and a key in OVERTILE_KEY if the server has keys.",
+    epilog="Example: overtile client submit slides/ -o masks --url https://HOST",
     no_args_is_help=True,
 )
 
@@ -46,7 +47,7 @@ _HINTS = {
 }
 
 
-@app.command()
+@app.command(epilog="Example: overtile client submit slides/ -o masks --url https://HOST")
 def submit(
     inputs: Annotated[
         list[str],
@@ -144,7 +145,7 @@ def submit(
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(epilog="Example: overtile client models --url https://HOST")
 def models(url: Url = DEFAULT_URL, key: Key = None) -> None:
     """Print a line for each model: name, method, dimensions, channels, classes, validation scores."""
     with _connection(url, key) as (client, console):
@@ -158,7 +159,7 @@ def models(url: Url = DEFAULT_URL, key: Key = None) -> None:
             console.print(f"{broken.name}: {broken.message}", style="bold red")
 
 
-@app.command("jobs")
+@app.command("jobs", epilog="Example: overtile client jobs --state running --url https://HOST")
 def list_jobs(
     url: Url = DEFAULT_URL,
     key: Key = None,
@@ -174,7 +175,7 @@ def list_jobs(
             typer.echo(_job_line(job))
 
 
-@app.command()
+@app.command(epilog="Example: overtile client fetch 5f0c27ab -o masks --url https://HOST")
 def fetch(job_id: JobID, out: Out, url: Url = DEFAULT_URL, key: Key = None) -> None:
     """Wait for a job and fetch its results; files that are complete aren't fetched again."""
     with _connection(url, key) as (client, _):
@@ -183,7 +184,7 @@ def fetch(job_id: JobID, out: Out, url: Url = DEFAULT_URL, key: Key = None) -> N
             typer.echo(str(path))
 
 
-@app.command()
+@app.command(epilog="Example: overtile client cancel 5f0c27ab --url https://HOST")
 def cancel(job_id: JobID, url: Url = DEFAULT_URL, key: Key = None) -> None:
     """Cancel a job; a job that is finished stays as it is."""
     with _connection(url, key) as (client, _):

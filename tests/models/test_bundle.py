@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,8 +205,21 @@ def test_a_name_that_could_leave_the_folder_is_refused(written: Path, name: str)
 
 
 def test_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no bundle here; give the bundle/ folder of a finished run"):
+    with pytest.raises(BundleError, match="no bundle here; give the folder of a finished run, or its bundle/"):
         bundle.load(tmp_path)
+
+
+def test_the_folder_of_a_run_stands_for_its_bundle(written: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs/first"
+    run.mkdir(parents=True)
+    (run / "checkpoints").mkdir()
+    with pytest.raises(BundleError, match="first: the run isn't finished, so it has no bundle yet; run its overtile train"):
+        bundle.load(run)
+    shutil.copytree(written, run / "bundle")
+    assert bundle.load(run).folder == run / "bundle"
+    (run / "bundle/config.yaml").write_text("changed")
+    with pytest.raises(BundleError, match=r"first/bundle: config\.yaml isn't the file that training wrote"):
+        bundle.load(run)
 
 
 def test_other_format_is_refused(written: Path) -> None:

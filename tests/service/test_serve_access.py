@@ -70,6 +70,39 @@ def test_looking_for_keys_makes_no_store(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "serving at http://127.0.0.1:3000, once the models are loaded; open http://127.0.0.1:3000/docs in a browser"),
+        (
+            ("--host", "0.0.0.0", "--without-keys", "--port", "80"),
+            "serving at http://127.0.0.1:80, and at all other addresses of this machine, once the models are loaded; open "
+            "http://127.0.0.1:80/docs in a browser",
+        ),
+        (
+            ("--host", "::1"),
+            "serving at http://[::1]:3000, once the models are loaded; open http://[::1]:3000/docs in a browser",
+        ),
+    ],
+)
+def test_where_the_server_is(words: tuple[str, ...], message: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[list[str]] = []
+    monkeypatch.setattr("service.launch._verify_bento", lambda bento: ("overtile:abc", "/code"))
+    monkeypatch.setattr("os.execve", lambda _, command, __: starts.append(command))
+    result = CliRunner().invoke(app, ["serve", *words])
+    assert result.exit_code == 0, result.output
+    assert result.stderr == f"overtile:abc: {message}; Ctrl-C stops the server\n"
+    assert len(starts) == 1
+
+
+def test_https_is_said(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = make_certificate(tmp_path, "server")
+    monkeypatch.setattr("service.launch._verify_bento", lambda bento: ("overtile:abc", "/code"))
+    monkeypatch.setattr("os.execve", lambda *_: None)
+    result = CliRunner().invoke(app, ["serve", "--tls-certificate", str(certificate), "--tls-key", str(key)])
+    assert "open https://127.0.0.1:3000/docs in a browser" in result.stderr
+
+
 def make_certificate(folder: Path, name: str, *more: str) -> tuple[Path, Path]:
     certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=localhost",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
@@ -68,6 +68,12 @@ def gauges(gateway: Gateway) -> Gauges:
             "overtile_store_free_bytes": ("Free space of the store's disk.", lambda: shutil.disk_usage(folder).free),
         }
     )
+
+
+@router.get("/")
+async def root() -> RedirectResponse:
+    """Redirect a browser that opens the server's address to the documentation page."""
+    return RedirectResponse("/docs")
 
 
 @router.get("/docs")

@@ -63,6 +63,23 @@ def test_problems_end_with_3(slides: Path) -> None:
     ) in words_of(result)
 
 
+def test_a_problem_of_many_cases_is_told_once(slides: Path, tmp_path: Path) -> None:
+    for number in range(1, 6):
+        Image.fromarray(np.ones((9, 9 + number), np.uint8)).save(slides / f"references/case00{number}.png")
+    result = run(slides, "-o", tmp_path / "page.html")
+    assert result.exit_code == 3
+    assert words_of(result).count("problem: ") == 1
+    assert (
+        "problem: in 5 of 6 cases (case001, case002, case003, case004, case005), for example case case001, "
+        "references/case001.png: reference (9, 10) has another shape than its image (48, 60); export it on the image's own "
+        "grid [reference_shape] 1 problem must be fixed before training"
+    ) in words_of(result)
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<summary>5 of 6 cases</summary><bdi>case001, case002, case003, case004, case005</bdi>" in html
+    assert html.count("<code>reference_shape</code>") == 1
+    assert html.count('class="has-problems">') == 5
+
+
 def test_no_data_ends_with_3_and_a_bad_config_with_2(tmp_path: Path) -> None:
     assert "no data set is recognised; looked for:" in run(tmp_path).stderr
     assert run(tmp_path).exit_code == 3
@@ -82,7 +99,9 @@ def test_a_number_of_classes(volumes: Path) -> None:
     assert run(volumes, "--classes", 3).exit_code == 0
     result = run(volumes, "--classes", 2)
     assert result.exit_code == 3
-    assert result.stderr.count("[labels_unknown]") == 6
+    assert result.stderr.count("[labels_unknown]") == 1
+    assert "problem: in 6 of 6 cases, for example case case000, references/case000.nii.gz: reference holds 2 (" in result.stderr
+    assert "1 problem must be fixed before training" in words_of(result)
 
 
 def test_folds_are_drawn_where_there_are_no_splits(slides: Path) -> None:
@@ -142,7 +161,8 @@ def test_data_of_which_nothing_can_be_read(slides: Path) -> None:
     inspection = inspect_dataset(slides, InspectionOptions())
     assert inspection.facts == ()
     html = render_inspection(inspection)
-    assert "6 problems must be fixed before training." in html
+    assert "1 problem must be fixed before training." in html
+    assert html.count("<summary>6 of 6 cases</summary>") == 1
     assert "<img" not in html
 
 

@@ -73,7 +73,7 @@ def test_answers_arent_kept_unless_the_route_says_so(client: httpx.Client, token
 
 
 def test_pages_may_load_their_own_files_alone(client: httpx.Client) -> None:
-    docs, viewer = (client.get(page).headers["content-security-policy"] for page in ("/docs", "/"))
+    docs, viewer = (client.get(page, follow_redirects=False).headers["content-security-policy"] for page in ("/docs", "/"))
     assert "script-src 'self' 'unsafe-inline';" in docs
     assert "script-src 'self';" in viewer
     assert "img-src 'self' blob: data:;" in viewer

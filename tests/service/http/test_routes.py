@@ -162,6 +162,12 @@ def test_what_bentoml_answers(client: httpx.Client, path: str) -> None:
     assert client.get(path).status_code == 200
 
 
+def test_the_address_alone_leads_to_the_docs(client: httpx.Client) -> None:
+    answer = client.get("/", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+    assert "Overtile" in client.get("/", follow_redirects=True).text
+
+
 def test_docs_are_ours_and_need_no_internet(client: httpx.Client) -> None:
     page = client.get("/docs").text
     assert "Overtile" in page

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from typer.testing import CliRunner
 
 from configs import schema
 from configs.schema import Config
 from datasets.splits import write_splits
 from imaging.errors import DataError
+from overtile import app
 from tests.phantom import write_slide_dataset
 from training.data.splitting import split_cases, trainable_cases
 from training.run import train
@@ -62,6 +64,20 @@ def test_a_patient_of_the_test_may_not_train(slides: Path) -> None:
     (slides / "cases.csv").write_text((slides / "cases.csv").read_text().replace(",p5,", ",p0,"))
     with pytest.raises(DataError, match="groups p0 are in test and in train or val; put every case of a group into one split"):
         split_cases(config_of(slides).data, 0)
+
+
+def test_training_tells_a_problem_of_all_cases_once(slides: Path, tmp_path: Path) -> None:
+    for path in slides.glob("references/*.png"):
+        Image.fromarray(np.full((40, 44), 255, np.uint8)).save(path)
+    config = tmp_path / "config.yaml"
+    config.write_text(schema.dump(config_of(slides)))
+    result = CliRunner().invoke(app, ["train", str(config)])
+    assert result.exit_code == 3
+    lines = [line for line in result.stderr.splitlines() if "[labels_unknown]" in line]
+    assert len(lines) == 1
+    assert (
+        "  in 10 of 10 cases, for example case case000, references/case000.png: reference holds 255 (1760 pixels)" in lines[0]
+    )
 
 
 def test_a_run_reports_all_problems_before_its_first_step(slides: Path) -> None:
