@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-EXAMPLES = {  # of each command that is defined elsewhere, shown at the end of its help
+EXAMPLES: dict[Callable[..., None], str] = {  # of each command that is defined elsewhere, shown at the end of its help
     inspect: "overtile inspect data/nuclei -o inspection.html",
     plan: "overtile plan data/nuclei -o plan.yaml --memory 8GB",
     train: "overtile train plan.yaml run.name=first trainer.max_minutes=60",
