@@ -51,7 +51,8 @@ class StackedSource(ImageSource):
 
     def _collect_warnings(self) -> None:
         """Take over the sources' remarks, some of which are known only once pixels were read."""
-        self.file_warnings = tuple(dict.fromkeys(warning for source in self._sources for warning in source.file_warnings))
+        of_sources = [warning for source in self._sources for warning in source.file_warnings]
+        self.file_warnings = tuple(dict.fromkeys((*self.file_warnings, *of_sources)))
 
     def close(self) -> None:
         """Close every source."""

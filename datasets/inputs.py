@@ -9,6 +9,7 @@ from pathlib import Path
 from datasets.cases import read_cases
 from datasets.channels import stack_channels
 from datasets.layouts import is_decathlon, is_image_folders, is_nnunet
+from imaging.dicom.header import read_header
 from imaging.dicom.volume import find_slices
 from imaging.errors import DataError
 from imaging.guards import LOCAL, Guards
@@ -110,9 +111,7 @@ def _walk(folder: Path) -> Inputs:
     dicom_files = [file for file in files if is_dicom_file(file)]
     pictures = [file for file in files if file not in dicom_files and is_image_file(file)]
     slices = find_slices(folder) if dicom_files else []
-    images = _grouped_by_channel(pictures)
-    if slices:
-        images.append(ImageInput((folder,), folder.name))
+    images = [*_grouped_by_channel(pictures), *_grouped_by_series(folder, slices, is_alone=not pictures)]
     skipped = [file for file in files if file not in pictures and file not in slices]
     slides = {file.stem for file in files if file.suffix.lower() == _MIRAX_SUFFIX}
     for child in children:
@@ -137,6 +136,23 @@ def _grouped_by_channel(files: Sequence[Path]) -> list[ImageInput]:
         if match:
             channels.setdefault(match["image"], []).append(file)
     return [ImageInput(tuple(paths), name) for name, paths in channels.items()]
+
+
+def _grouped_by_series(folder: Path, slices: Sequence[Path], *, is_alone: bool) -> list[ImageInput]:
+    """Return the folder as one volume if it holds one series; of several, a series in one file is an image of its own.
+
+    Several series of several files each are one image that can't be opened, so that the message says what to do.
+    """
+    series: dict[str, list[Path]] = {}
+    for file in slices:
+        try:
+            series.setdefault(read_header(file).series, []).append(file)
+        except DataError:
+            series.setdefault("", []).append(file)  # reported when it is opened
+    if len(series) == 1 and (is_alone or len(slices) > 1):
+        return [ImageInput((folder,), folder.name)]
+    images = [ImageInput((files[0],), stem_of(files[0])) for files in series.values() if len(files) == 1]
+    return [*images, ImageInput((folder,), folder.name)] if len(images) < len(series) else images
 
 
 def _channel_stem(path: Path) -> str:

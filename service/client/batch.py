@@ -54,6 +54,7 @@ class BatchOutcome:
     image: InputImage
     result: list[Path] | ClientError | OSError
     job_id: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class BatchObserver(Protocol):
@@ -158,7 +159,7 @@ class Batch:
             job = self.client.wait(job_id, lambda answer: self.observer.on_job(image, answer))
             if job.state != "done":
                 return BatchOutcome(image, failure(job), job_id)
-            return BatchOutcome(image, self.client.fetch(job_id, self.out, stem=image.stem), job_id)
+            return BatchOutcome(image, self.client.fetch(job_id, self.out, stem=image.stem), job_id, tuple(job.warnings))
         except (Unreachable, NotAllowed):
             raise
         except (ClientError, OSError) as error:

@@ -196,6 +196,7 @@ def _run_batch(
 ) -> int:
     """Segment the images, print a line for each, and return the exit code."""
     from configs.errors import OvertileError
+    from imaging.remarks import remark_text
     from service.client.batch import Batch
     from service.client.progress_bars import batch_progress
 
@@ -207,7 +208,9 @@ def _run_batch(
                 console.print(f"{outcome.image.path}: {_message(outcome.result)}", style="bold red")
             else:
                 files = " and ".join(map(str, outcome.result))
-                console.print(f"{outcome.image.path} -> {files} (job {outcome.job_id})")
+                warnings = (*outcome.warnings, *(["files_skipped"] if outcome.image.has_strangers else []))
+                remarks = "".join(f", {remark_text(code)}" for code in dict.fromkeys(warnings))
+                console.print(f"{outcome.image.path} -> {files} (job {outcome.job_id}{remarks})")
     return max(codes)
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from datasets.inputs import SEPARATOR, ImageInput, find_inputs
-from imaging.dicom.volume import find_slices
-from imaging.errors import DataError
-from imaging.ome_zarr.image import is_zarr
 from service.client.errors import ClientError
+
+if TYPE_CHECKING:  # the client is used without image libraries
+    from datasets.inputs import ImageInput
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class InputImage:
         stem: name of its masks, without a suffix.
         spacing_um: distance between pixels where a cases.csv gives it.
         axes: letters of a TIFF's axes where a cases.csv gives them.
+        has_strangers: the path is a series' folder, and files in it that are no slices are not sent.
     """
 
     path: Path
@@ -28,6 +29,7 @@ class InputImage:
     stem: str
     spacing_um: tuple[float, ...] | None = None
     axes: str | None = None
+    has_strangers: bool = False
 
 
 def find_images(inputs: Sequence[str], *, together: bool) -> tuple[list[InputImage], tuple[Path, ...]]:
@@ -41,6 +43,9 @@ def find_images(inputs: Sequence[str], *, together: bool) -> tuple[list[InputIma
         ClientError: a path doesn't exist, there is no image, or two images' masks would have the same name.
         DataError: a cases.csv is broken.
     """
+    from datasets.inputs import SEPARATOR, find_inputs
+    from imaging.errors import DataError
+
     for name in inputs:
         if not all(Path(part.strip()).exists() for part in ([name] if Path(name).exists() else name.split(SEPARATOR))):
             raise ClientError("no_such_file", f"{name} doesn't exist; give files or folders of them")
@@ -53,7 +58,11 @@ def find_images(inputs: Sequence[str], *, together: bool) -> tuple[list[InputIma
         for group in groups if together else [list(inputs)]:
             found = find_inputs(group)
             skipped += found.skipped
-            images += [_joined(Path(group[0]), found.images)] if together else map(_input_image, found.images)
+            if together:
+                images.append(_joined(Path(group[0]), found.images))
+            else:
+                folders = {path.parent for path in found.skipped}
+                images += [_input_image(image, image.paths[0] in folders) for image in found.images]
     except DataError as error:
         if error.code in ("no_inputs", "same_stem"):
             raise ClientError(error.code, error.message) from error
@@ -61,22 +70,25 @@ def find_images(inputs: Sequence[str], *, together: bool) -> tuple[list[InputIma
     return images, tuple(skipped)
 
 
-def _input_image(image: ImageInput) -> InputImage:
-    return InputImage(image.paths[0], _files_of(image), image.stem, image.spacing_um, image.axes)
+def _input_image(image: "ImageInput", has_strangers: bool) -> InputImage:
+    return InputImage(image.paths[0], _files_of(image), image.stem, image.spacing_um, image.axes, has_strangers)
 
 
-def _joined(path: Path, images: Sequence[ImageInput]) -> InputImage:
+def _joined(path: Path, images: "Sequence[ImageInput]") -> InputImage:
     """Return one image of all files; it is named by the folder, or by the first file."""
     files = tuple(file for image in images for file in _files_of(image))
     return InputImage(path, files, path.name if path.is_dir() else images[0].stem)
 
 
-def _files_of(image: ImageInput) -> tuple[Path, ...]:
+def _files_of(image: "ImageInput") -> tuple[Path, ...]:
     """Return the files to send: of a folder with a DICOM series its slices.
 
     Raises:
         ClientError: `folder_not_sent`: an OME-Zarr, which is a folder of files of its own.
     """
+    from imaging.dicom.volume import find_slices
+    from imaging.ome_zarr.image import is_zarr
+
     files: list[Path] = []
     for path in image.paths:
         if is_zarr(path):

@@ -168,3 +168,22 @@ def test_folders_without_images_are_refused_with_what_is_there(tmp_path: Path) -
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="the folders hold no images; give images"):
         find_inputs([tmp_path / "empty"])
+
+
+def test_single_files_of_several_series_are_images_of_their_own(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        folder = series(tmp_path / name)
+        shutil.move(folder / "000.dcm", tmp_path / f"{name}.dcm")
+        shutil.rmtree(folder)
+    picture(tmp_path / "p.png")
+    assert named(tmp_path) == {name: (tmp_path / f"{name}.dcm",) for name in ("one", "two")} | {"p": (tmp_path / "p.png",)}
+
+
+def test_several_series_in_one_folder_are_refused_when_they_are_opened(tmp_path: Path) -> None:
+    folder = series(tmp_path / "ct")
+    for file in series(tmp_path / "mr").iterdir():
+        shutil.move(file, folder / f"mr_{file.name}")
+    shutil.rmtree(tmp_path / "mr")
+    (image,) = find_inputs([folder]).images
+    with pytest.raises(DataError, match="the folder holds 2 DICOM series; give a folder that holds one"):
+        open_input(image)

@@ -176,11 +176,11 @@ def test_models_jobs_and_fetch(server: Server, folder: Path, tmp_path: Path) -> 
         (("submit", "{}", "-o", "out", "--format", "exe"), 2, "--format 'exe': not a format; give png, tiff, "),
         (("submit", "{}", "-o", "out", "--spacing-um", "a"), 2, "--spacing-um 'a': not a number, or one number per axis"),
         (("submit", "{}/none", "-o", "out"), 2, "/none doesn't exist; give files or folders of them"),
-        (("submit", "{}/empty", "-o", "out"), 2, "the folders given are empty; give images"),
+        (("submit", "{}/empty", "-o", "out"), 2, "the folders hold no images; give images"),
         (
             ("submit", "{}", "{}/good0.png", "-o", "out"),
             2,
-            "would have masks of the same name; rename one or send them separately",
+            "would have outputs of one name; rename one, or give them apart",
         ),
         (("submit", "{}/good0.png", "-o", "out", "-m", "fine"), 3, "spacing"),
         (("submit", "{}/nothing", "-o", "out", "-m", "unet"), 3, "/nothing is empty; give an image file"),

@@ -74,7 +74,7 @@ def test_models_that_are_broken_dont_keep_the_others_from_it(engine: Supervisor)
 
 def test_a_small_image(engine: Supervisor, picture: bytes, tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(picture)
-    words = {"path": str(tmp_path / "image"), "model": "unet", "format": None, "spacing_um": None}
+    words = {"path": str(tmp_path / "image"), "model": "unet", "format": None, "spacing_um": None, "axes": None}
     answer = engine.ask("segment", **words).future.result(60)
     assert Path(answer["file"]).read_bytes().startswith(b"\x89PNG")
     assert answer["media_type"] == "image/png"
@@ -127,7 +127,7 @@ def test_a_killed_engine_fails_its_calls_and_goes_on(engine: Supervisor, picture
 def test_errors_come_over_as_they_are(engine: Supervisor, picture: bytes, tmp_path: Path) -> None:
     with pytest.raises(UnsuitableImage, match="image has 2 dimensions, the model takes 3"):
         engine.ask("job", models=["volume"], **job_of(tmp_path / "a", picture)).future.result(60)
-    with pytest.raises(DataError, match="no format that is read"):
+    with pytest.raises(DataError, match="format isn't supported"):
         engine.ask("job", models=["unet"], **job_of(tmp_path / "b", b"no image")).future.result(60)
     with pytest.raises(ModelGone):
         engine.ask("job", models=["nothing"], **job_of(tmp_path / "c", picture)).future.result(60)
