@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from configs.command_line import exit_codes
+from disk.user_folders import prepare_environment
 from evaluation.command import compare, inspect
 from inference.command import predict
 from service import keys_command
@@ -55,7 +56,9 @@ def main(
         ),
     ] = False,
 ) -> None:
-    """Handle the options that come before a command."""
+    """Handle the options that come before a command, and prepare the environment before it imports libraries."""
+    for remark in prepare_environment(os.environ):
+        typer.echo(f"note: {remark}", err=True)
 
 
 def _print_versions(*, requested: bool) -> None:

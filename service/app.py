@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from disk.user_folders import name_user
 from service import event_log
 from service.packaging.model_store import bundle_folders
 
@@ -50,6 +51,7 @@ class Overtile:
     """Segmentation over HTTP."""
 
     def __init__(self) -> None:
+        name_user(os.environ)  # for BentoML's own server; `overtile serve` has done it
         from service.errors import StartError
         from service.gateway import Gateway
         from service.keys import KeysDamaged

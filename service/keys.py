@@ -15,7 +15,8 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from configs.errors import OvertileError
-from service.store import read_json, write_json
+from disk.user_folders import choosable_by
+from service.store import STORE_VARIABLE, read_json, write_json
 
 KeyScope = Literal["models", "segment", "jobs", "metrics", "admin"]
 SCOPES: tuple[KeyScope, ...] = get_args(KeyScope)
@@ -163,7 +164,7 @@ class Keys:
         return tuple(stored.key for stored in _read(self._path).values())
 
     def _put(self, stored: _StoredKey) -> None:
-        with self._path.with_suffix(".lock").open("a") as lock:
+        with choosable_by(STORE_VARIABLE, self._path.parent), self._path.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # until no other process changes the keys
             keys = {**_read(self._path), stored.key.id: stored}
             write_json(self._path, _File(keys=tuple(keys.values())).model_dump(mode="json"))

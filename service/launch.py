@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from configs.errors import OvertileError
-from service.packaging.model_store import BENTO, bundle_folders
+from disk.user_folders import choosable_by
+from service.packaging.model_store import BENTO, STORE_VARIABLE, bundle_folders, choose_model_store
 
 
 class ServeError(OvertileError):
@@ -38,7 +39,7 @@ def serve(
     Raises:
         ServeError: there is no such Bento, the host or port isn't allowed, or the keys are damaged.
         BundleError: a bundle in the store was changed.
-        OSError: the keys can't be read.
+        OSError: the keys or the model store can't be read, or the user has no home for them.
     """
     from service.keys import Keys, KeysDamaged
     from service.store import KEYS, store_folder
@@ -108,15 +109,16 @@ def _address_text(host: str, port: int, scheme: str) -> str:
 
 def _verify_bento(bento: str | None) -> tuple[str, str]:
     """Return the Bento's full tag and the folder of its code, after checking its bundles."""
-    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+    store = choose_model_store()
     import bentoml
     from bentoml.exceptions import BentoMLException
 
     from models.bundle import load
 
     try:
-        match = bentoml.bentos.get(bento or BENTO)
-        folders = bundle_folders(match)
+        with choosable_by(STORE_VARIABLE, store):  # BentoML creates what its store lacks
+            match = bentoml.bentos.get(bento or BENTO)
+            folders = bundle_folders(match)
     except (BentoMLException, ValueError) as error:
         problem = f"no Bento {bento}" if bento else "no Bento yet"
         raise ServeError(f"{problem}, or without its models; run overtile package BUNDLE first") from error

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from disk.publish import publish
+from disk.user_folders import choosable_by, user_folder
 
 FOLDERS = ("uploads", "jobs")
 KEYS = "keys.json"
+STORE_VARIABLE = "OVERTILE_STORE"
 _ID = re.compile(r"[0-9a-f]{32}")
 _START_S = time.time() - time.monotonic()
 
@@ -31,10 +33,11 @@ class Store:
         os.umask(0o077)  # only the user can read the files of this process
         if folder.is_symlink():
             raise NotADirectoryError(f"{folder}: the store is a link; give the folder itself")
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        for name in FOLDERS:
-            (folder / name).mkdir(exist_ok=True)
+        with choosable_by(STORE_VARIABLE, folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            for name in FOLDERS:
+                (folder / name).mkdir(exist_ok=True)
         self.folder = folder
 
     @property
@@ -52,8 +55,12 @@ class Store:
 
 
 def store_folder(environment: Mapping[str, str]) -> Path:
-    """Return the folder in OVERTILE_STORE, or .overtile in the home folder."""
-    return Path(environment.get("OVERTILE_STORE") or Path.home() / ".overtile")
+    """Return the folder in OVERTILE_STORE, or .overtile in the home folder.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    return user_folder(environment, STORE_VARIABLE, ".overtile")
 
 
 def new_id() -> str:

@@ -10,14 +10,19 @@ from pathlib import Path
 from uuid import uuid4
 
 from disk.lock import Held, only_one
+from disk.user_folders import CACHE, CACHE_VARIABLE, user_folder
 from service.client.errors import UploadHeld
 
 RETENTION_S = 30 * 24 * 3600  # longer than the server keeps anything
 
 
 def default_folder(environment: Mapping[str, str]) -> Path:
-    """Return the folder of the journal in the user's cache."""
-    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "overtile" / "client"
+    """Return the folder of the journal in the user's cache.
+
+    Raises:
+        FileNotFoundError: XDG_CACHE_HOME isn't set, and the user has no home.
+    """
+    return user_folder(environment, CACHE_VARIABLE, CACHE) / "overtile" / "client"
 
 
 class ClientJournal:

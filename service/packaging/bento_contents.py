@@ -4,7 +4,8 @@ import ast
 import importlib.metadata
 import importlib.resources
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 WHOLE = (
@@ -29,10 +30,28 @@ REQUIREMENTS = (
 def copy_code(folder: Path) -> None:
     """Copy the modules that serving needs into a folder, from which they can be imported."""
     for root in WHOLE:
-        shutil.copytree(_root(root), folder / root, ignore=shutil.ignore_patterns("__pycache__", *COMMANDS))
+        copy_content(_root(root), folder / root, ("__pycache__", *COMMANDS))
     for file in _imported_files(folder):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(_root(file.parts[0]).parent / file, folder / file)
+        shutil.copyfile(_root(file.parts[0]).parent / file, folder / file)
+
+
+def copy_content(source: Path, target: Path, ignored_patterns: Sequence[str] = ()) -> None:
+    """Copy a folder without its modes, since BentoML couldn't move or delete the copy of a folder that is read-only.
+
+    Args:
+        source: folder.
+        target: folder, which is created.
+        ignored_patterns: patterns of the names of files and folders that aren't copied.
+    """
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        if any(fnmatch(path.name, pattern) for pattern in ignored_patterns):
+            continue
+        if path.is_dir():
+            copy_content(path, target / path.name, ignored_patterns)
+        else:
+            shutil.copyfile(path, target / path.name)
 
 
 def requirements() -> list[str]:

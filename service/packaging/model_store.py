@@ -1,9 +1,26 @@
 """Bundles in BentoML's model store, from which a server loads them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+from disk.user_folders import user_folder
+
 BENTO = "overtile"
+STORE_VARIABLE = "BENTOML_HOME"
+
+
+def choose_model_store() -> Path:
+    """Set the variables that BentoML reads at its import, and return the folder of its stores, ~/bentoml by default.
+
+    BentoML itself would make a folder named ~ for a user without a home.
+
+    Raises:
+        FileNotFoundError: BENTOML_HOME isn't set, and the user has no home.
+    """
+    folder = user_folder(os.environ, STORE_VARIABLE, "bentoml")
+    os.environ |= {"BENTOML_DO_NOT_TRACK": "True", STORE_VARIABLE: str(folder)}
+    return folder
 
 
 def bundle_folders(bento: Any) -> dict[str, Path]:

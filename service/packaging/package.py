@@ -1,16 +1,15 @@
 """Packaging of bundles: each becomes a BentoML model, and all together a Bento, which is what is deployed and served."""
 
 import hashlib
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from disk.user_folders import choosable_by
 from models.errors import BundleError
-from service.packaging.model_store import BENTO
+from service.packaging.model_store import BENTO, STORE_VARIABLE, choose_model_store
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -41,7 +40,9 @@ def package(bundle_folders: Sequence[Path], tell: Callable[[str], None] = lambda
 
     bundles = [load(folder) for folder in bundle_folders]
     check_servable(bundles)
-    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+    store = choose_model_store()
+    with choosable_by(STORE_VARIABLE, store):
+        store.mkdir(parents=True, exist_ok=True)
     import bentoml
 
     from service.packaging.bento_parity import check_bento, text_of
@@ -95,6 +96,7 @@ def _store(bundle: "Bundle", undo: ExitStack) -> str:
     from bentoml.exceptions import NotFound
 
     from models.bundle import load
+    from service.packaging.bento_contents import copy_content
 
     # in the characters that BentoML takes; two names that become equal differ in their version
     name = bundle.manifest.name.lower()[:_MAX_NAME_LENGTH].rstrip("._-")
@@ -105,8 +107,11 @@ def _store(bundle: "Bundle", undo: ExitStack) -> str:
         load(Path(bentoml.models.get(tag).path_of("bundle")))
     except NotFound:
         labels, metadata = {"method": bundle.manifest.method}, {"validation": bundle.manifest.validation}
-        with bentoml.models.create(tag, labels=labels, metadata=metadata) as model:
-            shutil.copytree(bundle.folder, model.path_of("bundle"))
+        with (
+            choosable_by(STORE_VARIABLE, choose_model_store()),
+            bentoml.models.create(tag, labels=labels, metadata=metadata) as model,
+        ):
+            copy_content(bundle.folder, Path(model.path_of("bundle")))
         undo.callback(bentoml.models.delete, tag)
     return tag
 
@@ -120,13 +125,14 @@ def _build(model_tags: list[str]) -> Any:
 
     with tempfile.TemporaryDirectory(prefix="overtile-build-") as name:
         copy_code(Path(name))
-        return bentoml.bentos.build(
-            f"{SERVICE}:Overtile",
-            name=BENTO,
-            build_ctx=name,
-            include=["*"],
-            description="Segments slides and volumes over HTTP. The routes are at /docs.",
-            models=model_tags,
-            # BentoML's own locking needs the network
-            python={"packages": requirements(), "lock_packages": False},
-        )
+        with choosable_by(STORE_VARIABLE, choose_model_store()):
+            return bentoml.bentos.build(
+                f"{SERVICE}:Overtile",
+                name=BENTO,
+                build_ctx=name,
+                include=["*"],
+                description="Segments slides and volumes over HTTP. The routes are at /docs.",
+                models=model_tags,
+                # BentoML's own locking needs the network
+                python={"packages": requirements(), "lock_packages": False},
+            )

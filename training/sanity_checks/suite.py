@@ -54,7 +54,7 @@ def run_checks(config: Config, only: Collection[int], minutes: float, on_progres
     with tempfile.TemporaryDirectory() as name:
         copy, table = Path(name) / SPLITS_FILE, config.run.folder / config.run.name / SPLITS_FILE
         if table.exists():
-            shutil.copy(table, copy)
+            shutil.copyfile(table, copy)
         yield from check_subject(Subject(config, copy), only, minutes, on_progress)
 
 
