@@ -57,8 +57,9 @@ def main(
     ] = False,
 ) -> None:
     """Handle the options that come before a command, and prepare the environment before it imports libraries."""
-    for remark in prepare_environment(os.environ):
-        typer.echo(f"note: {remark}", err=True)
+    with exit_codes() as console:
+        for remark in prepare_environment(os.environ):
+            console.print(f"note: {remark}")
 
 
 def _print_versions(*, requested: bool) -> None:

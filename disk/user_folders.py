@@ -1,6 +1,7 @@
 """Folders of the user for state, caches and temporary files, on machines where the user may have no name or no home."""
 
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -22,6 +23,9 @@ def prepare_environment(environment: MutableMapping[str, str]) -> list[str]:
 
     Args:
         environment: `os.environ`, which is changed.
+
+    Raises:
+        OSError: temporary files can't be written anywhere.
     """
     if not environment.get("HOME"):
         environment.pop("HOME", None)  # libraries would read an empty one as /
@@ -33,7 +37,9 @@ def prepare_environment(environment: MutableMapping[str, str]) -> list[str]:
             environment[CACHE_VARIABLE] = str(caches)
             environment.update({name: str(caches / subfolder) for name, subfolder in _LIBRARY_CACHES.items()})
     except OSError as error:
-        return [f"temporary files can't be written: {error.strerror}; set TMPDIR to a folder that you can write to"]
+        raise OSError(
+            f"temporary files can't be written ({error.strerror}); set TMPDIR to a folder that you can write to"
+        ) from error
     choice = environment.get("TMPDIR")
     if choice and temporary != os.path.abspath(choice):  # noqa: PTH100  (tempfile's own form, without resolved links)
         return [f"TMPDIR={choice} can't be written, or is full; temporary files go to {temporary}"]
@@ -77,7 +83,8 @@ def choosable_by(variable: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
+        # a shutil.Error lists (source, target, reason) of each file
+        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
         raise OSError(f"{folder} can't be written: {reason}; set {variable} to a folder that you can write to") from error
 
 

@@ -51,6 +51,7 @@ def package(bundle_folders: Sequence[Path], tell: Callable[[str], None] = lambda
     with ExitStack() as undo:
         bento = _build([_store(bundle, undo) for bundle in bundles])
         undo.callback(bentoml.bentos.delete, bento.tag)
+        _copy_mode_of_parent(Path(bento.path))
         results = check_bento(bento)
         cards = [model_card(bundle.manifest, bundle.config, results[bundle.manifest.name]) for bundle in bundles]
         path = Path(bento.path_of(CARDS))
@@ -113,7 +114,13 @@ def _store(bundle: "Bundle", undo: ExitStack) -> str:
         ):
             copy_content(bundle.folder, Path(model.path_of("bundle")))
         undo.callback(bentoml.models.delete, tag)
+        _copy_mode_of_parent(Path(bentoml.models.get(tag).path))
     return tag
+
+
+def _copy_mode_of_parent(folder: Path) -> None:
+    """Give a new folder its parent's mode, as BentoML makes one that no other user, such as the server's, could read."""
+    folder.chmod(folder.parent.stat().st_mode & 0o777)
 
 
 def _build(model_tags: list[str]) -> Any:
