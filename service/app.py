@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,9 +16,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from disk.user_folders import name_user
 from service import event_log
 from service.packaging.model_store import bundle_folders
-
-if TYPE_CHECKING:
-    from service.gateway import Gateway
 
 _DAY_S = 24 * 3600
 EXIT_START = 3
@@ -52,6 +49,7 @@ class Overtile:
 
     def __init__(self) -> None:
         name_user(os.environ)  # for BentoML's own server; `overtile serve` has done it
+        from service.api import create_app
         from service.errors import StartError
         from service.gateway import Gateway
         from service.keys import KeysDamaged
@@ -59,7 +57,10 @@ class Overtile:
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
         try:
             self.gateway = Gateway(os.environ, bundle_folders(bento_of(Overtile)))
-            routes.app = _started_app(self.gateway)
+            # BentoML creates the service in its event loop, where DBOS can't be launched
+            with ThreadPoolExecutor(1) as executor:
+                executor.submit(self.gateway.start).result()
+            routes.app = create_app(self.gateway)
         except (StartError, KeysDamaged, OSError, ValueError) as error:
             print(f"the server can't start: {error}", file=sys.stderr)  # noqa: T201
             os._exit(EXIT_START)
@@ -82,15 +83,3 @@ def bento_of(service: Any) -> Any:
     if service.bento is None:
         raise RuntimeError("no Bento is served; run overtile package BUNDLE, then overtile serve")
     return service.bento
-
-
-def _started_app(gateway: "Gateway") -> ASGIApp:
-    """Start the gateway and return its routes.
-
-    BentoML creates the service in its event loop, where DBOS can't be launched: a thread starts it.
-    """
-    from service.api import create_app
-
-    with ThreadPoolExecutor(1) as executor:
-        executor.submit(gateway.start).result()
-    return create_app(gateway)

@@ -20,10 +20,10 @@ from evaluation.comparison.held_out import (
     training_note,
 )
 from evaluation.comparison.measurement import Measurement, SegmentationJob, measure
-from evaluation.comparison.paired_difference import PairedDifference, paired_difference
+from evaluation.comparison.paired_difference import paired_difference
 from evaluation.comparison.panels import draw_case_pictures
 from evaluation.comparison.result import CaseResult, Comparison, MethodResult, method_labels
-from evaluation.comparison.threshold_baseline import ThresholdBaseline, score_threshold_baseline
+from evaluation.comparison.threshold_baseline import score_threshold_baseline
 from evaluation.comparison.verdict import Evidence, decide_verdict
 from evaluation.metrics.overlap import Counts, confusion, nan_mean, overlaps_from_counts, pooled_overlaps
 from inference.predictors.counting import shape_only_predictor
@@ -107,6 +107,18 @@ def _compare_masks(run: _FinishedRun, data: str, split: str) -> Comparison:
     difference = paired_difference(dice[0], dice[1])
     binary = len(manifest.classes) == 2
     baseline = score_threshold_baseline(run.cases) if binary else None
+    first, second = methods
+    evidence = Evidence(
+        labels=(first.label, second.label),
+        methods=(first.method, second.method),
+        cases=len(results),
+        difference=difference,
+        seconds=(first.seconds, second.seconds),
+        memory_bytes=(first.measurement.compared_bytes, second.measurement.compared_bytes),
+        multiply_adds=(first.multiply_adds_per_pixel, second.multiply_adds_per_pixel),
+        means=(nan_mean(dice[0]), nan_mean(dice[1])),
+        baseline_dice=baseline.mean_dice if baseline else None,
+    )
     return Comparison(
         data=data,
         split=split,
@@ -120,7 +132,7 @@ def _compare_masks(run: _FinishedRun, data: str, split: str) -> Comparison:
         baseline_omitted=None if binary else f"one threshold makes two classes, and there are {len(manifest.classes)}",
         notes=(),
         pictures=draw_case_pictures(run.cases, run.masks, difference, manifest.classes, _labels(run.pair)),
-        verdict=decide_verdict(_evidence(methods, difference, (nan_mean(dice[0]), nan_mean(dice[1])), baseline)),
+        verdict=decide_verdict(evidence),
     )
 
 
@@ -174,23 +186,3 @@ def _method_result(run: _FinishedRun, method: int, counts: Sequence[Counts]) -> 
 
 def _labels(pair: Pair) -> tuple[str, str]:
     return method_labels([bundle.manifest.method for bundle in pair], [bundle.manifest.name for bundle in pair])
-
-
-def _evidence(
-    methods: tuple[MethodResult, MethodResult],
-    difference: PairedDifference,
-    means: tuple[float, float],
-    baseline: ThresholdBaseline | None,
-) -> Evidence:
-    first, second = methods
-    return Evidence(
-        labels=(first.label, second.label),
-        methods=(first.method, second.method),
-        cases=len(difference.second_minus_first),
-        difference=difference,
-        seconds=(first.seconds, second.seconds),
-        memory_bytes=(first.measurement.compared_bytes, second.measurement.compared_bytes),
-        multiply_adds=(first.multiply_adds_per_pixel, second.multiply_adds_per_pixel),
-        means=means,
-        baseline_dice=baseline.mean_dice if baseline else None,
-    )

@@ -107,9 +107,13 @@ class OvertileClient:
         values = {"model": model, "format": mask_format, "spacing_um": spacing}
         params = {name: value for name, value in values.items() if value}
         headers = {"Content-Length": str(path.stat().st_size)}
-        response = self._transport.request(
-            "POST", "/v1/segment", content=lambda: _blocks(path), headers=headers, params=params, slow=True
-        )
+
+        def blocks() -> Iterator[bytes]:
+            with path.open("rb") as file:
+                while block := file.read(2**20):
+                    yield block
+
+        response = self._transport.request("POST", "/v1/segment", content=blocks, headers=headers, params=params, slow=True)
         media_type = response.headers.get("content-type", "").partition(";")[0]
         suffix = next((suffix for suffix, each in MEDIA_TYPES.items() if each == media_type), "")
         out.mkdir(parents=True, exist_ok=True)
@@ -266,10 +270,3 @@ def failure(job: JobAnswer) -> JobFailed:
         return JobFailed("cancelled", f"job {job.id} was cancelled; the same command submits it again")
     code, message = (job.error.code, job.error.message) if job.error else ("internal", "the server failed to run the job")
     return JobFailed(code, message)
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    """Yield the content of a file in blocks of 1 MiB."""
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            yield block

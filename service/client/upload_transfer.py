@@ -61,7 +61,7 @@ class FileUpload:
         return int(headers["upload-offset"]) if headers.get("upload-length") == str(self.size) else None
 
     def send_rest(self, upload_id: str) -> None:
-        """Send the bytes that the server lacks, and compare the result with the file.
+        """Send the bytes that the server lacks, and compare the server's SHA-256 with that of the file.
 
         Raises:
             ClientError: the server refuses it, or can't be reached any longer.
@@ -78,7 +78,15 @@ class FileUpload:
                 self._piece_bytes = min(max(self._piece_bytes // 2, _SMALLEST_PIECE_BYTES), self._max_piece_bytes)
                 offset = self._required_offset(upload_id)
         self._on_bytes(self.size, self.size)
-        self._verify(upload_id)
+        answer = self._transport.answer(UploadAnswer, "GET", f"/v1/uploads/{upload_id}", slow=True)
+        with self._path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            stat = os.fstat(file.fileno())
+        if (stat.st_size, stat.st_mtime_ns) != (self.size, self._stat.st_mtime_ns):
+            raise self._changed_error()
+        if answer.sha256 != digest:
+            message = f"{self._path}: other bytes arrived than are in the file; the same command sends it again"
+            raise Damaged("upload_differs", message)
 
     def _required_offset(self, upload_id: str) -> int:
         """Return how many bytes the server has.
@@ -105,33 +113,17 @@ class FileUpload:
             "Content-Length": str(len(piece)),
             "Upload-Checksum": f"sha256 {checksum}",
         }
-        body, start_s = self._blocks(piece, offset), time.monotonic()
-        response = self._transport.send("PATCH", f"/v1/uploads/{upload_id}", headers=headers, content=body, slow=True)
+
+        def blocks() -> Iterator[bytes]:
+            for start in range(0, len(piece), _BLOCK_BYTES):
+                yield piece[start : start + _BLOCK_BYTES]
+                self._on_bytes(min(offset + start + _BLOCK_BYTES, self.size), self.size)
+
+        start_s = time.monotonic()
+        response = self._transport.send("PATCH", f"/v1/uploads/{upload_id}", headers=headers, content=blocks(), slow=True)
         if time.monotonic() - start_s < _PIECE_S:
             self._piece_bytes = min(2 * self._piece_bytes, self._max_piece_bytes)
         return int(response.headers["upload-offset"])
-
-    def _blocks(self, piece: bytes, offset: int) -> Iterator[bytes]:
-        """Yield the piece in blocks, and report each after it was sent."""
-        for start in range(0, len(piece), _BLOCK_BYTES):
-            yield piece[start : start + _BLOCK_BYTES]
-            self._on_bytes(min(offset + start + _BLOCK_BYTES, self.size), self.size)
-
-    def _verify(self, upload_id: str) -> None:
-        """Compare the server's SHA-256 with that of the file.
-
-        Raises:
-            Damaged: the file was changed meanwhile, or other bytes arrived.
-        """
-        answer = self._transport.answer(UploadAnswer, "GET", f"/v1/uploads/{upload_id}", slow=True)
-        with self._path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            stat = os.fstat(file.fileno())
-        if (stat.st_size, stat.st_mtime_ns) != (self.size, self._stat.st_mtime_ns):
-            raise self._changed_error()
-        if answer.sha256 != digest:
-            message = f"{self._path}: other bytes arrived than are in the file; the same command sends it again"
-            raise Damaged("upload_differs", message)
 
     def _changed_error(self) -> Damaged:
         message = f"{self._path} was changed while it was sent; the same command sends it again, once nothing writes to it"

@@ -42,7 +42,10 @@ def encode_error(error: Exception) -> dict[str, Any]:
         return {"kind": kind, "code": error.code, "message": error.message}
     if isinstance(error, Cancelled | ModelGone):
         return {"kind": type(error).__name__}
-    if _is_out_of_memory(error):
+    import torch  # the gateway, which only decodes, doesn't load it
+
+    is_host_memory = isinstance(error, RuntimeError) and "allocate memory" in str(error)  # torch has no class for it
+    if is_host_memory or isinstance(error, MemoryError | torch.OutOfMemoryError):
         return {"kind": OutOfMemory.__name__}
     if isinstance(error, OSError) and error.errno is not None:
         return {"kind": OSError.__name__, "errno": error.errno}
@@ -60,12 +63,3 @@ def decode_error(message: dict[str, Any]) -> Exception:
     if kind == OSError.__name__:
         return OSError(message["errno"], "in the engine")
     return _ENGINE_ERRORS.get(kind, EngineFailed)()
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether the memory of the device or of the host is exhausted."""
-    import torch  # the gateway, which only decodes, doesn't load it
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)  # torch has no class for the host's memory

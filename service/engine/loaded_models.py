@@ -53,7 +53,14 @@ class LoadedModels:
     def load(self, folder: Path, name: str) -> None:
         """Load a bundle, which replaces a model of the same name; list it as broken under `name` if that fails."""
         try:
-            model = self._load(folder)
+            bundle = load(folder)
+            check_gives_masks(bundle.config)
+            predictor = load_predictor(bundle, self.device, self._runtime, self._memory_bytes)
+            for member in predictor.members:
+                if isinstance(member.run, OpenVino):
+                    member.run.sizes = self._at_once  # images that are processed together may have different tile sizes
+            batch_size = bundle.config.inference.batch_size
+            scheduled = predictor.with_passes(lambda run: self.scheduler.schedule(run, batch_size))
         except (BundleError, OSError, RuntimeError) as error:
             message = str(error) if isinstance(error, BundleError) else "the bundle can't be read; package it again"
             broken = BrokenModelAnswer(name=name, code="model_broken", message=message.replace(f"{folder}: ", ""))
@@ -62,7 +69,7 @@ class LoadedModels:
             return
         with self._lock:
             self._broken.pop(name, None)
-            self._loaded[model.manifest.name] = model
+            self._loaded[bundle.manifest.name] = LoadedModel(bundle.manifest, scheduled)
 
     def unload(self, name: str) -> None:
         """Unload a model; images that are being processed keep its networks until they are finished."""
@@ -94,13 +101,3 @@ class LoadedModels:
         """The bundles that can't be loaded."""
         with self._lock:
             return list(self._broken.values())
-
-    def _load(self, folder: Path) -> LoadedModel:
-        bundle = load(folder)
-        check_gives_masks(bundle.config)
-        predictor = load_predictor(bundle, self.device, self._runtime, self._memory_bytes)
-        for member in predictor.members:
-            if isinstance(member.run, OpenVino):
-                member.run.sizes = self._at_once  # images that are processed together may have different tile sizes
-        batch_size = bundle.config.inference.batch_size
-        return LoadedModel(bundle.manifest, predictor.with_passes(lambda run: self.scheduler.schedule(run, batch_size)))

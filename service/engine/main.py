@@ -64,23 +64,9 @@ class EngineProcess:
             self._gateway.send({"alive": True})
 
     def _handle(self, message: Message) -> None:
-        """Handle one request, and send its answer or its error."""
+        """Handle one request: send its progress from time to time, then its answer or its error."""
         number = message["id"]
         owner = message.get("owner")  # of a direct call
-        try:
-            with self._models.scheduler.direct_call(owner) if owner is not None else nullcontext():
-                outcome: Message = {"answer": self._handlers[message["do"]](message, self._progress_of(number))}
-        except Exception as error:  # noqa: BLE001  (whatever fails for one image, the others continue)
-            outcome = {"error": encode_error(error)}
-        finally:
-            self._cancelled.discard(number)
-        try:
-            self._gateway.send({"id": number, **outcome})
-        except OSError:
-            end()
-
-    def _progress_of(self, number: int) -> TileProgress:
-        """Return a function that sends the progress of a request from time to time, and ends the request if it is cancelled."""
         last_s = 0.0
 
         def on_progress(done: int, total: int) -> None:
@@ -91,7 +77,17 @@ class EngineProcess:
                 last_s = time.monotonic()
                 self._gateway.send({"id": number, "progress": [done, total]})
 
-        return on_progress
+        try:
+            with self._models.scheduler.direct_call(owner) if owner is not None else nullcontext():
+                outcome: Message = {"answer": self._handlers[message["do"]](message, on_progress)}
+        except Exception as error:  # noqa: BLE001  (whatever fails for one image, the others continue)
+            outcome = {"error": encode_error(error)}
+        finally:
+            self._cancelled.discard(number)
+        try:
+            self._gateway.send({"id": number, **outcome})
+        except OSError:
+            end()
 
     def _model(self, name: str, smaller: int = 0) -> LoadedModel:
         if (model := self._models.get(name, smaller)) is None:

@@ -166,7 +166,18 @@ class Supervisor:
         connection = self._start_process()
         for message in connection.messages():
             self._last_message_s = time.monotonic()
-            self._receive(message)
+            if "models" in message:
+                self.models = {each["name"]: ModelAnswer.model_validate(each) for each in message["models"]}
+                self.broken = {each["name"]: BrokenModelAnswer.model_validate(each) for each in message["broken"]}
+                self.device = message["device"]
+            elif "progress" in message:
+                call = self._calls.get(message["id"])
+                if call and call.on_progress:
+                    call.on_progress(*message["progress"])
+            elif "answer" in message:
+                self._settle(message["id"], message["answer"])
+            elif "error" in message:
+                self._settle(message["id"], decode_error(message["error"]))
         self._is_ready.clear()
         self._connection = None
         connection.close()
@@ -197,20 +208,6 @@ class Supervisor:
         bundles = {name: str(folder) for name, folder in self._bundles.items()}
         self.ask("load", bundles=bundles).future.add_done_callback(set_ready)
         return connection
-
-    def _receive(self, message: Message) -> None:
-        if "models" in message:
-            self.models = {each["name"]: ModelAnswer.model_validate(each) for each in message["models"]}
-            self.broken = {each["name"]: BrokenModelAnswer.model_validate(each) for each in message["broken"]}
-            self.device = message["device"]
-        elif "progress" in message:
-            call = self._calls.get(message["id"])
-            if call and call.on_progress:
-                call.on_progress(*message["progress"])
-        elif "answer" in message:
-            self._settle(message["id"], message["answer"])
-        elif "error" in message:
-            self._settle(message["id"], decode_error(message["error"]))
 
     def _settle(self, number: int, outcome: Message | Exception) -> None:
         """Set the answer or the error of a call."""

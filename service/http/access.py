@@ -228,7 +228,10 @@ def _check_page(scope: Scope, origins: tuple[str, ...]) -> None:
     own_origins = {*origins, f"http://{host}", f"https://{host}"}
     is_foreign = origin is not None and origin not in own_origins and scope["method"] not in ("GET", "HEAD", "OPTIONS")
     allowed_hosts = {each.split("://")[1] for each in origins}
-    is_rebound = has_loopback_address(scope) and host not in allowed_hosts and not _is_own_name(host)
+    name = re.sub(r":[0-9]*$", "", host)
+    # an address, a name without dots and an empty one can't belong to another site
+    is_own_name = "." not in name or re.fullmatch(r"[0-9.]+|\[[0-9A-Fa-f:.]+\]", name) is not None
+    is_rebound = has_loopback_address(scope) and host not in allowed_hosts and not is_own_name
     if is_foreign or is_rebound:
         raise Forbidden(
             "page_not_allowed",
@@ -242,9 +245,3 @@ def has_loopback_address(scope: Scope) -> bool:
         return ipaddress.ip_address((scope.get("server") or ("", 0))[0]).is_loopback
     except ValueError:
         return False
-
-
-def _is_own_name(host: str) -> bool:
-    """Return whether no other site can own the name in a Host header: it is an address, has no dots, or is empty."""
-    name = re.sub(r":[0-9]*$", "", host)
-    return "." not in name or re.fullmatch(r"[0-9.]+|\[[0-9A-Fa-f:.]+\]", name) is not None

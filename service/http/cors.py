@@ -17,6 +17,11 @@ EXPOSED_HEADERS = (
     "X-Overtile-Label, X-Overtile-Seconds, X-Overtile-Warnings, X-Request-ID"
 )
 _MAX_AGE_S = 600
+_PREFLIGHT_HEADERS = (
+    (b"access-control-allow-methods", METHODS.encode()),
+    (b"access-control-allow-headers", ALLOWED_HEADERS.encode()),
+    (b"access-control-max-age", str(_MAX_AGE_S).encode()),
+)
 
 
 class Cors:
@@ -53,18 +58,8 @@ class Cors:
         if not is_preflight:
             await self.app(scope, receive, send_with_origin)
         elif origin:
-            await _send_preflight(send_with_origin)
+            await send_with_origin({"type": "http.response.start", "status": 204, "headers": list(_PREFLIGHT_HEADERS)})
+            await send_with_origin({"type": "http.response.body"})
         else:
             message = "pages of that site can't use the server; its operator can allow the site in OVERTILE_CORS_ORIGINS"
             await send_error(Forbidden("origin_not_allowed", message), scope, receive, send_with_origin)
-
-
-async def _send_preflight(send: Send) -> None:
-    headers = {
-        "Access-Control-Allow-Methods": METHODS,
-        "Access-Control-Allow-Headers": ALLOWED_HEADERS,
-        "Access-Control-Max-Age": str(_MAX_AGE_S),
-    }
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": 204, "headers": raw})
-    await send({"type": "http.response.body"})

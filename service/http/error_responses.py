@@ -87,17 +87,11 @@ def error_response(error: Exception) -> ErrorResponse:
         return ErrorResponse(400, "body_incomplete", "the body is incomplete; send it again")
     if isinstance(error, SQLAlchemyError):
         return error_response(NoDatabase())
-    if isinstance(error, OSError):
-        return _system_response(error)
-    return INTERNAL
-
-
-def _system_response(error: OSError) -> ErrorResponse:
-    if error.errno in _DISK_FULL:
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return error_response(StorageFull())
-    if error.errno in _DISK_FAILED:
+    if isinstance(error, OSError) and error.errno in _DISK_FAILED:
         return error_response(StorageFailed())
-    if error.errno in _RESOURCES_EXHAUSTED:
+    if isinstance(error, OSError) and error.errno in _RESOURCES_EXHAUSTED:
         return error_response(Busy("busy", "the server has no memory, processes or open files left; try again later"))
     return INTERNAL
 

@@ -31,7 +31,14 @@ def copy_code(folder: Path) -> None:
     """Copy the modules that serving needs into a folder, from which they can be imported."""
     for root in WHOLE:
         copy_content(_root(root), folder / root, ("__pycache__", *COMMANDS))
-    for file in _imported_files(folder):
+    # of `IN_PART`, what these modules import, directly or through each other
+    files: set[Path] = set()
+    pending = list(folder.rglob("*.py"))
+    while pending:
+        imports = {file for name in imports_of(pending.pop()) for file in _files_of(name)}
+        pending += [_root(file.parts[0]).parent / file for file in imports - files]
+        files |= imports
+    for file in files:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_root(file.parts[0]).parent / file, folder / file)
 
@@ -58,17 +65,6 @@ def requirements() -> list[str]:
     """Return the required packages, pinned to the versions that are installed here, with which the bundles are verified."""
     # torch==2.13.0, without the build (`+cpu`) that is installed here
     return [f"{package}=={importlib.metadata.version(package).split('+')[0]}" for package in REQUIREMENTS]
-
-
-def _imported_files(folder: Path) -> set[Path]:
-    """Return the files below `IN_PART` that the modules in `folder` import, directly or through each other."""
-    files: set[Path] = set()
-    pending = list(folder.rglob("*.py"))
-    while pending:
-        imports = {file for name in imports_of(pending.pop()) for file in _files_of(name)}
-        pending += [_root(file.parts[0]).parent / file for file in imports - files]
-        files |= imports
-    return files
 
 
 def imports_of(file: Path) -> Iterator[str]:

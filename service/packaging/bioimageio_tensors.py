@@ -44,18 +44,17 @@ def sizes_of(config: Config) -> list[Sizes]:
     section = config.model
     if not isinstance(section, UNetSection):
         return [Sizes(section.window, 1, section.window - 1, 0)] * config.data.dimensions
-    return [_unet_sizes(section, number) for number in range(config.data.dimensions)]
-
-
-def _unet_sizes(section: UNetSection, number: int) -> Sizes:
-    """Return a U-Net's sizes along one axis."""
-    axis = section.axis(number)
-    if axis.valid:
-        return Sizes(axis.legal_size(1), axis.stride, 2 * axis.context_px, 0)
-    if section.norm in ("instance", "group"):
-        return Sizes(axis.legal_size(2 * axis.stride), axis.stride, 0, 0)
-    halo = math.ceil(axis.context_px / axis.stride) * axis.stride
-    return Sizes(axis.legal_size(2 * halo + 1), axis.stride, 0, halo)
+    sizes = []
+    for number in range(config.data.dimensions):
+        axis = section.axis(number)
+        if axis.valid:
+            sizes.append(Sizes(axis.legal_size(1), axis.stride, 2 * axis.context_px, 0))
+        elif section.norm in ("instance", "group"):
+            sizes.append(Sizes(axis.legal_size(2 * axis.stride), axis.stride, 0, 0))
+        else:
+            halo = math.ceil(axis.context_px / axis.stride) * axis.stride
+            sizes.append(Sizes(axis.legal_size(2 * halo + 1), axis.stride, 0, halo))
+    return sizes
 
 
 def input_fields(config: Config, test_file: Fields) -> Fields:

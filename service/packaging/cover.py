@@ -23,9 +23,14 @@ def cover(config: Config, patches: Floats, logits: Floats) -> bytes:
     margins_px = [(side - inner) // 2 for side, inner in zip(patches.shape[1:], logits.shape[1:], strict=True)]
     region = tuple(slice(first, first + side) for first, side in zip(margins_px, logits.shape[1:], strict=True))
     image, output = _middle_slice(patches[(slice(None), *region)]), _middle_slice(logits)
-    pictures = [_square(_as_rgb(image)), _square(_mask_picture(config, output))]
+    head = make_head(config)
+    if head.gives_values:
+        mask = _as_rgb(head.values(output)[None])  # (H, W, 3)
+    else:
+        colours = [tuple(bytes.fromhex(section.colour[1:])) for section in config.data.classes]
+        mask = np.array(colours, np.uint8)[head.mask(output)]  # (H, W, 3)
     buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(pictures, axis=1)).save(buffer, "png")
+    Image.fromarray(np.concatenate([_square(_as_rgb(image)), _square(mask)], axis=1)).save(buffer, "png")
     return buffer.getvalue()
 
 
@@ -40,15 +45,6 @@ def _as_rgb(image: Floats) -> NDArray[np.uint8]:
     low, high = channels.min(), channels.max()
     scaled = np.asarray(255 * (channels - low) / max(high - low, np.finfo(np.float32).eps), np.uint8)
     return np.moveaxis(scaled, 0, -1)
-
-
-def _mask_picture(config: Config, logits: Floats) -> NDArray[np.uint8]:
-    """Return a picture (H, W, 3) of the mask in its classes' colours, or of the values in grey."""
-    head = make_head(config)
-    if head.gives_values:
-        return _as_rgb(head.values(logits)[None])
-    colours = [tuple(bytes.fromhex(section.colour[1:])) for section in config.data.classes]
-    return np.asarray(np.array(colours, np.uint8)[head.mask(logits)])
 
 
 def _square(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from configs.network_sections import UNetSection
 from configs.schema import Config
-from configs.sections import NormaliseSection
 
 if TYPE_CHECKING:
     from inference.predictors.runtime_parity import RuntimeParity
@@ -101,10 +100,17 @@ def _classes(manifest: "Manifest", config: Config) -> list[str]:
 
 def _input(manifest: "Manifest", config: Config) -> list[str]:
     """Return the lines on dimensions, spacing, channels, normalisation and margin."""
+    section = config.normalise
+    ends = f"{section.lower:g} .. {section.upper:g}"
+    normalisation = "each channel of each image by its own mean and standard deviation"
+    if section.method == "range":
+        normalisation = f"{ends} becomes -1 .. 1"
+    elif section.method == "ct":
+        normalisation = f"clipped to {ends}, less {section.mean:g}, divided by {section.deviation:g}"
     lines = [
         f"- Images in {manifest.dimensions}D",
         f"- Channels: {', '.join(map(_text, manifest.channels))}",
-        f"- Normalised by: {_normalisation(config.normalise)}",
+        f"- Normalised by: {normalisation}",
         f"- Margin, the pixels that the network needs around its output: {manifest.margin_px[0]} before, "
         f"{manifest.margin_px[1]} after",
     ]
@@ -112,15 +118,6 @@ def _input(manifest: "Manifest", config: Config) -> list[str]:
         spacing = " x ".join(f"{step:g}" for step in manifest.spacing_um)
         lines.insert(2, f"- Spacing: {spacing} µm ({'z, ' if manifest.dimensions == 3 else ''}y, x); others are resampled")
     return lines
-
-
-def _normalisation(section: NormaliseSection) -> str:
-    """Return a description of the normalisation."""
-    if section.method == "range":
-        return f"{section.lower:g} .. {section.upper:g} becomes -1 .. 1"
-    if section.method == "ct":
-        return f"clipped to {section.lower:g} .. {section.upper:g}, less {section.mean:g}, divided by {section.deviation:g}"
-    return "each channel of each image by its own mean and standard deviation"
 
 
 def _training(manifest: "Manifest") -> list[str]:

@@ -38,7 +38,10 @@ def curve_plot(entries: Sequence[Entry], score: str, scheme: ColourScheme) -> by
     _panel(scores, f"Score: {score_label(score)}", [*patches, ("validation", validation)], scheme, from_zero=False)
     if best := best_of(entries, score):
         scores.scatter(*best, s=90, facecolors="none", edgecolors=scheme.text, linewidths=1.4, zorder=4)
-    _panel(rate, "Learning rate", _rate_curves(entries), scheme)
+    rates = [(key.removeprefix(RATE).strip(), curve(entries, key)) for key in _keys(entries, RATE)]
+    if all(values == rates[0][1] for _, values in rates):  # the same in all groups of weights
+        rates = rates[:1]
+    _panel(rate, "Learning rate", rates, scheme)
     _panel(gradient, "Gradient norm", [("", curve(entries, "gradient_norm"))], scheme, logarithmic=True)
     memory_bytes = [(label, curve(entries, key)) for key, label in MEMORY]
     memory_gib = [(label, (steps, [value / 2**30 for value in values])) for label, (steps, values) in memory_bytes]
@@ -71,12 +74,6 @@ def best_of(entries: Sequence[Entry], score: str) -> tuple[int, float] | None:
     steps, values = score_curve(entries, score)
     place = max(range(len(values)), key=values.__getitem__, default=None)
     return None if place is None else (steps[place], values[place])
-
-
-def _rate_curves(entries: Sequence[Entry]) -> list[tuple[str, Curve]]:
-    """Return a learning rate curve for each group of weights; a single one where all groups have the same."""
-    curves = [(key.removeprefix(RATE).strip(), curve(entries, key)) for key in _keys(entries, RATE)]
-    return curves if any(rates != curves[0][1] for _, rates in curves) else curves[:1]
 
 
 def _keys(entries: Sequence[Entry], prefix: str) -> list[str]:

@@ -99,7 +99,14 @@ def describe_run(config: Config, score: str, examination: Examination, splits: M
     digests = sorted(digest for facts in training if facts for digest in facts.sha256)
     digest = hashlib.sha256("\n".join(digests).encode()).hexdigest()
     data = (*summary_rows(inspection), ("Training images", f"SHA-256 of their SHA-256, sorted: {digest}"))
-    return RunFacts(config, score, data, _environment(), summarise_network(config))
+    computer = describe_machine()
+    hardware = (
+        f"{computer.processor}; cores: {computer.cores}, torch threads: {computer.threads}; device: {computer.device}; "
+        f"{computer.system}"
+    )
+    versions = ", ".join(f"{name} {number}" for name, number in package_versions().items())
+    environment = (("Machine", hardware), ("Versions", versions), ("Commit", checkout_commit() or "unknown"))
+    return RunFacts(config, score, data, environment, summarise_network(config))
 
 
 class PageWriter:
@@ -203,23 +210,20 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _environment() -> Rows:
-    computer = describe_machine()
-    hardware = (
-        f"{computer.processor}; cores: {computer.cores}, torch threads: {computer.threads}; device: {computer.device}; "
-        f"{computer.system}"
-    )
-    versions = ", ".join(f"{name} {number}" for name, number in package_versions().items())
-    return (("Machine", hardware), ("Versions", versions), ("Commit", checkout_commit() or "unknown"))
-
-
 def _pictures(watch: Path, best: int | None) -> dict[str, Any]:
     """Return the template's variables for the pictures that exist."""
     captions = read_captions(watch)
+    steps = evenly_spaced(mask_steps(watch), best, MOST_COLUMNS)
+    strips = []
+    for number, (name, location) in enumerate(captions.get("cases", [])):
+        image, pale, reference = (_content(watch / f"case{number}_{kind}.png") for kind in ("image", "pale", "reference"))
+        masks = tuple((step, content) for step in steps if (content := _content(watch / mask_name(number, step))))
+        if image and pale and reference:
+            strips.append(Strip(name, location, image, pale, reference, masks))
     patches = enumerate(captions.get("batch", []))
     levels = enumerate(captions.get("levels", []))
     return {
-        "strips": _strips(watch, captions.get("cases", []), best),
+        "strips": strips,
         "batch": [
             (caption, _content(watch / f"batch{number}.png"), _content(watch / f"batch{number}_weights.png"))
             for number, caption in patches
@@ -229,17 +233,6 @@ def _pictures(watch: Path, best: int | None) -> dict[str, Any]:
             (name, shape, content) for number, (name, shape) in levels if (content := _content(watch / f"level{number}.png"))
         ],
     }
-
-
-def _strips(watch: Path, cases: Sequence[Any], best: int | None) -> list[Strip]:
-    steps = evenly_spaced(mask_steps(watch), best, MOST_COLUMNS)
-    strips = []
-    for number, (name, location) in enumerate(cases):
-        image, pale, reference = (_content(watch / f"case{number}_{kind}.png") for kind in ("image", "pale", "reference"))
-        masks = tuple((step, content) for step in steps if (content := _content(watch / mask_name(number, step))))
-        if image and pale and reference:
-            strips.append(Strip(name, location, image, pale, reference, masks))
-    return strips
 
 
 def _content(path: Path) -> bytes | None:

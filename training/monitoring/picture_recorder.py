@@ -64,7 +64,7 @@ class PictureRecorder:
 
     def draw_batch(self, batch: TrainingPatch) -> None:
         """Draw the first patches of the first batch of the run, and the weights of their pixels."""
-        captions = []
+        captions, classes = [], self.config.data.classes
         for number in range(min(MOST_PATCHES, len(batch.image))):
             image, reference, weights = (
                 part[number].detach().cpu().numpy() for part in (batch.image, batch.reference, batch.weights)
@@ -72,7 +72,10 @@ class PictureRecorder:
             self._write(f"batch{number}.png", input_picture(image, reference, self.colours))
             if weights.ndim > 1:  # a window has a single weight, which stands in its caption
                 self._write(f"batch{number}_weights.png", weight_picture(weights))
-            captions.append(self._patch_caption(self.splits.train[int(batch.case[number])].name, reference, weights))
+            # a window has one class and one additional weight
+            label = f": {classes[int(reference)].name}" if reference.ndim == 0 and int(reference) < len(classes) else ""
+            weight = f", weight {weights.item():.2g} more" if weights.size == 1 else ""
+            captions.append(f"{self.splits.train[int(batch.case[number])].name}{label}{weight}")
         self.files.set_captions("batch", captions)
 
     def add_band(self, name: str, band: Band) -> None:
@@ -103,13 +106,6 @@ class PictureRecorder:
             if self.cases:
                 sheet = comparison_sheet([*self.cases.values()], self.colours)
                 logger.add_picture("run/image, reference, mask", sheet, step)
-
-    def _patch_caption(self, case: str, reference: NDArray[Any], weights: NDArray[Any]) -> str:
-        """Return a patch's case, for a window with its class and its additional weight."""
-        classes = self.config.data.classes
-        label = f": {classes[int(reference)].name}" if reference.ndim == 0 and int(reference) < len(classes) else ""
-        weight = f", weight {weights.item():.2g} more" if weights.size == 1 else ""
-        return f"{case}{label}{weight}"
 
     def _write(self, name: str, picture: NDArray[Any]) -> None:
         self.files.write_picture(name, to_png(picture))

@@ -1,8 +1,6 @@
 """Means over training steps between two entries of a run's history, with learning rates, memory and speed."""
 
 import time
-from collections.abc import Sequence
-from typing import Any
 
 import pytorch_lightning as lightning
 import torch
@@ -67,7 +65,11 @@ class StepRecorder:
             return None
         self.last_step = step
         means = {name: float(value) / self._batches for name, value in self._sums.items()}
-        state = _learning_rates(trainer) | {"memory_bytes": resident_bytes(), "peak_bytes": peak_resident_bytes()}
+        groups = trainer.optimizers[0].param_groups
+        state = {"learning_rate": float(groups[0]["lr"])}
+        if len(groups) > 1:
+            state = {f"learning_rate {group.get('name', number)}": float(group["lr"]) for number, group in enumerate(groups)}
+        state |= {"memory_bytes": resident_bytes(), "peak_bytes": peak_resident_bytes()}
         if self.device.type == "cuda":
             state["device_bytes"] = torch.cuda.max_memory_allocated(self.device)
         state["patches_per_s"] = self._patches / max(self._busy_s, 1e-9)
@@ -89,11 +91,3 @@ class StepRecorder:
 def is_training_metric(name: str) -> bool:
     """Return whether a metric is one of training patches, as opposed to validation."""
     return name == "loss" or name.startswith("patch_")
-
-
-def _learning_rates(trainer: lightning.Trainer) -> dict[str, float]:
-    """Return the learning rate of each group of weights, by the group's name or number where there are several."""
-    groups: Sequence[dict[str, Any]] = trainer.optimizers[0].param_groups
-    if len(groups) == 1:
-        return {"learning_rate": float(groups[0]["lr"])}
-    return {f"learning_rate {group.get('name', number)}": float(group["lr"]) for number, group in enumerate(groups)}

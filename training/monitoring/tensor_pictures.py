@@ -37,7 +37,11 @@ def input_picture(image: Floats, reference: NDArray[Any], colours: Sequence[str]
         reference: labels (*patch), () for a window; references without labels are not drawn.
         colours: #rrggbb for each class.
     """
-    labels = _label_map(reference, image.shape[1:])
+    labels = np.zeros(image.shape[1:], np.uint8)  # (*patch), 0 where nothing is drawn
+    if np.issubdtype(reference.dtype, np.integer) and reference.shape == labels.shape:
+        labels = reference.astype(np.uint8)
+    elif np.issubdtype(reference.dtype, np.integer) and reference.ndim == 0:
+        labels[tuple(slice(max(0, size // 2 - 1), size // 2 + 2) for size in image.shape[1:])] = reference
     if image.ndim == 4:
         place = most_foreground_slice(labels)
         image, labels = image[:, place], labels[place]
@@ -50,16 +54,6 @@ def input_picture(image: Floats, reference: NDArray[Any], colours: Sequence[str]
     # white around the outlines, since a stain may have a class's colour
     haloes = [draw_outlines(picture, background, ("#000000", "#ffffff")) for picture in pictures]
     return np.concatenate([draw_outlines(picture, classes, colours) for picture in haloes], axis=1)
-
-
-def _label_map(reference: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return the labels (*shape) to draw, 0 where nothing is drawn."""
-    labels = np.zeros(shape, np.uint8)
-    if reference.shape == shape and np.issubdtype(reference.dtype, np.integer):
-        return reference.astype(np.uint8)
-    if reference.ndim == 0 and np.issubdtype(reference.dtype, np.integer):
-        labels[tuple(slice(max(0, size // 2 - 1), size // 2 + 2) for size in shape)] = reference
-    return labels
 
 
 def most_foreground_slice(labels: NDArray[Any]) -> int:

@@ -77,7 +77,11 @@ def track_cases(cases: Sequence[Case], config: Config, head: Head) -> list[Track
             location = _location(region, image.shape)
         if len(region) == 3:
             pixels, labels = pixels[:, 0], labels[:, 0]  # (channels, H, W)
-        plane = labels[0].astype(np.float32) if head.gives_values else _single_channel(labels)
+        if head.gives_values or len(labels) == 1:
+            plane = labels[0].astype(np.float32 if head.gives_values else np.uint8)  # (H, W)
+        else:  # where classes overlap, the last one counts
+            numbers = np.arange(1, len(labels) + 1).reshape(-1, 1, 1)
+            plane = (numbers * (labels > 0)).max(axis=0).astype(np.uint8)  # (H, W)
         aspect, empty = spacing_um[-2] / spacing_um[-1], np.zeros_like(plane)
         tracked.append(TrackedCase(case.name, location, region, aspect, to_picture(pixels), plane, empty))
     return tracked
@@ -90,14 +94,6 @@ def _location(region: Region, shape: tuple[int, ...]) -> str:
         return f"the whole image, {size(shape)} pixels"
     rows, columns = region
     return f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1} of {size(shape)} pixels"
-
-
-def _single_channel(labels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Reduce a reference (channels, H, W) to labels (H, W); where classes overlap, the last one counts."""
-    if len(labels) == 1:
-        return np.asarray(labels[0], np.uint8)
-    numbers = np.arange(1, len(labels) + 1).reshape(-1, 1, 1)
-    return np.asarray((numbers * (labels > 0)).max(axis=0), np.uint8)
 
 
 def pale_picture(case: TrackedCase) -> Picture:
@@ -135,14 +131,11 @@ def comparison_sheet(cases: Sequence[TrackedCase], colours: Sequence[str]) -> Pi
             alpha = overlay[..., 3:] / 255
             blend = alpha * overlay[..., :3] + (1 - alpha) * pale_picture(case)
             pictures.append(np.rint(blend).astype(np.uint8))
-        rows.append(np.concatenate([_fit_square(picture) for picture in pictures], axis=1))
+        row = np.full((SQUARE_PX, len(pictures) * SQUARE_PX, 3), GREY, np.uint8)
+        for number, picture in enumerate(pictures):
+            step = -(-max(picture.shape[:2]) // SQUARE_PX)
+            small = picture[::step, ::step]  # fits into a square
+            left = number * SQUARE_PX
+            row[: small.shape[0], left : left + small.shape[1]] = small
+        rows.append(row)
     return np.concatenate(rows)
-
-
-def _fit_square(picture: Picture) -> Picture:
-    """Subsample a picture until it fits into a grey square."""
-    step = -(-max(picture.shape[:2]) // SQUARE_PX)
-    small = picture[::step, ::step]
-    square = np.full((SQUARE_PX, SQUARE_PX, 3), GREY, np.uint8)
-    square[: small.shape[0], : small.shape[1]] = small
-    return square

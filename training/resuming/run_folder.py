@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from configs import schema
 from configs.schema import Config, ConfigError
@@ -51,7 +50,10 @@ def write_or_check_config(folder: Path, config: Config) -> None:
     """
     path = folder / bundle.CONFIG
     if path.exists():
-        changes = sorted(_differing_keys(schema.load(path).model_dump(), config.model_dump()) - CHANGEABLE_KEYS)
+        old, new = schema.load(path).model_dump(), config.model_dump()
+        keys = {(section, key) for values in (old, new) for section, content in values.items() for key in content}
+        differences = {f"{section}.{key}" for section, key in keys if old[section].get(key) != new[section].get(key)}
+        changes = sorted(differences - CHANGEABLE_KEYS)
         if changes:
             raise ConfigError(f"{folder} holds a run with another {', '.join(changes)}; choose another run.name")
     publish(path, lambda part: part.write_text(schema.dump(config)))
@@ -83,8 +85,3 @@ def run_digest(config: Config, digests: Digests) -> str:
         section, name = key.split(".")
         del values[section][name]
     return hashlib.sha256(json.dumps([values, digests], sort_keys=True).encode()).hexdigest()
-
-
-def _differing_keys(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
-    keys = {(section, key) for values in (old, new) for section, content in values.items() for key in content}
-    return {f"{section}.{key}" for section, key in keys if old[section].get(key) != new[section].get(key)}

@@ -76,7 +76,11 @@ class RunScheduler(Checkpoint):
         self.validation_is_due = bool(due)
         self._set_validation(trainer)
         if due or stop or save:
-            self._save(trainer)
+            if not is_finite(cast(nn.Module, trainer.lightning_module.network).state_dict().values()):
+                raise NonFiniteError(trainer.global_step)
+            io = cast(Checkpoints, trainer.strategy.checkpoint_io)
+            trainer.save_checkpoint(io.folder / f"step-{trainer.global_step:08d}.ckpt", weights_only=False)
+            self._last_save = time.monotonic()
         if stop:
             raise Stopped(int(stop))
 
@@ -136,14 +140,6 @@ class RunScheduler(Checkpoint):
         self.stream.start = state["batches"]
         self.validation_is_due = state["validation_is_due"]
         self.validation_s = state["validation_s"]
-
-    def _save(self, trainer: lightning.Trainer) -> None:
-        network = cast(nn.Module, trainer.lightning_module.network)
-        if not is_finite(network.state_dict().values()):
-            raise NonFiniteError(trainer.global_step)
-        io = cast(Checkpoints, trainer.strategy.checkpoint_io)
-        trainer.save_checkpoint(io.folder / f"step-{trainer.global_step:08d}.ckpt", weights_only=False)
-        self._last_save = time.monotonic()
 
     def _set_validation(self, trainer: lightning.Trainer) -> None:
         """Have Lightning validate after this batch or never: it does so when a batch's number is a multiple of this value."""
