@@ -11,7 +11,7 @@ from servers import png
 from configs import schema
 from models import bundle
 from models.architectures import build, build_classifier
-from service.engine.direct_calls import segment_small
+from service.engine.direct_calls import SmallImage, segment_small
 from service.engine.loaded_models import LoadedModels
 from tests.manifest_facts import FACTS
 from tests.phantom import draw_slide
@@ -30,7 +30,7 @@ def header_of(folder: Path, *overrides: str) -> str | None:
     models.load(folder, "labelled")
     model = models.get(models.answers[0].name)
     assert model is not None
-    headers: dict[str, str] = segment_small(image, model, None, None, lambda done, total: None)["headers"]
+    headers: dict[str, str] = segment_small(SmallImage(image, None, None), model, None, lambda done, total: None)["headers"]
     return headers.get("X-Overtile-Label")
 
 

@@ -203,7 +203,7 @@ def test_openapi_says_what_the_routes_do(client: httpx.Client) -> None:
     assert operation["requestBody"]["content"] == {
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
     }
-    assert {parameter["name"] for parameter in operation["parameters"]} == {"model", "format", "spacing_um"}
+    assert {parameter["name"] for parameter in operation["parameters"]} == {"model", "format", "spacing_um", "axes"}
     schema = operation["responses"]["422"]["content"]["application/json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}
     assert "HTTPValidationError" not in api["components"]["schemas"]
