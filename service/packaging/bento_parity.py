@@ -75,20 +75,16 @@ def _run_child(tag: str, source: Path) -> ParityResults:
         try:
             subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True, timeout=TIMEOUT_S)
         except subprocess.SubprocessError as error:
+            stderr = str(getattr(error, "stderr", "") or "").strip()
+            reason = stderr.splitlines()[-1] if stderr else str(error)  # the last line names the exception and its message
+            if isinstance(error, subprocess.TimeoutExpired):
+                reason = f"no answer within {TIMEOUT_S:.0f} s"
             raise BundleError(
-                f"the Bento can't be served, and nothing was kept of it: {_reason(error)}; "
+                f"the Bento can't be served, and nothing was kept of it: {reason}; "
                 "set Overtile up anew, or package with the versions in the bundle's manifest.json"
             ) from error
         results = json.loads(report.read_text())
     return {name: RuntimeParity(**values) if values else None for name, values in results.items()}
-
-
-def _reason(error: subprocess.SubprocessError) -> str:
-    """Return the last line of the child's standard error, which names Python's exception and its message."""
-    if isinstance(error, subprocess.TimeoutExpired):
-        return f"no answer within {TIMEOUT_S:.0f} s"
-    stderr = str(getattr(error, "stderr", "") or "").strip()
-    return stderr.splitlines()[-1] if stderr else str(error)
 
 
 def _child(tag: str, report: Path) -> None:

@@ -57,7 +57,11 @@ def model_card(manifest: "Manifest", config: Config, parity: "RuntimeParity | No
             "sites and populations.",
             "- An image of something else gets a mask, too.",
         ],
-        "Versions": _versions(manifest),
+        "Versions": [
+            f"- Bundle of format {manifest.format_version}, made {_text(manifest.created)}",
+            *(f"- {_text(package)} {_text(version)}" for package, version in manifest.versions.items()),
+            *([f"- Commit `{manifest.commit}`"] if manifest.commit else []),
+        ],
         "Calling it": _calling(manifest, config),
     }
     parts = [f"# {_text(manifest.name)}\n"]
@@ -139,13 +143,6 @@ def _validation(manifest: "Manifest") -> list[str]:
         for name, value in manifest.validation.items()
     ]
     return [*lines, "", "Means over the validation cases, by which the network was also chosen."] if lines else []
-
-
-def _versions(manifest: "Manifest") -> list[str]:
-    """Return the lines on the bundle's format, the packages and the commit."""
-    lines = [f"- {_text(package)} {_text(version)}" for package, version in manifest.versions.items()]
-    commit = [f"- Commit `{manifest.commit}`"] if manifest.commit else []
-    return [f"- Bundle of format {manifest.format_version}, made {_text(manifest.created)}", *lines, *commit]
 
 
 def _calling(manifest: "Manifest", config: Config) -> list[str]:

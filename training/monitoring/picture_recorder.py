@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.schema import Config
-from datasets.cases import Case
 from evaluation.comparison.panels import enlarge, region_with_most_foreground
 from evaluation.rendering import to_png
 from inference.predictors.predictor import Predictor
@@ -56,7 +55,13 @@ class PictureRecorder:
             self._write(f"case{number}_pale.png", pale_picture(case))
             self._write(f"case{number}_reference.png", mask_overlay(case, case.reference, self.colours))
         self.files.set_captions("cases", [(case.name, case.location) for case in cases])
-        self.probe = _foreground_patch(self.splits.val[0], self.config)
+        labelled = open_training_image(self.splits.val[0], self.config)
+        with labelled.image as image, labelled.reference as reference:
+            centre = [(axis.start + axis.stop) // 2 for axis in region_with_most_foreground(reference)]
+            starts = [middle - size // 2 for middle, size in zip(centre, self.config.patch_size, strict=True)]
+            region = tuple(slice(start, start + size) for start, size in zip(starts, self.config.patch_size, strict=True))
+            patch = labelled.statistics.normalise(read_mirrored(image, region))
+        self.probe = torch.from_numpy(patch)[None]  # (1, C, *patch)
 
     def draw_first_filters(self) -> None:
         """Draw the filters of the first convolution as they are before the first step."""
@@ -109,14 +114,3 @@ class PictureRecorder:
 
     def _write(self, name: str, picture: NDArray[Any]) -> None:
         self.files.write_picture(name, to_png(picture))
-
-
-def _foreground_patch(case: Case, config: Config) -> Tensor:
-    """Return a patch (1, C, *patch) of a case, centred in the region with the most foreground."""
-    labelled = open_training_image(case, config)
-    with labelled.image as image, labelled.reference as reference:
-        centre = [(axis.start + axis.stop) // 2 for axis in region_with_most_foreground(reference)]
-        starts = [middle - size // 2 for middle, size in zip(centre, config.patch_size, strict=True)]
-        region = tuple(slice(start, start + size) for start, size in zip(starts, config.patch_size, strict=True))
-        patch = labelled.statistics.normalise(read_mirrored(image, region))
-    return torch.from_numpy(patch)[None]  # (1, C, *patch)
