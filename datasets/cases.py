@@ -35,6 +35,7 @@ class Case:
         values: the reference holds a value for each pixel instead of labels.
         ignore_label: label of pixels that are neither trained on nor scored; None where there is none.
         label: class of the whole image; None where it has none.
+        dimensions: of the config; None without one: a volume of one slice is then 2D.
     """
 
     name: str
@@ -49,6 +50,12 @@ class Case:
     values: bool = False
     ignore_label: int | None = None
     label: str | None = None
+    dimensions: int | None = None
+
+    @property
+    def needed_dimensions(self) -> int:
+        """Dimensions that files are read for, where they leave it open."""
+        return self.dimensions or 2
 
     @property
     def patient(self) -> str:
@@ -72,6 +79,7 @@ class Case:
             values=data is not None and len(data.classes) == 1,
             ignore_label=data.ignore_label if data else None,
             label=row.label or None,
+            dimensions=data.dimensions if data else None,
         )
 
 
@@ -107,7 +115,10 @@ def open_case_image(case: Case) -> ImageSource:
     """
     with ExitStack() as open_sources:
         image = stack_channels(
-            [open_sources.enter_context(open_image(path, spacing_um=case.spacing_um)) for path in case.images]
+            [
+                open_sources.enter_context(open_image(path, spacing_um=case.spacing_um, dimensions=case.needed_dimensions))
+                for path in case.images
+            ]
         )
         open_sources.pop_all()
     return image

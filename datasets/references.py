@@ -65,7 +65,7 @@ def _open_one(case: Case, path: Path, *, numbered: bool = False) -> ImageSource:
             if file.read(len(_JPEG_MAGIC)) == _JPEG_MAGIC:
                 message = "reference is a JPEG, which changes labels at every edge; export it as PNG or TIFF"
                 raise DataError("reference_lossy", message)
-    source = open_image(path, labels=True)
+    source = open_image(path, labels=True, dimensions=case.needed_dimensions)
     if source.dtype.kind == "f" and not case.values:
         source = WholeNumberSource(source)
     if source.channels != 1:

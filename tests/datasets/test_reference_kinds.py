@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
@@ -12,7 +13,7 @@ from PIL import Image
 from configs import schema
 from configs.sections import DataSection
 from datasets.case_checks import examine_cases, examine_dataset
-from datasets.cases import Case, read_cases
+from datasets.cases import Case, open_case_image, read_cases
 from datasets.fingerprint import read_facts
 from datasets.reference_conversion import as_foreground, as_unit
 from datasets.references import check_labels, class_masks, count_classes, foreground_mask, open_reference
@@ -230,3 +231,30 @@ def test_an_exif_orientation_that_both_have_is_applied_to_both(tmp_path: Path) -
     assert whole(open_reference(case)).tolist() == [[[0, 0], [0, 1], [0, 0]]]
     with open_image(tmp_path / "i.png") as image:
         assert image.shape == (3, 2)
+
+
+def test_2d_nifti_is_a_2d_data_set_with_and_without_a_config(tmp_path: Path) -> None:
+    labels = np.array([[0, 1, 0], [0, 0, 1]], np.uint8)  # (x, y)
+    for number, shape in enumerate([(2, 3), (2, 3, 1)]):
+        nib.Nifti1Image(labels.reshape(shape) * (9 + number), np.eye(4)).to_filename(tmp_path / f"i{number}.nii.gz")
+        nib.Nifti1Image(labels.reshape(shape), np.eye(4)).to_filename(tmp_path / f"r{number}.nii.gz")
+    lines = ["case,image,reference,split", "0,i0.nii.gz,r0.nii.gz,train", "1,i1.nii.gz,r1.nii.gz,val"]
+    (tmp_path / "cases.csv").write_text("\n".join(lines) + "\n")
+    for data in (None, data_of(tmp_path, 2, "data.channels=[grey]")):
+        cases = read_cases(tmp_path, data)
+        reports = examine_cases(cases)
+        assert [report.facts and report.facts.shape for report in reports] == [(3, 2), (3, 2)]
+        assert [whole(open_reference(case)).tolist() for case in cases] == [[labels.T.tolist()]] * 2
+        assert examine_dataset(reports, {"0": "train", "1": "val"}).errors == ()
+
+
+def test_a_plain_tiff_stack_is_a_volume_for_a_3d_config(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 9, (5, 6, 7)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "i.tif", stack)
+    tifffile.imwrite(tmp_path / "r.tif", (stack > 4).astype(np.uint8))
+    (tmp_path / "cases.csv").write_text("case,image,reference,split,spacing_um\n0,i.tif,r.tif,train,1000\n")
+    data = schema.load(Path("configs/mri_unet.yaml"), [f"data.path={tmp_path}"]).data
+    (case,) = read_cases(tmp_path, data)
+    with open_case_image(case) as image:
+        np.testing.assert_array_equal(image.read(tuple(slice(0, size) for size in image.shape))[0], stack)
+    np.testing.assert_array_equal(whole(open_reference(case))[0], stack > 4)
