@@ -247,7 +247,7 @@ def _dtype(name: str, labels: bool) -> np.dtype[Any]:
     if name not in codes:
         raise UnsuitableImage(
             "pixel_format_not_supported",
-            f"the OME-Zarr's pixels are of a type that isn't read; allowed are {', '.join(allowed)}: convert them",
+            f"the OME-Zarr's pixel type is not supported; allowed are {', '.join(allowed)}: convert the pixels",
         )
     return np.dtype(codes[name]).newbyteorder(">" if name.startswith(">") else "<")
 
@@ -269,6 +269,6 @@ def _fill(value: Any, dtype: np.dtype[Any]) -> int | float:
 def _codec_not_supported() -> UnsupportedFormat:
     return UnsupportedFormat(
         "zarr_codec_not_supported",
-        f"the OME-Zarr's chunks are stored in a way that isn't read; allowed are {', '.join(COMPRESSIONS)} or none, without "
-        "filters, in shards or not: save it again with one of them",
+        f"the OME-Zarr's chunks have an unsupported encoding; allowed are {', '.join(COMPRESSIONS)} or no compression, "
+        "without filters, with or without shards: save it again with one of them",
     )

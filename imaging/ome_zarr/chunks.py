@@ -63,7 +63,16 @@ class ZarrArray:
         """
         sharding, codec = self.layout.sharding, self.layout.codec
         stored = self._read(number) if sharding is None else self._read_from_shard(number, sharding)
-        return None if stored is None else _decode(stored, codec)
+        if stored is None:
+            return None
+        if codec.has_checksum:
+            stored = _without_checksum(stored)
+        content = _decompress(stored, codec.compression, codec.size_bytes)
+        if len(content) != codec.size_bytes:
+            raise _unreadable()
+        flat = np.frombuffer(content, codec.dtype)
+        as_stored = flat.reshape([codec.shape[axis] for axis in codec.order])
+        return as_stored.transpose(np.argsort(codec.order)).astype(codec.dtype.newbyteorder("="))
 
     def _read(self, number: tuple[int, ...]) -> bytes | None:
         path = self._file(number)
@@ -134,17 +143,6 @@ def _place(file: Any, size_bytes: int, within: tuple[int, ...], sharding: Shardi
     return int(offset), int(length)
 
 
-def _decode(stored: bytes, codec: ChunkCodec) -> NDArray[Any]:
-    if codec.has_checksum:
-        stored = _without_checksum(stored)
-    content = _decompress(stored, codec.compression, codec.size_bytes)
-    if len(content) != codec.size_bytes:
-        raise _unreadable()
-    flat = np.frombuffer(content, codec.dtype)
-    as_stored = flat.reshape([codec.shape[axis] for axis in codec.order])
-    return as_stored.transpose(np.argsort(codec.order)).astype(codec.dtype.newbyteorder("="))
-
-
 def _decompress(stored: bytes, compression: str | None, size_bytes: int) -> Any:
     """Decompress a chunk, at most one byte more than `size_bytes`.
 
@@ -161,18 +159,14 @@ def _decompress(stored: bytes, compression: str | None, size_bytes: int) -> Any:
         if compression == "lz4":  # after the size, which numcodecs writes first
             return imagecodecs.lz4_decode(stored[4:], out=size_bytes)
         if compression in ("zlib", "gzip"):
-            return _inflate(stored, 31 if compression == "gzip" else 15, size_bytes)
+            stream = zlib.decompressobj(31 if compression == "gzip" else 15)  # zlib's codes for the two headers
+            content = stream.decompress(stored, size_bytes + 1)
+            if not stream.eof or stream.unused_data:
+                raise _unreadable()
+            return content
     except (RuntimeError, ValueError, MemoryError, zlib.error) as error:
         raise _unreadable() from error
     return stored
-
-
-def _inflate(stored: bytes, window_bits: int, size_bytes: int) -> bytes:
-    stream = zlib.decompressobj(window_bits)
-    content = stream.decompress(stored, size_bytes + 1)
-    if not stream.eof or stream.unused_data:
-        raise _unreadable()
-    return content
 
 
 def _without_checksum(stored: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -54,7 +54,12 @@ class OmeZarrSource(ImageSource):
         if not (root / _GROUP_FILES[zarr_format]).exists():
             raise no_image()
         described = multiscale(metadata_bytes(root, root / _GROUP_FILES[zarr_format]), zarr_format=zarr_format)
-        self._arrays = [_array(root, dataset.path, zarr_format, read_labels) for dataset in described.datasets]
+        self._arrays = []
+        for dataset in described.datasets:
+            folder = (root / dataset.path).resolve()
+            content = metadata_bytes(root, folder / _ARRAY_FILES[zarr_format])
+            layout = array_layout(content, zarr_format=zarr_format, labels=read_labels)
+            self._arrays.append(ZarrArray(folder, root, layout))
         self._axes = described.axes
         shapes = [self._inside_shape(array) for array in self._arrays]
         _check_shapes(shapes, self._arrays, MAX_SLIDE_PIXELS if max_pixels is None else max_pixels)
@@ -103,9 +108,15 @@ class OmeZarrSource(ImageSource):
         out = np.full([axis.stop - axis.start for axis in region], array.layout.fill, self.dtype)
         for number in array.chunks_in(region):
             chunk = self._chunk(level, number)
-            if chunk is not None:
-                starts = [index * size for index, size in zip(number, array.layout.codec.shape, strict=True)]
-                _paste(chunk, starts, region, out)
+            if chunk is None:
+                continue
+            inner, outer = [], []  # the overlap of chunk and region, in the chunk and in `out`
+            for index, size, axis in zip(number, chunk.shape, region, strict=True):
+                start = index * size
+                first, last = max(start, axis.start), min(start + size, axis.stop)
+                inner.append(slice(first - start, last - start))
+                outer.append(slice(first - axis.start, last - axis.start))
+            out[tuple(outer)] = chunk[tuple(inner)]
         return out
 
     def close(self) -> None:
@@ -116,12 +127,6 @@ class OmeZarrSource(ImageSource):
 def is_zarr(folder: Path) -> bool:
     """Return True if a folder is a Zarr group or array of format 2 or 3."""
     return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs", ".zarray"))
-
-
-def _array(root: Path, path: PurePosixPath, zarr_format: int, labels: bool) -> ZarrArray:
-    folder = (root / path).resolve()
-    content = metadata_bytes(root, folder / _ARRAY_FILES[zarr_format])
-    return ZarrArray(folder, root, array_layout(content, zarr_format=zarr_format, labels=labels))
 
 
 def _check_shapes(shapes: list[tuple[int, ...]], arrays: list[ZarrArray], limit: int) -> None:
@@ -143,13 +148,3 @@ def _check_shapes(shapes: list[tuple[int, ...]], arrays: list[ZarrArray], limit:
         raise metadata_invalid()
     if any(after > before for pair in pairwise(shapes) for before, after in zip(*pair, strict=True)):
         raise metadata_invalid()
-
-
-def _paste(chunk: NDArray[Any], starts: list[int], region: Region, out: NDArray[Any]) -> None:
-    """Copy the part of a chunk that overlaps a region into `out`, the array of that region."""
-    inner, outer = [], []
-    for start, size, axis in zip(starts, chunk.shape, region, strict=True):
-        first, last = max(start, axis.start), min(start + size, axis.stop)
-        inner.append(slice(first - start, last - start))
-        outer.append(slice(first - axis.start, last - axis.start))
-    out[tuple(outer)] = chunk[tuple(inner)]

@@ -15,7 +15,6 @@ _UM_PER_UNIT = {
     "decimeter": 1e5, "meter": 1e6, "inch": 25400.0, "nm": 1e-3, "um": 1.0, "\N{MICRO SIGN}m": 1.0,
     "\N{GREEK SMALL LETTER MU}m": 1.0, "micron": 1.0, "mm": 1e3, "cm": 1e4,
 }  # fmt: skip
-_SPACE = "zyx"
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,13 @@ def multiscale(content: bytes, *, zarr_format: int) -> Multiscale:
         described = _described(content, zarr_format)
     except ValidationError as error:
         raise metadata_invalid() from error
-    axes = "".join(_checked_axis(axis.name) for axis in described.axes)
-    if len(set(axes)) < len(axes) or not {"y", "x"} <= set(axes):
-        raise _dimension_not_supported()
+    names = [axis.name for axis in described.axes]
+    if not {"y", "x"} <= set(names) <= set("tczyx") or len(set(names)) < len(names):
+        raise UnsuitableImage(
+            "dimension_not_supported",
+            "the OME-Zarr has unsupported axes; allowed are y and x, and one each of z, c and t: save it with these",
+        )
+    axes = "".join(names)
     units = tuple(axis.unit for axis in described.axes)
     return Multiscale(axes, units, tuple(_dataset(dataset, described, len(axes)) for dataset in described.datasets))
 
@@ -119,7 +122,10 @@ def _described(content: bytes, zarr_format: int) -> _Multiscale:
     first = group.multiscales[0]
     version = first.get("version", "0.4") if zarr_format == 2 else group.version
     if version != ("0.4" if zarr_format == 2 else "0.5"):
-        raise _version_not_supported()
+        raise UnsupportedFormat(
+            "zarr_version_not_supported",
+            "the OME-Zarr's version is not supported; allowed are 0.4 (in Zarr 2) and 0.5 (in Zarr 3): save it again as one",
+        )
     return _Multiscale.model_validate(first)
 
 
@@ -136,13 +142,16 @@ def _dataset(dataset: _Dataset, described: _Multiscale, axes: int) -> Dataset:
         outer = outer_translation or (0.0,) * axes
         moved = tuple(value * step + more for value, step, more in zip(inner, outer_scale, outer, strict=True))
     scaled = tuple(value * step for value, step in zip(scale, outer_scale, strict=True))
-    return Dataset(_inside(dataset.path), scaled, moved)
+    # the level's folder has to lie below the group's
+    if any(part in ("", ".", "..") for part in dataset.path.split("/")) or any(char in dataset.path for char in "\\:\0"):
+        raise path_outside()
+    return Dataset(PurePosixPath(dataset.path), scaled, moved)
 
 
 def _transformed(
     transformations: list[_Transformation], axes: int
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Scale and translation, of which at most one each may stand there, the scale first."""
+    """Return the scale and the translation; at most one of each is allowed, the scale first."""
     kinds = [each.type for each in transformations if each.type != "identity"]
     if kinds not in ([], ["scale"], ["translation"], ["scale", "translation"]):
         raise metadata_invalid()
@@ -156,38 +165,10 @@ def _transformed(
     return scale, translation
 
 
-def _inside(path: str) -> PurePosixPath:
-    """Return a level's folder, checked to lie below the group's."""
-    parts = path.split("/")
-    if any(part in ("", ".", "..") for part in parts) or any(char in path for char in "\\:\0"):
-        raise path_outside()
-    return PurePosixPath(path)
-
-
-def _checked_axis(name: str) -> str:
-    if name not in tuple("tc" + _SPACE):
-        raise _dimension_not_supported()
-    return name
-
-
-def _dimension_not_supported() -> UnsuitableImage:
-    return UnsuitableImage(
-        "dimension_not_supported",
-        "the OME-Zarr has axes that aren't read; allowed are y and x, and one each of z, c and t: save it with these",
-    )
-
-
 def no_image() -> UnsuitableImage:
     """Return the error for a Zarr folder that isn't an image."""
     return UnsuitableImage(
         "zarr_no_image",
         "this Zarr folder holds no image of its own (no multiscales); give the folder of one image, of a plate or a collection "
         "one of those inside, such as image.zarr/0 or image.zarr/labels/nuclei",
-    )
-
-
-def _version_not_supported() -> UnsupportedFormat:
-    return UnsupportedFormat(
-        "zarr_version_not_supported",
-        "the OME-Zarr is of a version that isn't read; allowed are 0.4 (in Zarr 2) and 0.5 (in Zarr 3): save it again as one",
     )

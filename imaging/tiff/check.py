@@ -90,7 +90,15 @@ def check_tiff(path: Path, max_pages: int) -> CheckedTiff:
 
 def _page(ifd: Ifd, number: int, size: int) -> TiffPageLayout:
     shape = ifd.number(257, 0), ifd.number(256, 0)
-    _check_shape(shape)
+    if 0 in shape:
+        raise BrokenImage("slide_too_small", f"the TIFF declares the size {shape}; each side needs 1 pixel or more")
+    if max(shape) > _MAX_SIDE_PX or shape[0] * shape[1] > MAX_SLIDE_PIXELS:
+        raise ImageTooLarge(
+            "slide_too_large",
+            f"the TIFF declares the size {shape}, at most {_MAX_SIDE_PX} a side and {MAX_SLIDE_PIXELS} pixels are allowed; "
+            "cut out the part that matters",
+            MAX_SLIDE_PIXELS,
+        )
     tile = _tile(ifd)
     samples = ifd.number(277, 1)
     if number == 0 or tile:
@@ -104,18 +112,6 @@ def _page(ifd: Ifd, number: int, size: int) -> TiffPageLayout:
     _check_texts(ifd)
     rgb8 = samples == 3 and planes == 1 and set(ifd.numbers(258).tolist()) == {8} and ifd.number(262, 0) in (_RGB, _YCBCR)
     return TiffPageLayout(shape, tile, ifd.is_sub, rgb8)
-
-
-def _check_shape(shape: tuple[int, int]) -> None:
-    if 0 in shape:
-        raise BrokenImage("slide_too_small", f"the TIFF declares the size {shape}; each side needs 1 pixel or more")
-    if max(shape) > _MAX_SIDE_PX or shape[0] * shape[1] > MAX_SLIDE_PIXELS:
-        raise ImageTooLarge(
-            "slide_too_large",
-            f"the TIFF declares the size {shape}, at most {_MAX_SIDE_PX} a side and {MAX_SLIDE_PIXELS} pixels are allowed; "
-            "cut out the part that matters",
-            MAX_SLIDE_PIXELS,
-        )
 
 
 def _tile(ifd: Ifd) -> tuple[int, int] | None:
@@ -159,7 +155,7 @@ def _check_pixels(ifd: Ifd, samples: int) -> None:
     if not (sound and flat and 0 < samples <= _MAX_SAMPLES and (formats, bits) in _PIXELS and _predictor_fits(ifd, formats)):
         raise UnsuitableImage(
             "pixel_format_not_supported",
-            f"the TIFF has {samples} samples a pixel of {bits or 'several'} bits, in a kind or a compression that isn't read; "
+            f"the TIFF has {samples} samples a pixel of {bits or 'several'} bits, in an unsupported type or compression; "
             f"allowed are grey, RGB, palette and at most {_MAX_SAMPLES} channels of whole or real numbers of 8 to 64 bits, "
             "and none, LZW, deflate, PackBits, Zstandard, JPEG or JPEG 2000 as compression",
         )

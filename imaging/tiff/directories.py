@@ -189,17 +189,15 @@ def _header(file: BinaryIO, size: int) -> tuple[TiffFormat, int]:
         raise truncated()
     if form.big and struct.unpack(form.order + "HH", head[4:8]) != (8, 0):
         raise bad_ifd()
-    ndpi = TiffFormat("<", big=False, ndpi=True)
-    if form == TiffFormat("<", big=False) and _is_ndpi(file, ndpi, int.from_bytes(head[4:12], "little"), size):
-        return ndpi, int.from_bytes(head[4:12], "little")
+    if form == TiffFormat("<", big=False):  # NDPI has the same magic, and 8 bytes for the first directory's offset
+        ndpi, place = TiffFormat("<", big=False, ndpi=True), int.from_bytes(head[4:12], "little")
+        try:
+            is_ndpi = _NDPI_TAG in _directory(file, ndpi, place, size)
+        except BrokenImage:
+            is_ndpi = False
+        if is_ndpi:
+            return ndpi, place
     return form, int(form.following.unpack_from(head, 8 if form.big else 4)[0])
-
-
-def _is_ndpi(file: BinaryIO, form: TiffFormat, place: int, size: int) -> bool:
-    try:
-        return _NDPI_TAG in _directory(file, form, place, size)
-    except BrokenImage:
-        return False
 
 
 def _chain(file: BinaryIO, form: TiffFormat, first: int, max_pages: int) -> list[int]:

@@ -4,7 +4,6 @@ import logging
 import struct
 import zlib
 from math import prod
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -68,7 +67,12 @@ class TiffSource(ImageSource):
     mask_format: ClassVar[MaskFormat] = "tiff"
 
     def __init__(self, tiff: CheckedTiff, max_pixels: int | None = None, options: ReadOptions = _AS_DECLARED) -> None:
-        self._tiff = _open_tiff(tiff.path)
+        other_kinds: dict[str, Any] = {f"is_{kind}": False for kind in _OTHER_KINDS}
+        try:
+            self._tiff = TiffFile(tiff.path, _multifile=False, **other_kinds)
+        except TIFF_ERRORS as error:
+            raise broken() from error
+        self._tiff.filehandle.set_lock(True)
         try:
             self._prepare(MAX_SLIDE_PIXELS if max_pixels is None else max_pixels, options)
         except TIFF_ERRORS as error:
@@ -88,7 +92,12 @@ class TiffSource(ImageSource):
         for level in (level for level in levels if not is_mapped(level)):
             _check_size("pixels in one strip", prod(segment_shape(level.keyframe)), MAX_HELD_PIXELS)
         self._largest_segment_bytes = max(segment_bytes(level.keyframe) for level in levels)
-        self._readers = _readers(levels, SegmentCache(_CACHE_BYTES), 0 if read_labels else _background(self._page))
+        background = 0.0  # value of missing tiles, which weren't scanned: white in colour images, dark in channels
+        if not read_labels:
+            is_colour = self._page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR)
+            is_white = is_colour and self._page.dtype in (np.uint8, np.uint16)
+            background = float(np.iinfo(np.dtype(self._page.dtype)).max if is_white else self._page.nodata)
+        self._readers = _readers(levels, SegmentCache(_CACHE_BYTES), background)
         self._alpha = 0 if read_labels or channels_of(first) == 1 else _alpha(self._page)
         self._palette = None if read_labels else _palette(self._page)
         shape = shape_of(first)
@@ -138,23 +147,13 @@ class TiffSource(ImageSource):
         self._tiff.close()
 
 
-def _open_tiff(path: Path) -> TiffFile:
-    try:
-        other_kinds: dict[str, Any] = {f"is_{kind}": False for kind in _OTHER_KINDS}
-        tiff = TiffFile(path, _multifile=False, **other_kinds)
-    except TIFF_ERRORS as error:
-        raise broken() from error
-    tiff.filehandle.set_lock(True)
-    return tiff
-
-
 def _check_pixels(series: TiffPageSeries) -> None:
     page = series.keyframe
     dtype = "none" if page.dtype is None else page.dtype.name
     if not _photometric_fits(page, channels_of(series)) or dtype not in _READ_AS or channels_of(series) > _MAX_CHANNELS:
         raise UnsuitableImage(
             "pixel_format_not_supported",
-            f"the TIFF's pixels are {channels_of(series)} x {dtype} of a kind that isn't read; "
+            f"the TIFF's pixels are {channels_of(series)} x {dtype} in an unsupported format; "
             f"allowed are grey, RGB, palette and at most {_MAX_CHANNELS} channels of {', '.join(_READ_AS)}",
         )
 
@@ -178,12 +177,6 @@ def _check_size(what: str, pixels: int, limit: int) -> None:
             f"the TIFF has {pixels} {what}, at most {limit} are allowed; cut it, or save it with tiles",
             limit,
         )
-
-
-def _background(page: TiffPage) -> float:
-    """Return the value of missing tiles, which weren't scanned: white in colour images, dark in channels."""
-    white = page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) and page.dtype in (np.uint8, np.uint16)
-    return float(np.iinfo(np.dtype(page.dtype)).max if white else page.nodata)
 
 
 def _readers(levels: list[TiffPageSeries], cache: SegmentCache, background: float) -> list[MappedLevel | SegmentedLevel]:

@@ -93,7 +93,10 @@ class SegmentedLevel:
         for plane, top, left, index in _segments_in(page, rows, columns):
             if self._pages[number].databytecounts[index]:  # otherwise it is missing
                 segment = self._cache.get((self._number, number, index), partial(self._decode, number, index))
-                _paste(segment, (top - rows.start, left - columns.start), out[plane])
+                down, right = top - rows.start, left - columns.start  # in `out`; the segment may reach beyond its borders
+                inside = segment[max(0, -down) : max(0, shape[1] - down), max(0, -right) : max(0, shape[2] - right)]
+                height, width = inside.shape[:2]
+                out[plane, max(0, down) : max(0, down) + height, max(0, right) : max(0, right) + width] = inside
         return np.moveaxis(out, -1, 1).reshape(-1, *shape[1:3])  # (C, H, W)
 
     def _decode(self, number: int, index: int) -> NDArray[Any]:
@@ -149,10 +152,3 @@ def _segments_in(page: TiffPage, rows: slice, columns: slice) -> Iterator[tuple[
         for row in range(rows.start // height, -(-rows.stop // height)):
             for column in range(columns.start // width, -(-columns.stop // width)):
                 yield plane, row * height, column * width, (plane * down + row) * across + column
-
-
-def _paste(segment: NDArray[Any], place: tuple[int, int], out: NDArray[Any]) -> None:
-    """Copy (H, W, samples) into `out` at a position that may begin before it or reach beyond it."""
-    (top, left), (height, width) = place, out.shape[:2]
-    inside = segment[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
-    out[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside
