@@ -117,7 +117,7 @@ def test_a_stack_has_a_spacing_if_the_file_says_all_three(tmp_path, options, spa
             None,
             (4, 20, 30),
             {"metadata": None, "photometric": "minisblack"},
-            "whose axis it doesn't name; save them as OME-TIFF",
+            "whose axis it doesn't name; if they are slices say so, with --axes ZYX",
         ),
     ],
 )
