@@ -79,17 +79,21 @@ class PictureSource(HeldSource):
                 self.file_warnings = ("orientation_applied",)
 
     def _decode(self) -> NDArray[Any]:
-        return _upright(self._decode_stored(), self._orientation)
-
-    def _decode_stored(self) -> NDArray[Any]:
         try:
             if self.dtype == np.uint16:
                 array = png_decode(self._path.read_bytes())
-                return array[None] if array.ndim == 2 else _opaque(array)
-            with _open_header(self._path) as image:
-                return _decode_8_bits(image, self._read_labels)
+                pixels = array[None] if array.ndim == 2 else _opaque(array)  # (C, H, W) as stored
+            else:
+                with _open_header(self._path) as image:
+                    pixels = _decode_8_bits(image, self._read_labels)  # (C, H, W) as stored
         except _PILLOW_ERRORS as error:
             raise BrokenImage("picture_broken", "the picture's pixels can't be decoded; export the picture again") from error
+        # EXIF 2.32, 4.6.4: which sides of the picture row 0 and column 0 are
+        if self._orientation in _TRANSPOSED:
+            pixels = pixels.swapaxes(1, 2)
+        row_step = -1 if self._orientation in _ROWS_REVERSED else 1
+        column_step = -1 if self._orientation in _COLUMNS_REVERSED else 1
+        return pixels[:, ::row_step, ::column_step]
 
 
 def _open_header(path: Path) -> ImageFile:
@@ -117,13 +121,6 @@ def _orientation(image: ImageFile) -> int:
     except _PILLOW_ERRORS:
         return _UPRIGHT
     return orientation if type(orientation) is int and 1 <= orientation <= 8 else _UPRIGHT
-
-
-def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Return pixels (C, *S) as viewers show them, a view (EXIF 2.32, 4.6.4: which sides row 0 and column 0 are)."""
-    if orientation in _TRANSPOSED:
-        pixels = pixels.swapaxes(1, 2)
-    return pixels[:, :: -1 if orientation in _ROWS_REVERSED else 1, :: -1 if orientation in _COLUMNS_REVERSED else 1]
 
 
 def _decode_8_bits(image: ImageFile, read_labels: bool) -> NDArray[Any]:

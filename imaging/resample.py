@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from imaging.source import Geometry, ImageSource, Level, Region
+from imaging.source import Geometry, ImageSource, Region
 
 
 class ResampledSource(ImageSource):
@@ -28,7 +28,12 @@ class ResampledSource(ImageSource):
     def __init__(self, source: ImageSource, shape: tuple[int, ...], *, labels: bool = False) -> None:
         self._source = source
         self._labels = labels
-        self._level = _best_level(source.levels, shape)
+        fine_enough = [  # levels with at least the requested pixels, within 1 percent
+            number
+            for number, level in enumerate(source.levels)
+            if all(size >= 0.99 * least for size, least in zip(level.shape, shape, strict=True))
+        ]
+        self._level = min(fine_enough, key=lambda number: source.levels[number].shape, default=0)  # the coarsest of them
         self.mask_format = source.mask_format  # type: ignore[misc]  # that of its source
         super().__init__(Geometry(shape, spacing_of(source, shape)), source.channels, source.dtype)
 
@@ -100,16 +105,6 @@ def spacing_of(source: ImageSource, shape: tuple[int, ...]) -> tuple[float, ...]
     if source.spacing_um is None:
         return None
     return tuple(um * old / new for um, old, new in zip(source.spacing_um, source.shape, shape, strict=True))
-
-
-def _best_level(levels: tuple[Level, ...], shape: tuple[int, ...]) -> int:
-    """Return the coarsest level that has at least the requested pixels, within 1 percent; the finest where none has."""
-    candidates = [
-        number
-        for number, level in enumerate(levels)
-        if all(size >= 0.99 * least for size, least in zip(level.shape, shape, strict=True))
-    ]
-    return min(candidates, key=lambda number: levels[number].shape, default=0)
 
 
 def _heaviest_label(stored: NDArray[Any], axes: list[Weights]) -> NDArray[Any]:

@@ -1,8 +1,9 @@
 """Whole slides of scanner makers, (3, H, W), read region by region through OpenSlide."""
 
+from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ MIRAX, MIRAX_SUFFIX = "mirax", ".mrxs"  # a folder of files beside a JPEG, which
 GENERIC = "generic-tiff"  # a tiled TIFF of no maker, which tifffile reads without loss, and faster
 
 _CACHE_BYTES = 32 * 2**20
+_Number = TypeVar("_Number", int, float)
 
 
 class SlideSource(ImageSource):
@@ -70,12 +72,15 @@ class SlideSource(ImageSource):
         except DataError:
             self._slide.close()
             raise
-        spacing = _spacing_um(self._slide)
+        spacing = _pair(self._slide, PROPERTY_NAME_MPP_Y, PROPERTY_NAME_MPP_X, float)  # um
+        if spacing and not all(isfinite(value) and value > 0 for value in spacing):
+            spacing = None
+        first_pixel = _pair(self._slide, PROPERTY_NAME_BOUNDS_Y, PROPERTY_NAME_BOUNDS_X, int)  # from which QuPath counts
         levels = tuple(
             Level((rows, columns), spacing and (spacing[0] * height / rows, spacing[1] * width / columns))
             for columns, rows in self._slide.level_dimensions
         )
-        geometry = Geometry(levels[0].shape, levels[0].spacing_um, origin_px=_origin(self._slide))
+        geometry = Geometry(levels[0].shape, levels[0].spacing_um, origin_px=first_pixel)
         super().__init__(geometry, 3, np.dtype(np.uint8), levels)
 
     @property
@@ -121,17 +126,9 @@ def _open_slide(path: Path) -> OpenSlide:
     return slide
 
 
-def _spacing_um(slide: OpenSlide) -> tuple[float, float] | None:
+def _pair(slide: OpenSlide, y: str, x: str, convert: Callable[[str], _Number]) -> tuple[_Number, _Number] | None:
+    """Return two properties of the slide as numbers (y, x); None where one is missing or not a number."""
     try:
-        spacing = float(slide.properties[PROPERTY_NAME_MPP_Y]), float(slide.properties[PROPERTY_NAME_MPP_X])
-    except (KeyError, ValueError):
-        return None
-    return spacing if all(isfinite(value) and value > 0 for value in spacing) else None
-
-
-def _origin(slide: OpenSlide) -> tuple[int, int] | None:
-    """Return the first scanned pixel (y, x), from which QuPath counts; None where the slide doesn't give it."""
-    try:
-        return int(slide.properties[PROPERTY_NAME_BOUNDS_Y]), int(slide.properties[PROPERTY_NAME_BOUNDS_X])
+        return convert(slide.properties[y]), convert(slide.properties[x])
     except (KeyError, ValueError):
         return None

@@ -93,7 +93,19 @@ class OmeZarrSource(ImageSource):
     def _read(self, region: Region, level: int) -> NDArray[Any]:
         space = (slice(0, 1), *region) if self._is_flat else region
         slices = dict(zip(_INSIDE, (slice(0, 1), slice(0, self.channels), *space), strict=True))
-        pixels = self._read_array(tuple(slices[axis] for axis in self._axes), level)  # in the file's order
+        array, stored_region = self._arrays[level], [slices[axis] for axis in self._axes]  # in the file's order of axes
+        pixels = np.full([axis.stop - axis.start for axis in stored_region], array.layout.fill, self.dtype)
+        for number in array.chunks_in(tuple(stored_region)):
+            chunk = self._chunk(level, number)
+            if chunk is None:
+                continue
+            inner, outer = [], []  # the overlap of chunk and region, in the chunk and in `pixels`
+            for index, size, axis in zip(number, chunk.shape, stored_region, strict=True):
+                start = index * size
+                first, last = max(start, axis.start), min(start + size, axis.stop)
+                inner.append(slice(first - start, last - start))
+                outer.append(slice(first - axis.start, last - axis.start))
+            pixels[tuple(outer)] = chunk[tuple(inner)]
         order = [self._axes.index(axis) for axis in _INSIDE if axis in self._axes]
         shape = [axis.stop - axis.start for axis in region]
         pixels = np.ascontiguousarray(pixels.transpose(order)).reshape(self.channels, *shape)  # (C, *S)
@@ -102,22 +114,6 @@ class OmeZarrSource(ImageSource):
                 "non_finite_pixels", "the OME-Zarr holds pixels that are NaN or infinite; replace them with numbers"
             )
         return pixels
-
-    def _read_array(self, region: Region, level: int) -> NDArray[Any]:
-        array = self._arrays[level]
-        out = np.full([axis.stop - axis.start for axis in region], array.layout.fill, self.dtype)
-        for number in array.chunks_in(region):
-            chunk = self._chunk(level, number)
-            if chunk is None:
-                continue
-            inner, outer = [], []  # the overlap of chunk and region, in the chunk and in `out`
-            for index, size, axis in zip(number, chunk.shape, region, strict=True):
-                start = index * size
-                first, last = max(start, axis.start), min(start + size, axis.stop)
-                inner.append(slice(first - start, last - start))
-                outer.append(slice(first - axis.start, last - axis.start))
-            out[tuple(outer)] = chunk[tuple(inner)]
-        return out
 
     def close(self) -> None:
         """Release the chunks in the cache."""

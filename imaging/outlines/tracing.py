@@ -113,7 +113,14 @@ class _Strands:
         points = np.zeros((self._nodes.size, 2), np.int32)  # by node; crossings have none
         points[: self._corners] = np.stack([band_corners.line + first_line, band_corners.x], axis=1)
         self._points = points[self._nodes]
-        self._object_of = self._number_objects(*self._holes(block, uprights))
+        holes, lefts = self._holes(block, uprights)
+        heads = self._corners + np.arange(self._chains)
+        ones = np.concatenate([self._strand_of[heads], holes])
+        others = np.concatenate([self._count + above.objects, lefts])
+        size = self._count + int(above.objects.max(initial=-1)) + 1
+        graph = coo_array((np.ones(ones.size, np.bool_), (ones, others)), shape=(size, size))
+        # number of the object that each strand belongs to, followed by that of each object from above
+        self._object_of: Integers = connected_components(graph, directed=False)[1].astype(np.int64)
 
     @property
     def _first_below(self) -> int:
@@ -145,23 +152,16 @@ class _Strands:
         left = uprights.nodes_at(label, edges_left_of(block, row, x), row)
         return holes, self._strand_of[left]
 
-    def _number_objects(self, holes: Integers, lefts: Integers) -> Integers:
-        """Return the number of the object that each strand belongs to, followed by that of each object from above."""
-        heads = self._corners + np.arange(self._chains)
-        ones = np.concatenate([self._strand_of[heads], holes])
-        others = np.concatenate([self._count + self._above.objects, lefts])
-        size = self._count + int(self._above.objects.max(initial=-1)) + 1
-        graph = coo_array((np.ones(ones.size, np.bool_), (ones, others)), shape=(size, size))
-        numbers: Integers = connected_components(graph, directed=False)[1].astype(np.int64)
-        return numbers
-
     def separate(self) -> tuple[_Open, Iterator[Polygon]]:
         """Return the outlines that continue below, and the finished objects."""
         rings: dict[int, list[Ring]] = defaultdict(list)
         for number, closed in self._above.closed.items():
             rings[int(self._object_of[self._count + number])] += closed
         labels = {}
-        is_plain = ~self._any(self._touches())
+        # A ring may touch itself at crossed corners, and in outlines from above, which may have such corners.
+        touches = self._nodes >= self._corners
+        touches[~touches] = self._band_corners.is_crossed[self._nodes[~touches]]
+        is_plain = ~self._any(touches)
         for strand, number in enumerate(self._object_of[self._opened : self._count].tolist(), self._opened):
             first, last = self._bounds[strand], self._bounds[strand + 1]
             labels[number] = int(self._band_corners.label[self._nodes[first]])
@@ -170,12 +170,6 @@ class _Strands:
             else:
                 rings[number] += _split(np.concatenate(self._pieces(strand)))
         return self._take_open(rings), (_polygon(labels[number], rings[number]) for number in rings)
-
-    def _touches(self) -> NDArray[np.bool_]:
-        """Return the nodes where a ring may touch itself: crossed corners, and outlines from above, which may have such."""
-        touches = self._nodes >= self._corners
-        touches[~touches] = self._band_corners.is_crossed[self._nodes[~touches]]
-        return touches
 
     def _any(self, of_nodes: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return True where it holds for any of a strand's nodes, as they follow each other."""

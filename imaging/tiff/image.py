@@ -92,19 +92,19 @@ class TiffSource(ImageSource):
         for level in (level for level in levels if not is_mapped(level)):
             _check_size("pixels in one strip", prod(segment_shape(level.keyframe)), MAX_HELD_PIXELS)
         self._largest_segment_bytes = max(segment_bytes(level.keyframe) for level in levels)
-        background = 0.0  # value of missing tiles, which weren't scanned: white in colour images, dark in channels
-        if not read_labels:
-            is_colour = self._page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR)
-            is_white = is_colour and self._page.dtype in (np.uint8, np.uint16)
-            background = float(np.iinfo(np.dtype(self._page.dtype)).max if is_white else self._page.nodata)
-        self._readers = _readers(levels, SegmentCache(_CACHE_BYTES), background)
+        self._readers = _readers(levels, SegmentCache(_CACHE_BYTES), 0 if read_labels else _background(self._page))
         self._alpha = 0 if read_labels or channels_of(first) == 1 else _alpha(self._page)
         self._palette = None if read_labels else _palette(self._page)
         shape = shape_of(first)
-        spacings = _levels(levels, spacing_um(self._tiff, "ZYX"[-len(shape) :]))
+        spacing = spacing_um(self._tiff, "ZYX"[-len(shape) :])
+        resolutions = []
+        for level_shape in map(shape_of, levels):
+            steps = [whole / size for whole, size in zip(shape, level_shape, strict=True)]
+            level_spacing = spacing and tuple(value * step for value, step in zip(spacing, steps, strict=True))
+            resolutions.append(Level(level_shape, level_spacing))
         channels = 3 if self._palette is not None else channels_of(first) - (1 if self._alpha else 0)
         dtype = np.dtype("uint8" if self._palette is not None else _READ_AS[first.dtype.name])
-        super().__init__(Geometry(shape, spacings[0].spacing_um), channels, dtype, spacings)
+        super().__init__(Geometry(shape, spacing), channels, dtype, tuple(resolutions))
         orientation = self._page.tags.valueof(_ORIENTATION_TAG, _TOP_LEFT)
         if orientation != _TOP_LEFT:
             self.file_warnings = ("orientation_ignored",)
@@ -179,6 +179,12 @@ def _check_size(what: str, pixels: int, limit: int) -> None:
         )
 
 
+def _background(page: TiffPage) -> float:
+    """Return the value of missing tiles, which weren't scanned: white in colour images, dark in channels."""
+    white = page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) and page.dtype in (np.uint8, np.uint16)
+    return float(np.iinfo(np.dtype(page.dtype)).max if white else page.nodata)
+
+
 def _readers(levels: list[TiffPageSeries], cache: SegmentCache, background: float) -> list[MappedLevel | SegmentedLevel]:
     return [
         MappedLevel(level) if is_mapped(level) else SegmentedLevel(level, number, cache, background)
@@ -199,11 +205,3 @@ def _alpha(page: TiffPage) -> int:
     kinds = (_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA)
     kind = int(page.extrasamples[-1]) if page.extrasamples and page.samplesperpixel in (2, 4) else 0
     return kind if kind in kinds and page.dtype in (np.uint8, np.uint16) else 0
-
-
-def _levels(series: list[TiffPageSeries], spacing: tuple[float, ...] | None) -> tuple[Level, ...]:
-    whole = shape_of(series[0])
-    shapes = [shape_of(level) for level in series]
-    steps = [[size / small for size, small in zip(whole, shape, strict=True)] for shape in shapes]
-    spacings = [spacing and tuple(value * factor for value, factor in zip(spacing, step, strict=True)) for step in steps]
-    return tuple(Level(shape, value) for shape, value in zip(shapes, spacings, strict=True))

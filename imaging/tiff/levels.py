@@ -76,7 +76,16 @@ class SegmentedLevel:
         self._pages = [page for page in series.pages if page is not None]
         self._keyframe = series.keyframe
         self._dtype = np.dtype(series.dtype).newbyteorder("=")
-        self._slices = _page_numbers(series)  # (D, pages of a slice)
+        pages = len(series.pages)
+        lead = [(axis, size) for axis, size in axes_of(series) if axis not in "YXS"]
+        if prod(size for _, size in lead) != pages:  # the channels lie within the pages
+            lead = [(axis, size) for axis, size in lead if axis not in CHANNEL_AXES]
+        numbers = np.arange(pages).reshape([size for _, size in lead])
+        if len(shape_of(series)) == 3:
+            numbers = np.moveaxis(numbers, [axis for axis, _ in lead].index("Z"), 0)
+            self._slices = numbers.reshape(len(numbers), -1)  # (D, pages of a slice) in the order of the channels
+        else:
+            self._slices = numbers.reshape(1, -1)  # (1, pages)
 
     def read(self, region: Region) -> NDArray[Any]:
         """Return the pixels (C, *S) of a region."""
@@ -131,17 +140,6 @@ def segment_bytes(page: TiffPage) -> int:
     """Return the size of a decoded tile or whole strip, bytes."""
     samples = page.samplesperpixel if page.planarconfig == 1 else 1
     return prod(segment_shape(page)) * int(samples) * np.dtype(page.dtype).itemsize
-
-
-def _page_numbers(series: TiffPageSeries) -> NDArray[np.intp]:
-    """Return the numbers of the pages of each slice, (D, pages of a slice), in the order of the channels."""
-    pages = len(series.pages)
-    lead = [(axis, size) for axis, size in axes_of(series) if axis not in "YXS"]
-    if prod(size for _, size in lead) != pages:  # the channels lie within the pages
-        lead = [(axis, size) for axis, size in lead if axis not in CHANNEL_AXES]
-    numbers = np.arange(pages).reshape([size for _, size in lead])
-    depth = [axis for axis, _ in lead].index("Z") if len(shape_of(series)) == 3 else None
-    return numbers.reshape(1, -1) if depth is None else np.moveaxis(numbers, depth, 0).reshape(numbers.shape[depth], -1)
 
 
 def _segments_in(page: TiffPage, rows: slice, columns: slice) -> Iterator[tuple[int, int, int, int]]:

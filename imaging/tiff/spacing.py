@@ -42,18 +42,17 @@ def spacing_um(tiff: TiffFile, axes: str) -> Spacing | None:
     page = tiff.pages.first
     if tiff.is_ome:
         text = (tiff.ome_metadata or "")[:_OME_HEAD]
-        sizes = tuple(size for axis in axes if (size := _ome_size(text, axis)) is not None)
-        spacing = sizes if len(sizes) == len(axes) else None
+        sizes = []
+        for axis in axes:
+            size = re.search(rf'\sPhysicalSize{axis}="([0-9.eE+-]+)"', text)
+            unit = re.search(rf'\sPhysicalSize{axis}Unit="([^"]*)"', text)
+            scale = _UM_PER_UNIT.get(unit.group(1)) if unit else 1.0  # OME's default is the micrometre
+            if size and scale:
+                sizes.append(float(size.group(1)) * scale)
+        spacing = tuple(sizes) if len(sizes) == len(axes) else None
     else:
         spacing = _imagej(tiff, page, axes) if tiff.is_imagej else _tags(page, axes)
     return spacing if spacing and all(isfinite(value) and value > 0 for value in spacing) else None
-
-
-def _ome_size(text: str, axis: str) -> float | None:
-    size = re.search(rf'\sPhysicalSize{axis}="([0-9.eE+-]+)"', text)
-    unit = re.search(rf'\sPhysicalSize{axis}Unit="([^"]*)"', text)
-    scale = _UM_PER_UNIT.get(unit.group(1)) if unit else 1.0  # OME's default is the micrometre
-    return float(size.group(1)) * scale if size and scale else None
 
 
 def _imagej(tiff: TiffFile, page: TiffPage, axes: str) -> Spacing | None:

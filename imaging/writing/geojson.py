@@ -26,7 +26,12 @@ def write_geojson(path: Path, rows: RowBuffer, geometry: Geometry, classes: Sequ
     Source: RFC 7946; QuPath 0.4, "Exporting annotations", for the properties.
     """
     origin = np.array(geometry.origin_px or (0, 0), np.int32)
-    heads = [_head(section) for section in classes]
+    heads = []  # the text of an object of each class up to its coordinates
+    for section in classes:
+        colour = list(ImageColor.getrgb(section.colour))
+        properties = {"objectType": "annotation", "classification": {"name": section.name, "color": colour}}
+        head = f'{{"type":"Feature","properties":{_compact(properties)},"geometry":{{"type":"Polygon","coordinates":['
+        heads.append(head)
     with path.open("w", encoding="ascii") as file:
         file.write('{"type":"FeatureCollection","features":[')
         for number, polygon in enumerate(trace(rows.bands(_BAND_BYTES), rows.shape[1])):
@@ -35,24 +40,13 @@ def write_geojson(path: Path, rows: RowBuffer, geometry: Geometry, classes: Sequ
         file.write("\n]}\n")
 
 
-def _head(section: ClassSection) -> str:
-    colour = list(ImageColor.getrgb(section.colour))
-    properties = {"objectType": "annotation", "classification": {"name": section.name, "color": colour}}
-    return f'{{"type":"Feature","properties":{_compact(properties)},"geometry":{{"type":"Polygon","coordinates":['
-
-
 def _feature(polygon: Polygon, head: str, origin: Ring) -> Iterator[str]:
     """Yield the text of one object, in parts."""
     yield head
     for number, ring in enumerate(polygon.rings):
         yield ",[" if number else "["
-        yield from _points(ring - origin)
-        yield "]"
+        points = (ring - origin)[:, ::-1]  # (x, y)
+        for start in range(0, len(points), _POINTS_AT_ONCE):
+            yield _compact(points[start : start + _POINTS_AT_ONCE].tolist())[1:-1] + ","
+        yield _compact(points[0].tolist()) + "]"  # GeoJSON repeats the first corner at the end
     yield "]}}"
-
-
-def _points(ring: Ring) -> Iterator[str]:
-    """Yield the text of a ring's corners, the first once more at the end."""
-    for start in range(0, len(ring), _POINTS_AT_ONCE):
-        yield _compact(ring[start : start + _POINTS_AT_ONCE, ::-1].tolist())[1:-1] + ","
-    yield _compact(ring[0, ::-1].tolist())

@@ -73,7 +73,11 @@ class RowBuffer:
         out = np.empty([len(range(axis.start, axis.stop, axis.step)) for axis in region], self.dtype)
         rows, others = region[self._rows_axis], self._without_rows(region)
         position = 0
-        for mapped in self._map_blocks(rows):
+        self._file.flush()
+        count = max(1, _BLOCK_BYTES // self._row_bytes // rows.step) * rows.step
+        for start in range(rows.start, rows.stop, count):  # short mappings: pages count as the process's memory while mapped
+            shape = (min(count, rows.stop - start), *self._without_rows(self.shape))
+            mapped = np.memmap(self._file, self.dtype, "r", start * self._row_bytes, shape)
             block = np.moveaxis(mapped[(slice(None, None, rows.step), *others)], 0, self._rows_axis)
             place = slice(position, position + block.shape[self._rows_axis])
             out[(slice(None),) * self._rows_axis + (place,)] = block
@@ -94,15 +98,6 @@ class RowBuffer:
 
     def _without_rows(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         return values[: self._rows_axis] + values[self._rows_axis + 1 :]
-
-    def _map_blocks(self, rows: slice) -> Iterator[NDArray[Any]]:
-        """Yield the stored rows of a slice through short-lived mappings: pages count as the process's memory while mapped."""
-        self._file.flush()
-        inner = self._without_rows(self.shape)
-        count = max(1, _BLOCK_BYTES // self._row_bytes // rows.step) * rows.step
-        for start in range(rows.start, rows.stop, count):
-            shape = (min(count, rows.stop - start), *inner)
-            yield np.memmap(self._file, self.dtype, "r", start * self._row_bytes, shape)
 
     def __enter__(self) -> Self:
         return self
