@@ -29,7 +29,7 @@ class Foveation(nn.Module):
         deviations = [corner_px * copy / COPIES for copy in range(1, COPIES + 1)]
         blurs = torch.stack([blur_matrix(window, deviation) for deviation in deviations])  # (copies, window, window)
         self.register_buffer("blurs", blurs, persistent=False)  # computed from the config, so bundles leave it out
-        shares = _shares(_distances(dimensions, window), [0.0, *deviations])
+        shares = _shares(dimensions, window, [0.0, *deviations])
         # flat, since conversion to channels_last would change the layout of a buffer with four or five dimensions
         self.register_buffer("shares", shares.flatten(1), persistent=False)
 
@@ -38,7 +38,10 @@ class Foveation(nn.Module):
         shares = cast(Tensor, self.shares).view(-1, *windows.shape[2:])  # (copies + 1, *window)
         foveated = windows * shares[0]
         for blur, share in zip(cast(Tensor, self.blurs), shares[1:], strict=True):
-            foveated = foveated + _blur(windows, blur) * share
+            blurred = windows
+            for axis in range(2, windows.ndim):
+                blurred = (blurred.movedim(axis, -1) @ blur.T).movedim(-1, axis)
+            foveated = foveated + blurred * share
         return foveated
 
 
@@ -49,26 +52,15 @@ def blur_matrix(size: int, deviation_px: float) -> Tensor:
     return (weights / weights.sum(dim=1, keepdim=True)).float()
 
 
-def _blur(windows: Tensor, blur: Tensor) -> Tensor:
-    """Return windows (B, C, *window), blurred by the matrix along each axis."""
-    for axis in range(2, windows.ndim):
-        windows = (windows.movedim(axis, -1) @ blur.T).movedim(-1, axis)
-    return windows
-
-
-def _distances(dimensions: int, window: int) -> Tensor:
-    """Return the distance of each pixel from the centre pixel, (*window), as a share of the farthest corner's."""
-    centre = window // 2
-    line = ((torch.arange(window) - centre) / centre) ** 2
-    square = sum(line.view([-1 if axis == other else 1 for other in range(dimensions)]) for axis in range(dimensions))
-    return torch.sqrt(cast(Tensor, square) / dimensions)
-
-
-def _shares(distances: Tensor, deviations: list[float]) -> Tensor:
+def _shares(dimensions: int, window: int, deviations: list[float]) -> Tensor:
     """Return the share of each copy in each pixel, (copies + 1, *window).
 
     A pixel blends the two copies whose variances are next to its own.
     """
+    centre = window // 2
+    line = ((torch.arange(window) - centre) / centre) ** 2
+    square = sum(line.view([-1 if axis == other else 1 for other in range(dimensions)]) for axis in range(dimensions))
+    distances = torch.sqrt(cast(Tensor, square) / dimensions)  # (*window), as shares of the farthest corner's
     variances = (distances * deviations[-1]) ** 2
     # cumulative shares: 1 if the pixel's variance is above the copy's, 0 if it is below the previous copy's
     cumulative = [torch.ones_like(variances)]

@@ -35,7 +35,9 @@ class UNet(nn.Module):
         upwards = levels[-2::-1]  # from the level above the bottom to the finest
         coarser = features[-2:0:-1] if section.deep_supervision else ()
         self.encoder = nn.ModuleList(_encoder_level(section, level, dimensions, in_channels) for level in levels)
-        self.down = nn.ModuleList(_step_down(section, level, dimensions) for level in levels[:-1])
+        strides = [section.stride(level, dimensions) for level in levels[:-1]]
+        pools = section.down == "max_pool"  # otherwise the next level's first convolution has the stride
+        self.down = nn.ModuleList(MaxPool[dimensions](stride, stride) if pools else nn.Identity() for stride in strides)
         self.up = nn.ModuleList(_step_up(section, level, dimensions) for level in upwards)
         self.decoder = nn.ModuleList(_decoder_level(section, level, dimensions) for level in upwards)
         self.head = Convolution[dimensions](features[0], classes, kernel_size=1)
@@ -140,12 +142,6 @@ def _encoder_level(section: UNetSection, level: int, dimensions: int, in_channel
     if section.dropout and level == len(section.features) - 1:
         layers.append(nn.Dropout(section.dropout))  # of single values, as published
     return nn.Sequential(*layers)
-
-
-def _step_down(section: UNetSection, level: int, dimensions: int) -> nn.Module:
-    """Build the step from a level to the one below it; the identity if that level's first convolution has the stride."""
-    stride = section.stride(level, dimensions)
-    return MaxPool[dimensions](stride, stride) if section.down == "max_pool" else nn.Identity()
 
 
 def _step_up(section: UNetSection, level: int, dimensions: int) -> nn.Module:

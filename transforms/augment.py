@@ -42,7 +42,13 @@ class Augment:
         self.section = section
         self.dimensions = dimensions
         self.spacing_um = spacing_um
-        self.image_steps = _image_steps(section, styles)
+        self.image_steps: list[Step] = []  # their parameters are drawn once per image
+        if section.restyle > 0 and styles is not None:
+            self.image_steps.append(partial(random_style, styles=styles, alpha=section.restyle))
+        if section.remap > 0:
+            background, inversion = section.remap_background, section.remap_inversion
+            remap = partial(random_remap, share=section.remap, background=background, inversion=inversion)
+            self.image_steps.append(remap)
         self.steps = _steps(section)
 
     def __call__(
@@ -94,17 +100,6 @@ def make_augment(
     if section.restyle > 0 and styles is None:
         raise ValueError("augment.restyle needs styles; make a StyleBank of the user's images")
     return Augment(section, dimensions, styles, spacing_um)
-
-
-def _image_steps(section: AugmentSection, styles: StyleBank | None) -> list[Step]:
-    """Return the steps whose parameters are drawn once per image."""
-    steps: list[Step] = []
-    if section.restyle > 0 and styles is not None:
-        steps.append(partial(random_style, styles=styles, alpha=section.restyle))
-    if section.remap > 0:
-        background, inversion = section.remap_background, section.remap_inversion
-        steps.append(partial(random_remap, share=section.remap, background=background, inversion=inversion))
-    return steps
 
 
 def _steps(section: AugmentSection) -> list[Step]:

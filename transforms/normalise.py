@@ -1,7 +1,7 @@
 """Normalisation of intensities, by the same object in training and in inference."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,22 +63,16 @@ def _mean_and_deviation(channels: int, blocks: Iterable[Array]) -> tuple[NDArray
     Sums of squares are merged as in Chan, Golub and LeVeque (1979, equation 2.1).
     """
     count, mean, squares = 0, np.zeros(channels), np.zeros(channels)
-    for part in _parts(channels, blocks):
-        pixels = part.astype(np.float64)
-        block_mean = pixels.mean(axis=1)
-        difference = block_mean - mean
-        total = count + pixels.shape[1]
-        squares += ((pixels - block_mean[:, None]) ** 2).sum(axis=1) + difference**2 * count * pixels.shape[1] / total
-        mean += difference * pixels.shape[1] / total
-        count = total
-    deviation = np.array([math.sqrt(value / count) for value in squares])
-    return mean, np.where(deviation > 0, deviation, 1.0)
-
-
-def _parts(channels: int, blocks: Iterable[Array]) -> Iterator[Array]:
-    """Yield the blocks as parts (C, values), small enough for a float64 copy."""
+    step = max(1, PART_VALUES // channels)
     for block in blocks:
         flat = block.reshape(channels, -1)
-        step = max(1, PART_VALUES // channels)
         for first in range(0, flat.shape[1], step):
-            yield flat[:, first : first + step]
+            pixels = flat[:, first : first + step].astype(np.float64)
+            part_mean = pixels.mean(axis=1)
+            difference = part_mean - mean
+            total = count + pixels.shape[1]
+            squares += ((pixels - part_mean[:, None]) ** 2).sum(axis=1) + difference**2 * count * pixels.shape[1] / total
+            mean += difference * pixels.shape[1] / total
+            count = total
+    deviation = np.array([math.sqrt(value / count) for value in squares])
+    return mean, np.where(deviation > 0, deviation, 1.0)

@@ -108,9 +108,15 @@ def elastic(control_px: Floats, shape: Sequence[int]) -> Floats:
     Cubic B-splines run along each axis; n points span the patch, and one more lies beyond each side. The squares of the
     weights sum to 1, so that displacements of standard deviation s at the points have it at every pixel.
     """
-    field = control_px
+    field, points = control_px, control_px.shape[-1] - 2
     for size in shape:
-        weights = _spline_weights(size, control_px.shape[-1] - 2)
+        position = np.linspace(0, points - 1, size)
+        first = np.minimum(position.astype(int), points - 2)
+        u = position - first
+        cubics = np.stack([(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3], axis=1)  # (size, 4)
+        weights = np.zeros((size, points + 2))  # of each point's displacement at each pixel
+        np.put_along_axis(weights, first[:, None] + np.arange(4), cubics, axis=1)
+        weights = np.asarray(weights / np.linalg.norm(weights, axis=1, keepdims=True), np.float32)
         field = np.tensordot(field, weights, axes=(1, 1))  # (dimensions, other axes' points, .., sizes so far)
     return field
 
@@ -160,14 +166,3 @@ def _plane_rotation(degrees: float, dimensions: int, plane: tuple[int, int]) -> 
     matrix = np.eye(dimensions)
     matrix[np.ix_(plane, plane)] = [[cosine, sine], [-sine, cosine]]
     return matrix
-
-
-def _spline_weights(size: int, points: int) -> Floats:
-    """Return the weights (size, points + 2) of each point's displacement at each pixel."""
-    position = np.linspace(0, points - 1, size)
-    first = np.minimum(position.astype(int), points - 2)
-    u = position - first
-    cubics = np.stack([(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3], axis=1)  # (size, 4)
-    weights = np.zeros((size, points + 2))
-    np.put_along_axis(weights, first[:, None] + np.arange(4), cubics, axis=1)
-    return np.asarray(weights / np.linalg.norm(weights, axis=1, keepdims=True), np.float32)
