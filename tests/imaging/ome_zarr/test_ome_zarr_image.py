@@ -462,7 +462,9 @@ def test_pixels_that_are_not_finite(tmp_path, zarr_format, value):
 @pytest.mark.parametrize("dtype", ["float64", "int64", "uint64", "bool", "complex64", "int32"])
 def test_other_types_are_refused(tmp_path, zarr_format, dtype):
     path = write(tmp_path / "a", [pixels((8, 8), dtype)], "yx", zarr_format=zarr_format)
-    refused(path, UnsuitableImage, "pixel_format_not_supported", "allowed are uint8, uint16, int16, float32: convert them")
+    refused(
+        path, UnsuitableImage, "pixel_format_not_supported", "allowed are uint8, uint16, int16, float32: convert the pixels"
+    )
 
 
 @FORMATS
@@ -630,7 +632,7 @@ def test_chunks_that_do_not_fill_a_shard(tmp_path):
 def test_chunks_stored_in_other_ways_are_refused(plain, zarr_format, change):
     path = plain(zarr_format)
     edit(array_file(path, zarr_format), **change)
-    words = "allowed are blosc, gzip, lz4, zlib, zstd or none, without filters"
+    words = "allowed are blosc, gzip, lz4, zlib, zstd or no compression, without filters"
     refused(path, UnsupportedFormat, "zarr_codec_not_supported", words)
 
 
