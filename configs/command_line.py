@@ -1,5 +1,6 @@
 """Parts that all commands share: expected errors become messages and exit codes, and progress is shown as bars."""
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,12 +13,19 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn, TaskID
 
+_ADVICE = {  # by the number of the system's error
+    errno.EACCES: "; get the right to use it, or give another path",
+    errno.EROFS: "; give a path on a disk that can be written",
+    errno.ENOSPC: "; free space there, or give a path on another disk",
+    errno.EDQUOT: "; free space there, or give a path on another disk",
+}
+
 
 @contextmanager
 def exit_codes(text_of: Callable[[Exception], str] = str) -> Iterator["Console"]:
     """Open a console on standard error; an expected error is printed there, and the command exits with its code.
 
-    All other errors are defects of Overtile and keep their traceback.
+    Advice is added to errors of the system. All other errors are defects of Overtile and keep their traceback.
 
     Args:
         text_of: returns the message that is printed for an error.
@@ -28,7 +36,8 @@ def exit_codes(text_of: Callable[[Exception], str] = str) -> Iterator["Console"]
     try:
         yield console
     except (OvertileError, OSError) as error:
-        console.print(text_of(error), style="bold red")
+        advice = _ADVICE.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+        console.print(f"{text_of(error)}{advice}", style="bold red")
         raise typer.Exit(error.exit_code if isinstance(error, OvertileError) else STORAGE) from error
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,9 +96,12 @@ echo "ended $status after $(($(date +%s) - began))"
 """
 
 
-def test_a_bento_is_packaged_served_healthy_and_stopped(image: Stage, data: Path) -> None:
+@pytest.mark.parametrize("user", [f"{UID}:{UID}", "1000770000:0"], ids=["own_user", "unknown_user"])
+def test_a_bento_is_packaged_served_healthy_and_stopped(image: Stage, data: Path, user: str) -> None:
+    """Also as a user without an entry in the image's user database, as OpenShift chooses one."""
+    image = replace(image, user=user)
     write_bundle(data / "bundle")
-    subprocess.run(["chown", "-R", f"{UID}:{UID}", str(data / "bundle")], check=True)
+    subprocess.run(["chown", "-R", user, str(data)], check=True)
     signal = image.settings["STOPSIGNAL"].removeprefix("SIG")
     done = contained(image, data, f"SIGNAL={signal}\n{SERVE}", *exec_form(image.settings["HEALTHCHECK"]))
     assert done.returncode == 0, done.stderr
