@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import UnsuitableImage
-from imaging.source import ImageSource, MaskFormat, Region
+from imaging.source import ImageSource, MaskFormat, Region, spacing_text
 
 AFFINE_TOLERANCE_MM = 1e-3
 SPACING_TOLERANCE = 1e-3  # of the first file's
@@ -85,7 +85,7 @@ def check_same_geometry(first: ImageSource, other: ImageSource, name: str) -> No
     if other.shape != first.shape:
         difference = f"shape {other.shape}, the first file's is {first.shape}"
     elif not _is_same_spacing(first.spacing_um, other.spacing_um):
-        difference = f"spacing {other.spacing_um} um, the first file's is {first.spacing_um} um"
+        difference = f"spacing {spacing_text(other.spacing_um)}, the first file's is {spacing_text(first.spacing_um)}"
     elif affines[0] is not None and affines[1] is not None:
         distance = affine_distance_mm(affines[0], affines[1])
         if distance > AFFINE_TOLERANCE_MM:

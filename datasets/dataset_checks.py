@@ -182,19 +182,22 @@ def spacing_problems(reports: Reports, splits: Splits) -> Iterator[Problem]:
         value = "no image has a spacing"
         if len(missing) < len(facts):
             value = f"{len(missing)} of {len(facts)} images have no spacing: {join_first(missing)}"
-        yield Problem("note", "spacing_missing", value, "add it to cases.csv as spacing_um, in micrometres, if you know it")
+        yield Problem(
+            "note", "spacing_missing", value, "add it to cases.csv as spacing_um, in micrometres (1 mm is 1000), if you know it"
+        )
     spacings = {fact.name: fact.spacing_um for fact in facts if fact.spacing_um}
     if len({len(spacing) for spacing in spacings.values()}) != 1:
         return
     names, table = list(spacings), np.array(list(spacings.values()))  # (cases, axes)
     ratios = table.max(axis=0) / table.min(axis=0)
     if ratios.max() > SPACING_RATIO:
-        axis = table[:, int(ratios.argmax())]
+        factor, unit = (1e-3, "mm") if len(ratios) == 3 else (1, "um")
+        axis = factor * table[:, int(ratios.argmax())]
         smallest, largest = int(axis.argmin()), int(axis.argmax())
         yield Problem(
             "note",
             "spacing_differs",
-            f"spacings reach from {axis[smallest]:.4g} um ({names[smallest]}) to {axis[largest]:.4g} um ({names[largest]})",
+            f"spacings reach from {axis[smallest]:.4g} {unit} ({names[smallest]}) to {axis[largest]:.4g} {unit} ({names[largest]})",
             "set data.spacing_um, or train on one spacing",
         )
 

@@ -109,7 +109,7 @@ def check_aligned(image: ImageSource, reference: ImageSource) -> None:
     elif spacings[0] and spacings[1] and not np.allclose(spacings[1], spacings[0], rtol=SPACING_TOLERANCE, atol=0):
         raise DataError(
             "reference_spacing",
-            f"reference's spacing is {spacing_text(spacings[1])} um, its image's {spacing_text(spacings[0])} um, "
+            f"reference's spacing is {spacing_text(spacings[1])}, its image's {spacing_text(spacings[0])}, "
             f"allowed is {SPACING_TOLERANCE:.0%} more or less; export it from this image, or give spacing_um in cases.csv",
         )
 

@@ -236,9 +236,12 @@ def over_white(colour: NDArray[Any], alpha: NDArray[Any], *, premultiplied: bool
     return ((colour * alpha.astype(np.uint64) + white * background_share + white // 2) // white).astype(colour.dtype)
 
 
-def spacing_text(spacing_um: Sequence[float]) -> str:
-    """Return the spacing as messages write it: 0.5 x 0.5."""
-    return " x ".join(f"{value:.4g}" for value in spacing_um)
+def spacing_text(spacing_um: Sequence[float] | None) -> str:
+    """Return the spacing as messages write it, in the field's own unit: 0.5 x 0.5 um in 2D, 3 x 0.9 x 0.9 mm in 3D."""
+    if spacing_um is None:
+        return "not given"
+    factor, unit = (1e-3, "mm") if len(spacing_um) == 3 else (1, "um")
+    return f"{' x '.join(f'{value * factor:.4g}' for value in spacing_um)} {unit}"
 
 
 def _lies_in(axis: slice, size: int) -> bool:

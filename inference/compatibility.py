@@ -47,13 +47,13 @@ def _check_spacing(spacing_um: tuple[float, ...] | None, trained_um: tuple[float
     if spacing_um is None:
         raise UnsuitableImage(
             "resolution_unknown",
-            f"the file doesn't say how far apart its pixels are, and the model was trained at {spacing_text(trained_um)} um; "
-            "give it in micrometres: spacing_um in the request or in cases.csv, --spacing-um on the command line",
+            f"the file doesn't say how far apart its pixels are, and the model was trained at {spacing_text(trained_um)}; "
+            "give it in micrometres (1 mm is 1000): spacing_um in the request or in cases.csv, --spacing-um on the command line",
         )
     ratios = [own / trained for own, trained in zip(spacing_um, trained_um, strict=True)]
     if not all(1 / MOST_SPACING_RATIO <= ratio <= MOST_SPACING_RATIO for ratio in ratios):
         raise UnsuitableImage(
             "spacing_mismatch",
-            f"image spacing {spacing_text(spacing_um)} um, the model was trained at {spacing_text(trained_um)} um: "
+            f"image spacing {spacing_text(spacing_um)}, the model was trained at {spacing_text(trained_um)}: "
             f"more than {MOST_SPACING_RATIO:g} times apart; check the unit, or use a model of that spacing",
         )

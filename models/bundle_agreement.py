@@ -25,7 +25,10 @@ def _class_names(manifest: Manifest) -> str:
 
 
 def _spacing_text(spacing_um: Axes) -> str:
-    return " x ".join(f"{value:.4g}" for value in spacing_um) + " um" if spacing_um else "not given"
+    if not spacing_um:
+        return "not given"
+    factor, unit = (1e-3, "mm") if len(spacing_um) == 3 else (1, "um")
+    return f"{' x '.join(f'{value * factor:.4g}' for value in spacing_um)} {unit}"
 
 
 def _is_same_spacing(first: Axes, second: Axes) -> bool:

@@ -1,5 +1,6 @@
 """`overtile plan`, `train`, `tune`, `check`, `find-rate` and `pretrain`."""
 
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,10 +40,12 @@ def plan(
     with exit_codes() as console:
         from configs.quantities import parse_memory
         from datasets.fingerprint import read_facts
+        from evaluation.report.number_text import seconds
         from inference.predictors.predictor import best_device
         from training.planning.plan import PlanRequest, planning_cases, write_config
         from training.planning.plan import plan as plan_config
 
+        start = time.monotonic()
         request = PlanRequest(data, method, parse_memory(memory), minutes, _names(channels), _names(classes), name)
         cases = planning_cases(data)
         with progress_bars(console) as on_progress:
@@ -52,6 +55,11 @@ def plan(
                 on_progress("cases", len(facts), len(cases))
         planned = plan_config(facts, request, best_device())
         write_config(planned.text, out)
+        if minutes:
+            console.print(
+                f"Planning took {seconds(time.monotonic() - start)}, which doesn't count: the {minutes:g} minutes are the time from "
+                "the start of overtile train to its bundle, with reading, validation and writing"
+            )
         console.print(f"{planned.summary}\n{out}: train it with: overtile train {out}")
 
 
@@ -174,9 +182,12 @@ def pretrain(
 
         loaded = load(config, overrides or [])
 
+        from datasets.inputs import skipped_text
         from training.pretraining.denoising import pretrain as pretrain_encoder
 
         with progress_bars(console) as on_progress:
             result = pretrain_encoder(loaded, on_progress)
+        if result.skipped:
+            console.print(f"Skipped {len(result.skipped)} files that are no images: {skipped_text(result.skipped)}")
         console.print(f"{loaded.run.name}: loss {result.losses[0]:.3f} -> {result.losses[-1]:.3f}; see {result.picture}")
         console.print(f"use it: overtile train {config} warm_start.weights={result.weights}")

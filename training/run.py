@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytorch_lightning as lightning
 import torch
@@ -20,7 +21,7 @@ from training.distributed import ProcessGroup, detect_process_group
 from training.errors import NumericError, Stopped
 from training.module import SegmentationModule
 from training.monitoring.layer_table import table_lines
-from training.monitoring.monitor import RunMonitor
+from training.monitoring.monitor import RunMonitor, time_limit_message
 from training.monitoring.page import describe_run
 from training.objective.scoring import make_score
 from training.pretraining.warm_start import warm_start
@@ -67,11 +68,19 @@ def train(config: Config, console: Console, callbacks: Sequence[lightning.Callba
                 config, clock=clock, signals=signals, console=console, callbacks=callbacks, processes=processes
             )
             with deterministic_algorithms(session.device):
-                predictor, steps = _fit(session)
-            return _publish(session, predictor, steps)
+                fit = _fit(session)
+            return _publish(session, fit)
         except Stopped:
             console.print(f"{config.run.name}: stopped; run the same command to resume")
             raise
+
+
+class _Fit(NamedTuple):
+    """The predictor of the network after the last step, the number of steps, and a message if the time limit ended the run."""
+
+    predictor: Predictor
+    steps: int
+    time_limit: str
 
 
 @contextmanager
@@ -88,12 +97,8 @@ def _own_folder(folder: Path, config: Config, processes: ProcessGroup) -> Iterat
         raise SystemExit(0) from error
 
 
-def _fit(session: Session) -> tuple[Predictor, int]:
-    """Train from the last checkpoint or from the beginning, and go back to it once if a loss is NaN or infinite.
-
-    Returns:
-        The predictor of the network after the last step, and the number of steps.
-    """
+def _fit(session: Session) -> _Fit:
+    """Train from the last checkpoint or from the beginning, and go back to it once if a loss is NaN or infinite."""
     checkpoint = session.checkpoints.newest()
     if checkpoint:
         session.clock.load_state_dict(checkpoint.state[STATE_KEY]["clock"])
@@ -110,7 +115,7 @@ def _fit(session: Session) -> tuple[Predictor, int]:
             session.signals.stop_if_received()
 
 
-def _fit_from(session: Session, checkpoint: StoredCheckpoint | None) -> tuple[Predictor, int]:
+def _fit_from(session: Session, checkpoint: StoredCheckpoint | None) -> _Fit:
     """Train from a checkpoint or from the beginning until the run ends."""
     config, splits, processes = session.config, session.examined.splits, session.processes
     predictor = _build_predictor(session, checkpoint)
@@ -135,7 +140,7 @@ def _fit_from(session: Session, checkpoint: StoredCheckpoint | None) -> tuple[Pr
     finally:
         session.signals.stop_immediately = False  # a signal now would leave workers behind
         stream.close()
-    return predictor, trainer.global_step
+    return _Fit(predictor, trainer.global_step, time_limit_message(trainer, config))
 
 
 def _build_predictor(session: Session, checkpoint: StoredCheckpoint | None) -> Predictor:
@@ -164,7 +169,7 @@ def _make_monitor(session: Session, predictor: Predictor, *, is_new: bool) -> Ru
     return RunMonitor(facts, session.folder, examined.splits, predictor, session.console)
 
 
-def _publish(session: Session, predictor: Predictor, steps: int) -> Path:
+def _publish(session: Session, fit: _Fit) -> Path:
     """Write the bundle in the first process, and print the scores of the best network."""
     session.signals.stop_immediately = True
     session.signals.stop_if_received()
@@ -174,14 +179,16 @@ def _publish(session: Session, predictor: Predictor, steps: int) -> Path:
     (name, score), *label_scores = publish_best(
         session.folder,
         session.config,
-        predictor,
+        fit.predictor,
         class_prior=session.sampler.class_prior,
         splits=session.examined.splits,
         images=session.examined.images,
-        training_steps=steps,
+        training_steps=fit.steps,
         training_seconds=round(session.clock.seconds, 1),
     ).items()
     scores = f"{'Dice' if name == 'dice' else name} {score:.3f}"
     scores += "".join(f", {label.replace('_', ' ')} {value:.3f}" for label, value in label_scores)
     session.console.print(f"{session.config.run.name}: best validation {scores}, bundle in {bundle}")
+    if fit.time_limit:
+        session.console.print(f"{session.config.run.name}: {fit.time_limit}", style="yellow")
     return bundle

@@ -70,8 +70,11 @@ def size(shape: Sequence[int]) -> str:
 
 
 def spacing(spacing_um: Sequence[float] | None) -> str:
-    """Format a spacing in S order, in micrometres: 0.5 x 0.5 µm."""
-    return f"{f' {TIMES} '.join(f'{value:.4g}' for value in spacing_um)} µm" if spacing_um else "not given"
+    """Format a spacing in S order: 0.5 x 0.5 µm in 2D, 3 x 0.9 x 0.9 mm in 3D."""
+    if not spacing_um:
+        return "not given"
+    factor, unit = (1e-3, "mm") if len(spacing_um) == 3 else (1, "µm")
+    return f"{f' {TIMES} '.join(f'{value * factor:.4g}' for value in spacing_um)} {unit}"
 
 
 _FORMATS = (score, signed, percent, significant, seconds, spread, memory, operations, size, spacing)

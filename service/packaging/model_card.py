@@ -119,8 +119,9 @@ def _input(manifest: "Manifest", config: Config) -> list[str]:
         f"{manifest.margin_px[1]} after",
     ]
     if manifest.spacing_um:
-        spacing = " x ".join(f"{step:g}" for step in manifest.spacing_um)
-        lines.insert(2, f"- Spacing: {spacing} µm ({'z, ' if manifest.dimensions == 3 else ''}y, x); others are resampled")
+        factor, unit = (1e-3, "mm") if manifest.dimensions == 3 else (1, "µm")
+        spacing = " x ".join(f"{step * factor:g}" for step in manifest.spacing_um)
+        lines.insert(2, f"- Spacing: {spacing} {unit} ({'z, ' if manifest.dimensions == 3 else ''}y, x); others are resampled")
     return lines
 
 

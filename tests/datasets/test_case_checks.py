@@ -236,7 +236,7 @@ def test_spacings_that_differ(volumes: Path) -> None:
         change(volumes / f"{kind}/case005.nii.gz", lambda voxels, affine: (voxels, affine @ np.diag([1, 1, 3, 1.0])))
     examination = examined(volumes)
     assert (codes_of(examination.problems), examination.notes[0].value) == (
-        [(None, "spacing_differs")], "spacings reach from 1000 um (case000) to 3000 um (case005)",
+        [(None, "spacing_differs")], "spacings reach from 1 mm (case000) to 3 mm (case005)",
     )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def shifted(millimetres: float) -> np.ndarray:
     ("shape", "affine", "message"),
     [
         ((4, 3, 3), np.eye(4), "file 2 of the case's image has shape (3, 3, 4), the first file's is (2, 3, 4)"),
-        ((4, 3, 2), np.diag([1, 1, 2, 1.0]), "has spacing (2000.0, 1000.0, 1000.0) um, the first file's is (1000.0,"),
+        ((4, 3, 2), np.diag([1, 1, 2, 1.0]), "has spacing 2 x 1 x 1 mm, the first file's is 1 x 1 x 1 mm;"),
         ((4, 3, 2), shifted(0.01), "has affine 0.01 mm off the first file's, allowed are 0.001 mm"),
     ],
 )

@@ -171,4 +171,15 @@ def test_minutes_end_a_run(tmp_path: Path) -> None:
     done = overtile("train", "configs/histology_unet.yaml", "trainer.max_steps=500", "trainer.batch_size=1", *overrides)
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "histology_unet" / "bundle" / "manifest.json").read_text())
-    assert manifest["training_steps"] < 500
+    steps = manifest["training_steps"]
+    assert steps < 500
+    run = tmp_path / "histology_unet"
+    command = f"{run}/config.yaml run.name=histology_unet_2 warm_start.weights={run} warm_start.part=all"
+    assert (
+        f"histology_unet: trainer.max_minutes=0.001 ended the run after {steps} of at most 500 steps; the bundle is the best "
+        f"network so far. To train on from it: overtile train {command} trainer.max_minutes=0.002"
+    ) in done.stderr
+    assert f"Ended by its time limit: {steps} of at most 500 steps" in (run / "report.html").read_text()
+    again = overtile("train", *command.split(), "trainer.max_minutes=0.002")
+    assert again.returncode == 0, again.stderr
+    assert f"tensors of {run} (all)" in again.stderr

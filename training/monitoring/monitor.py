@@ -1,16 +1,20 @@
 """The Lightning callback that monitors a run: history, pictures and page, without changing or ending the run."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import pytorch_lightning as lightning
+from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 
+from configs.schema import Config
 from imaging.errors import DataError
 from inference.predictors.predictor import Predictor
 from inference.tiling.stitch import Band
+from models.bundle import CONFIG
 from training.data.patch_dataset import TrainingPatch
 from training.data.splitting import Splits
 from training.errors import Stopped
@@ -23,6 +27,25 @@ from training.monitoring.step_recorder import StepRecorder, is_training_metric
 from training.monitoring.tensorboard_log import RunLogger
 
 MONITORING_ERRORS = (OSError, DataError, ValueError, RuntimeError, MemoryError)  # such as a full disk or a deleted file
+
+
+def time_limit_message(trainer: lightning.Trainer, config: Config) -> str:
+    """Say what a run reached that its time limit ended, and how to train on; empty for a run that ended otherwise."""
+    section, step, stopping = config.trainer, trainer.global_step, trainer.early_stopping_callback
+    is_out_of_patience = stopping is not None and cast(EarlyStopping, stopping).wait_count >= section.patience
+    if section.max_minutes is None or step >= section.max_steps or is_out_of_patience:
+        return ""
+    run = config.run.folder / config.run.name
+    overrides = (
+        f"run.name={config.run.name}_2",
+        f"warm_start.weights={run}",
+        "warm_start.part=all",
+        f"trainer.max_minutes={2 * section.max_minutes:g}",
+    )
+    return (
+        f"trainer.max_minutes={section.max_minutes:g} ended the run after {step} of at most {section.max_steps} steps; the bundle "
+        f"is the best network so far. To train on from it: overtile train {shlex.join([str(run / CONFIG), *overrides])}"
+    )
 
 
 class RunMonitor(lightning.Callback):
@@ -109,7 +132,8 @@ class RunMonitor(lightning.Callback):
         """Write the page of a finished run."""
         if trainer.is_global_zero:
             with self._errors_as_warnings("no new report.html"):
-                self.page.write("finished")
+                message = time_limit_message(trainer, self.page.facts.config)
+                self.page.write("time_limit" if message else "finished", message)
 
     def on_exception(self, trainer: lightning.Trainer, _: object, exception: BaseException) -> None:
         """Write the page of a run that stops early, with the reason."""

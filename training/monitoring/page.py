@@ -36,7 +36,7 @@ TEMPLATE = "run_page.html.j2"
 MOST_COLUMNS = 6  # of masks in a row of pictures
 MOST_TIME_SHARE = 0.05  # of a run, that goes into writing its page
 Rows = tuple[tuple[str, str], ...]
-RunState = Literal["training", "stopped", "finished"]
+RunState = Literal["training", "stopped", "finished", "time_limit"]
 FILTERS = (("before the first step", "filters_start.png"), ("now", "filters.png"))
 
 
@@ -161,7 +161,7 @@ def render(facts: RunFacts, folder: Path, entries: Sequence[Entry], state: RunSt
         folder: the run's, with the pictures in `watch`.
         entries: the history so far.
         state: of the run.
-        remark: the reason why the run stopped.
+        remark: the reason why the run stopped or ended early.
     """
     best = best_of(entries, facts.score)
     lineage = folder / LINEAGE_FILE

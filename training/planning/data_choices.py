@@ -10,6 +10,7 @@ import numpy as np
 from configs.schema import ConfigError
 from datasets.fingerprint import CaseFacts
 from imaging.errors import DataError
+from imaging.source import spacing_text
 
 COARSER = 3  # an axis this many times as coarse as the others, with as many times fewer pixels, is anisotropic
 MOST_CLASSES_GUESSED = 20  # a label above it numbers an object rather than a class
@@ -110,10 +111,12 @@ def choose_spacing(facts: Sequence[CaseFacts], summary: DatasetSummary) -> Choic
     if summary.spacing_um is None:
         without = sum(case.spacing_um is None for case in facts)
         return Choice(None, f"{without} of {len(facts)} cases have no spacing, so images are not resampled")
+    in_mm = f"{spacing_text(summary.spacing_um)}, " if summary.dimensions == 3 else ""
     medians = np.median([case.spacing_um for case in facts if case.spacing_um], axis=0)
+    reason = f"{in_mm}median of {len(facts)} cases"
     if not np.allclose(medians, summary.spacing_um, rtol=1e-5):
-        return Choice(list(summary.spacing_um), f"median of {len(facts)} cases; of the coarsest axis the 10th percentile")
-    return Choice(list(summary.spacing_um), f"median of {len(facts)} cases on each axis")
+        return Choice(list(summary.spacing_um), f"{reason}; of the coarsest axis the 10th percentile")
+    return Choice(list(summary.spacing_um), f"{reason} on each axis")
 
 
 def choose_channels(summary: DatasetSummary, names: Sequence[str]) -> Choice:

@@ -49,11 +49,13 @@ class Pretrained:
         weights: file of the encoder's weights, under their names in the U-Net.
         picture: file that shows corrupted, restored and original patches.
         losses: loss of each step, the mean squared error of normalised intensities.
+        skipped: files in the folder that are no images.
     """
 
     weights: Path
     picture: Path
     losses: tuple[float, ...]
+    skipped: tuple[Path, ...]
 
 
 class Autoencoder(nn.Module):
@@ -90,7 +92,8 @@ def pretrain(config: Config, on_progress: Callable[[object, int, int], None]) ->
     """
     folder = config.run.folder / config.run.name
     section = _checked_section(config, folder / WEIGHTS)
-    patches = UnlabelledPatches(unlabelled_cases(cast(Path, config.pretrain.images)), config)
+    cases, skipped = unlabelled_cases(cast(Path, config.pretrain.images))
+    patches = UnlabelledPatches(cases, config)
     seed_everything(config.run.seed, verbose=False)
     network, device = cast(UNet, build(config)), best_device()
     autoencoder = Autoencoder(network, config, section)
@@ -103,7 +106,7 @@ def pretrain(config: Config, on_progress: Callable[[object, int, int], None]) ->
     (folder / PICTURE).write_bytes(_picture(autoencoder, *next(_batches(patches, section, 1))))
     tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items() if name.startswith(ENCODER)}
     publish(folder / WEIGHTS, lambda part: save_file(tensors, part, {"config": schema.dump(config)}))
-    return Pretrained(folder / WEIGHTS, folder / PICTURE, tuple(losses))
+    return Pretrained(folder / WEIGHTS, folder / PICTURE, tuple(losses), skipped)
 
 
 def _checked_section(config: Config, weights: Path) -> UNetSection:

@@ -11,24 +11,28 @@ from torch.utils.data import Dataset
 
 from configs.schema import Config
 from datasets.cases import Case, open_case_image, prefix_errors
+from datasets.inputs import find_inputs
 from imaging.errors import DataError
-from imaging.open import is_image_folder
 from imaging.source import ImageSource, Region
 from inference.compatibility import at_trained_spacing, check_suitable
 from inference.tiling.grid import read_mirrored
 from training.data.open_cases import ImageStatistics, TrainingImage, TrainingImageCache, read_statistics
 
 
-def unlabelled_cases(folder: Path) -> tuple[Case, ...]:
-    """Return a case for each image that lies directly in the folder, sorted by name.
+def unlabelled_cases(folder: Path) -> tuple[tuple[Case, ...], tuple[Path, ...]]:
+    """Return a case for each image in the folder, as `overtile predict` finds them, and the files that are no images.
 
     Raises:
-        DataError: the folder holds no image (`no_images`).
+        DataError: the folder holds no image (`no_images`), or `find_inputs` refuses it.
     """
-    paths = sorted(path for path in folder.glob("[!.]*") if path.is_file() or is_image_folder(path))
-    if not paths:
-        raise DataError("no_images", f"{folder} holds no image; set pretrain.images to a folder with unlabelled images")
-    return tuple(Case(path.name, (path,)) for path in paths)
+    try:
+        inputs = find_inputs([folder])
+    except DataError as error:
+        if error.code != "no_inputs":
+            raise
+        remedy = "set pretrain.images to a folder with unlabelled images"
+        raise DataError("no_images", f"{folder} holds no image; {remedy}") from error
+    return tuple(Case(image.stem, image.paths, spacing_um=image.spacing_um) for image in inputs.images), inputs.skipped
 
 
 def open_unlabelled(case: Case, config: Config, statistics: ImageStatistics | None = None) -> TrainingImage:

@@ -44,7 +44,7 @@ def test_sound_data(volumes: Path, tmp_path: Path) -> None:
     assert "Cases 6 (1 test, 4 train, 1 val)" in output
     assert "Images 3D, 1 channel, float32" in output
     assert "Size 8 \N{MULTIPLICATION SIGN} 12 \N{MULTIPLICATION SIGN} 14" in output
-    assert "Spacing 1000 \N{MULTIPLICATION SIGN} 1000 \N{MULTIPLICATION SIGN} 1000 µm" in output
+    assert "Spacing 1 \N{MULTIPLICATION SIGN} 1 \N{MULTIPLICATION SIGN} 1 mm" in output
     assert "Class 2 label 2," in output
     assert "in 6 of 6 references" in output
     assert "note: there are no groups, so each case counts as a patient" in output

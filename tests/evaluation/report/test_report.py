@@ -214,6 +214,10 @@ def test_missing_folders_are_created(tmp_path: Path) -> None:
         (number_text.operations(None), "\N{EN DASH}"),
         (number_text.size((3, 4)), "3 \N{MULTIPLICATION SIGN} 4"),
         (number_text.spacing((0.5, 0.25)), "0.5 \N{MULTIPLICATION SIGN} 0.25 µm"),
+        (
+            number_text.spacing((3000, 937.5, 937.5)),
+            "3 \N{MULTIPLICATION SIGN} 0.9375 \N{MULTIPLICATION SIGN} 0.9375 mm",
+        ),
         (number_text.spacing(None), "not given"),
     ],
 )

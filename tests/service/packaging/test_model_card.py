@@ -89,7 +89,7 @@ def test_normalisation(normalise: dict[str, Any], said: str) -> None:
 
 def test_a_volume_is_called_with_a_volume() -> None:
     card = card_of(dimensions=3, data={"spacing_um": [3000, 500, 500]})
-    assert "- Spacing: 3000 x 500 x 500 µm (z, y, x)" in card
+    assert "- Spacing: 3 x 0.5 x 0.5 mm (z, y, x)" in card
     assert "--data-binary @image.nii.gz" in section(card, "Calling it")
 
 

@@ -272,9 +272,21 @@ def test_a_plan_trains_unchanged(dimensions: int, method: str, tmp_path: Path) -
     result = overtile("plan", data, "-o", config, "--method", method, "--memory", "300MB", "--name", "mine")
     assert result.returncode == 0, result.stderr
     assert f"train it with: overtile train {config}" in result.stderr
+    assert ("data.spacing_um: [1000.0, 1000.0, 1000.0] (1 x 1 x 1 mm, median of" in result.stderr) == (dimensions == 3)
     result = overtile("train", config, f"run.folder={tmp_path}", "trainer.max_steps=2", "trainer.batch_size=2")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "mine" / "bundle" / "manifest.json").exists()
+
+
+def test_the_time_of_planning_is_told_apart_from_the_minutes(tmp_path: Path) -> None:
+    data = write_slide_dataset(tmp_path / "data", cases=3, shape=(90, 110)).parent
+    words = (data, "-o", tmp_path / "plan.yaml", "--memory", "300MB", "--minutes", "0.1")
+    result = overtile("plan", *words)
+    assert result.returncode == 0, result.stderr
+    message = (
+        r"Planning took [\d.]+ (s|min), which doesn't count: the 0\.1 minutes are the time from the start of overtile train"
+    )
+    assert re.search(message, result.stderr)
 
 
 def overtile(*words: object) -> "subprocess.CompletedProcess[str]":

@@ -100,10 +100,10 @@ def test_restores_the_centre_of_the_patch(tmp_path: Path, model: str, shape: tup
 
 def test_patches_depend_on_the_seed_alone_and_come_from_every_image(tmp_path: Path, images: Path) -> None:
     config = config_of(tmp_path, images)
-    patches = UnlabelledPatches(unlabelled_cases(images), config)
+    patches = UnlabelledPatches(unlabelled_cases(images)[0], config)
     assert len(patches.images.cases) == 2  # hidden files are skipped
     first = [patches[index] for index in range(20)]
-    again = UnlabelledPatches(unlabelled_cases(images), config)
+    again = UnlabelledPatches(unlabelled_cases(images)[0], config)
     assert all(again[index].equal(first[index]) for index in (19, 3, 0))
     assert {patch.shape for patch in first} == {(3, 32, 32)}
     mirrored = [patch for patch in first if patch[:, :, 20:].equal(patch[:, :, 7:19].flip(2))]
@@ -112,8 +112,11 @@ def test_patches_depend_on_the_seed_alone_and_come_from_every_image(tmp_path: Pa
 
 def test_a_training_starts_with_the_pretrained_encoder(tmp_path: Path, images: Path, data: Path) -> None:
     config = "configs/histology_unet.yaml"
+    for name in ("a.geojson", "b.xml", "Thumbs.db"):
+        (images / name).write_text("{}")
     result = overtile("pretrain", config, *words(tmp_path, images))
     assert result.returncode == 0, result.stderr
+    assert "Skipped 3 files that are no images: Thumbs.db, a.geojson, b.xml" in result.stderr
     weights = tmp_path / "histology_unet" / "pretrained.safetensors"
     assert f"use it: overtile train {config} warm_start.weights={weights}" in result.stderr
     assert (tmp_path / "histology_unet" / "pretrained.png").read_bytes()[:4] == b"\x89PNG"
