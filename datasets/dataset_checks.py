@@ -193,11 +193,11 @@ def spacing_problems(reports: Reports, splits: Splits) -> Iterator[Problem]:
     if ratios.max() > SPACING_RATIO:
         factor, unit = (1e-3, "mm") if len(ratios) == 3 else (1, "um")
         axis = factor * table[:, int(ratios.argmax())]
-        smallest, largest = int(axis.argmin()), int(axis.argmax())
+        smallest, largest = (f"{axis[number]:.4g} {unit} ({names[number]})" for number in (axis.argmin(), axis.argmax()))
         yield Problem(
             "note",
             "spacing_differs",
-            f"spacings reach from {axis[smallest]:.4g} {unit} ({names[smallest]}) to {axis[largest]:.4g} {unit} ({names[largest]})",
+            f"spacings reach from {smallest} to {largest}",
             "set data.spacing_um, or train on one spacing",
         )
 

@@ -48,7 +48,7 @@ def _check_spacing(spacing_um: tuple[float, ...] | None, trained_um: tuple[float
         raise UnsuitableImage(
             "resolution_unknown",
             f"the file doesn't say how far apart its pixels are, and the model was trained at {spacing_text(trained_um)}; "
-            "give it in micrometres (1 mm is 1000): spacing_um in the request or in cases.csv, --spacing-um on the command line",
+            "give it in micrometres (1 mm is 1000): spacing_um in the request or in cases.csv, or --spacing-um of the command",
         )
     ratios = [own / trained for own, trained in zip(spacing_um, trained_um, strict=True)]
     if not all(1 / MOST_SPACING_RATIO <= ratio <= MOST_SPACING_RATIO for ratio in ratios):

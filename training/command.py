@@ -57,8 +57,8 @@ def plan(
         write_config(planned.text, out)
         if minutes:
             console.print(
-                f"Planning took {seconds(time.monotonic() - start)}, which doesn't count: the {minutes:g} minutes are the time from "
-                "the start of overtile train to its bundle, with reading, validation and writing"
+                f"Planning took {seconds(time.monotonic() - start)}, which doesn't count: the {minutes:g} minutes are the time "
+                "from the start of overtile train to its bundle, with reading, validation and writing"
             )
         console.print(f"{planned.summary}\n{out}: train it with: overtile train {out}")
 

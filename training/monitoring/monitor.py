@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import cast
 
 import pytorch_lightning as lightning
-from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 
 from configs.schema import Config
@@ -32,7 +31,7 @@ MONITORING_ERRORS = (OSError, DataError, ValueError, RuntimeError, MemoryError) 
 def time_limit_message(trainer: lightning.Trainer, config: Config) -> str:
     """Say what a run reached that its time limit ended, and how to train on; empty for a run that ended otherwise."""
     section, step, stopping = config.trainer, trainer.global_step, trainer.early_stopping_callback
-    is_out_of_patience = stopping is not None and cast(EarlyStopping, stopping).wait_count >= section.patience
+    is_out_of_patience = stopping is not None and stopping.wait_count >= section.patience
     if section.max_minutes is None or step >= section.max_steps or is_out_of_patience:
         return ""
     run = config.run.folder / config.run.name
@@ -43,8 +42,8 @@ def time_limit_message(trainer: lightning.Trainer, config: Config) -> str:
         f"trainer.max_minutes={2 * section.max_minutes:g}",
     )
     return (
-        f"trainer.max_minutes={section.max_minutes:g} ended the run after {step} of at most {section.max_steps} steps; the bundle "
-        f"is the best network so far. To train on from it: overtile train {shlex.join([str(run / CONFIG), *overrides])}"
+        f"trainer.max_minutes={section.max_minutes:g} ended the run after {step} of at most {section.max_steps} steps; the "
+        f"bundle is the best network so far. To train on from it: overtile train {shlex.join([str(run / CONFIG), *overrides])}"
     )
 
 

@@ -283,9 +283,7 @@ def test_the_time_of_planning_is_told_apart_from_the_minutes(tmp_path: Path) -> 
     words = (data, "-o", tmp_path / "plan.yaml", "--memory", "300MB", "--minutes", "0.1")
     result = overtile("plan", *words)
     assert result.returncode == 0, result.stderr
-    message = (
-        r"Planning took [\d.]+ (s|min), which doesn't count: the 0\.1 minutes are the time from the start of overtile train"
-    )
+    message = r"Planning took [\d.]+ (s|min), which doesn't count: the 0\.1 minutes are the time from the start of overtile"
     assert re.search(message, result.stderr)
 
 
