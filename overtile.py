@@ -16,7 +16,7 @@ from inference.command import predict
 from service import keys_command
 from service.client import command as client_command
 from service.command import package, serve
-from training.command import check, find_rate, plan, pretrain, train, tune
+from training.command import check, find_rate, plan, pretrain, runs, train, tune
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for its newest version at import
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
@@ -34,6 +34,7 @@ EXAMPLES: dict[Callable[..., None], str] = {  # of each command that is defined 
     plan: "overtile plan data/nuclei -o plan.yaml --memory 8GB",
     train: "overtile train plan.yaml run.name=first trainer.max_minutes=60",
     tune: "overtile tune plan.yaml ranges.yaml --trials 30",
+    runs: "overtile runs",
     check: "overtile check plan.yaml -o checks.html",
     find_rate: "overtile find-rate plan.yaml -o rates.png",
     pretrain: "overtile pretrain plan.yaml pretrain.images=unlabelled",

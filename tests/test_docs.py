@@ -33,6 +33,7 @@ COMMAND_PAGES = {  # the page that describes every option of a command
     "check": "train.md",
     "find-rate": "train.md",
     "pretrain": "train.md",
+    "runs": "train.md",
     "predict": "segment.md",
     "compare": "compare.md",
     "package": "serve.md",

@@ -1,4 +1,4 @@
-"""`overtile plan`, `train`, `tune`, `check`, `find-rate` and `pretrain`."""
+"""`overtile plan`, `train`, `tune`, `check`, `find-rate`, `pretrain` and `runs`."""
 
 import time
 from pathlib import Path
@@ -191,3 +191,21 @@ def pretrain(
             console.print(f"Skipped {len(result.skipped)} files that are no images: {skipped_text(result.skipped)}")
         console.print(f"{loaded.run.name}: loss {result.losses[0]:.3f} -> {result.losses[-1]:.3f}; see {result.picture}")
         console.print(f"use it: overtile train {config} warm_start.weights={result.weights}")
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Folder of the runs: run.folder of their configs.")] = Path("runs"),
+) -> None:
+    """List the runs in a folder, newest first: state, method, best validation score, age and path.
+
+    A run is finished, running, or stopped at a step; the same overtile train again resumes a stopped one.
+    """
+    with exit_codes():
+        from training.run_table import find_runs, table_lines
+
+        summaries = find_runs(folder)
+        if not summaries:
+            typer.echo(f"no runs in {folder} yet; start one with: overtile train CONFIG", err=True)
+            return
+        for line in table_lines(summaries):
+            typer.echo(line)
