@@ -115,8 +115,6 @@ def test_the_names_are_those_that_training_writes() -> None:
 
 
 def test_listing_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, training.run_table; print(sorted({'torch', 'monai', 'omegaconf'} & set(sys.modules)))"
-    )
+    code = "import sys, training.run_table; print(sorted({'torch', 'monai', 'omegaconf'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
