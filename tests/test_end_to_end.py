@@ -144,8 +144,8 @@ def test_predict_takes_folders_and_slides_and_goes_on_after_a_bad_file(home: Pat
     ("words", "code", "message"),
     [
         (("predict", "{home}/none.png", "-b", "{unet}", "-o", "{home}/o1"), 3, "none.png"),
-        (("predict", "{home}/empty", "-b", "{unet}", "-o", "{home}/o2"), 3, "the folders given are empty; give images, slides"),
-        (("predict", "{data}/images", "{data}/images", "-b", "{unet}", "-o", "{home}/o3"), 3, "would have masks of one name"),
+        (("predict", "{home}/empty", "-b", "{unet}", "-o", "{home}/o2"), 3, "the folders hold no images; give images, slides"),
+        (("predict", "{data}/images", "{data}/images", "-b", "{unet}", "-o", "{home}/o3"), 3, "would have outputs of one name"),
         (
             ("predict", "{data}/images", "-b", "{data}", "-o", "{home}/o4"),
             2,
