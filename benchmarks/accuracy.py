@@ -94,7 +94,7 @@ def main() -> None:
     options = ScoreOptions(config, config.inference, arguments.membranes, arguments.surface)
     scores = [scores_of(contender, cases, options) for contender in contenders]
     print("\n".join([_introduction(arguments.data, split, cases, config), "", *table(contenders, scores)]))
-    if len(config.data.classes) == 2 and config.data.ignore_label is None:
+    if len(config.data.classes) == 2 and config.data.ignore_index is None:
         floor = score_threshold_baseline(cases)
         print(f"| Otsu's threshold, {floor.foreground} | | | {_mean(floor.dice)} |{' |' * (len(scores[0].values) - 1)}")
     if len(contenders) > 1:
@@ -177,9 +177,9 @@ def _case_scores(mask: Array, case: Case, options: ScoreOptions) -> tuple[dict[s
     labels = mask if numbered is None else (mask > 0).astype(np.uint8)
     with open_reference(case) as source:
         reference = _pixels(source)
-    counts = confusion(labels, reference, len(data.classes), ignore_label=data.ignore_label)
+    counts = confusion(labels, reference, len(data.classes), ignore_label=data.ignore_index)
     values = _dice(counts, [section.name for section in data.classes])
-    is_scored = np.ones(reference.shape, bool) if data.ignore_label is None else reference != data.ignore_label
+    is_scored = np.ones(reference.shape, bool) if data.ignore_index is None else reference != data.ignore_index
     if data.instances:
         with open_reference(case, numbered=True) as source:
             values |= _instances(labels, numbered, np.where(is_scored, _pixels(source), 0), is_scored, options.objects)

@@ -1,7 +1,7 @@
 """Compatibility of a head with the data, the method and the loss. Each check takes the sections that it compares."""
 
 from configs.network_sections import ModelSection, SlidingWindowSection
-from configs.sections import DataSection, HeadSection, LossSection
+from configs.sections import DataSection, HeadSection, LossSection, PixelValue
 
 _CLASS_LOSSES = ("dice_cross_entropy", "cross_entropy", "dice", "focal", "tversky", "boundary")
 _GRADE_LOSSES = ("cross_entropy", "dice_cross_entropy", "dice", "focal", "tversky", "boundary")
@@ -65,13 +65,44 @@ def check_method(model: ModelSection, head: HeadSection) -> None:
         )
 
 
+def check_values(data: DataSection, head: HeadSection) -> None:
+    """Refuse values of classes that contradict each other, or that nothing uses."""
+    if not data.has_values:
+        return
+    if data.instances or head.kind in _VALUE_KINDS:
+        other = "data.instances is true" if data.instances else f"head.kind is {head.kind}"
+        raise ValueError(f"data.classes: value is the label of a class, but {other}; remove value")
+    values = [(value, section.name) for index, section in enumerate(data.classes) for value in data.values_of(index)]
+    if len({isinstance(value, str) for value, _ in values}) > 1:
+        raise ValueError(
+            "data.classes: some classes have a colour as value and others a label; give each a colour, the background too"
+        )
+    names: dict[PixelValue, str] = {}
+    for value, name in values:
+        key = value.lower() if isinstance(value, str) else value
+        if key in names and head.kind != "multi_label":
+            raise ValueError(
+                f"data.classes: value {value} belongs to {names[key]} and to {name}; give it to one class, or set head.kind to "
+                "multi_label for classes that overlap"
+            )
+        names[key] = name
+
+
 def check_ignore_label(data: DataSection, head: HeadSection) -> None:
     """Refuse to ignore the label of a class."""
-    label, classes = data.ignore_label, data.classes
-    if label is not None and label < len(classes) and head.kind not in _VALUE_KINDS:
+    label = data.ignore_label
+    if label is None or head.kind in _VALUE_KINDS:
+        return
+    if isinstance(label, str) != data.has_colours:
+        kinds = ("a colour", "labels") if isinstance(label, str) else ("a label", "colours")
         raise ValueError(
-            f"data.ignore_label: {label} is the label of {classes[label].name}; choose one that no class has, such as 255"
+            f"data.ignore_label: {label} is {kinds[0]}, and the classes have {kinds[1]}; give it as they are given"
         )
+    for index, section in enumerate(data.classes):
+        if str(label).lower() in [str(value).lower() for value in data.values_of(index)]:
+            raise ValueError(
+                f"data.ignore_label: {label} is the label of {section.name}; choose one that no class has, such as 255"
+            )
 
 
 def check_loss(model: ModelSection, head: HeadSection, loss: LossSection) -> None:

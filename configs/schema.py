@@ -74,6 +74,7 @@ class Config(Section):
         agreement.check_warm_start(self.warm_start)
         compatibility.check_classes(self.data, self.head)
         compatibility.check_method(self.model, self.head)
+        compatibility.check_values(self.data, self.head)
         compatibility.check_ignore_label(self.data, self.head)
         compatibility.check_loss(self.model, self.head, self.loss)
         compatibility.check_class_weights(self.model, self.data, self.head, self.loss)
@@ -92,9 +93,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: the file can't be read, an override isn't `key=value`, or the values aren't a valid config.
     """
     for override in overrides:
-        key, equals, _ = override.partition("=")
+        key, equals, value = override.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"override {override!r}: not section.key=value, for example trainer.max_steps=500")
+        if value.strip().startswith("#"):
+            raise ConfigError(
+                f"override {override!r}: # begins a comment in YAML; quote the value: {key}=\"'{value.strip()}'\""
+            )
     try:
         values = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
         container = OmegaConf.to_container(values, resolve=False)

@@ -9,6 +9,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
+Label = Annotated[int, Field(ge=0)]
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+PixelValue = Label | Colour  # of a reference
+
+MAX_CLASSES = 255
+
 Average = Literal["none", "flips", "flips_and_turns"]
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of runs and bundles; a valid folder name on every system, never a path
@@ -29,10 +35,15 @@ class RunSection(Section):
 
 
 class ClassSection(Section):
-    """Name and colour of a class. Its label is its index in `data.classes`."""
+    """Name and colour of a class, and its values in references.
+
+    Its label in masks is its index in `data.classes`. `value` is the label that its pixels have in references, or their
+    colour "#rrggbb", or a list of those; None is the index.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
-    colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+    colour: Colour
+    value: PixelValue | Annotated[tuple[PixelValue, ...], Field(min_length=1)] | None = None
 
 
 class DataSection(Section):
@@ -41,10 +52,34 @@ class DataSection(Section):
     path: Path
     dimensions: Literal[2, 3]
     channels: Annotated[tuple[str, ...], Field(min_length=1)]
-    classes: Annotated[tuple[ClassSection, ...], Field(min_length=1, max_length=255)]
+    classes: Annotated[tuple[ClassSection, ...], Field(min_length=1, max_length=MAX_CLASSES)]
     instances: bool = False
-    ignore_label: Annotated[int, Field(ge=0)] | None = None
+    ignore_label: PixelValue | None = None
     spacing_um: tuple[PositiveFloat, ...] | None = None
+
+    @property
+    def has_values(self) -> bool:
+        """Whether classes have values of their own in references, instead of their indices."""
+        return any(section.value is not None for section in self.classes)
+
+    @property
+    def has_colours(self) -> bool:
+        """Whether the values of the classes are colours."""
+        return any(isinstance(value, str) for index in range(len(self.classes)) for value in self.values_of(index))
+
+    def values_of(self, index: int) -> tuple[PixelValue, ...]:
+        """Return the values that the pixels of a class have in references."""
+        value = self.classes[index].value
+        if value is None:
+            return (index,)
+        return value if isinstance(value, tuple) else (value,)
+
+    @property
+    def ignore_index(self) -> int | None:
+        """Label of the ignored pixels after the classes' values are replaced by their indices; None where there are none."""
+        if self.ignore_label is None:
+            return None
+        return self.ignore_label if isinstance(self.ignore_label, int) and not self.has_values else MAX_CLASSES
 
 
 class NormaliseSection(Section):

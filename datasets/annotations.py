@@ -3,8 +3,9 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely import STRtree, box
 
+from datasets.declared.declaration import BACKGROUND
 from imaging.errors import BrokenImage, ImageTooLarge, UnsuitableImage
 from imaging.outlines.polygons import rasterise
 from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
@@ -21,6 +23,8 @@ MAX_ANNOTATION_BYTES = 2**29
 MAX_COORDINATE_PX = 2**31
 MAX_CLASSES = 256  # labels have 8 bits
 UNCLASSIFIED = "unclassified"
+IGNORED = "Ignore*"  # QuPath's class of what its classifiers ignore
+NOT_A_CLASS = "*"  # at the end of the name of other classes that QuPath's classifiers do not train, such as Region*
 NAMES_SHOWN = 8
 
 _HEAD_BYTES = 2**12
@@ -46,29 +50,43 @@ class AnnotationSource(ImageSource):
         geometry: geometry of the image.
         levels: levels of the image.
         classes: class names in the order of their labels, the background first.
-        numbered: number the objects 1, 2 .. in the file's order, int32, instead of labelling them; label 0 stays 0.
+        ignore_label: label of QuPath's class `Ignore*`, unless that is among the classes.
+        numbered: number the objects 1, 2 .. in the file's order, int32, instead of labelling them; label 0 stays 0, and the
+            ignored label is left out.
 
     Raises:
         BrokenImage: `annotations_broken`.
         ImageTooLarge: `annotations_too_large`.
-        UnsuitableImage: `annotation_classes_unknown`, with every name; `dimension_not_supported` on a volume.
+        UnsuitableImage: `outlines_unclassified`; `annotation_classes_unknown`, with every name; `dimension_not_supported` on a
+            volume.
     """
 
     mask_format: ClassVar[MaskFormat] = "tiff"
 
     def __init__(
-        self, path: Path, geometry: Geometry, levels: tuple[Level, ...], classes: Sequence[str], *, numbered: bool = False
+        self,
+        path: Path,
+        geometry: Geometry,
+        levels: tuple[Level, ...],
+        classes: Sequence[str],
+        *,
+        ignore_label: int | None = None,
+        numbered: bool = False,
     ) -> None:
         if len(geometry.shape) != 2:
             raise UnsuitableImage("dimension_not_supported", "annotations lie on slides; give a volume a reference of voxels")
         outlines = read_outlines(path, geometry.origin_px or (0, 0))
-        self._labels = _labels_of(outlines, classes)
+        self._labels = _labels_of(outlines, classes, ignore_label)
         if numbered:
-            self._labels = [number if label else 0 for number, label in enumerate(self._labels, start=1)]
+            numbers = (number for number in count(1) if number != ignore_label)
+            self._labels = [
+                label if label in (0, ignore_label) else number for label, number in zip(self._labels, numbers, strict=False)
+            ]
         self._rings = [outline.rings for outline in outlines]
         points = [np.concatenate(rings) for rings in self._rings]
         self._tree = STRtree([box(*each.min(axis=0)[::-1], *each.max(axis=0)[::-1]) for each in points])
-        super().__init__(geometry, 1, np.dtype(np.int32 if numbered else np.uint8), levels)
+        dtype = np.dtype(np.int32) if numbered else np.promote_types(np.uint8, np.min_scalar_type(ignore_label or 0))
+        super().__init__(geometry, 1, dtype, levels)
 
     @property
     def held_bytes(self) -> int:
@@ -120,14 +138,38 @@ def read_outlines(path: Path, origin_px: tuple[int, ...]) -> tuple[Outline, ...]
 
 
 def geojson_outlines(content: Any, origin: NDArray[np.float64]) -> Iterator[Outline]:
-    """Yield the polygons of QuPath's list or FeatureCollection; points and lines enclose nothing and are left out."""
-    for feature in content["features"] if isinstance(content, dict) else content:
-        name = str(((feature.get("properties") or {}).get("classification") or {}).get("name") or UNCLASSIFIED)
-        geometry = feature["geometry"]
-        if geometry["type"] == "Polygon":
-            yield Outline(name, tuple(_ring(ring, origin) for ring in geometry["coordinates"]))
-        elif geometry["type"] == "MultiPolygon":
-            yield Outline(name, tuple(_ring(ring, origin) for part in geometry["coordinates"] for ring in part))
+    """Yield the polygons of QuPath's list, a FeatureCollection, a feature or a geometry.
+
+    Each feature is one object, also where its geometry is a collection. Points and lines enclose nothing and are left out.
+    """
+    features = content
+    if isinstance(content, dict):
+        features = content.get("features", [content])
+    for feature in features:
+        is_feature = "geometry" in feature
+        rings = tuple(_ring(ring, origin) for ring in _polygon_rings(feature["geometry"] if is_feature else feature))
+        if rings:
+            yield Outline(_class_name(feature.get("properties") or {}), rings)
+
+
+def _polygon_rings(geometry: Mapping[str, Any] | None) -> Iterator[Any]:
+    """Yield the rings of all polygons in a geometry; None is a feature without a place."""
+    if geometry is None:
+        return
+    kind = geometry["type"]
+    if kind == "Polygon":
+        yield from geometry["coordinates"]
+    elif kind == "MultiPolygon":
+        yield from (ring for part in geometry["coordinates"] for ring in part)
+    elif kind == "GeometryCollection":
+        for part in geometry["geometries"]:
+            yield from _polygon_rings(part)
+
+
+def _class_name(properties: Mapping[str, Any]) -> str:
+    """Return the name of QuPath's classification, which newer versions write as a list where it is derived from others."""
+    classification = properties.get("classification") or {}
+    return str(classification.get("name") or ": ".join(map(str, classification.get("names") or ())) or UNCLASSIFIED)
 
 
 def aperio_outlines(content: bytes) -> Iterator[Outline]:
@@ -150,18 +192,27 @@ def _ring(points: Sequence[Sequence[float]], origin: NDArray[np.float64]) -> Rin
     return ring + origin
 
 
-def _labels_of(outlines: Sequence[Outline], classes: Sequence[str]) -> list[int]:
+def _labels_of(outlines: Sequence[Outline], classes: Sequence[str], ignore_label: int | None) -> list[int]:
+    label_of = {name: label for label, name in reversed(list(enumerate(classes[:MAX_CLASSES])))}
+    if ignore_label is not None:
+        label_of.setdefault(IGNORED, ignore_label)
     names = Counter(outline.name for outline in outlines)
-    classes = classes[:MAX_CLASSES]
-    unknown = [f"{name!r} ({count} outlines)" for name, count in sorted(names.items()) if name not in classes]
+    if UNCLASSIFIED in names and UNCLASSIFIED not in label_of:
+        raise UnsuitableImage(
+            "outlines_unclassified",
+            f"{names[UNCLASSIFIED]} of {len(outlines)} outlines have no class; give them one or remove them, or, if they are a "
+            f"class of their own, name it: overtile plan --classes {BACKGROUND},..,{UNCLASSIFIED}",
+        )
+    unknown = [f"{name!r} ({number} outlines)" for name, number in sorted(names.items()) if name not in label_of]
     if unknown:
         more = f" and {len(unknown) - NAMES_SHOWN} more" if len(unknown) > NAMES_SHOWN else ""
+        ignored = f", and set data.ignore_label for {IGNORED}" if IGNORED in names and IGNORED not in label_of else ""
         raise UnsuitableImage(
             "annotation_classes_unknown",
-            f"reference has outlines of {', '.join(unknown[:NAMES_SHOWN])}{more}; allowed are {', '.join(map(repr, classes))}: "
-            "rename them, or add them to data.classes",
+            f"reference has outlines of {', '.join(unknown[:NAMES_SHOWN])}{more}; "
+            f"allowed are {', '.join(map(repr, classes[:MAX_CLASSES]))}: rename them, or add them to data.classes{ignored}",
         )
-    return [classes.index(outline.name) for outline in outlines]
+    return [label_of[outline.name] for outline in outlines]
 
 
 def _draw_object(labels: NDArray[Any], region: Region, rings: Sequence[Ring], label: int) -> None:

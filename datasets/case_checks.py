@@ -9,8 +9,9 @@ from datasets.cases import Case, open_case_image
 from datasets.dataset_checks import dataset_problems
 from datasets.fingerprint import CaseFacts, count_reference_labels, measure_facts
 from datasets.image_labels import image_label_problems
+from datasets.labels.counts import check_label_counts
 from datasets.problems import CaseReport, Problem, ProblemGroup, group_problems, problem_from_error, short_path
-from datasets.references import check_aligned, check_label_counts, open_reference
+from datasets.references import check_aligned, open_reference
 from imaging.errors import DataError
 from imaging.remarks import REMARKS
 from imaging.source import ImageSource

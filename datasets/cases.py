@@ -3,19 +3,19 @@
 import math
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.sections import DataSection
-from datasets.annotations import is_annotation, read_outlines
 from datasets.channels import stack_channels
+from datasets.declared.class_values import ClassValues
+from datasets.declared.declaration import Declaration
 from datasets.layouts import SPLITS, CaseRow, read_layout
+from datasets.named_references import read_named_classes
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.source import ImageSource
-
-BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ class Case:
         ignore_label: label of pixels that are neither trained on nor scored; None where there is none.
         label: class of the whole image; None where it has none.
         dimensions: of the config; None without one: a volume of one slice is then 2D.
+        class_values: values of the classes in the reference; None where labels are the indices of the classes.
+        channels: names of the image's channels, where the layout gives them case by case.
+        declaration: what the data set says about itself; None where it says nothing.
     """
 
     name: str
@@ -51,6 +54,9 @@ class Case:
     ignore_label: int | None = None
     label: str | None = None
     dimensions: int | None = None
+    class_values: ClassValues | None = None
+    channels: tuple[str, ...] = ()
+    declaration: Declaration | None = None
 
     @property
     def needed_dimensions(self) -> int:
@@ -63,9 +69,16 @@ class Case:
         return self.group or self.name
 
     @classmethod
-    def from_row(cls, row: CaseRow, folder: Path, classes: tuple[str, ...], data: DataSection | None) -> "Case":
-        """Convert a valid row of a layout; `data` is a config's data section."""
+    def from_row(cls, row: CaseRow, folder: Path, data: DataSection | None, declaration: Declaration | None) -> "Case":
+        """Convert a valid row of a layout; a config's data section decides what references mean, else the declaration."""
         references = tuple(folder / name for name in row.references)
+        if data:
+            names, values = tuple(section.name for section in data.classes), ClassValues.from_config(data)
+            ignore_label = data.ignore_index
+        elif declaration:
+            names, values, ignore_label = declaration.names, declaration.class_values, declaration.ignore_index
+        else:
+            names, values, ignore_label = (), None, None
         return cls(
             name=row.case,
             images=tuple(folder / name for name in row.images),
@@ -74,12 +87,15 @@ class Case:
             group=row.group or None,
             split=row.split or None,
             spacing_um=_parse_spacing(row.spacing_um),
-            classes=classes,
+            classes=names,
+            class_values=values,
             instances=data is not None and data.instances,
             values=data is not None and len(data.classes) == 1,
-            ignore_label=data.ignore_label if data else None,
+            ignore_label=ignore_label,
             label=row.label or None,
             dimensions=data.dimensions if data else None,
+            channels=row.channels,
+            declaration=declaration,
         )
 
 
@@ -100,11 +116,12 @@ def read_cases(folder: Path, data: DataSection | None = None) -> tuple[Case, ...
     problems += [f"{row.where}: {problem}" for row in layout.rows for problem in _row_problems(row, folder)]
     if problems:
         raise DataError("cases_invalid", "\n".join(f"{layout.origin}: {problem}" for problem in problems))
-    if data:
-        classes = tuple(section.name for section in data.classes)
-    else:
-        classes = layout.classes or _annotated_classes(layout.rows, folder)
-    return tuple(Case.from_row(row, folder, classes, data) for row in layout.rows)
+    declaration = layout.declaration
+    if not (declaration and declaration.classes) and not data:
+        paths = tuple(dict.fromkeys(folder / name for row in layout.rows for name in row.references))
+        named = read_named_classes(paths)
+        declaration = replace(named, channels=declaration.channels) if named and declaration else named or declaration
+    return tuple(Case.from_row(row, folder, data, declaration) for row in layout.rows)
 
 
 def open_case_image(case: Case) -> ImageSource:
@@ -131,15 +148,6 @@ def prefix_errors(case: Case) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(error.code, f"case {case.name}: {error.message}") from error
-
-
-def _annotated_classes(rows: Sequence[CaseRow], folder: Path) -> tuple[str, ...]:
-    """Return the background and the names of all outlines; empty where no reference is a readable annotation."""
-    names: set[str] = set()
-    for path in {folder / name for row in rows for name in row.references if is_annotation(folder / name)}:
-        with suppress(DataError):  # raised again when the case is opened
-            names.update(outline.name for outline in read_outlines(path, (0, 0)))
-    return (BACKGROUND, *sorted(names)) if names else ()
 
 
 def _table_problems(rows: Sequence[CaseRow]) -> list[str]:

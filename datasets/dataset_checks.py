@@ -5,16 +5,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from datasets.declaration_checks import declared_cases, declared_channels, declared_labels
+from datasets.labels.counts import join_first
+from datasets.labels.kinds import LabelKind, label_kind, labels_number_objects, labels_without_gap
 from datasets.problems import CaseReport, Problem, short_path
-from datasets.references import join_first
 
 Reports = Sequence[CaseReport]
 Splits = Mapping[str, str]  # train, val, test or the name of a fold, by the case's name
 
 SPACING_RATIO = 1.25  # of the largest to the smallest on one axis, above which objects differ in size
-ENOUGH_CASES = 5  # to call a label that few of them have an odd one
-ODD_SHARE = 0.1  # largest share of the cases that have an odd label
-MANY_LABELS = 16  # in the median case; more are numbers of objects where cases differ in them
 
 _TRAINING_SPLITS = ("train", "val")
 
@@ -67,60 +66,47 @@ def mixed_images(reports: Reports, splits: Splits) -> Iterator[Problem]:
             yield Problem("error", code, value, "keep one kind of image in a data set")
 
 
-def odd_labels(reports: Reports, splits: Splits) -> Iterator[Problem]:
-    """Find labels that few cases have, gaps, and labels that number objects, where no classes are given."""
+def undeclared_labels(reports: Reports, splits: Splits) -> Iterator[Problem]:
+    """Find labels that few cases have, gaps, and labels whose meaning is not clear, where no classes are given."""
     labelled = [report for report in reports if report.label_counts and not report.case.classes]
     if not labelled:
         return
-    if labels_count_objects(labelled):
+    kind = label_kind([report.label_counts or {} for report in labelled])
+    if kind.number_objects:
         yield Problem(
             "note",
             "labels_count_objects",
             "the labels seem to number objects: they differ from case to case",
-            "set data.instances to true, so that any label above 0 is class 1",
+            "overtile plan sets data.instances to true, so that any label above 0 is class 1",
         )
         return
-    reports_of: dict[int, list[CaseReport]] = defaultdict(list)  # by label
-    for report in labelled:
-        for label in report.label_counts or {}:
-            reports_of[label].append(report)
-    regular = _labels_without_gap(reports_of)
-    odd: set[int] = set()
-    if len(labelled) >= ENOUGH_CASES:
-        most_cases = max(1, ODD_SHARE * len(labelled))
-        odd = {label for label, cases in reports_of.items() if label not in regular and len(cases) <= most_cases}
-    for label in sorted(odd):
-        yield from (_odd_label(report, label, regular) for report in reports_of[label])
-    if set(reports_of) - set(regular) - odd:
+    for label in kind.odd:
+        yield from (_odd_label(report, label, kind) for report in labelled if label in (report.label_counts or {}))
+    labels = [label for label in kind.labels if label not in kind.odd]
+    if kind.unclear is not None:
         yield Problem(
             "error",
+            "ignore_label_unclear",
+            f"references hold {join_first(list(map(str, labels)))}, and {kind.unclear} often is the label of unlabelled pixels",
+            f"if it is, plan with --ignore {kind.unclear}; if it is a class, name all {len(labels)} with --classes",
+        )
+    elif kind.has_gap:
+        yield Problem(
+            "note",
             "labels_not_contiguous",
-            f"references hold {join_first([str(label) for label in sorted(set(reports_of) - odd)])}",
-            "number the classes 0, 1, 2 .. without a gap, or set data.instances to true if any label above 0 is one class",
+            f"references hold {join_first(list(map(str, labels)))}",
+            "overtile plan writes each as the value of a class; if any label above 0 is one class, set data.instances to true",
         )
 
 
-def labels_count_objects(reports: Reports) -> bool:
-    """Return whether labels number objects instead of classes: there are many, and they differ from case to case."""
-    sizes = [len(report.label_counts or {}) for report in reports]
-    return float(np.median(sizes)) > MANY_LABELS and len(set(sizes)) > len(sizes) / 4
-
-
-def _labels_without_gap(labels: Mapping[int, object]) -> range:
-    """Return the labels from 0 up to the first gap; 0 itself may be missing."""
-    stop = 0
-    while stop in labels or (stop == 0 and 1 in labels):
-        stop += 1
-    return range(stop)
-
-
-def _odd_label(report: CaseReport, label: int, regular: range) -> Problem:
+def _odd_label(report: CaseReport, label: int, kind: LabelKind) -> Problem:
     pixels = (report.label_counts or {})[label]
+    others = [str(each) for each in kind.labels if each not in kind.odd]
     return Problem(
         "error",
         "labels_unknown",
         f"reference holds {label} ({pixels} pixels), which almost no other case has",
-        f"correct it (other cases have labels 0 .. {regular.stop - 1}), or give all labels with --config or --classes",
+        f"correct it (other cases have labels {join_first(others)}), or give all labels with --config or --classes",
         report.case.name,
         short_path(report.case.reference) if report.case.reference else None,
     )
@@ -146,10 +132,13 @@ def missing_foreground(reports: Reports, splits: Splits) -> Iterator[Problem]:
 def absent_classes(reports: Reports, splits: Splits) -> Iterator[Problem]:
     """Find classes that no reference has, of the data set or of a split."""
     labelled = [report for report in reports if report.label_counts is not None]
-    if not labelled or (not labelled[0].case.classes and labels_count_objects(labelled)):
+    if not labelled or (not labelled[0].case.classes and labels_number_objects([each.label_counts or {} for each in labelled])):
         return
     labels = {label for report in labelled for label in report.label_counts or {}}
-    names = labelled[0].case.classes or tuple(f"label {label}" for label in _labels_without_gap(dict.fromkeys(labels)))
+    declaration = labelled[0].case.declaration
+    if declaration and declaration.is_lookup and labelled[0].case.classes == declaration.names:
+        return  # a table of all structures that exist, of which an image shows few
+    names = labelled[0].case.classes or tuple(f"label {label}" for label in labels_without_gap(labels))
     for label, name in list(enumerate(names))[1:]:
         if label not in labels:
             value = f"class {name} (label {label}) is in no reference"
@@ -244,7 +233,10 @@ CHECKS: tuple[Callable[[Reports, Splits], Iterator[Problem]], ...] = (
     missing_references,
     too_few_cases,
     mixed_images,
-    odd_labels,
+    declared_channels,
+    declared_labels,
+    declared_cases,
+    undeclared_labels,
     missing_foreground,
     absent_classes,
     spacing_problems,

@@ -8,13 +8,14 @@ sub-01/, derivatives/*/sub-01/*_dseg.nii.gz    BIDS
 """
 
 import csv
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from datasets.declared import bids
+from datasets.declared.dataset_json import declaration_of, read_description
+from datasets.declared.declaration import Declaration
 from imaging.errors import DataError
 from imaging.open import stem_of
 
@@ -42,6 +43,7 @@ class CaseRow:
     spacing_um: str = ""
     label: str = ""  # of the whole image
     other_references: tuple[str, ...] = ()  # where classes overlap: files of the classes after the first
+    channels: tuple[str, ...] = ()  # names, where the layout gives them case by case
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -55,16 +57,16 @@ class CaseRow:
         reference, *others = (name.strip() for name in row.get("reference", "").split(";"))
         cells = {column: row.get(column, "") for column in OPTIONAL} | {"reference": reference}
         cells["label"] = cells["label"].strip()
-        return cls(f"line {line}", row["case"], images, **cells, other_references=tuple(others))
+        return cls(f"line {line}", row["case"], images, **cells, other_references=tuple(others), channels=())
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Cases in a folder, the file that lists them, and class names in the order of their labels where the layout has them."""
+    """Cases in a folder, the file that lists them, and what the layout's own files declare."""
 
     origin: str
     rows: tuple[CaseRow, ...]
-    classes: tuple[str, ...] = ()
+    declaration: Declaration | None = None
 
 
 def read_layout(folder: Path) -> Layout:
@@ -145,7 +147,10 @@ def read_image_folders(folder: Path) -> Layout:
 
 def is_nnunet(folder: Path) -> bool:
     """Return whether all files of imagesTr/ have a channel's number in their names, as nnU-Net writes it."""
-    return _has_dataset_json(folder) and all(map(_CHANNEL.fullmatch, _files_by_stem(folder, "imagesTr")))
+    if not _has_dataset_json(folder):
+        return False
+    ending = str(read_description(folder / "dataset.json").get("file_ending", ""))
+    return all(map(_CHANNEL.fullmatch, _files_by_stem(folder, "imagesTr", ending)))
 
 
 def read_nnunet(folder: Path) -> Layout:
@@ -154,19 +159,20 @@ def read_nnunet(folder: Path) -> Layout:
     Raises:
         DataError: `cases_invalid`: dataset.json is broken, or a name has no channel.
     """
-    description = _read_dataset_json(folder)
+    description, path = read_description(folder / "dataset.json"), folder / "dataset.json"
+    ending = str(description.get("file_ending", ""))
     rows = []
     for part, split in (("Tr", ""), ("Ts", "test")):
-        references = _files_by_stem(folder, f"labels{part}")
-        for case, channels in _channels_by_case(folder, f"images{part}").items():
+        references = _files_by_stem(folder, f"labels{part}", ending)
+        for case, channels in _channels_by_case(folder, f"images{part}", ending).items():
             rows.append(CaseRow(f"images{part}/{case}", case, channels, references.get(case, ""), split=split))
-    return Layout(str(folder / "dataset.json"), tuple(rows), _class_names(description))
+    return Layout(str(path), tuple(rows), declaration_of(description, path))
 
 
-def _channels_by_case(folder: Path, name: str) -> dict[str, tuple[str, ...]]:
+def _channels_by_case(folder: Path, name: str, ending: str) -> dict[str, tuple[str, ...]]:
     """Group the files NAME_0000, NAME_0001 .. of a folder by NAME, in the order of the channels."""
     cases: dict[str, list[str]] = {}
-    for stem, path in _files_by_stem(folder, name).items():
+    for stem, path in _files_by_stem(folder, name, ending).items():
         match = _CHANNEL.fullmatch(stem)
         if match is None:
             raise DataError("cases_invalid", f"{folder}: {path}: no channel in the name; nnU-Net's are NAME_0000, NAME_0001 ..")
@@ -176,7 +182,7 @@ def _channels_by_case(folder: Path, name: str) -> dict[str, tuple[str, ...]]:
 
 def is_decathlon(folder: Path) -> bool:
     """Return whether dataset.json lists the training cases, as in the Medical Segmentation Decathlon."""
-    return _has_dataset_json(folder) and not is_nnunet(folder) and "training" in _read_dataset_json(folder)
+    return _has_dataset_json(folder) and not is_nnunet(folder) and "training" in read_description(folder / "dataset.json")
 
 
 def read_decathlon(folder: Path) -> Layout:
@@ -185,7 +191,8 @@ def read_decathlon(folder: Path) -> Layout:
     Raises:
         DataError: `channels_in_one_file`: several modalities in one 4D file; `cases_invalid`: dataset.json is broken.
     """
-    description, origin = _read_dataset_json(folder), folder / "dataset.json"
+    origin = folder / "dataset.json"
+    description = read_description(origin)
     if len(description.get("modality", ())) > 1:
         raise DataError(
             "channels_in_one_file",
@@ -199,7 +206,7 @@ def read_decathlon(folder: Path) -> Layout:
         raise DataError(
             "cases_invalid", f"{origin}: training isn't a list of image and label, or test one of images; write a cases.csv"
         ) from error
-    return Layout(str(origin), tuple(rows), _class_names(description))
+    return Layout(str(origin), tuple(rows), declaration_of(description, origin))
 
 
 def _decathlon_row(image: str, label: str, split: str) -> CaseRow:
@@ -230,52 +237,42 @@ def is_bids(folder: Path) -> bool:
 def read_bids(folder: Path) -> Layout:
     """Read a BIDS data set: each segmentation among the derivatives, with all images of its session as channels."""
     rows = []
-    for reference in sorted(folder.glob("derivatives/*/sub-*/**/*_dseg.nii.gz")):
+    references = sorted(folder.glob("derivatives/*/sub-*/**/*_dseg.nii.gz"))
+    for reference in references:
         parents = reference.relative_to(folder).parts[2:-1]  # sub-01, ses-01, anat
         prefix = "_".join(part for part in parents if part.startswith(("sub-", "ses-")))
         images = sorted(folder.joinpath(*parents).glob(f"{prefix}_*.nii.gz"))
         paths = tuple(path.relative_to(folder).as_posix() for path in images)
-        rows.append(CaseRow(prefix, prefix, paths, reference.relative_to(folder).as_posix(), group=parents[0]))
-    return Layout(str(folder), tuple(rows))
+        channels = tuple(bids.channel_name(path, prefix) for path in images)
+        path = reference.relative_to(folder).as_posix()
+        rows.append(CaseRow(prefix, prefix, paths, path, group=parents[0], channels=channels))
+    return Layout(str(folder), tuple(rows), bids.declaration_of(folder, references, rows[0].channels))
 
 
 def _has_dataset_json(folder: Path) -> bool:
     return (folder / "imagesTr").is_dir() and (folder / "dataset.json").is_file()
 
 
-def _read_dataset_json(folder: Path) -> dict[str, Any]:
-    path = folder / "dataset.json"
-    try:
-        description = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError("cases_invalid", f"{path} can't be read as JSON; export it again") from error
-    if isinstance(description, dict):
-        return description
-    raise DataError("cases_invalid", f"{path} isn't an object of keys and values; export it again")
-
-
-def _class_names(description: dict[str, Any]) -> tuple[str, ...]:
-    """Return class names by label, of {"0": "background"} (Decathlon) or {"background": 0} (nnU-Net, or a list of labels)."""
-    labels = description.get("labels")
-    if not isinstance(labels, dict):
-        return ()
-    names: dict[int, str] = {}
-    for key, value in labels.items():
-        if str(key).isdigit():
-            names[int(key)] = str(value)
-        elif key != "ignore":
-            names.update({int(label): str(key) for label in (value if isinstance(value, list) else [value])})
-    return tuple(names.get(label, f"label {label}") for label in range(max(names, default=-1) + 1))
-
-
-def _files_by_stem(folder: Path, name: str) -> dict[str, str]:
+def _files_by_stem(folder: Path, name: str, ending: str = "") -> dict[str, str]:
     """Return the relative paths of a folder's files, and of folders that are images, by stem and sorted by it.
 
+    Args:
+        folder: the data set.
+        name: name of the folder in it.
+        ending: end of the names of files that are read, as dataset.json declares it.
+
     Raises:
-        DataError: `cases_invalid`: two files have one stem.
+        DataError: `cases_invalid`: two files have one stem, or none has the declared ending.
     """
     paths: dict[str, str] = {}
-    for path in _visible_files(folder / name) if (folder / name).is_dir() else ():
+    files = _visible_files(folder / name) if (folder / name).is_dir() else []
+    if files and not any(path.name.endswith(ending) for path in files):
+        raise DataError(
+            "cases_invalid",
+            f"{folder / 'dataset.json'}: file_ending is {ending!r}, but no file of {name}/ ends so, such as {files[0].name}: "
+            "correct one of them",
+        )
+    for path in [path for path in files if path.name.endswith(ending)]:
         stem = stem_of(path)
         if stem in paths and path.is_dir():
             continue  # the folder that MIRAX has beside a slide

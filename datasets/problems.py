@@ -9,7 +9,7 @@ from typing import Literal
 
 from datasets.cases import Case
 from datasets.fingerprint import CaseFacts
-from datasets.references import join_first
+from datasets.labels.counts import join_first
 from imaging.errors import DataError
 
 LEAST_REPEATS = 4  # cases with the same problem, from which on it is shown once

@@ -1,6 +1,7 @@
 """Conversions of a reference while it is read: objects to one class, and a check that values lie between 0 and 1."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,20 @@ class ConvertedSource(ImageSource):
 
     Args:
         source: open source, which is closed with this one.
-        convert: function of pixels (C, *S) that returns the same shape.
+        convert: function of pixels (C, *S) that returns pixels of the same S.
         dtype: type of the converted pixels.
+        channels: number of channels of the converted pixels; None means the source's.
     """
 
     mask_format: MaskFormat  # type: ignore[misc]  # the source's
 
-    def __init__(self, source: ImageSource, convert: Callable[[Pixels], Pixels], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, source: ImageSource, convert: Callable[[Pixels], Pixels], dtype: np.dtype[Any], channels: int | None = None
+    ) -> None:
         self._source = source
         self._convert = convert
         self.mask_format = source.mask_format
-        super().__init__(source.geometry, source.channels, dtype, source.levels)
+        super().__init__(source.geometry, channels or source.channels, dtype, source.levels)
         self.file_warnings = source.file_warnings
 
     @property
@@ -97,3 +101,13 @@ def as_unit(values: ImageSource, ignore_label: int | None = None) -> ImageSource
         return pixels
 
     return ConvertedSource(values, check, values.dtype)
+
+
+@contextmanager
+def close_on_error(source: ImageSource) -> Iterator[None]:
+    """Close a source where the block raises a DataError."""
+    try:
+        yield
+    except DataError:
+        source.close()
+        raise

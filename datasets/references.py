@@ -1,6 +1,6 @@
 """References of cases: labels or values for each pixel of an image, opened and checked before training or scoring."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,37 +11,40 @@ from numpy.typing import NDArray
 from datasets.annotations import AnnotationSource, is_annotation
 from datasets.cases import Case, open_case_image
 from datasets.channels import AFFINE_TOLERANCE_MM, affine_distance_mm, stack_channels
-from datasets.reference_conversion import WholeNumberSource, as_foreground
+from datasets.class_references import as_channels, as_indices, open_colours, segments_as_classes
+from datasets.labels.counts import count_labels
+from datasets.reference_conversion import WholeNumberSource, as_foreground, close_on_error
 from imaging.errors import DataError
+from imaging.nrrd.segments import read_segments
 from imaging.open import open_image
 from imaging.source import ImageSource, spacing_text
 
 SPACING_TOLERANCE = 0.01  # relative, where there are no affines to compare
-VALUES_SHOWN = 8
-MAX_UNKNOWN_LABELS = 16  # more look like a smoothed or grey image
-
 _JPEG_MAGIC = b"\xff\xd8\xff"
 
 
 def open_reference(case: Case, *, numbered: bool = False) -> ImageSource:
     """Open the case's reference; annotations are drawn when they are read.
 
-    It has one channel of labels or values. Where classes overlap, it has a channel for each foreground class, with 1 for the
-    class.
+    It has one channel with the index of each pixel's class, or with values. Where classes overlap, it has a channel for each
+    foreground class, with 1 for the class.
 
     Args:
         case: case whose reference is opened.
         numbered: return the numbers of objects, where the reference has them, instead of one class.
 
     Raises:
-        DataError: the case has no reference, it doesn't suit the classes, or it can't be read.
+        DataError: the case has no reference, it doesn't suit the classes, or it can't be read. At a read: `labels_unknown`,
+            where a pixel has none of the values that the classes have.
     """
     if case.reference is None:
         raise DataError("reference_missing", "there is no reference; name one in cases.csv")
     paths = (case.reference, *case.other_references)
     if len(paths) == 1:
-        source = _open_one(case, case.reference, numbered=numbered and case.instances)
-        return as_foreground(source, case.ignore_label) if case.instances and not numbered else source
+        if not case.instances:
+            return _open_classes(case, case.reference)
+        source = _open_stored(case, case.reference, numbered=numbered)
+        return source if numbered else as_foreground(source, case.ignore_label)
     if len(paths) != len(case.classes) - 1:
         raise DataError(
             "reference_channels",
@@ -49,30 +52,55 @@ def open_reference(case: Case, *, numbered: bool = False) -> ImageSource:
             "each class but the background",
         )
     with ExitStack() as open_sources:
-        classes = [as_foreground(open_sources.enter_context(_open_one(case, path)), case.ignore_label) for path in paths]
+        classes = [as_foreground(open_sources.enter_context(_open_stored(case, path)), case.ignore_label) for path in paths]
         reference = stack_channels(classes, "reference")
         open_sources.pop_all()
     return reference
 
 
-def _open_one(case: Case, path: Path, *, numbered: bool = False) -> ImageSource:
-    """Open one file of a reference, which must have one channel."""
+def holds_segments(case: Case) -> bool:
+    """Return whether the reference is one file of segments with names, as 3D Slicer writes them."""
+    is_file = case.reference is not None and not case.other_references and case.reference.is_file()
+    return bool(is_file and case.reference and read_segments(case.reference))
+
+
+def _open_classes(case: Case, path: Path) -> ImageSource:
+    """Open a file whose values say which class each pixel belongs to, as indices or as channels of the classes."""
+    values = case.class_values
+    if case.classes and values is None and not case.values and holds_segments(case):
+        source = open_image(path, labels=True, dimensions=case.needed_dimensions)
+        with close_on_error(source):
+            return segments_as_classes(source, read_segments(path), case.classes)
+    source = _open_stored(case, path)
+    if values is None or is_annotation(path):
+        return source
+    return as_channels(source, values) if values.overlap else as_indices(source, values)
+
+
+def _open_stored(case: Case, path: Path, *, numbered: bool = False) -> ImageSource:
+    """Open one file of a reference with its values as they are stored; it must have one channel."""
     if is_annotation(path):
         with open_case_image(case) as image:
-            return AnnotationSource(path, image.geometry, image.levels, case.classes, numbered=numbered)
+            return AnnotationSource(
+                path, image.geometry, image.levels, case.classes, ignore_label=case.ignore_label, numbered=numbered
+            )
     if path.is_file():
         with path.open("rb") as file:
             if file.read(len(_JPEG_MAGIC)) == _JPEG_MAGIC:
                 message = "reference is a JPEG, which changes labels at every edge; export it as PNG or TIFF"
                 raise DataError("reference_lossy", message)
+    if case.class_values and case.class_values.by_colour:
+        return open_colours(path)
     source = open_image(path, labels=True, dimensions=case.needed_dimensions)
     if source.dtype.kind == "f" and not case.values:
         source = WholeNumberSource(source)
     if source.channels != 1:
         source.close()
-        raise DataError(
-            "reference_channels", f"reference has {source.channels} channels, allowed is 1; save labels, not colours"
+        colours = source.channels in (3, 4) and len(source.shape) == 2
+        remedy = (
+            "save labels, or give each class its colour as value in data.classes" if colours else "save labels, not colours"
         )
+        raise DataError("reference_channels", f"reference has {source.channels} channels, allowed is 1; {remedy}")
     return source
 
 
@@ -114,38 +142,6 @@ def check_aligned(image: ImageSource, reference: ImageSource) -> None:
         )
 
 
-def check_labels(labels: NDArray[np.generic], classes: int, ignore_label: int | None = None) -> None:
-    """Refuse labels that are neither one of 0 .. classes - 1 nor `ignore_label`.
-
-    Args:
-        labels: labels (channels, *S); several channels are overlapping classes, which are not checked.
-        classes: K; 1 means values instead of labels, which are not checked.
-        ignore_label: label of pixels that are neither trained on nor scored.
-
-    Raises:
-        DataError: `labels_unknown` or `labels_not_whole`, with every other value and its number of pixels.
-    """
-    if classes > 1 and len(labels) == 1:
-        check_label_counts(count_labels(labels), classes, ignore_label)
-
-
-def check_label_counts(counts: Mapping[int, int], classes: int, ignore_label: int | None = None) -> None:
-    """Refuse counts of labels that are neither one of 0 .. classes - 1 nor `ignore_label`.
-
-    Raises:
-        DataError: `labels_unknown`, with every other label and its number of pixels.
-    """
-    allowed = {*range(classes), ignore_label}
-    unknown = [f"{value} ({count} pixels)" for value, count in sorted(counts.items()) if value not in allowed]
-    if unknown:
-        hint = "; so many come from smoothing or from JPEG, export labels without" if len(unknown) > MAX_UNKNOWN_LABELS else ""
-        raise DataError(
-            "labels_unknown",
-            f"reference holds {join_first(unknown)}; "
-            f"allowed are 0 .. {classes - 1}, one for each of data.classes, in order{hint}",
-        )
-
-
 def class_masks(pixels: NDArray[Any], classes: int, ignore_label: int | None = None) -> Iterator[NDArray[np.bool_]]:
     """Yield the pixels of each class, K masks (*S), of a reference (channels, *S).
 
@@ -181,29 +177,3 @@ def count_classes(pixels: NDArray[Any], ignore_label: int | None = None) -> dict
         return {label: count for label, count in count_labels(pixels[0]).items() if label != ignore_label}
     masks = class_masks(pixels, len(pixels) + 1, ignore_label)
     return {label: int(np.count_nonzero(mask)) for label, mask in enumerate(masks) if mask.any()}
-
-
-def count_labels(labels: NDArray[np.generic]) -> dict[int, int]:
-    """Count the pixels of each label.
-
-    Raises:
-        DataError: `labels_not_whole`, with every value and its number of pixels.
-    """
-    if labels.dtype in (np.uint8, np.uint16):
-        pixels = np.bincount(labels.reshape(-1))
-        return {int(label): int(pixels[label]) for label in np.flatnonzero(pixels)}
-    values, counts = np.unique(labels, return_counts=True)
-    pairs = list(zip(values.tolist(), counts.tolist(), strict=True))
-    fractions = [f"{value:g} ({count} pixels)" for value, count in pairs if value != int(value)]
-    if fractions:
-        raise DataError(
-            "labels_not_whole",
-            f"reference holds {join_first(fractions)}, which are no labels; export it without smoothing or interpolation",
-        )
-    return {int(value): count for value, count in pairs}
-
-
-def join_first(items: Sequence[str]) -> str:
-    """Join the first eight texts with commas, and say how many more there are."""
-    more = f" and {len(items) - VALUES_SHOWN} more" if len(items) > VALUES_SHOWN else ""
-    return ", ".join(items[:VALUES_SHOWN]) + more

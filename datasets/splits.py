@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.cases import Case
-from datasets.references import join_first
+from datasets.labels.counts import join_first
 from imaging.errors import DataError
 
 COLUMNS = ("case", "split", "fold")

@@ -31,6 +31,10 @@ def plan(
         str, typer.Option(help="Names of the channels, for example T1,T2; a channel named CT gets the normalisation for CT.")
     ] = "",
     classes: Annotated[str, typer.Option(help="Names of the classes, background first, for example background,tumour.")] = "",
+    ignore: Annotated[
+        int | None,
+        typer.Option(help="Label of pixels that nobody labelled, for example 255. Default: as the data set declares."),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the run. Default: names of the folder and the method.")] = "",
 ) -> None:
     """Write a config that suits a data set and the available memory, with a reason for each value.
@@ -46,14 +50,15 @@ def plan(
         from training.planning.plan import plan as plan_config
 
         start = time.monotonic()
-        request = PlanRequest(data, method, parse_memory(memory), minutes, _names(channels), _names(classes), name)
-        cases = planning_cases(data)
+        names = _names(classes)
+        request = PlanRequest(data, method, parse_memory(memory), minutes, _names(channels), names, name, ignore)
+        cases = planning_cases(data, names, ignore)
         with progress_bars(console) as on_progress:
             facts = []
             for case in cases:
                 facts.append(read_facts(case))
                 on_progress("cases", len(facts), len(cases))
-        planned = plan_config(facts, request, best_device())
+        planned = plan_config(facts, request, best_device(), cases[0].declaration)
         write_config(planned.text, out)
         if minutes:
             console.print(

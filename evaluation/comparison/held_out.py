@@ -7,7 +7,8 @@ from configs.schema import Config
 from configs.sections import DataSection
 from datasets.cases import Case, open_case_image, prefix_errors, read_cases
 from datasets.fingerprint import sha256_of_path
-from datasets.references import check_aligned, check_labels, open_reference
+from datasets.labels.counts import check_labels
+from datasets.references import check_aligned, open_reference
 from imaging.errors import DataError
 from inference.compatibility import at_trained_spacing, check_suitable
 from models.bundle import Bundle, Manifest

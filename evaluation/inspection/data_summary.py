@@ -13,8 +13,8 @@ from rich.text import Text
 from configs.schema import Config
 from datasets.case_checks import Examination, Progress, examine_cases, examine_dataset
 from datasets.cases import read_cases
-from datasets.dataset_checks import labels_count_objects
 from datasets.fingerprint import CaseFacts, Intensities
+from datasets.labels.kinds import labels_number_objects
 from datasets.problems import CaseReport
 from datasets.splits import assign_splits, draw_folds
 from evaluation.report.number_text import percent, significant, size, spacing
@@ -60,7 +60,9 @@ class Inspection:
     def classes(self) -> tuple[ClassShare, ...]:
         """Classes in the order of their labels; empty where labels number objects or no reference could be read."""
         readable = [report for report in self.examination.reports if report.label_counts]
-        if not readable or (not readable[0].case.classes and labels_count_objects(readable)):
+        if not readable or (
+            not readable[0].case.classes and labels_number_objects([each.label_counts or {} for each in readable])
+        ):
             return ()
         totals: Counter[int] = Counter()
         for report in readable:
@@ -99,7 +101,7 @@ def inspect_dataset(data: Path, options: InspectionOptions, on_progress: Progres
     cases = read_cases(data, config.data if config else None)
     if options.classes and not config:
         names = tuple(f"label {label}" for label in range(options.classes))
-        cases = tuple(replace(case, classes=names) for case in cases)
+        cases = tuple(replace(case, classes=names, class_values=None, ignore_label=None, declaration=None) for case in cases)
     reports = examine_cases(cases, (lambda image: check_suitable(image, config)) if config else None, on_progress)
     splits, fold_count = _splits_or_folds(reports, options)
     colours = tuple(section.colour for section in config.data.classes) if config else ()

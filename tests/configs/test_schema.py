@@ -85,6 +85,7 @@ def test_environment_is_not_interpolated(tmp_path: Path, monkeypatch: pytest.Mon
         (["model.name=transformer"], "model: Input tag 'transformer'"),
         (["trainer.max_steps"], "override 'trainer.max_steps': not section.key=value, for example trainer.max_steps=500"),
         (["=3"], "override '=3': not section.key=value, for example trainer.max_steps=500"),
+        (["data.ignore_label=#ff0000"], "# begins a comment in YAML; quote the value: data.ignore_label=\"'#ff0000'\""),
     ],
 )
 def test_refuses_with_the_key_and_what_to_do(tmp_path: Path, overrides: list[str], message: str) -> None:

@@ -11,7 +11,8 @@ from tifffile import imwrite
 from datasets import fingerprint
 from datasets.cases import Case
 from datasets.fingerprint import read_facts
-from datasets.references import check_aligned, check_label_counts, check_labels, count_labels, open_reference
+from datasets.labels.counts import check_label_counts, check_labels, count_labels
+from datasets.references import check_aligned, open_reference
 from imaging.errors import DataError
 from imaging.open import open_image
 from tests.phantom import write_volume

@@ -15,8 +15,9 @@ from configs.sections import DataSection
 from datasets.case_checks import examine_cases, examine_dataset
 from datasets.cases import Case, open_case_image, read_cases
 from datasets.fingerprint import read_facts
+from datasets.labels.counts import check_labels
 from datasets.reference_conversion import as_foreground, as_unit
-from datasets.references import check_labels, class_masks, count_classes, foreground_mask, open_reference
+from datasets.references import class_masks, count_classes, foreground_mask, open_reference
 from imaging.errors import DataError
 from imaging.open import open_image
 from imaging.source import ImageSource

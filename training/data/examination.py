@@ -73,7 +73,7 @@ def make_sampler(splits: Splits, config: Config) -> tuple[PatchSampler, dict[int
         labelled = open_training_image(case, config)
         with labelled.image, labelled.reference, prefix_errors(case):
             seed = config.run.seed + number
-            indices.append(index_labels(labelled.labels, len(config.data.classes), seed, config.data.ignore_label))
+            indices.append(index_labels(labelled.labels, len(config.data.classes), seed, config.data.ignore_index))
             statistics[number] = labelled.statistics
     return PatchSampler(indices, config), statistics
 

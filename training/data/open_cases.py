@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from configs.schema import Config
 from datasets.cases import Case, open_case_image, prefix_errors
+from datasets.class_references import indices_as_channels
 from datasets.reference_conversion import as_foreground, as_unit
-from datasets.references import check_aligned, open_reference
+from datasets.references import check_aligned, holds_segments, open_reference
 from imaging.errors import DataError
 from imaging.resample import ResampledSource
 from imaging.source import ImageSource
@@ -83,13 +84,16 @@ def open_labelled_image(case: Case, config: Config, *, numbered: bool = False) -
         reference = stack.enter_context(open_reference(case, numbered=numbered))
         check_suitable(image, config)
         check_aligned(image, reference)
-        files = len(config.data.classes) - 1 if config.head.kind == "multi_label" else 1
-        if reference.channels != files:
+        classes = len(config.data.classes)
+        channels = classes - 1 if config.head.kind == "multi_label" else 1
+        if reference.channels == 1 < channels and (config.data.has_values or holds_segments(case)):
+            reference = indices_as_channels(reference, classes, case.ignore_label)
+        if reference.channels != channels:
             raise DataError(
                 "reference_channels",
-                f"reference has {reference.channels} files, but head.kind {config.head.kind} with "
-                f"{len(config.data.classes)} classes takes {files}; for overlapping classes set head.kind to multi_label and "
-                "give a file per foreground class",
+                f"reference has {reference.channels} files or layers, but head.kind {config.head.kind} with {classes} classes "
+                f"takes {channels}; for overlapping classes set head.kind to multi_label and give a file per foreground class, "
+                "or lists of labels as value in data.classes",
             )
         if config.head.kind == "unit_regression":
             reference = as_unit(reference, case.ignore_label)

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Config
-from datasets.references import check_labels, class_masks
+from datasets.labels.counts import check_labels
+from datasets.references import class_masks
 from imaging.errors import DataError
 from imaging.source import ImageSource
 

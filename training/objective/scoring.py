@@ -131,4 +131,4 @@ SCORES: dict[str, type[Score]] = {  # by head.kind
 
 def make_score(config: Config) -> Score:
     """Return an empty score of the kind that the config's validation uses."""
-    return SCORES[config.head.kind](make_head(config), len(config.data.classes), config.data.ignore_label)
+    return SCORES[config.head.kind](make_head(config), len(config.data.classes), config.data.ignore_index)

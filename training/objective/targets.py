@@ -34,7 +34,7 @@ class Targets:
             reference: (channels, *patch), as read and augmented; most references have one channel.
             inside: (*patch), which pixels lie inside the image; None: all.
         """
-        ignored = np.zeros(reference.shape, bool) if self.data.ignore_label is None else reference == self.data.ignore_label
+        ignored = np.zeros(reference.shape, bool) if self.data.ignore_index is None else reference == self.data.ignore_index
         excluded = ignored if inside is None else ignored | ~inside
         if self.gives_values:
             target = reference.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Choose what a plan takes from the images themselves: spacing, intensity normalisation, channels and classes."""
+"""Choose what a plan takes from the images themselves: spacing, intensity normalisation and channels."""
 
 import math
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from configs.schema import ConfigError
+from datasets.declared.declaration import Declaration
 from datasets.fingerprint import CaseFacts
 from imaging.errors import DataError
 from imaging.source import spacing_text
 
 COARSER = 3  # an axis this many times as coarse as the others, with as many times fewer pixels, is anisotropic
-MOST_CLASSES_GUESSED = 20  # a label above it numbers an object rather than a class
-COLOURS = ("#ffffff", "#7b2cbf", "#2a9d8f", "#e76f51", "#e9c46a", "#264653", "#d62828", "#4895ef", "#80b918", "#ff70a6")
+_DECLARED_RANGES = {"rgb_to_0_1": (0, 255), "nonorm": (-1, 1)}  # nnU-Net's names; -1 .. 1 leaves values as they are
 
 
 @dataclass(frozen=True)
@@ -119,58 +119,52 @@ def choose_spacing(facts: Sequence[CaseFacts], summary: DatasetSummary) -> Choic
     return Choice(list(summary.spacing_um), f"{reason} on each axis")
 
 
-def choose_channels(summary: DatasetSummary, names: Sequence[str]) -> Choice:
-    """Choose `data.channels`, the user's names or placeholders.
+def choose_channels(summary: DatasetSummary, names: Sequence[str], declaration: Declaration | None) -> Choice:
+    """Choose `data.channels`: the user's names, those that the data set declares, or placeholders.
 
     Raises:
-        ConfigError: the images have another number of channels.
+        ConfigError: the images have another number of channels than the user names.
+        DataError: `declaration_differs`: they have another number than is declared.
     """
     if names and len(names) != summary.channels:
         raise ConfigError(f"--channels: {len(names)} names for {summary.channels} channels; give one for each")
     if names:
         return Choice(list(names))
+    if declaration and declaration.channels:
+        declared = declaration.channels
+        if len(declared) != summary.channels:
+            raise DataError(
+                "declaration_differs",
+                f"{declaration.origin} declares {len(declared)} channels ({', '.join(declared)}), the images have "
+                f"{summary.channels}; correct one of them, or name the channels with --channels",
+            )
+        return Choice(list(declared), f"declared by {declaration.origin}")
     if (summary.dimensions, summary.channels) == (2, 3):
         return Choice(["red", "green", "blue"], "2D images with three channels")
     numbers = range(1, summary.channels + 1)
     return Choice([f"channel_{number}" for number in numbers], "placeholder names; set them with --channels")
 
 
-def choose_classes(facts: Sequence[CaseFacts], names: Sequence[str]) -> Choices:
-    """Choose `data.classes`, the user's names or placeholders, and whether labels number objects.
+def choose_normalisation(
+    facts: Sequence[CaseFacts], summary: DatasetSummary, channels: Sequence[str], declared: Sequence[str] = ()
+) -> Choices:
+    """Choose `normalise`: `ct` or `range` if values mean the same in every image, otherwise `zscore`.
 
-    Raises:
-        ConfigError: the references have more classes than there are names.
+    Declared names of channels choose it as in nnU-Net: CT, rgb_to_0_1, noNorm, and z-score for all others.
     """
-    labels = sorted({label for case in facts for label in case.label_counts if label > 0})
-    if names:
-        labels_are_objects = len(names) == 2 and labels[-1] > 1
-    else:  # many labels, or a single one such as 255
-        labels_are_objects = labels[-1] > MOST_CLASSES_GUESSED or (len(labels) == 1 and labels[0] > 1)
-    if labels_are_objects:
-        labels_seen = f"the only label is {labels[0]}" if len(labels) == 1 else f"labels up to {labels[-1]} number objects"
-        return {
-            "data.classes": Choice(_with_colours(names or ("background", "object"))),
-            "data.instances": Choice(True, f"{labels_seen}, so any value above 0 is the second class"),
-        }
-    if names and len(names) <= labels[-1]:
-        raise ConfigError(
-            f"--classes: {len(names)} names, but the references have labels up to {labels[-1]}; give {labels[-1] + 1} names, "
-            "background first"
-        )
-    placeholders = ("background", *(f"class_{label}" for label in range(1, labels[-1] + 1)))
-    reason = "" if names else f"labels in the references: {', '.join(map(str, labels))}; name them with --classes"
-    return {"data.classes": Choice(_with_colours(names or placeholders), reason), "data.instances": Choice(False)}
-
-
-def _with_colours(names: Sequence[str]) -> list[dict[str, str]]:
-    colours = [COLOURS[0], *(COLOURS[1:] * math.ceil(len(names) / len(COLOURS[1:])))]
-    return [{"name": name, "colour": colour} for name, colour in zip(names, colours, strict=False)]
-
-
-def choose_normalisation(facts: Sequence[CaseFacts], summary: DatasetSummary, channels: Sequence[str]) -> Choices:
-    """Choose `normalise`: `ct` or `range` if values mean the same in every image, otherwise `zscore`."""
     if all(name.upper() == "CT" for name in channels):
         return _ct_normalisation(facts)
+    declared_names = {name.casefold() for name in declared}
+    if len(declared_names) == 1 and declared_names <= set(_DECLARED_RANGES):
+        (name,) = declared_names
+        lower, upper = _DECLARED_RANGES[name]
+        return {
+            "normalise.method": Choice("range", f"the channels are declared as {declared[0]}"),
+            "normalise.lower": Choice(lower),
+            "normalise.upper": Choice(upper),
+        }
+    if declared:
+        return {"normalise.method": Choice("zscore", f"declared channels: {', '.join(declared)}")}
     if (summary.dimensions, summary.channels) == (2, 3) and all(case.dtype == "uint8" for case in facts):
         return {
             "normalise.method": Choice("range", "8-bit colour images"),

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,15 +11,17 @@ from omegaconf import OmegaConf
 
 from configs import schema
 from configs.schema import ConfigError
+from datasets.annotations import is_annotation
 from datasets.cases import Case, read_cases
+from datasets.declared.declaration import Declaration
 from datasets.fingerprint import CaseFacts
 from imaging.errors import DataError
 from training.planning.budget import Budget, values_with
+from training.planning.class_choices import choose_classes
 from training.planning.config_file import config_text, shipped_config
 from training.planning.data_choices import (
     Choice,
     choose_channels,
-    choose_classes,
     choose_normalisation,
     choose_spacing,
     summarise_cases,
@@ -44,6 +46,7 @@ class PlanRequest:
         channels: names of the channels.
         classes: names of the classes, background first.
         name: name of the run.
+        ignore_label: label of pixels that nobody labelled.
     """
 
     path: Path
@@ -53,6 +56,7 @@ class PlanRequest:
     channels: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     name: str = ""
+    ignore_label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,16 @@ class Plan:
     summary: str
 
 
-def planning_cases(folder: Path) -> tuple[Case, ...]:
+def planning_cases(folder: Path, classes: Sequence[str] = (), ignore_label: int | None = None) -> tuple[Case, ...]:
     """Return the cases that a plan may use: those with a reference and not of split `test`.
 
+    Args:
+        folder: the data set.
+        classes: names of the classes, which replace those of references that name their classes themselves.
+        ignore_label: label of pixels that nobody labelled, where the data set declares none.
+
     Raises:
+        ConfigError: the data set declares another ignored label.
         DataError: there is no such case, or the data set can't be read.
     """
     cases = tuple(case for case in read_cases(folder) if case.reference is not None and case.split != "test")
@@ -74,27 +84,52 @@ def planning_cases(folder: Path) -> tuple[Case, ...]:
         raise DataError(
             "split_empty", "no case outside split 'test' has a reference; a plan is based on images with references"
         )
-    return cases
+    declaration = cases[0].declaration
+    if classes and (is_annotation(cases[0].reference) if cases[0].reference else False):
+        cases = tuple(replace(case, classes=tuple(classes)) for case in cases)
+    if ignore_label is None:
+        return cases
+    if declaration and declaration.classes:
+        raise ConfigError(
+            f"--ignore: {declaration.origin} declares the classes, and the ignored label {declaration.ignored}; change it "
+            "there, or in the planned config"
+        )
+    return tuple(replace(case, ignore_label=ignore_label) for case in cases)
 
 
-def plan(facts: Sequence[CaseFacts], request: PlanRequest, device: torch.device) -> Plan:
+def plan(
+    facts: Sequence[CaseFacts], request: PlanRequest, device: torch.device, declaration: Declaration | None = None
+) -> Plan:
     """Return a config for these cases that can be trained as it is.
+
+    Args:
+        facts: facts of the cases.
+        request: the user's options.
+        device: device that the run uses.
+        declaration: what the data set declares.
 
     Raises:
         ConfigError: names that don't fit the data, or a budget that no network fits in.
-        DataError: cases that differ in dimensions or channels, or have no foreground.
+        DataError: cases that differ in dimensions or channels, or have no foreground, or labels that aren't clear.
     """
+    if declaration and declaration.overlap and request.method == "sliding_window":
+        regions = ", ".join(declaration.names[1:])
+        raise ConfigError(
+            f"--method: the sliding window doesn't train classes that overlap, and {declaration.origin} declares {regions}; "
+            "use unet, or declare classes without a common label"
+        )
     summary = summarise_cases(facts)
     default_name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{request.path.resolve().name}_{request.method}").lstrip("._-")
     choices = {
         "run.name": Choice(request.name or default_name),
         "data.path": Choice(str(request.path)),
         "data.dimensions": Choice(summary.dimensions),
-        "data.channels": choose_channels(summary, request.channels),
-        **choose_classes(facts, request.classes),
+        "data.channels": choose_channels(summary, request.channels, declaration),
+        **choose_classes(facts, request.classes, declaration, request.ignore_label),
         "data.spacing_um": choose_spacing(facts, summary),
     }
-    choices |= choose_normalisation(facts, summary, choices["data.channels"].value)
+    declared = declaration.channels if declaration and not request.channels else ()
+    choices |= choose_normalisation(facts, summary, choices["data.channels"].value, declared)
     shipped: Any = OmegaConf.to_container(OmegaConf.create(shipped_config(request.method, summary.dimensions)))
     values = values_with(shipped, choices)
     budget = Budget(request.memory_bytes, device, request.minutes)

@@ -34,8 +34,8 @@ def check_cases(subject: Subject) -> CheckResult:
     pairs = []
     for crop in crops:
         labels = labels_of(crop.reference, config).astype(np.int64)
-        if config.data.ignore_label is not None:
-            labels[(crop.reference == config.data.ignore_label).any(axis=0)] = -1
+        if config.data.ignore_index is not None:
+            labels[(crop.reference == config.data.ignore_index).any(axis=0)] = -1
         pairs.append((crop.image.pixels.mean(axis=0), labels))
     alignment = measure_alignment(pairs)
     own, swapped = float(alignment.own.mean()), alignment.best_swap

@@ -95,7 +95,7 @@ def mask_sheet(
 
 def labels_of(reference: Pixels, config: Config) -> Pixels:
     """Return the labels (*S) of a crop's reference, 0 where ignored; of overlapping classes the last one of each pixel."""
-    ignored = reference == (-1 if config.data.ignore_label is None else config.data.ignore_label)
+    ignored = reference == (-1 if config.data.ignore_index is None else config.data.ignore_index)
     valid = np.where(ignored, 0, reference)
     if config.head.kind != "multi_label":
         return np.asarray(valid[0], np.uint8)

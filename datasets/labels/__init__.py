@@ -1,0 +1,1 @@
+"""Labels of references: their counts, and their kind where nobody declares classes."""
