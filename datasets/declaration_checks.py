@@ -51,14 +51,14 @@ def declared_labels(reports: Reports, splits: Splits) -> Iterator[Problem]:
         yield Problem(
             "note",
             "reference_colours",
-            f"the references hold colours: {', '.join(colours)}",
+            f"the references hold colours: {join_first(colours)}",
             "overtile plan writes them as values of classes; name the classes with --classes, in this order",
         )
-    elif declaration.gap_text:
+    elif declaration.labels_with_gap:
         yield Problem(
             "note",
             "labels_not_contiguous",
-            f"{declaration.origin} declares the labels {declaration.gap_text}",
+            f"{declaration.origin} declares the labels {join_first(declaration.labels_with_gap)}",
             "overtile plan writes them as values of classes; in masks, classes are numbered 0, 1, 2 .. in this order",
         )
     if not declaration.is_named and not declaration.is_lookup and _reading(case) != _declared_reading(declaration):

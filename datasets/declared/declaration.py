@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from datasets.declared.class_values import ClassValues, is_gapless, value_text
+from datasets.declared.class_values import ClassValues, is_gapless
 
 BACKGROUND = "background"
 
@@ -76,12 +76,10 @@ class Declaration:
         return values.ignore_index if values else self.ignored
 
     @property
-    def gap_text(self) -> str | None:
-        """Describe the labels where they are not 0, 1, 2 ..; None where they are, or are colours or names."""
+    def labels_with_gap(self) -> tuple[str, ...]:
+        """Labels with the names of their classes, where labels are not 0, 1, 2 ..; otherwise empty."""
         single = all(len(declared.values) == 1 for declared in self.classes)
         values = [value for declared in self.classes for value in declared.values]
         if self.by_colour or not single or is_gapless(values):
-            return None
-        return ", ".join(
-            f"{value_text(value, False)} ({declared.name})" for declared in self.classes for value in declared.values
-        )
+            return ()
+        return tuple(f"{value} ({declared.name})" for declared in self.classes for value in declared.values)

@@ -67,7 +67,10 @@ class Inspection:
         totals: Counter[int] = Counter()
         for report in readable:
             totals.update(report.label_counts or {})
-        names = dict(enumerate(readable[0].case.classes))
+        case = readable[0].case
+        names = dict(enumerate(case.classes))
+        if case.declaration and case.declaration.is_lookup and case.classes == case.declaration.names:
+            names = {label: name for label, name in names.items() if label in totals}  # a table of all structures that exist
         if not names:
             names = {label: "background" if label == 0 else str(label) for label in totals}
         return tuple(

@@ -64,7 +64,8 @@ def bids(folder: Path, suffixes: tuple[str, ...] = ("FLAIR", "T1w"), table: str 
     for subject in ("sub-01", "sub-02"):
         (folder / subject / "anat").mkdir(parents=True)
         for suffix in suffixes:
-            voxels = np.random.default_rng(len(suffix)).integers(0, 99, (8, 8, 8)).astype(np.int16)
+            seed = len(suffix) + 10 * int(subject[-1])
+            voxels = np.random.default_rng(seed).integers(0, 99, (8, 8, 8)).astype(np.int16)
             nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), folder / subject / f"anat/{subject}_{suffix}.nii.gz")
         masks = folder / "derivatives/hand" / subject / "anat"
         masks.mkdir(parents=True)

@@ -97,6 +97,7 @@ def test_from_inspect_to_a_used_bundle(kind: str, tmp_path: Path) -> None:
     make(data)
     inspected = run("inspect", data)
     assert inspected.exit_code == 0, inspected.output
+    assert "amygdala" not in inspected.output.split("note:")[0]  # which the table of labels has, and no reference
     for name, _ in classes:
         assert f"Class {name} " in inspected.output or kind == "zero_and_255"
     config = planned(data)
