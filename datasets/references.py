@@ -45,6 +45,12 @@ def open_reference(case: Case, *, numbered: bool = False) -> ImageSource:
             return _open_classes(case, case.reference)
         source = _open_stored(case, case.reference, numbered=numbered)
         return source if numbered else as_foreground(source, case.ignore_label)
+    if case.class_values:
+        raise DataError(
+            "reference_channels",
+            f"reference has {len(paths)} files, and data.classes gives values, which are those of one file with all classes; "
+            "remove value: in a file for each class, any value above 0 is the class",
+        )
     if len(paths) != len(case.classes) - 1:
         raise DataError(
             "reference_channels",

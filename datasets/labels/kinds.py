@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MANY_LABELS = 16  # in the median case; more may be numbers of objects
+SOME_LABELS = 8  # over all cases; more may be numbers of objects where no case has a gap
 MOST_CLASSES = 20  # over all cases; more may be numbers of objects
 COMMON_SHARE = 0.8  # of the labels, which half of the cases have where labels are classes
 ENOUGH_CASES = 5  # to call a label that few of them have an odd one
@@ -58,16 +59,21 @@ def label_kind(counts: Sequence[Collection[int]]) -> LabelKind:
 
 
 def labels_number_objects(counts: Sequence[Collection[int]]) -> bool:
-    """Return whether labels number objects: there are many, and cases differ in how many they have, or in which."""
+    """Return whether labels number objects: there are many, and cases differ in how many they have, or in which.
+
+    Fewer labels number objects if no case has a gap and most cases differ in how many they have: classes would leave gaps.
+    """
     labels_of = [set(labels) - {0} for labels in counts if labels]
     cases_of = Counter(label for labels in labels_of for label in labels)
+    is_gapless = all(len(labels) == max(labels, default=0) for labels in labels_of)
+    sizes = {len(labels) for labels in labels_of}
+    if is_gapless and len(cases_of) > SOME_LABELS and len(sizes) > max(2, len(labels_of) / 2):
+        return True
     if len(cases_of) <= MOST_CLASSES and not (labels_of and np.median([len(labels) for labels in labels_of]) > MANY_LABELS):
         return False
     if len(labels_of) == 1:
         return True
-    is_gapless = all(len(labels) == max(labels, default=0) for labels in labels_of)
-    differ = len({len(labels) for labels in labels_of}) > len(labels_of) / 4
-    if is_gapless and differ:
+    if is_gapless and len(sizes) > len(labels_of) / 4:
         return True
     common = sum(number >= len(labels_of) / 2 for number in cases_of.values())
     return common < COMMON_SHARE * len(cases_of)

@@ -300,6 +300,8 @@ def test_collections_and_features_without_geometry(tmp_path: Path) -> None:
         ([[0, *range(2, 90, 2)], [0, *range(2, 90, 2)], [0, *range(2, 88, 2)]], False),  # FreeSurfer's have gaps
         ([range(30)] * 4, False),
         ([range(4), range(3), range(5)], False),
+        ([range(4), range(13), range(8)], True),  # few objects
+        ([range(4), [0, 2, 12], range(8)], False),
     ],
 )
 def test_labels_that_number_objects(cases: list[range], is_objects: bool) -> None:

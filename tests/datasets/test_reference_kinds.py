@@ -93,6 +93,14 @@ def test_files_for_another_number_of_classes(tmp_path: Path) -> None:
     )
 
 
+def test_files_for_each_class_have_no_values(tmp_path: Path) -> None:
+    write(tmp_path, 1, first=FIRST, second=SECOND)
+    entries = ", ".join(f"{{name: c{label}, colour: '#000000', value: {7 * label}}}" for label in range(3))
+    data = data_of(tmp_path, 3, "head.kind=multi_label", f"data.classes=[{entries}]")
+    with pytest.raises(DataError, match=r"reference has 2 files, and data\.classes gives values, .*; remove value"):
+        open_reference(read_cases(tmp_path, data)[0])
+
+
 def test_ignored_labels_are_no_problem_and_are_not_counted(tmp_path: Path) -> None:
     """Label 200 is no class; ignored, neither the examination nor the sampling counts it."""
     labels = np.array([[0, 1, 200, 200], [0, 0, 1, 1]], np.uint8)
