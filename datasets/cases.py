@@ -11,7 +11,8 @@ from configs.sections import DataSection
 from datasets.channels import stack_channels
 from datasets.declared.class_values import ClassValues
 from datasets.declared.declaration import Declaration
-from datasets.layouts import SPLITS, CaseRow, read_layout
+from datasets.discovery.rows import SPLITS, CaseRow
+from datasets.layouts import read_layout
 from datasets.named_references import read_named_classes
 from imaging.errors import DataError
 from imaging.open import open_image

@@ -7,66 +7,22 @@ a.svs, a.geojson or a.xml                      slides with QuPath's or Aperio's 
 sub-01/, derivatives/*/sub-01/*_dseg.nii.gz    BIDS
 """
 
-import csv
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.declared import bids
 from datasets.declared.dataset_json import declaration_of, read_description
-from datasets.declared.declaration import Declaration
+from datasets.discovery.files import data_files, files_by_stem, is_annotation_file, is_image_path, skipped_files
+from datasets.discovery.rows import CaseRow, Layout
+from datasets.discovery.table import TABLE, read_table
 from imaging.errors import DataError
 from imaging.open import stem_of
 
-REQUIRED = ("case", "image")
-OPTIONAL = ("reference", "group", "split", "spacing_um", "label")
-SPLITS = ("train", "val", "test")
 REFERENCE_FOLDERS = ("references", "masks", "labels")
-MAX_TABLE_BYTES = 2**26
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
-_ANNOTATIONS = (".geojson", ".xml")
-_TABLE = "cases.csv: case,image,reference[,group,split,spacing_um,label]"
-
-
-@dataclass(frozen=True)
-class CaseRow:
-    """Case as text; paths are relative to the data set's folder, and `where` names the row in messages."""
-
-    where: str
-    case: str
-    images: tuple[str, ...]
-    reference: str = ""
-    group: str = ""
-    split: str = ""
-    spacing_um: str = ""
-    label: str = ""  # of the whole image
-    other_references: tuple[str, ...] = ()  # where classes overlap: files of the classes after the first
-    channels: tuple[str, ...] = ()  # names, where the layout gives them case by case
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """All files of the reference."""
-        return (self.reference, *self.other_references) if self.reference or self.other_references else ()
-
-    @classmethod
-    def from_table(cls, line: int, row: dict[str, str]) -> "CaseRow":
-        """Split the cells of a table's row; several files stand between semicolons."""
-        images = tuple(name.strip() for name in row["image"].split(";")) if row["image"] else ()
-        reference, *others = (name.strip() for name in row.get("reference", "").split(";"))
-        cells = {column: row.get(column, "") for column in OPTIONAL} | {"reference": reference}
-        cells["label"] = cells["label"].strip()
-        return cls(f"line {line}", row["case"], images, **cells, other_references=tuple(others), channels=())
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Cases in a folder, the file that lists them, and what the layout's own files declare."""
-
-    origin: str
-    rows: tuple[CaseRow, ...]
-    declaration: Declaration | None = None
+_TABLE_COLUMNS = "cases.csv: case,image,reference[,group,split,spacing_um,label,axes]"
 
 
 def read_layout(folder: Path) -> Layout:
@@ -75,50 +31,18 @@ def read_layout(folder: Path) -> Layout:
     Raises:
         DataError: `cases_missing`: none; `layout_ambiguous`: several; `cases_invalid`: a table or dataset.json is broken.
     """
-    if (folder / "cases.csv").exists():
-        return read_table(folder)
+    if (folder / TABLE).exists():
+        return read_table(folder / TABLE)
     if not folder.is_dir():
         raise DataError("cases_missing", f"{folder}: no such folder; give the path of a data set")
     matches = [(name, read) for name, is_layout, read in LAYOUTS if is_layout(folder)]
     if len(matches) == 1:
         return matches[0][1](folder)
-    names = [name for name, _ in matches] or [_TABLE, *(name for name, *_ in LAYOUTS)]
+    names = [name for name, _ in matches] or [_TABLE_COLUMNS, *(name for name, *_ in LAYOUTS)]
     lines = "".join(f"\n    {name}" for name in names)
     if matches:
         raise DataError("layout_ambiguous", f"{folder}: several layouts match; write a cases.csv to choose one:{lines}")
     raise DataError("cases_missing", f"{folder}: no data set is recognised; looked for:{lines}")
-
-
-def read_table(folder: Path) -> Layout:
-    """Read the rows of cases.csv.
-
-    Raises:
-        DataError: `cases_missing`: it can't be read; `cases_invalid`: it is too large, or columns or cells are wrong.
-    """
-    table = folder / "cases.csv"
-    try:
-        if table.stat().st_size > MAX_TABLE_BYTES:
-            raise DataError("cases_invalid", f"{table}: more than {MAX_TABLE_BYTES // 2**20} MiB; split the data set")
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), tuple(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            "cases_missing", f"{table} can't be read; save it as CSV in UTF-8: case,image,reference[,group,split]"
-        ) from error
-    allowed = ", ".join((*REQUIRED, *OPTIONAL))
-    problems = [f"column {name!r} is missing; columns are {allowed}" for name in REQUIRED if name not in columns]
-    problems += [f"column {name!r} is unknown; columns are {allowed}" for name in columns if name not in (*REQUIRED, *OPTIONAL)]
-    problems += [f"column {name!r} comes twice" for name in sorted({name for name in columns if columns.count(name) > 1})]
-    if not problems:
-        problems = [
-            f"line {line}: not as many cells as there are columns"
-            for line, row in enumerate(rows, start=2)
-            if None in row or None in row.values()
-        ]
-    if problems:
-        raise DataError("cases_invalid", "\n".join(f"{table}: {problem}" for problem in problems))
-    return Layout(str(table), tuple(CaseRow.from_table(line, row) for line, row in enumerate(rows, start=2)))
 
 
 def is_image_folders(folder: Path) -> bool:
@@ -135,14 +59,15 @@ def read_image_folders(folder: Path) -> Layout:
     names = [name for name in REFERENCE_FOLDERS if (folder / name).is_dir()]
     if len(names) > 1:
         raise DataError("layout_ambiguous", f"{folder} has {' and '.join(names)}; keep one, or write a cases.csv")
-    references, images = _files_by_stem(folder, names[0]), _files_by_stem(folder, "images")
+    references, images = files_by_stem(folder, names[0]), files_by_stem(folder, "images")
     problems = [
         f"{folder}: {references[stem]}: no image of that name in images/; rename or remove it"
         for stem in sorted(set(references) - set(images))
     ]
     if problems:
         raise DataError("cases_invalid", "\n".join(problems))
-    return Layout(str(folder), tuple(CaseRow(images[stem], stem, (images[stem],), references.get(stem, "")) for stem in images))
+    rows = tuple(CaseRow(images[stem], stem, (images[stem],), references.get(stem, "")) for stem in images)
+    return Layout(str(folder), rows, remarks=skipped_files(folder, "images", names[0]))
 
 
 def is_nnunet(folder: Path) -> bool:
@@ -150,7 +75,7 @@ def is_nnunet(folder: Path) -> bool:
     if not _has_dataset_json(folder):
         return False
     ending = str(read_description(folder / "dataset.json").get("file_ending", ""))
-    return all(map(_CHANNEL.fullmatch, _files_by_stem(folder, "imagesTr", ending)))
+    return all(map(_CHANNEL.fullmatch, files_by_stem(folder, "imagesTr", ending)))
 
 
 def read_nnunet(folder: Path) -> Layout:
@@ -163,16 +88,17 @@ def read_nnunet(folder: Path) -> Layout:
     ending = str(description.get("file_ending", ""))
     rows = []
     for part, split in (("Tr", ""), ("Ts", "test")):
-        references = _files_by_stem(folder, f"labels{part}", ending)
+        references = files_by_stem(folder, f"labels{part}", ending)
         for case, channels in _channels_by_case(folder, f"images{part}", ending).items():
             rows.append(CaseRow(f"images{part}/{case}", case, channels, references.get(case, ""), split=split))
-    return Layout(str(path), tuple(rows), declaration_of(description, path))
+    remarks = skipped_files(folder, "imagesTr", "labelsTr", "imagesTs", "labelsTs")
+    return Layout(str(path), tuple(rows), declaration_of(description, path), remarks)
 
 
 def _channels_by_case(folder: Path, name: str, ending: str) -> dict[str, tuple[str, ...]]:
     """Group the files NAME_0000, NAME_0001 .. of a folder by NAME, in the order of the channels."""
     cases: dict[str, list[str]] = {}
-    for stem, path in _files_by_stem(folder, name, ending).items():
+    for stem, path in files_by_stem(folder, name, ending).items():
         match = _CHANNEL.fullmatch(stem)
         if match is None:
             raise DataError("cases_invalid", f"{folder}: {path}: no channel in the name; nnU-Net's are NAME_0000, NAME_0001 ..")
@@ -215,18 +141,19 @@ def _decathlon_row(image: str, label: str, split: str) -> CaseRow:
 
 
 def is_annotated_slides(folder: Path) -> bool:
-    """Return whether a slide lies beside annotations of the same name."""
-    stems = {stem_of(path) for path in _visible_files(folder) if path.suffix.lower() in _ANNOTATIONS}
-    return any(stem_of(path) in stems for path in _visible_files(folder) if path.suffix.lower() not in _ANNOTATIONS)
+    """Return whether an image lies beside annotations of the same name."""
+    files = data_files(folder)
+    stems = {stem_of(path) for path in files if is_annotation_file(path)}
+    return any(stem_of(path) in stems for path in files if is_image_path(path))
 
 
 def read_annotated_slides(folder: Path) -> Layout:
-    """Read the slides that have annotations of the same name beside them."""
-    files = _visible_files(folder)
-    annotations = {stem_of(path): path.name for path in files if path.suffix.lower() in _ANNOTATIONS}
-    slides = {stem_of(path): path.name for path in files if path.suffix.lower() not in _ANNOTATIONS}
+    """Read the images that have annotations of the same name beside them."""
+    files = data_files(folder)
+    annotations = {stem_of(path): path.name for path in files if is_annotation_file(path)}
+    slides = {stem_of(path): path.name for path in files if is_image_path(path)}
     rows = [CaseRow(slides[stem], stem, (slides[stem],), name) for stem, name in annotations.items() if stem in slides]
-    return Layout(str(folder), tuple(rows))
+    return Layout(str(folder), tuple(rows), remarks=skipped_files(folder, "."))
 
 
 def is_bids(folder: Path) -> bool:
@@ -251,41 +178,6 @@ def read_bids(folder: Path) -> Layout:
 
 def _has_dataset_json(folder: Path) -> bool:
     return (folder / "imagesTr").is_dir() and (folder / "dataset.json").is_file()
-
-
-def _files_by_stem(folder: Path, name: str, ending: str = "") -> dict[str, str]:
-    """Return the relative paths of a folder's files, and of folders that are images, by stem and sorted by it.
-
-    Args:
-        folder: the data set.
-        name: name of the folder in it.
-        ending: end of the names of files that are read, as dataset.json declares it.
-
-    Raises:
-        DataError: `cases_invalid`: two files have one stem, or none has the declared ending.
-    """
-    paths: dict[str, str] = {}
-    files = _visible_files(folder / name) if (folder / name).is_dir() else []
-    if files and not any(path.name.endswith(ending) for path in files):
-        raise DataError(
-            "cases_invalid",
-            f"{folder / 'dataset.json'}: file_ending is {ending!r}, but no file of {name}/ ends so, such as {files[0].name}: "
-            "correct one of them",
-        )
-    for path in [path for path in files if path.name.endswith(ending)]:
-        stem = stem_of(path)
-        if stem in paths and path.is_dir():
-            continue  # the folder that MIRAX has beside a slide
-        if stem in paths and not (folder / paths[stem]).is_dir():
-            raise DataError(
-                "cases_invalid", f"{folder}: {paths[stem]} and {path.name} have one name; rename one, or write a cases.csv"
-            )
-        paths[stem] = f"{name}/{path.name}"
-    return dict(sorted(paths.items()))
-
-
-def _visible_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 LAYOUTS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path], Layout]], ...] = (  # description, check, reader
