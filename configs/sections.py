@@ -56,6 +56,8 @@ class DataSection(Section):
     instances: bool = False
     ignore_label: PixelValue | None = None
     spacing_um: tuple[PositiveFloat, ...] | None = None
+    group_column: Annotated[str, Field(min_length=1)] | None = None
+    label_column: Annotated[str, Field(min_length=1)] | None = None
 
     @property
     def has_values(self) -> bool:

@@ -2,16 +2,17 @@
 
 import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from configs.sections import DataSection
 from datasets.channels import stack_channels
 from datasets.declared.class_values import ClassValues
 from datasets.declared.declaration import Declaration
-from datasets.discovery.rows import SPLITS, CaseRow
+from datasets.discovery.rows import SPLITS, CaseRow, Columns, FolderRemark
 from datasets.layouts import read_layout
 from datasets.named_references import read_named_classes
 from imaging.errors import DataError
@@ -40,6 +41,8 @@ class Case:
         class_values: values of the classes in the reference; None where labels are the indices of the classes.
         channels: names of the image's channels, where the layout gives them case by case.
         declaration: what the data set says about itself; None where it says nothing.
+        axes: letters of the axes of its TIFF files, such as ZYX; None takes the files'.
+        metadata: cells of the table's other columns by their names, such as age or stain.
     """
 
     name: str
@@ -58,6 +61,13 @@ class Case:
     class_values: ClassValues | None = None
     channels: tuple[str, ...] = ()
     declaration: Declaration | None = None
+    axes: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def reference_axes(self) -> str | None:
+        """Letters of the axes of a reference, which has no channels."""
+        return self.axes and self.axes.replace("C", "")
 
     @property
     def needed_dimensions(self) -> int:
@@ -97,21 +107,26 @@ class Case:
             dimensions=data.dimensions if data else None,
             channels=row.channels,
             declaration=declaration,
+            axes=row.axes or None,
+            metadata=row.metadata,
         )
 
 
-def read_cases(folder: Path, data: DataSection | None = None) -> tuple[Case, ...]:
+def read_cases(folder: Path, data: DataSection | None = None, columns: Columns | None = None) -> tuple[Case, ...]:
     """Read the cases of a data set, in the order of its table or of the file names.
 
     Args:
         folder: data set in one of the layouts of `datasets/layouts.py`.
         data: data section of a config, which says what references mean; None takes class names from the layout if it has any.
+        columns: columns of groups and labels; None takes those of the data section.
 
     Raises:
         DataError: the folder follows no layout or several, a column or file is missing or unknown, or a name occurs twice;
             the message lists every problem.
     """
-    layout = read_layout(folder)
+    if columns is None:
+        columns = Columns(data.group_column, data.label_column) if data else Columns()
+    layout = read_layout(folder).with_columns(columns)
     problems = [] if layout.rows else ["no cases; add a line for each image, or its files"]
     problems += _table_problems(layout.rows)
     problems += [f"{row.where}: {problem}" for row in layout.rows for problem in _row_problems(row, folder)]
@@ -125,6 +140,24 @@ def read_cases(folder: Path, data: DataSection | None = None) -> tuple[Case, ...
     return tuple(Case.from_row(row, folder, data, declaration) for row in layout.rows)
 
 
+def read_remarks(folder: Path) -> tuple[FolderRemark, ...]:
+    """Return what is read in a data set's folder in a way that the user may not expect.
+
+    Raises:
+        DataError: as `read_layout`.
+    """
+    layout = read_layout(folder)
+    paths = [folder / name for row in layout.rows for name in (*row.images, *row.references)]
+    outside = [path for path in paths if not path.resolve().is_relative_to(folder.resolve())]
+    if not outside:
+        return layout.remarks
+    text = (
+        f"{len(outside)} of {len(paths)} files are behind links that leave the data set's folder, such as {outside[0].name} -> "
+        f"{outside[0].resolve()}"
+    )
+    return (*layout.remarks, FolderRemark("links_leave_folder", text, "nothing is to be done while that folder is there"))
+
+
 def open_case_image(case: Case) -> ImageSource:
     """Open the case's image; the channels of several files are stacked in order.
 
@@ -132,12 +165,8 @@ def open_case_image(case: Case) -> ImageSource:
         DataError: a file can't be read, or `channel_geometry_mismatch`.
     """
     with ExitStack() as open_sources:
-        image = stack_channels(
-            [
-                open_sources.enter_context(open_image(path, spacing_um=case.spacing_um, dimensions=case.needed_dimensions))
-                for path in case.images
-            ]
-        )
+        open_file = partial(open_image, spacing_um=case.spacing_um, dimensions=case.needed_dimensions, axes=case.axes)
+        image = stack_channels([open_sources.enter_context(open_file(path)) for path in case.images])
         open_sources.pop_all()
     return image
 
@@ -170,7 +199,7 @@ def _table_problems(rows: Sequence[CaseRow]) -> list[str]:
 
 
 def _row_problems(row: CaseRow, folder: Path) -> list[str]:
-    cells = (row.case, *row.images, row.reference, row.group, row.label)
+    cells = (row.case, *row.images, row.reference, row.group, row.label, row.axes, *row.metadata, *row.metadata.values())
     if not all(cell.isprintable() for cell in cells):
         return ["a cell holds characters that can't be printed; remove them"]
     spacing = _parse_spacing(row.spacing_um)
@@ -187,11 +216,11 @@ def _path_problem(name: str, folder: Path) -> str | None:
         return "no image; name a file"
     if path.is_absolute() or ".." in path.parts:
         return f"{name}: leaves the data set's folder; give a path relative to it"
-    if not (folder / path).is_file() and not (folder / path).is_dir():
-        return f"{name}: no such file"
-    if not (folder / path).resolve().is_relative_to(folder.resolve()):
-        return f"{name}: a link that leaves the data set's folder; put the file itself there"
-    return None
+    if (folder / path).is_file() or (folder / path).is_dir():
+        return None
+    if (folder / path).is_symlink():
+        return f"{name}: a link to a file that is missing; fetch it, with DataLad by: datalad get {name}"
+    return f"{name}: no such file"
 
 
 def _parse_spacing(text: str) -> tuple[float, ...] | None:

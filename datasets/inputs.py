@@ -101,7 +101,9 @@ def _inputs_of(name: str | Path) -> Inputs:
 
 
 def _cases(folder: Path) -> Inputs:
-    return Inputs(tuple(ImageInput(case.images, Path(case.name).name, case.spacing_um) for case in read_cases(folder)))
+    return Inputs(
+        tuple(ImageInput(case.images, Path(case.name).name, case.spacing_um, case.axes) for case in read_cases(folder))
+    )
 
 
 def _walk(folder: Path) -> Inputs:

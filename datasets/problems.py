@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from datasets.cases import Case
+from datasets.discovery.rows import FolderRemark
 from datasets.fingerprint import CaseFacts
 from datasets.labels.counts import join_first
 from imaging.errors import DataError
@@ -121,6 +122,11 @@ def problem_from_error(error: DataError, case: Case, *paths: Path) -> Problem:
     """Convert an error about a case to a problem; up to its first semicolon the message describes it, then the remedy."""
     value, _, remedy = error.message.partition("; ")
     return Problem("error", error.code, value, remedy, case.name, "; ".join(map(short_path, paths)))
+
+
+def problem_from_remark(remark: FolderRemark) -> Problem:
+    """Convert a remark on a data set's folder to a note."""
+    return Problem("note", remark.code, remark.text, remark.advice)
 
 
 def short_path(path: Path) -> str:

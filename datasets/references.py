@@ -74,7 +74,7 @@ def _open_classes(case: Case, path: Path) -> ImageSource:
     """Open a file whose values say which class each pixel belongs to, as indices or as channels of the classes."""
     values = case.class_values
     if case.classes and values is None and not case.values and holds_segments(case):
-        source = open_image(path, labels=True, dimensions=case.needed_dimensions)
+        source = open_image(path, labels=True, dimensions=case.needed_dimensions, axes=case.reference_axes)
         with close_on_error(source):
             return segments_as_classes(source, read_segments(path), case.classes)
     source = _open_stored(case, path)
@@ -97,7 +97,7 @@ def _open_stored(case: Case, path: Path, *, numbered: bool = False) -> ImageSour
                 raise DataError("reference_lossy", message)
     if case.class_values and case.class_values.by_colour:
         return open_colours(path)
-    source = open_image(path, labels=True, dimensions=case.needed_dimensions)
+    source = open_image(path, labels=True, dimensions=case.needed_dimensions, axes=case.reference_axes)
     if source.dtype.kind == "f" and not case.values:
         source = WholeNumberSource(source)
     if source.channels != 1:

@@ -20,6 +20,10 @@ def inspect(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page to write, with pictures of the cases.")] = None,
     folds: Annotated[int, typer.Option(help="Number of folds to draw where the data set defines no splits.", min=2)] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the random folds.", min=0)] = 0,
+    group_column: Annotated[str | None, typer.Option(help="Column of cases.csv with the patient. Default: group.")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of cases.csv with the image's label. Default: label.")
+    ] = None,
 ) -> None:
     """Summarise a data set and list its problems.
 
@@ -27,10 +31,11 @@ def inspect(
     """
     with exit_codes() as console:
         from configs.schema import load
+        from datasets.discovery.rows import Columns
         from evaluation.inspection.data_summary import InspectionOptions, inspect_dataset, print_summary
         from evaluation.inspection.page import write_inspection
 
-        options = InspectionOptions(load(config) if config else None, classes, folds, seed)
+        options = InspectionOptions(load(config) if config else None, classes, folds, seed, Columns(group_column, label_column))
         with progress_bars(console) as on_progress:
             inspection = inspect_dataset(data, options, lambda done, total: on_progress("cases", done, total))
         print_summary(inspection, console)

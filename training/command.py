@@ -36,6 +36,10 @@ def plan(
         typer.Option(help="Label of pixels that nobody labelled, for example 255. Default: as the data set declares."),
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the run. Default: names of the folder and the method.")] = "",
+    group_column: Annotated[str | None, typer.Option(help="Column of cases.csv with the patient. Default: group.")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of cases.csv with the label of the whole image, which the run then learns too.")
+    ] = None,
 ) -> None:
     """Write a config that suits a data set and the available memory, with a reason for each value.
 
@@ -43,6 +47,8 @@ def plan(
     """
     with exit_codes() as console:
         from configs.quantities import parse_memory
+        from datasets.cases import read_remarks
+        from datasets.discovery.rows import Columns
         from datasets.fingerprint import read_facts
         from evaluation.report.number_text import seconds
         from inference.predictors.predictor import best_device
@@ -51,14 +57,18 @@ def plan(
 
         start = time.monotonic()
         names = _names(classes)
-        request = PlanRequest(data, method, parse_memory(memory), minutes, _names(channels), names, name, ignore)
-        cases = planning_cases(data, names, ignore)
+        columns = Columns(group_column, label_column)
+        request = PlanRequest(data, method, parse_memory(memory), minutes, _names(channels), names, name, ignore, columns)
+        cases = planning_cases(data, names, ignore, columns)
+        for remark in read_remarks(data):
+            console.print(f"note: {remark}")
         with progress_bars(console) as on_progress:
             facts = []
             for case in cases:
                 facts.append(read_facts(case))
                 on_progress("cases", len(facts), len(cases))
-        planned = plan_config(facts, request, best_device(), cases[0].declaration)
+        labels = {case.label for case in cases if case.label}
+        planned = plan_config(facts, request, best_device(), cases[0].declaration, labels)
         write_config(planned.text, out)
         if minutes:
             console.print(
@@ -83,9 +93,12 @@ def train(config: ConfigFile, overrides: Overrides = None) -> None:
 
         loaded = load(config, overrides or [])
 
+        from datasets.cases import read_remarks
         from training.run import train as train_run
         from training.sweeps.folds import train_folds
 
+        for remark in read_remarks(loaded.data.path):
+            console.print(f"note: {remark}")
         (train_folds if loaded.trainer.folds else train_run)(loaded, console)
 
 

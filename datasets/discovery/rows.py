@@ -1,16 +1,17 @@
 """Rows of a layout: the cases of a data set as text, before any file is checked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from datasets.declared.declaration import Declaration
+from imaging.errors import DataError
 
 REQUIRED = ("case", "image")
 OPTIONAL = ("reference", "group", "split", "spacing_um", "label", "axes")
 SPLITS = ("train", "val", "test")
 
-RemarkCode = Literal["files_skipped", "links_leave_folder", "table_encoding", "table_columns", "layout_inferred"]
+RemarkCode = Literal["files_skipped", "links_leave_folder", "table_encoding"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,17 @@ class FolderRemark:
     text: str
     advice: str
 
+    def __str__(self) -> str:
+        return f"{self.text}; {self.advice} [{self.code}]"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of the table that hold the group and the image's label; None takes those of these names."""
+
+    group: str | None = None
+    label: str | None = None
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -59,3 +71,31 @@ class Layout:
     rows: tuple[CaseRow, ...]
     declaration: Declaration | None = None
     remarks: tuple[FolderRemark, ...] = ()
+
+    def with_columns(self, columns: Columns) -> "Layout":
+        """Return the layout with groups and labels from other columns of its table.
+
+        Raises:
+            DataError: `cases_invalid`: the table has no such column.
+        """
+        chosen = {key: name for key, name in (("group", columns.group), ("label", columns.label)) if name and name != key}
+        names = sorted({name for row in self.rows for name in row.metadata})
+        unknown = [
+            f"{self.origin}: column {name!r} is missing; there are {', '.join(names) or 'none besides the known ones'}"
+            for name in chosen.values()
+            if name not in names
+        ]
+        if unknown:
+            raise DataError("cases_invalid", "\n".join(unknown))
+        rows = (
+            replace(
+                row,
+                group=row.metadata[chosen["group"]] if "group" in chosen else row.group,
+                label=row.metadata[chosen["label"]] if "label" in chosen else row.label,
+            )
+            for row in self.rows
+        )
+        return replace(self, rows=tuple(rows))
+
+
+OWN_COLUMNS = Columns()

@@ -1,7 +1,7 @@
 """Summary of a data set as `overtile inspect` prints it: facts about its cases in a few lines, and every problem."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -12,13 +12,16 @@ from rich.text import Text
 
 from configs.schema import Config
 from datasets.case_checks import Examination, Progress, examine_cases, examine_dataset
-from datasets.cases import read_cases
+from datasets.cases import Case, read_cases, read_remarks
+from datasets.discovery.rows import OWN_COLUMNS, Columns
 from datasets.fingerprint import CaseFacts, Intensities
 from datasets.labels.kinds import labels_number_objects
-from datasets.problems import CaseReport
+from datasets.problems import CaseReport, problem_from_remark
 from datasets.splits import assign_splits, draw_folds
 from evaluation.report.number_text import percent, significant, size, spacing
 from inference.compatibility import check_suitable
+
+MAX_VALUES_SHOWN = 6  # of a column of the table
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,28 @@ class Inspection:
 
 @dataclass(frozen=True)
 class InspectionOptions:
-    """Options of `overtile inspect`: a config or a number of classes, and how to draw folds where there are no splits."""
+    """Options of `overtile inspect`.
+
+    Args:
+        config: config that the data is checked against.
+        classes: number of classes, where there is no config.
+        folds: number of folds that are drawn where there are no splits.
+        seed: seed of the folds.
+        columns: columns of groups and labels; those that are None are the config's.
+    """
 
     config: Config | None = None
     classes: int | None = None
     folds: int = 5
     seed: int = 0
+    columns: Columns = OWN_COLUMNS
+
+    @property
+    def chosen_columns(self) -> Columns:
+        """Columns of groups and labels of the options, or else of the config."""
+        data = self.config.data if self.config else None
+        group = self.columns.group or (data.group_column if data else None)
+        return Columns(group, self.columns.label or (data.label_column if data else None))
 
 
 def inspect_dataset(data: Path, options: InspectionOptions, on_progress: Progress | None = None) -> Inspection:
@@ -101,7 +120,7 @@ def inspect_dataset(data: Path, options: InspectionOptions, on_progress: Progres
         DataError: there is no data set in the folder, or its table is broken.
     """
     config = options.config
-    cases = read_cases(data, config.data if config else None)
+    cases = read_cases(data, config.data if config else None, options.chosen_columns)
     if options.classes and not config:
         names = tuple(f"label {label}" for label in range(options.classes))
         cases = tuple(replace(case, classes=names, class_values=None, ignore_label=None, declaration=None) for case in cases)
@@ -109,7 +128,10 @@ def inspect_dataset(data: Path, options: InspectionOptions, on_progress: Progres
     splits, fold_count = _splits_or_folds(reports, options)
     colours = tuple(section.colour for section in config.data.classes) if config else ()
     labels = config.image_label.classes if config else ()
-    return Inspection(data, examine_dataset(reports, splits, labels), splits, fold_count, options.seed, colours)
+    examination = examine_dataset(reports, splits, labels)
+    notes = tuple(map(problem_from_remark, read_remarks(data)))
+    examination = replace(examination, problems=(*examination.problems, *notes))
+    return Inspection(data, examination, splits, fold_count, options.seed, colours)
 
 
 def print_summary(inspection: Inspection, console: Console) -> None:
@@ -159,7 +181,20 @@ def _case_rows(inspection: Inspection) -> list[tuple[str, str]]:
     if groups:
         patients = f"{len(groups)} group{'' if len(groups) == 1 else 's'}"
         patients += f" and {without_group} cases without one" if without_group else ""
-    return [("Cases", f"{len(cases)} ({', '.join(parts)})"), ("Patients", patients)]
+    return [("Cases", f"{len(cases)} ({', '.join(parts)})"), ("Patients", patients), *_metadata_rows(cases)]
+
+
+def _metadata_rows(cases: Sequence[Case]) -> Iterator[tuple[str, str]]:
+    """Describe the labels of the images and each other column of the table: its values, or how many and the first ones."""
+    columns = {name: [case.metadata.get(name, "") for case in cases] for case in cases for name in case.metadata}
+    rows = [("Image labels", [case.label or "" for case in cases])]
+    for name, cells in [*rows, *((f"Column {name}", cells) for name, cells in columns.items())]:
+        tally = Counter(cell for cell in cells if cell)
+        values = ", ".join(f"{value} ({count})" for value, count in tally.most_common(MAX_VALUES_SHOWN))
+        if len(tally) > MAX_VALUES_SHOWN:
+            values = f"{len(tally)} values, such as {', '.join(list(tally)[:MAX_VALUES_SHOWN])}"
+        if tally:
+            yield name, values
 
 
 def _image_rows(facts: Sequence[CaseFacts]) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Plan a training: facts of a data set -> a commented config, by nnU-Net's rules and within a budget of memory and time."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from configs.schema import ConfigError
 from datasets.annotations import is_annotation
 from datasets.cases import Case, read_cases
 from datasets.declared.declaration import Declaration
+from datasets.discovery.rows import OWN_COLUMNS, Columns
 from datasets.fingerprint import CaseFacts
 from imaging.errors import DataError
 from training.planning.budget import Budget, values_with
@@ -47,6 +48,7 @@ class PlanRequest:
         classes: names of the classes, background first.
         name: name of the run.
         ignore_label: label of pixels that nobody labelled.
+        columns: columns of the table that hold groups and labels.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class PlanRequest:
     classes: tuple[str, ...] = ()
     name: str = ""
     ignore_label: int | None = None
+    columns: Columns = OWN_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -67,19 +70,22 @@ class Plan:
     summary: str
 
 
-def planning_cases(folder: Path, classes: Sequence[str] = (), ignore_label: int | None = None) -> tuple[Case, ...]:
+def planning_cases(
+    folder: Path, classes: Sequence[str] = (), ignore_label: int | None = None, columns: Columns | None = None
+) -> tuple[Case, ...]:
     """Return the cases that a plan may use: those with a reference and not of split `test`.
 
     Args:
         folder: the data set.
         classes: names of the classes, which replace those of references that name their classes themselves.
         ignore_label: label of pixels that nobody labelled, where the data set declares none.
+        columns: columns of the table that hold groups and labels.
 
     Raises:
         ConfigError: the data set declares another ignored label.
         DataError: there is no such case, or the data set can't be read.
     """
-    cases = tuple(case for case in read_cases(folder) if case.reference is not None and case.split != "test")
+    cases = tuple(case for case in read_cases(folder, columns=columns) if case.reference is not None and case.split != "test")
     if not cases:
         raise DataError(
             "split_empty", "no case outside split 'test' has a reference; a plan is based on images with references"
@@ -98,7 +104,11 @@ def planning_cases(folder: Path, classes: Sequence[str] = (), ignore_label: int 
 
 
 def plan(
-    facts: Sequence[CaseFacts], request: PlanRequest, device: torch.device, declaration: Declaration | None = None
+    facts: Sequence[CaseFacts],
+    request: PlanRequest,
+    device: torch.device,
+    declaration: Declaration | None = None,
+    labels: Collection[str] = (),
 ) -> Plan:
     """Return a config for these cases that can be trained as it is.
 
@@ -107,6 +117,7 @@ def plan(
         request: the user's options.
         device: device that the run uses.
         declaration: what the data set declares.
+        labels: labels of the whole images, which the run learns where the request names their column.
 
     Raises:
         ConfigError: names that don't fit the data, or a budget that no network fits in.
@@ -127,7 +138,11 @@ def plan(
         "data.channels": choose_channels(summary, request.channels, declaration),
         **choose_classes(facts, request.classes, declaration, request.ignore_label),
         "data.spacing_um": choose_spacing(facts, summary),
+        "data.group_column": Choice(request.columns.group),
+        "data.label_column": Choice(request.columns.label),
     }
+    if request.columns.label:
+        choices["image_label.classes"] = Choice(sorted(labels), f"values of column {request.columns.label}")
     declared = declaration.channels if declaration and not request.channels else ()
     choices |= choose_normalisation(facts, summary, choices["data.channels"].value, declared)
     shipped: Any = OmegaConf.to_container(OmegaConf.create(shipped_config(request.method, summary.dimensions)))
