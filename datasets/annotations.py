@@ -1,10 +1,8 @@
-"""Annotations of slides from QuPath (GeoJSON) or Aperio (XML), read as a reference of labels that are drawn by region."""
+"""Annotations from QuPath (GeoJSON), Aperio (XML), LabelMe or COCO, read as a reference of labels that are drawn by region."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,44 +13,45 @@ from numpy.typing import NDArray
 from shapely import STRtree, box
 
 from datasets.declared.declaration import BACKGROUND
+from datasets.discovery.outlines import (
+    MAX_ANNOTATION_BYTES,
+    UNCLASSIFIED,
+    Outline,
+    Ring,
+    coco_outlines,
+    is_coco_content,
+    is_labelme,
+    labelme_outlines,
+    read_json,
+    to_ring,
+)
 from imaging.errors import BrokenImage, ImageTooLarge, UnsuitableImage
 from imaging.outlines.polygons import rasterise
 from imaging.source import Geometry, ImageSource, Level, MaskFormat, Region
 
-MAX_ANNOTATION_BYTES = 2**29
-MAX_COORDINATE_PX = 2**31
 MAX_CLASSES = 256  # labels have 8 bits
-UNCLASSIFIED = "unclassified"
 IGNORED = "Ignore*"  # QuPath's class of what its classifiers ignore
 NOT_A_CLASS = "*"  # at the end of the name of other classes that QuPath's classifiers do not train, such as Region*
 NAMES_SHOWN = 8
 
+_PROGRAMS = {"ASAP_Annotations": "ASAP", "annotation": "Pascal VOC", "annotations": "CVAT"}  # by the root's tag
 _HEAD_BYTES = 2**12
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _DECLARATIONS = re.compile(rb"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
-
-Ring = NDArray[np.float64]  # (n, 2): (y, x), level-0 pixel corners
-
-
-@dataclass(frozen=True)
-class Outline:
-    """Outline of one object: the name of its class, and its outer and inner rings (even-odd rule)."""
-
-    name: str
-    rings: tuple[Ring, ...]
 
 
 class AnnotationSource(ImageSource):
     """Annotations as a reference of labels (1, H, W), uint8; pixels outside all outlines are 0, and later outlines win.
 
     Args:
-        path: GeoJSON or Aperio's XML.
+        path: GeoJSON, LabelMe's or COCO's JSON, or Aperio's XML.
         geometry: geometry of the image.
         levels: levels of the image.
         classes: class names in the order of their labels, the background first.
         ignore_label: label of QuPath's class `Ignore*`, unless that is among the classes.
         numbered: number the objects 1, 2 .. in the file's order, int32, instead of labelling them; label 0 stays 0, and the
             ignored label is left out.
+        image: file of the image, by which a COCO file knows it.
 
     Raises:
         BrokenImage: `annotations_broken`.
@@ -72,10 +71,11 @@ class AnnotationSource(ImageSource):
         *,
         ignore_label: int | None = None,
         numbered: bool = False,
+        image: Path | None = None,
     ) -> None:
         if len(geometry.shape) != 2:
             raise UnsuitableImage("dimension_not_supported", "annotations lie on slides; give a volume a reference of voxels")
-        outlines = read_outlines(path, geometry.origin_px or (0, 0))
+        outlines = read_outlines(path, geometry.origin_px or (0, 0), image, geometry.shape)
         self._labels = _labels_of(outlines, classes, ignore_label)
         if numbered:
             numbers = (number for number in count(1) if number != ignore_label)
@@ -112,12 +112,21 @@ def is_annotation(path: Path) -> bool:
     return head[:1] in (b"{", b"[", b"<")
 
 
-def read_outlines(path: Path, origin_px: tuple[int, ...]) -> tuple[Outline, ...]:
-    """Read the polygons of a file in its order; QuPath's coordinates start at `origin_px`, Aperio's at the first pixel.
+def read_outlines(
+    path: Path, origin_px: tuple[int, ...], image: Path | None = None, shape: tuple[int, ...] | None = None
+) -> tuple[Outline, ...]:
+    """Read the polygons of a file in its order.
+
+    Args:
+        path: GeoJSON, LabelMe's or COCO's JSON, or Aperio's XML.
+        origin_px: where QuPath's coordinates start; others start at the first pixel.
+        image: file of the image, whose outlines are taken from a COCO file; None takes those of all images.
+        shape: shape of the image, which LabelMe and COCO repeat; None where it is not known.
 
     Raises:
         BrokenImage: `annotations_broken`.
         ImageTooLarge: `annotations_too_large`.
+        DataError: `reference_shape`, `reference_missing`, `annotations_not_supported`.
     """
     size = path.stat().st_size
     if size > MAX_ANNOTATION_BYTES:
@@ -126,14 +135,21 @@ def read_outlines(path: Path, origin_px: tuple[int, ...]) -> tuple[Outline, ...]
             f"the annotations have {size} bytes, at most {MAX_ANNOTATION_BYTES} are read; export them as a label image",
             MAX_ANNOTATION_BYTES,
         )
-    content = path.read_bytes().removeprefix(_BYTE_ORDER_MARK)
     try:
-        if content.lstrip()[:1] == b"<":
-            return tuple(aperio_outlines(content))
-        return tuple(geojson_outlines(json.loads(content), np.array(origin_px, np.float64)))
+        with path.open("rb") as file:
+            is_xml = file.read(_HEAD_BYTES).removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] == b"<"
+        if is_xml:
+            return tuple(aperio_outlines(path.read_bytes().removeprefix(_BYTE_ORDER_MARK)))
+        content = read_json(path)
+        if is_labelme(content):
+            return tuple(labelme_outlines(content, shape))
+        if is_coco_content(content):
+            return tuple(coco_outlines(path, image, shape))
+        return tuple(geojson_outlines(content, np.array(origin_px, np.float64)))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, ElementTree.ParseError) as error:
         raise BrokenImage(
-            "annotations_broken", "the annotations are neither GeoJSON features nor Aperio's XML; export them again"
+            "annotations_broken",
+            "the annotations are neither GeoJSON features, nor LabelMe's or COCO's JSON, nor Aperio's XML; export them again",
         ) from error
 
 
@@ -147,7 +163,7 @@ def geojson_outlines(content: Any, origin: NDArray[np.float64]) -> Iterator[Outl
         features = content.get("features", [content])
     for feature in features:
         is_feature = "geometry" in feature
-        rings = tuple(_ring(ring, origin) for ring in _polygon_rings(feature["geometry"] if is_feature else feature))
+        rings = tuple(to_ring(ring, origin) for ring in _polygon_rings(feature["geometry"] if is_feature else feature))
         if rings:
             yield Outline(_class_name(feature.get("properties") or {}), rings)
 
@@ -173,23 +189,28 @@ def _class_name(properties: Mapping[str, Any]) -> str:
 
 
 def aperio_outlines(content: bytes) -> Iterator[Outline]:
-    """Yield the regions of Aperio's layers; the layer's name is the class, and negative regions are left out."""
+    """Yield the regions of Aperio's layers; the layer's name is the class, and negative regions are left out.
+
+    Raises:
+        UnsuitableImage: `annotations_not_supported`: the XML is of another program.
+    """
     if _DECLARATIONS.search(content):
         raise ValueError("declarations are refused, because they can expand without limit")
-    for layer in ElementTree.fromstring(content).iter("Annotation"):  # noqa: S314  (no declarations)
+    root = ElementTree.fromstring(content)  # noqa: S314  (no declarations)
+    layers = root.findall("Annotation")
+    if root.tag != "Annotations" or any(layer.find("Regions") is None for layer in layers):
+        program = _PROGRAMS.get(root.tag, f"another program ({root.tag!r})")
+        raise UnsuitableImage(
+            "annotations_not_supported",
+            f"the XML is of {program}, and only ImageScope's is read; convert it to GeoJSON, with QuPath for example",
+        )
+    for layer in layers:
         attribute = layer.find("./Attributes/Attribute")
         name = layer.get("Name") or (attribute.get("Name") if attribute is not None else None) or UNCLASSIFIED
         for region in layer.iter("Region"):
             points = [(float(vertex.attrib["X"]), float(vertex.attrib["Y"])) for vertex in region.iter("Vertex")]
             if region.get("NegativeROA") != "1" and len(points) > 2:
-                yield Outline(name, (_ring(points, np.zeros(2)),))
-
-
-def _ring(points: Sequence[Sequence[float]], origin: NDArray[np.float64]) -> Ring:
-    ring = np.array(points, np.float64)[:, 1::-1]  # (n, 2): (y, x), without a third coordinate
-    if len(ring) < 3 or ring.shape[1] != 2 or not (np.abs(ring) < MAX_COORDINATE_PX).all():  # also refuses NaN
-        raise ValueError("a ring needs three points of two numbers")
-    return ring + origin
+                yield Outline(name, (to_ring(points, np.zeros(2)),))
 
 
 def _labels_of(outlines: Sequence[Outline], classes: Sequence[str], ignore_label: int | None) -> list[int]:

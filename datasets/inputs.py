@@ -8,7 +8,8 @@ from pathlib import Path
 
 from datasets.cases import read_cases
 from datasets.channels import stack_channels
-from datasets.layouts import is_decathlon, is_image_folders, is_nnunet
+from datasets.discovery.pairs import is_image_folders
+from datasets.layouts import is_decathlon, is_nnunet
 from imaging.dicom.header import read_header
 from imaging.dicom.volume import find_slices
 from imaging.errors import DataError

@@ -1,9 +1,11 @@
 """Layouts of data sets: which files in a folder form a case, by its table or by a known layout; no image is opened.
 
 cases.csv                                      a table written by the user, used before all other layouts
-images/ and references/, masks/ or labels/     equal names up to the suffix
+images/ and references/, masks/, labels/ ..    equal names up to the suffix, see `discovery/pairs.py`
+train/, val/ and test/                         with images and references each, see `discovery/split_folders.py`
+a.png, a_mask.png                              references beside images, see `discovery/pairs.py`
 imagesTr/, labelsTr/, dataset.json             nnU-Net (NAME_0000, NAME_0001 are channels) or Medical Decathlon
-a.svs, a.geojson or a.xml                      slides with QuPath's or Aperio's annotations beside them
+a.svs, a.geojson, a.xml or a.json              annotations of QuPath, Aperio or LabelMe, or COCO's, see `discovery/annotated.py`
 sub-01/, derivatives/*/sub-01/*_dseg.nii.gz    BIDS
 """
 
@@ -13,13 +15,16 @@ from pathlib import Path
 
 from datasets.declared import bids
 from datasets.declared.dataset_json import declaration_of, read_description
-from datasets.discovery.files import data_files, files_by_stem, is_annotation_file, is_image_path, skipped_files
+from datasets.discovery.annotated import is_annotated_slides, is_coco_dataset, read_annotated_slides, read_coco
+from datasets.discovery.files import files_by_stem, skipped_files
+from datasets.discovery.pairs import is_image_folders, is_paired_files, read_image_folders, read_paired_files
 from datasets.discovery.rows import CaseRow, Layout
+from datasets.discovery.sightings import describe_folder
+from datasets.discovery.split_folders import is_split_folders, read_split_folders
 from datasets.discovery.table import TABLE, read_table
+from datasets.discovery.tiff_spacing import read_tiff_spacing
 from imaging.errors import DataError
 from imaging.open import stem_of
-
-REFERENCE_FOLDERS = ("references", "masks", "labels")
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 _TABLE_COLUMNS = "cases.csv: case,image,reference[,group,split,spacing_um,label,axes]"
@@ -42,32 +47,7 @@ def read_layout(folder: Path) -> Layout:
     lines = "".join(f"\n    {name}" for name in names)
     if matches:
         raise DataError("layout_ambiguous", f"{folder}: several layouts match; write a cases.csv to choose one:{lines}")
-    raise DataError("cases_missing", f"{folder}: no data set is recognised; looked for:{lines}")
-
-
-def is_image_folders(folder: Path) -> bool:
-    """Return whether there are folders of images and of references."""
-    return (folder / "images").is_dir() and any((folder / name).is_dir() for name in REFERENCE_FOLDERS)
-
-
-def read_image_folders(folder: Path) -> Layout:
-    """Read images/ and its folder of references, with equal names up to the suffix.
-
-    Raises:
-        DataError: `layout_ambiguous`: several folders of references; `cases_invalid`: a reference without an image.
-    """
-    names = [name for name in REFERENCE_FOLDERS if (folder / name).is_dir()]
-    if len(names) > 1:
-        raise DataError("layout_ambiguous", f"{folder} has {' and '.join(names)}; keep one, or write a cases.csv")
-    references, images = files_by_stem(folder, names[0]), files_by_stem(folder, "images")
-    problems = [
-        f"{folder}: {references[stem]}: no image of that name in images/; rename or remove it"
-        for stem in sorted(set(references) - set(images))
-    ]
-    if problems:
-        raise DataError("cases_invalid", "\n".join(problems))
-    rows = tuple(CaseRow(images[stem], stem, (images[stem],), references.get(stem, "")) for stem in images)
-    return Layout(str(folder), rows, remarks=skipped_files(folder, "images", names[0]))
+    raise DataError("cases_missing", f"{folder}: no data set is recognised. {describe_folder(folder)}\nLooked for:{lines}")
 
 
 def is_nnunet(folder: Path) -> bool:
@@ -90,8 +70,12 @@ def read_nnunet(folder: Path) -> Layout:
     for part, split in (("Tr", ""), ("Ts", "test")):
         references = files_by_stem(folder, f"labels{part}", ending)
         for case, channels in _channels_by_case(folder, f"images{part}", ending).items():
-            rows.append(CaseRow(f"images{part}/{case}", case, channels, references.get(case, ""), split=split))
-    remarks = skipped_files(folder, "imagesTr", "labelsTr", "imagesTs", "labelsTs")
+            spacing_um, axes = read_tiff_spacing(folder / f"images{part}" / f"{case}.json")
+            where, reference = f"images{part}/{case}", references.get(case, "")
+            rows.append(CaseRow(where, case, channels, reference, split=split, spacing_um=spacing_um, axes=axes))
+    names = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
+    used = {f"{name}/{row.case}.json" for row in rows if row.spacing_um for name in names}
+    remarks = skipped_files(folder, *names, used=used)
     return Layout(str(path), tuple(rows), declaration_of(description, path), remarks)
 
 
@@ -140,22 +124,6 @@ def _decathlon_row(image: str, label: str, split: str) -> CaseRow:
     return CaseRow(image, stem_of(Path(image)), (image,), label, split=split)
 
 
-def is_annotated_slides(folder: Path) -> bool:
-    """Return whether an image lies beside annotations of the same name."""
-    files = data_files(folder)
-    stems = {stem_of(path) for path in files if is_annotation_file(path)}
-    return any(stem_of(path) in stems for path in files if is_image_path(path))
-
-
-def read_annotated_slides(folder: Path) -> Layout:
-    """Read the images that have annotations of the same name beside them."""
-    files = data_files(folder)
-    annotations = {stem_of(path): path.name for path in files if is_annotation_file(path)}
-    slides = {stem_of(path): path.name for path in files if is_image_path(path)}
-    rows = [CaseRow(slides[stem], stem, (slides[stem],), name) for stem, name in annotations.items() if stem in slides]
-    return Layout(str(folder), tuple(rows), remarks=skipped_files(folder, "."))
-
-
 def is_bids(folder: Path) -> bool:
     """Return whether there are segmentations among BIDS derivatives."""
     return any(folder.glob("derivatives/*/sub-*/**/*_dseg.nii.gz"))
@@ -181,9 +149,24 @@ def _has_dataset_json(folder: Path) -> bool:
 
 
 LAYOUTS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path], Layout]], ...] = (  # description, check, reader
-    ("images/ and one of references/, masks/, labels/, with equal names", is_image_folders, read_image_folders),
+    (
+        "images/ and one of references/, masks/, labels/, annotations/, gt/, seg/, with equal names, or NAME_mask for NAME",
+        is_image_folders,
+        read_image_folders,
+    ),
+    (
+        "train/ and val/ or test/, with images and references each, or images/train/ .. and masks/train/ ..",
+        is_split_folders,
+        read_split_folders,
+    ),
+    ("NAME.png with NAME_mask.png, NAME_label.png or NAME-seg.nii.gz beside it", is_paired_files, read_paired_files),
     ("nnU-Net: imagesTr/NAME_0000.nii.gz .., labelsTr/NAME.nii.gz, dataset.json", is_nnunet, read_nnunet),
     ("Medical Decathlon: imagesTr/, labelsTr/, dataset.json with a list of training", is_decathlon, read_decathlon),
-    ("slides with NAME.geojson (QuPath) or NAME.xml (Aperio) beside NAME.svs", is_annotated_slides, read_annotated_slides),
+    (
+        "NAME.svs with NAME.geojson (QuPath), NAME.xml (Aperio) or NAME.json (LabelMe) beside it",
+        is_annotated_slides,
+        read_annotated_slides,
+    ),
+    ("COCO: a JSON with images, annotations and categories, and images/", is_coco_dataset, read_coco),
     ("BIDS: sub-01/.. and derivatives/NAME/sub-01/.._dseg.nii.gz", is_bids, read_bids),
 )

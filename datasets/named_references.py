@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from datasets.annotations import IGNORED, NOT_A_CLASS, UNCLASSIFIED, is_annotation, read_outlines
+from datasets.annotations import IGNORED, NOT_A_CLASS, is_annotation, read_outlines
 from datasets.class_references import open_colours
 from datasets.declared.class_values import MAX_COLOURS
 from datasets.declared.declaration import BACKGROUND, Declaration, DeclaredClass
+from datasets.discovery.outlines import UNCLASSIFIED
 from datasets.labels.counts import count_labels
 from imaging.errors import DataError
 from imaging.nrrd.segments import Segment, read_segments

@@ -88,7 +88,13 @@ def _open_stored(case: Case, path: Path, *, numbered: bool = False) -> ImageSour
     if is_annotation(path):
         with open_case_image(case) as image:
             return AnnotationSource(
-                path, image.geometry, image.levels, case.classes, ignore_label=case.ignore_label, numbered=numbered
+                path,
+                image.geometry,
+                image.levels,
+                case.classes,
+                ignore_label=case.ignore_label,
+                numbered=numbered,
+                image=case.images[0],
             )
     if path.is_file():
         with path.open("rb") as file:

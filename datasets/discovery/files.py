@@ -1,6 +1,7 @@
 """Files of a folder that a data set is made of: images and annotations, and what lies beside them."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from datasets.discovery.rows import FolderRemark
@@ -69,15 +70,18 @@ def files_by_stem(folder: Path, name: str, ending: str = "") -> dict[str, str]:
     return dict(sorted(paths.items()))
 
 
-def skipped_files(folder: Path, *names: str) -> tuple[FolderRemark, ...]:
+def skipped_files(folder: Path, *names: str, used: Collection[str] = ()) -> tuple[FolderRemark, ...]:
     """Return one remark on all files in subfolders that are neither images nor annotations; none where there are none.
 
     Args:
         folder: folder of the data set.
         names: subfolders, or "." for the folder itself.
+        used: relative paths of other files that are used.
     """
     files = [path for name in names if (folder / name).is_dir() for path in visible_files(folder / name)]
-    skipped = [path.relative_to(folder).as_posix() for path in files if _is_stranger(path)]
+    parents = {parent.as_posix() for name in names for parent in (Path(name), *Path(name).parents)}
+    strangers = [path.relative_to(folder).as_posix() for path in files if _is_stranger(path)]
+    skipped = [name for name in strangers if name not in parents and name not in used]
     if not skipped:
         return ()
     more = f" and {len(skipped) - NAMES_SHOWN} more" if len(skipped) > NAMES_SHOWN else ""
