@@ -160,12 +160,14 @@ def test_broken_annotations(tmp_path: Path, content: str) -> None:
     with pytest.raises(DataError) as caught:
         drawn(tmp_path / "a.txt")
     assert caught.value.code == "annotations_broken"
-    assert caught.value.message == "the annotations are neither GeoJSON features nor Aperio's XML; export them again"
+    assert caught.value.message == (
+        "the annotations are neither GeoJSON features, nor LabelMe's or COCO's JSON, nor Aperio's XML; export them again"
+    )
 
 
 def test_declarations_in_another_encoding(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_bytes('<!DOCTYPE a [<!ENTITY b "c">]><Annotations/>'.encode("utf-16"))
-    with pytest.raises(DataError, match="neither GeoJSON features nor Aperio's XML"):
+    with pytest.raises(DataError, match="neither GeoJSON features, nor LabelMe's or COCO's JSON, nor Aperio's XML"):
         drawn(tmp_path / "a.xml")
 
 

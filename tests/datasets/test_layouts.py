@@ -116,8 +116,8 @@ def test_several_layouts(tmp_path: Path) -> None:
     assert error.code == "layout_ambiguous"
     assert error.message.endswith(
         "several layouts match; write a cases.csv to choose one:\n"
-        "    images/ and one of references/, masks/, labels/, with equal names\n"
-        "    slides with NAME.geojson (QuPath) or NAME.xml (Aperio) beside NAME.svs"
+        "    images/ and one of references/, masks/, labels/, annotations/, gt/, seg/, with equal names, or NAME_mask for NAME\n"
+        "    NAME.svs with NAME.geojson (QuPath), NAME.xml (Aperio) or NAME.json (LabelMe) beside it"
     )
 
 
@@ -125,7 +125,7 @@ def test_two_folders_of_references(tmp_path: Path) -> None:
     fill(tmp_path, "images/a.png", "masks/a.png", "labels/a.png")
     error = refusal(tmp_path)
     assert error.code == "layout_ambiguous"
-    assert error.message.endswith("has masks and labels; keep one, or write a cases.csv")
+    assert error.message.endswith("has labels and masks; keep one, or write a cases.csv")
 
 
 def test_references_without_images(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_description_that_is_none(tmp_path: Path, content: str, message: str) 
         (("case,image", "a,x.png;"), "line 2: no image; name a file"),
         (("case,image", "a,x\0.png"), "line 2: a cell holds characters that can't be printed; remove them"),
         (("case,image", "\x1b[31m,x.png"), "line 2: a cell holds characters that can't be printed; remove them"),
-        (("case,image", "a,out.png"), "line 2: out.png: a link that leaves the data set's folder"),
+        (("case,image", "a,out.png"), "line 2: out.png: a link to a file that is missing; fetch it, with DataLad by: datalad get"),
         (("case,image", "a,pipe"), "line 2: pipe: no such file"),
         (("case,image,spacing_um", "a,x.png,wide"), "line 2: spacing_um 'wide'; give one number above 0, or one an axis"),
         (("case,image,spacing_um", "a,x.png,1;0"), "line 2: spacing_um '1;0'; give one number"),
@@ -186,7 +186,6 @@ def test_a_description_that_is_none(tmp_path: Path, content: str, message: str) 
 )
 def test_a_table_that_is_unfit(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
     folder = fill(tmp_path / "data", "x.png")
-    fill(tmp_path, "elsewhere.png")
     (folder / "out.png").symlink_to(tmp_path / "elsewhere.png")
     os.mkfifo(folder / "pipe")
     (folder / "cases.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -201,7 +200,7 @@ def test_every_problem_of_a_table_is_reported(tmp_path: Path) -> None:
 
 
 def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "cases.csv").write_bytes(b"case,image\n\xff,x\n")
+    (tmp_path / "cases.csv").write_bytes(b"case,image\n\x81,x\n")
     error = refusal(tmp_path)
     assert error.code == "cases_missing"
     assert "can't be read; save it as CSV in UTF-8: case,image,reference[,group,split]" in error.message
