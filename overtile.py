@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from configs.command_line import exit_codes
+from datasets.discovery.command import cases
 from disk.user_folders import prepare_environment
 from evaluation.command import compare, inspect
 from inference.command import predict
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 EXAMPLES: dict[Callable[..., None], str] = {  # of each command that is defined elsewhere, shown at the end of its help
     inspect: "overtile inspect data/nuclei -o inspection.html",
+    cases: "overtile cases data/nuclei -o data/nuclei/cases.csv --split train=0.7,val=0.2,test=0.1",
     plan: "overtile plan data/nuclei -o plan.yaml --memory 8GB",
     train: "overtile train plan.yaml run.name=first trainer.max_minutes=60",
     tune: "overtile tune plan.yaml ranges.yaml --trials 30",

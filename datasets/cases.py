@@ -12,8 +12,8 @@ from configs.sections import DataSection
 from datasets.channels import stack_channels
 from datasets.declared.class_values import ClassValues
 from datasets.declared.declaration import Declaration
+from datasets.discovery.layouts import read_layout
 from datasets.discovery.rows import SPLITS, CaseRow, Columns, FolderRemark
-from datasets.layouts import read_layout
 from datasets.named_references import read_named_classes
 from imaging.errors import DataError
 from imaging.open import open_image
@@ -116,7 +116,7 @@ def read_cases(folder: Path, data: DataSection | None = None, columns: Columns |
     """Read the cases of a data set, in the order of its table or of the file names.
 
     Args:
-        folder: data set in one of the layouts of `datasets/layouts.py`.
+        folder: data set in one of the layouts of `datasets/discovery/layouts.py`.
         data: data section of a config, which says what references mean; None takes class names from the layout if it has any.
         columns: columns of groups and labels; None takes those of the data section.
 

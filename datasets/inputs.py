@@ -8,8 +8,8 @@ from pathlib import Path
 
 from datasets.cases import read_cases
 from datasets.channels import stack_channels
+from datasets.discovery.layouts import is_decathlon, is_nnunet
 from datasets.discovery.pairs import is_image_folders
-from datasets.layouts import is_decathlon, is_nnunet
 from imaging.dicom.header import read_header
 from imaging.dicom.volume import find_slices
 from imaging.errors import DataError
@@ -68,7 +68,7 @@ def find_inputs(names: Sequence[str | Path]) -> Inputs:
     A name is
 
     - a file, or several with `;` between, which are the channels of one image;
-    - a data set: a cases.csv, or a folder in a layout that `datasets/layouts.py` knows, whose cases are the images;
+    - a data set: a cases.csv, or a folder in a layout that `datasets/discovery/layouts.py` knows, whose cases are the images;
     - a folder: its images and those of the folders in it. Files that are no images are skipped. DICOM images side by side are
       one volume. Where all names end with a channel's number, NAME_0000, NAME_0001 .., the channels of one NAME are one image.
 

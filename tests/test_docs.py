@@ -27,6 +27,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "docker/READ
 COMMAND_PAGES = {  # the page that describes every option of a command
     "demo": "install.md",
     "inspect": "data.md",
+    "cases": "data.md",
     "plan": "train.md",
     "train": "train.md",
     "tune": "many_runs.md",

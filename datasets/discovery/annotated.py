@@ -56,7 +56,7 @@ def read_coco(folder: Path) -> Layout:
                 continue
             relative = file.relative_to(folder).as_posix()
             rows.append(
-                CaseRow(relative, stem_of(Path(name)), (relative,), path.relative_to(folder).as_posix(), split=_split_of(path))
+                CaseRow(relative, stem_of(Path(name)), (relative,), path.relative_to(folder).as_posix(), split=_split_of(path.relative_to(folder)))
             )
     if missing:
         more = f" and {len(missing) - NAMES_SHOWN} more" if len(missing) > NAMES_SHOWN else ""
@@ -82,13 +82,13 @@ def _coco_files(folder: Path) -> Iterator[Path]:
 
 def _image_folders(folder: Path, path: Path) -> list[Path]:
     """Return the folders where the images of a COCO file may be."""
-    split = _split_of(path)
+    split = _split_of(path.relative_to(folder))
     named = [each for each in (folder, folder / "images") if each.is_dir()]
-    of_split = [child for each in named for child in visible_files(each) if child.is_dir() and _split_of(child) == split]
+    of_split = [child for each in named for child in visible_files(each) if child.is_dir() and _split_of(Path(child.name)) == split]
     return [path.parent, *of_split, *named]
 
 
 def _split_of(path: Path) -> str:
-    """Return the split that a path names in its last two parts; empty where it names none."""
+    """Return the split that a relative path names in its last two parts; empty where it names none."""
     words = re.findall("[a-z]+", f"{path.parent.name} {path.name}".lower())
     return next((SPLIT_WORDS[word] for word in reversed(words) if word in SPLIT_WORDS), "")

@@ -19,7 +19,8 @@ def read_tiff_spacing(path: Path) -> tuple[str, str]:
     if not path.is_file():
         return "", ""
     try:
-        spacing = [float(value) for value in json.loads(path.read_bytes())["spacing"]]
+        values = json.loads(path.read_bytes())["spacing"]
+        spacing = list(map(float, values)) if isinstance(values, list) else []
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         spacing = []
     if len(spacing) not in AXES or not all(math.isfinite(value) and value > 0 for value in spacing):

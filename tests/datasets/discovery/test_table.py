@@ -1,4 +1,4 @@
-"""Tables of cases as people save them, through the real command line: each is read like the plain one, or refused with a word."""
+"""Tables of cases as people save them, through the real command line: read like the plain one, or refused with a word."""
 
 import re
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_a_table_as_people_save_it(slides: Path, text: str | bytes) -> None:
 def test_windows_encoding_is_said(slides: Path) -> None:
     write(slides, "\n".join(PLAIN).replace("g1", "M\u00fcller").encode("cp1252"))
     assert read_cases(slides)[1].group == "M\u00fcller"
-    assert "note: cases.csv isn't UTF-8, and is read as Windows-1252; if accents are wrong" in words_of(inspect(slides))
+    assert "note: cases.csv isn't UTF-8 and is read as Windows-1252; if accents are wrong" in words_of(inspect(slides))
 
 
 def test_other_columns_are_kept_and_listed(slides: Path) -> None:
@@ -106,7 +106,12 @@ def test_a_column_that_is_not_there(slides: Path) -> None:
 
 @pytest.mark.parametrize(
     ("header", "column"),
-    [("case,image,refrence", "reference"), ("case,image,spilt", "split"), ("case,image,mask", "reference"), ("case,image,axis", "axes")],
+    [
+        ("case,image,refrence", "reference"),
+        ("case,image,spilt", "split"),
+        ("case,image,mask", "reference"),
+        ("case,image,axis", "axes"),
+    ],
 )
 def test_a_misspelt_column_is_refused(tmp_path: Path, header: str, column: str) -> None:
     with pytest.raises(DataError, match=f"is unknown; if '{column}' is meant, rename it") as caught:
@@ -124,7 +129,10 @@ def test_other_names_are_no_misspellings(tmp_path: Path, name: str) -> None:
     ("text", "message"),
     [
         ("", "the table is empty; columns are case, image"),
-        ("case;image;reference\na;x.png;y.png;z.png\n", "line 2: not as many cells as there are columns; put quotes around a cell"),
+        (
+            "case;image;reference\na;x.png;y.png;z.png\n",
+            "line 2: not as many cells as there are columns; put quotes around a cell",
+        ),
         ("case,image,\na,x.png,7\n", "column 3 has values but no name; name it, or remove it"),
         ("Case,image,case\na,x.png,b\n", "column 'case' comes twice"),
     ],

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.schema import ConfigError
-from datasets.discovery.case_table import parse_shares, with_groups, with_splits, write_cases
+from datasets.discovery.layouts import read_layout
 from datasets.discovery.pairs import read_paired_files, read_two_folders
 from datasets.discovery.rows import SPLITS, Layout
 from datasets.discovery.table import TABLE
-from datasets.layouts import read_layout
+from datasets.discovery.table_writing import parse_shares, with_groups, with_splits, write_cases
 from imaging.errors import DataError
 
 

@@ -32,7 +32,7 @@ def cases(
     Next step: overtile inspect DATA.
     """
     with exit_codes() as console:
-        from datasets.case_tables import CaseTableRequest, make_case_table
+        from datasets.discovery.case_tables import CaseTableRequest, make_case_table
 
         request = CaseTableRequest(data, split, group_pattern, seed, images, references, reference_suffix)
         for line in make_case_table(request, out):

@@ -1,11 +1,11 @@
 """Layouts of data sets: which files in a folder form a case, by its table or by a known layout; no image is opened.
 
 cases.csv                                      a table written by the user, used before all other layouts
-images/ and references/, masks/, labels/ ..    equal names up to the suffix, see `discovery/pairs.py`
-train/, val/ and test/                         with images and references each, see `discovery/split_folders.py`
-a.png, a_mask.png                              references beside images, see `discovery/pairs.py`
+images/ and references/, masks/, labels/ ..    equal names up to the suffix, see `pairs.py`
+train/, val/ and test/                         with images and references each, see `split_folders.py`
+a.png, a_mask.png                              references beside images, see `pairs.py`
 imagesTr/, labelsTr/, dataset.json             nnU-Net (NAME_0000, NAME_0001 are channels) or Medical Decathlon
-a.svs, a.geojson, a.xml or a.json              annotations of QuPath, Aperio or LabelMe, or COCO's, see `discovery/annotated.py`
+a.svs, a.geojson, a.xml or a.json              annotations of QuPath, Aperio or LabelMe, or COCO's, see `annotated.py`
 sub-01/, derivatives/*/sub-01/*_dseg.nii.gz    BIDS
 """
 
