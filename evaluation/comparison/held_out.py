@@ -37,7 +37,7 @@ def select_held_out_cases(data: Path, split: str | None, section: DataSection | 
         raise DataError(
             "held_out_missing",
             f"no case has the split {split or 'test or val'}; add a column split to {data / 'cases.csv'} with "
-            f"{split or 'test'} at the cases that training hasn't seen, or let overtile cases --split draw them before a training",
+            f"{split or 'test'} at the cases that training hasn't seen, or draw splits before a training with: overtile cases",
         )
     missing = [case.name for case in split_cases[name] if case.reference is None]
     if missing:
