@@ -54,10 +54,9 @@ def read_coco(folder: Path) -> Layout:
             if file is None:
                 missing.append(name)
                 continue
-            relative = file.relative_to(folder).as_posix()
-            rows.append(
-                CaseRow(relative, stem_of(Path(name)), (relative,), path.relative_to(folder).as_posix(), split=_split_of(path.relative_to(folder)))
-            )
+            image_path, json_path = file.relative_to(folder).as_posix(), path.relative_to(folder)
+            split = _split_of(json_path)
+            rows.append(CaseRow(image_path, stem_of(Path(name)), (image_path,), json_path.as_posix(), split=split))
     if missing:
         more = f" and {len(missing) - NAMES_SHOWN} more" if len(missing) > NAMES_SHOWN else ""
         raise DataError(
@@ -84,8 +83,8 @@ def _image_folders(folder: Path, path: Path) -> list[Path]:
     """Return the folders where the images of a COCO file may be."""
     split = _split_of(path.relative_to(folder))
     named = [each for each in (folder, folder / "images") if each.is_dir()]
-    of_split = [child for each in named for child in visible_files(each) if child.is_dir() and _split_of(Path(child.name)) == split]
-    return [path.parent, *of_split, *named]
+    children = [child for each in named for child in visible_files(each) if child.is_dir()]
+    return [path.parent, *(child for child in children if _split_of(Path(child.name)) == split), *named]
 
 
 def _split_of(path: Path) -> str:

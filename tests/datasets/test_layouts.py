@@ -116,7 +116,8 @@ def test_several_layouts(tmp_path: Path) -> None:
     assert error.code == "layout_ambiguous"
     assert error.message.endswith(
         "several layouts match; write a cases.csv to choose one:\n"
-        "    images/ and one of references/, masks/, labels/, annotations/, gt/, seg/, with equal names, or NAME_mask for NAME\n"
+        "    images/ and one of references/, masks/, labels/, annotations/, gt/, seg/, with equal names, or NAME_mask for "
+        "NAME\n"
         "    NAME.svs with NAME.geojson (QuPath), NAME.xml (Aperio) or NAME.json (LabelMe) beside it"
     )
 
@@ -176,7 +177,7 @@ def test_a_description_that_is_none(tmp_path: Path, content: str, message: str) 
         (("case,image", "a,x.png;"), "line 2: no image; name a file"),
         (("case,image", "a,x\0.png"), "line 2: a cell holds characters that can't be printed; remove them"),
         (("case,image", "\x1b[31m,x.png"), "line 2: a cell holds characters that can't be printed; remove them"),
-        (("case,image", "a,out.png"), "line 2: out.png: a link to a file that is missing; fetch it, with DataLad by: datalad get"),
+        (("case,image", "a,out.png"), "line 2: out.png: a link to a file that is missing; fetch it, with DataLad"),
         (("case,image", "a,pipe"), "line 2: pipe: no such file"),
         (("case,image,spacing_um", "a,x.png,wide"), "line 2: spacing_um 'wide'; give one number above 0, or one an axis"),
         (("case,image,spacing_um", "a,x.png,1;0"), "line 2: spacing_um '1;0'; give one number"),
