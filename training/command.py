@@ -1,6 +1,7 @@
 """`overtile plan`, `train`, `tune`, `check`, `find-rate`, `pretrain` and `runs`."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -94,11 +95,13 @@ def train(config: ConfigFile, overrides: Overrides = None) -> None:
         loaded = load(config, overrides or [])
 
         from datasets.cases import read_remarks
+        from imaging.errors import DataError
         from training.run import train as train_run
         from training.sweeps.folds import train_folds
 
-        for remark in read_remarks(loaded.data.path):
-            console.print(f"note: {remark}")
+        with suppress(DataError):  # raised again when the cases are read
+            for remark in read_remarks(loaded.data.path):
+                console.print(f"note: {remark}")
         (train_folds if loaded.trainer.folds else train_run)(loaded, console)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
 
 from datasets.discovery.rows import FolderRemark
@@ -20,7 +21,13 @@ def is_image_path(path: Path) -> bool:
     """Return whether a file or folder is an image. A broken link is, by its name."""
     if path.suffix.lower() in (".json", *ANNOTATION_SUFFIXES):
         return False
-    return is_image_folder(path) if path.is_dir() else is_image_file(path)
+    return _is_image_folder(path, path.stat().st_mtime_ns) if path.is_dir() else is_image_file(path)
+
+
+@lru_cache(maxsize=2**14)
+def _is_image_folder(path: Path, _time_ns: int) -> bool:
+    """Return whether a folder is an image, once for each state of it: the headers of all its slices are read."""
+    return is_image_folder(path)
 
 
 def is_annotation_file(path: Path) -> bool:

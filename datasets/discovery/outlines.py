@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ UNCLASSIFIED = "unclassified"
 _CIRCLE_CORNERS = 72
 _LABELME_BACKGROUND = "_background_"
 _OPEN_SHAPES = ("point", "points", "line", "linestrip")  # of LabelMe; they enclose nothing
-_COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
+_HEAD_BYTES = 2**12
+_COCO_START = re.compile(rb'^\s*\{\s*"(info|licenses|images|annotations|categories|type)"\s*:')
 
 Ring = NDArray[np.float64]  # (n, 2): (y, x), level-0 pixel corners
 
@@ -95,8 +97,9 @@ def is_coco(path: Path) -> bool:
     """Return whether a file is COCO's JSON."""
     if not path.is_file() or path.stat().st_size > MAX_ANNOTATION_BYTES:
         return False
-    content = path.read_bytes()
-    if not all(key in content for key in _COCO_KEYS):
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not _COCO_START.search(head):
         return False
     try:
         return is_coco_content(read_json(path))

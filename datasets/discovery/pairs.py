@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from datasets.discovery.files import data_files, files_by_stem, is_image_path, skipped_files, visible_files
-from datasets.discovery.rows import CaseRow, Layout
+from datasets.discovery.rows import CaseRow, FolderRemark, Layout
 from imaging.errors import DataError
 from imaging.open import stem_of
 
@@ -21,6 +21,8 @@ REFERENCE_FOLDERS = (
     *("references", "reference", "masks", "mask", "labels", "label", "annotations", "annotation"),
     *("gt", "groundtruth", "ground_truth", "seg", "segs", "segmentation", "segmentations"),
 )
+LEAST_GROUPS = 5  # folders that are taken as patients, as many as folds; fewer are rather classes, such as benign/
+NAMES_SHOWN = 3
 MOST_FOLDERS = 3  # that pairs are nested in
 
 _IMAGE_WORDS = "images?|imgs?"
@@ -95,7 +97,7 @@ def is_paired_files(folder: Path) -> bool:
 
 
 def read_paired_files(folder: Path, suffix: str = "") -> Layout:
-    """Read images that lie beside their references; where they are nested, their folder is the group.
+    """Read images that lie beside their references; where they are nested in enough folders, those are the groups.
 
     Args:
         folder: folder of the data set.
@@ -117,7 +119,23 @@ def read_paired_files(folder: Path, suffix: str = "") -> Layout:
         )
     if len({row.case for row in rows}) < len(rows):
         rows = [replace(row, case=f"{row.group}/{row.case}".strip("/").replace("/", "_")) for row in rows]
-    return Layout(str(folder), tuple(rows), remarks=skipped_files(folder, *names))
+    remarks = skipped_files(folder, *names)
+    groups = sorted({row.group for row in rows if row.group})
+    if groups and len(groups) < LEAST_GROUPS:
+        rows = [replace(row, group="") for row in rows]
+    if groups:
+        remarks += (_remark_on_groups(groups),)
+    return Layout(str(folder), tuple(rows), remarks=remarks)
+
+
+def _remark_on_groups(groups: Sequence[str]) -> FolderRemark:
+    names = ", ".join(groups[:NAMES_SHOWN]) + (" .." if len(groups) > NAMES_SHOWN else "")
+    kind = "each of which is taken as a patient" if len(groups) >= LEAST_GROUPS else "which are too few to be taken as patients"
+    return FolderRemark(
+        "folders_as_groups",
+        f"the cases lie in {len(groups)} folders ({names}), {kind}",
+        "if that is wrong, write groups with overtile cases --group-pattern",
+    )
 
 
 def _folders_of_images(folder: Path, name: str = ".", depth: int = 0) -> Iterator[tuple[str, dict[str, Path]]]:

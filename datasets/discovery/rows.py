@@ -11,7 +11,7 @@ REQUIRED = ("case", "image")
 OPTIONAL = ("reference", "group", "split", "spacing_um", "label", "axes")
 SPLITS = ("train", "val", "test")
 
-RemarkCode = Literal["files_skipped", "links_leave_folder", "table_encoding"]
+RemarkCode = Literal["files_skipped", "folders_as_groups", "links_leave_folder", "table_encoding"]
 
 
 @dataclass(frozen=True)

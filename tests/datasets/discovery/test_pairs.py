@@ -73,8 +73,24 @@ def test_pairs_of_names(tmp_path: Path, name_of: Callable[[int], tuple[str, ...]
 
 
 def test_a_folder_for_each_patient_is_the_group(tmp_path: Path) -> None:
-    folder = write(tmp_path, lambda n: (f"p{n % 2}/{n}.png", f"p{n % 2}/{n}_mask.png"))
-    assert [(case.name, case.group) for case in read_cases(folder)] == [("0", "p0"), ("2", "p0"), ("1", "p1"), ("3", "p1")]
+    folder = write(tmp_path, lambda n: (f"p{n // 2}/{n}.png", f"p{n // 2}/{n}_mask.png"), range(10))
+    assert [(case.name, case.group) for case in read_cases(folder)] == [(str(n), f"p{n // 2}") for n in range(10)]
+    result = run("inspect", folder)
+    assert "Patients 5 groups" in words_of(result)
+    assert (
+        "note: the cases lie in 5 folders (p0, p1, p2 ..), each of which is taken as a patient; if that is wrong"
+        in words_of(result)
+    )
+
+
+def test_a_folder_for_each_class_is_no_group(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path, lambda n: (f"{'benign' if n % 2 else 'normal'}/{n}.png", f"{'benign' if n % 2 else 'normal'}/{n}_mask.png")
+    )
+    assert {case.group for case in read_cases(folder)} == {None}
+    assert "note: the cases lie in 2 folders (benign, normal), which are too few to be taken as patients" in words_of(
+        run("inspect", folder)
+    )
 
 
 @pytest.mark.parametrize(
