@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from datasets.cases import read_cases
 from datasets.discovery.table_writing import parse_shares
+from evaluation.comparison.held_out import select_held_out_cases
 from overtile import app
 from tests.phantom import write_slide_dataset
 
@@ -51,6 +52,7 @@ def test_splits_by_group(data: Path) -> None:
         True
     ] * 3
     assert run("inspect", data).exit_code == 0
+    assert len(select_held_out_cases(data, None)[1]) == counts["test"]  # what overtile compare asks for
     text = table.read_text()
     table.unlink()
     assert run(*words).exit_code == 0
