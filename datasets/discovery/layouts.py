@@ -9,7 +9,6 @@ a.svs, a.geojson, a.xml or a.json              annotations of QuPath, Aperio or 
 sub-01/, derivatives/*/sub-01/*_dseg.nii.gz    BIDS
 """
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from datasets.declared import bids
 from datasets.declared.dataset_json import declaration_of, read_description
 from datasets.discovery.annotated import is_annotated_slides, is_coco_dataset, read_annotated_slides, read_coco
 from datasets.discovery.files import files_by_stem, skipped_files
-from datasets.discovery.pairs import is_image_folders, is_paired_files, read_image_folders, read_paired_files
+from datasets.discovery.pairs import CHANNEL, is_image_folders, is_paired_files, read_image_folders, read_paired_files
 from datasets.discovery.rows import CaseRow, Layout
 from datasets.discovery.sightings import describe_folder
 from datasets.discovery.split_folders import is_split_folders, read_split_folders
@@ -26,7 +25,6 @@ from datasets.discovery.tiff_spacing import read_tiff_spacing
 from imaging.errors import DataError
 from imaging.open import stem_of
 
-_CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 _TABLE_COLUMNS = "cases.csv: case,image,reference[,group,split,spacing_um,label,axes]"
 
 
@@ -55,7 +53,7 @@ def is_nnunet(folder: Path) -> bool:
     if not _has_dataset_json(folder):
         return False
     ending = str(read_description(folder / "dataset.json").get("file_ending", ""))
-    return all(map(_CHANNEL.fullmatch, files_by_stem(folder, "imagesTr", ending)))
+    return all(map(CHANNEL.fullmatch, files_by_stem(folder, "imagesTr", ending)))
 
 
 def read_nnunet(folder: Path) -> Layout:
@@ -83,7 +81,7 @@ def _channels_by_case(folder: Path, name: str, ending: str) -> dict[str, tuple[s
     """Group the files NAME_0000, NAME_0001 .. of a folder by NAME, in the order of the channels."""
     cases: dict[str, list[str]] = {}
     for stem, path in files_by_stem(folder, name, ending).items():
-        match = _CHANNEL.fullmatch(stem)
+        match = CHANNEL.fullmatch(stem)
         if match is None:
             raise DataError("cases_invalid", f"{folder}: {path}: no channel in the name; nnU-Net's are NAME_0000, NAME_0001 ..")
         cases.setdefault(match["case"], []).append(path)

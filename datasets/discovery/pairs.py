@@ -16,15 +16,17 @@ from datasets.discovery.rows import CaseRow, FolderRemark, Layout
 from imaging.errors import DataError
 from imaging.open import stem_of
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "imagestr")
 REFERENCE_FOLDERS = (
     *("references", "reference", "masks", "mask", "labels", "label", "annotations", "annotation"),
-    *("gt", "groundtruth", "ground_truth", "seg", "segs", "segmentation", "segmentations"),
+    *("gt", "groundtruth", "ground_truth", "seg", "segs", "segmentation", "segmentations", "labelstr"),
 )
 LEAST_GROUPS = 5  # folders that are taken as patients, as many as folds; fewer are rather classes, such as benign/
 NAMES_SHOWN = 3
+PROBLEMS_SHOWN = 10
 MOST_FOLDERS = 3  # that pairs are nested in
 
+CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")  # as nnU-Net names files
 _IMAGE_WORDS = "images?|imgs?"
 _REFERENCE_WORDS = "masks?|labels?|segs?|segmentations?|gt|ground_?truth|references?|annotations?"
 _SEPARATORS = "_. -"
@@ -38,6 +40,8 @@ def subfolder(folder: Path, names: Iterable[str]) -> list[str]:
 
 def is_image_folders(folder: Path) -> bool:
     """Return whether there are a folder of images and one of references that holds any."""
+    if (folder / "dataset.json").is_file() and subfolder(folder, ("imagestr",)):
+        return False
     references = subfolder(folder, REFERENCE_FOLDERS)
     return bool(subfolder(folder, IMAGE_FOLDERS)) and any(data_files(folder / name) for name in references)
 
@@ -63,18 +67,33 @@ def read_two_folders(folder: Path, images: str, references: str) -> Layout:
     Raises:
         DataError: `cases_invalid`: a reference without an image, or two files of one name.
     """
-    image_of, reference_of = files_by_stem(folder, images), files_by_stem(folder, references)
-    pairs = pair_stems(image_of, reference_of)
+    reference_of = files_by_stem(folder, references)
+    images_of: dict[str, tuple[str, ...]] = {stem: (path,) for stem, path in files_by_stem(folder, images).items()}
+    pairs = pair_stems(images_of, reference_of)
+    if not pairs:
+        images_of = _channels_by_name(images_of)
+        pairs = pair_stems(images_of, reference_of)
     problems = [
         f"{folder}: {reference_of[stem]}: no image of that name in {images}/; rename or remove it"
         for stem in sorted(set(reference_of) - set(pairs.values()))
     ]
     remarks = skipped_files(folder, images, references)
     if problems:
-        problems += [f"{folder}: {remark.text}" for remark in remarks]
+        more = [f"{folder}: and {len(problems) - PROBLEMS_SHOWN} more like that"] if len(problems) > PROBLEMS_SHOWN else []
+        problems = [*problems[:PROBLEMS_SHOWN], *more, *(f"{folder}: {remark.text}" for remark in remarks)]
         raise DataError("cases_invalid", "\n".join(problems))
-    rows = (CaseRow(path, stem, (path,), reference_of.get(pairs.get(stem, ""), "")) for stem, path in image_of.items())
+    rows = (CaseRow(paths[0], stem, paths, reference_of.get(pairs.get(stem, ""), "")) for stem, paths in images_of.items())
     return Layout(str(folder), tuple(rows), remarks=remarks)
+
+
+def _channels_by_name(images: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return the files NAME_0000, NAME_0001 .. by NAME, as nnU-Net names channels; others as they are."""
+    channels: dict[str, tuple[str, ...]] = {}
+    for stem, paths in images.items():
+        match = CHANNEL.fullmatch(stem)
+        name = match["case"] if match else stem
+        channels[name] = (*channels.get(name, ()), *paths)
+    return channels
 
 
 def pair_stems(images: Iterable[str], references: Iterable[str]) -> dict[str, str]:

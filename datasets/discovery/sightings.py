@@ -18,6 +18,9 @@ _REFERENCE_HINT = re.compile("mask|label|seg|gt|truth|annot|ref|drawn|manual|roi
 
 def describe_folder(folder: Path) -> str:
     """Describe the images of a folder, and the command that makes a table of names that look like pairs."""
+    tables = [path.name for path in folder.iterdir() if path.stem.casefold() == "cases"]
+    if tables:
+        return f"It holds {' and '.join(sorted(tables))}: save the table as CSV, with the name cases.csv."
     stems = _stems_by_folder(folder)
     if not stems:
         return "It holds no images; give the folder that holds them, or add them."

@@ -57,6 +57,10 @@ def write(folder: Path, name_of: Callable[[int], tuple[str, ...]], numbers: rang
         pytest.param(lambda n: (f"imgs/img_{n}.png", f"gt/gt_{n}.png"), id="imgs and gt"),
         pytest.param(lambda n: (f"images/a{n}.png", f"annotations/a{n}.png"), id="images and annotations"),
         pytest.param(lambda n: (f"img/a{n}.png", f"segmentations/a{n}_segmentation.png"), id="img and segmentations"),
+        pytest.param(
+            lambda n: (f"imagesTr/{n}_0000.png", f"imagesTr/{n}_0001.png", f"labelsTr/{n}.png"), id="nnU-Net, no JSON"
+        ),
+        pytest.param(lambda n: (f"images/a_{n:04}.png", f"masks/a_{n:04}.png"), id="four digits that are no channel"),
         pytest.param(lambda n: (f"p{n}/p{n}-t1c.png", f"p{n}/p{n}-t2w.png", f"p{n}/p{n}-seg.png"), id="channels, as BraTS"),
     ],
 )
@@ -223,6 +227,11 @@ def test_what_is_not_recognised_is_described_and_leads_to_a_bundle(
     trained = run("train", config, *words, "inference.tile_size=[32,32]")
     assert trained.exit_code == 0, trained.stderr
     assert (tmp_path / "first/bundle/manifest.json").is_file()
+
+
+def test_a_table_of_another_name(tmp_path: Path) -> None:
+    (tmp_path / "Cases.xlsx").write_bytes(b"PK")
+    assert "It holds Cases.xlsx: save the table as CSV, with the name cases.csv." in words_of(run("inspect", tmp_path))
 
 
 def test_no_pairs_and_no_images(tmp_path: Path) -> None:
