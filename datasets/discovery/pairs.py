@@ -132,9 +132,9 @@ def read_paired_files(folder: Path, suffix: str = "") -> Layout:
         rows += _rows_within(folder, "" if name == "." else name, files, _references_within(files, suffix))
     example_of = {row.channels: row for row in rows}
     if len(example_of) > 1:
-        shown = "; ".join(f"{row.case} has {', '.join(row.channels) or 'one image'}" for row in example_of.values())
+        examples = "; ".join(f"{row.case} has {', '.join(row.channels) or 'one image'}" for row in example_of.values())
         raise DataError(
-            "cases_invalid", f"{folder}: the cases have different channels: {shown}; complete them, or write a cases.csv"
+            "cases_invalid", f"{folder}: the cases have different channels: {examples}; complete them, or write a cases.csv"
         )
     if len({row.case for row in rows}) < len(rows):
         rows = [replace(row, case=f"{row.group}/{row.case}".strip("/").replace("/", "_")) for row in rows]

@@ -78,11 +78,11 @@ class Layout:
         Raises:
             DataError: `cases_invalid`: the table has no such column.
         """
-        chosen = {key: name for key, name in (("group", columns.group), ("label", columns.label)) if name and name != key}
+        column_of = {key: name for key, name in (("group", columns.group), ("label", columns.label)) if name and name != key}
         names = sorted({name for row in self.rows for name in row.metadata})
         unknown = [
             f"{self.origin}: column {name!r} is missing; there are {', '.join(names) or 'none besides the known ones'}"
-            for name in chosen.values()
+            for name in column_of.values()
             if name not in names
         ]
         if unknown:
@@ -90,8 +90,8 @@ class Layout:
         rows = (
             replace(
                 row,
-                group=row.metadata[chosen["group"]] if "group" in chosen else row.group,
-                label=row.metadata[chosen["label"]] if "label" in chosen else row.label,
+                group=row.metadata[column_of["group"]] if "group" in column_of else row.group,
+                label=row.metadata[column_of["label"]] if "label" in column_of else row.label,
             )
             for row in self.rows
         )

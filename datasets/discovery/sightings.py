@@ -26,8 +26,8 @@ def describe_folder(folder: Path) -> str:
         return "It holds no images; give the folder that holds them, or add them."
     counts = [f"{len(names)} in {name}/" if name != "." else f"{len(names)} beside each other" for name, names in stems.items()]
     more = f" and {len(counts) - MOST_FOLDERS_SHOWN} more folders" if len(counts) > MOST_FOLDERS_SHOWN else ""
-    seen = f"It holds images: {', '.join(counts[:MOST_FOLDERS_SHOWN])}{more}."
-    return f"{seen} {_pairs_in_one_folder(folder, stems) or _pairs_of_two_folders(folder, stems) or _NO_PAIRS.format(folder)}"
+    images = f"It holds images: {', '.join(counts[:MOST_FOLDERS_SHOWN])}{more}."
+    return f"{images} {_pairs_in_one_folder(folder, stems) or _pairs_of_two_folders(folder, stems) or _NO_PAIRS.format(folder)}"
 
 
 _NO_PAIRS = "No names look like pairs of image and reference: write a cases.csv, or make one with: overtile cases {} --help"
@@ -52,9 +52,9 @@ def _pairs_in_one_folder(folder: Path, stems: dict[str, list[str]]) -> str:
     """Describe the most frequent end by which names NAME and NAME_end differ; empty where few do."""
     ends: Counter[str] = Counter()
     for names in stems.values():
-        known = set(names)
+        all_names = set(names)
         for name in names:
-            ends.update(name[match.start() :] for match in re.finditer("[_. -]", name) if name[: match.start()] in known)
+            ends.update(name[match.start() :] for match in re.finditer("[_. -]", name) if name[: match.start()] in all_names)
     total = sum(map(len, stems.values()))
     if not ends or 2 * ends.most_common(1)[0][1] < LEAST_SHARE * total:
         return ""
