@@ -81,7 +81,7 @@ def test_a_problem_of_many_cases_is_told_once(slides: Path, tmp_path: Path) -> N
 
 
 def test_no_data_ends_with_3_and_a_bad_config_with_2(tmp_path: Path) -> None:
-    assert "no data set is recognised; looked for:" in run(tmp_path).stderr
+    assert "no data set is recognised. It holds no images; give the folder that holds them" in run(tmp_path).stderr
     assert run(tmp_path).exit_code == 3
     assert run(tmp_path, "--config", tmp_path / "none.yaml").exit_code == 2
 

@@ -63,7 +63,7 @@ def test_draws_whole_groups_where_the_table_has_no_split(slides: Path) -> None:
     [
         (("case,image", "a,images/case000.png"), "split_empty", "no case with a reference has split 'train'"),
         (("image", "images/case000.png"), "cases_invalid", "column 'case' is missing; columns are case, image, reference"),
-        (("case,image,weight", "a,images/case000.png,1"), "cases_invalid", "column 'weight' is unknown"),
+        (("case,image,refrence", "a,images/case000.png,1"), "cases_invalid", "column 'refrence' is unknown"),
         (("case,image",), "cases_invalid", "no cases; add a line for each image"),
         (
             ("case,image", "a,images/case000.png", "a,images/case001.png"),
@@ -73,8 +73,9 @@ def test_draws_whole_groups_where_the_table_has_no_split(slides: Path) -> None:
         (("case,image", "a,images/none.png"), "cases_invalid", "line 2: images/none.png: no such file"),
         (("case,image", "a,../x.png"), "cases_invalid", "line 2: ../x.png: leaves the data set's folder"),
         (("case,image", "a,/etc/passwd"), "cases_invalid", "line 2: /etc/passwd: leaves the data set's folder"),
-        (("case,image", "a"), "cases_invalid", "line 2: not as many cells as there are columns"),
-        (("case,image,split", "a,images/case000.png,training"), "cases_invalid", "line 2: split 'training'; allowed are train"),
+        (("case,image", "a"), "cases_invalid", "line 2: no image; name a file"),
+        (("case,image", "a,images/case000.png,b"), "cases_invalid", "line 2: not as many cells as there are columns"),
+        (("case,image,split", "a,images/case000.png,fit"), "cases_invalid", "line 2: split 'fit'; allowed are train"),
         (
             ("case,image,split", "a,images/case000.png,train", "b,images/case001.png,"),
             "cases_invalid",
@@ -100,7 +101,7 @@ def test_an_invalid_table(slides: Path, lines: tuple[str, ...], code: str, messa
 
 
 def test_no_table(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no data set is recognised; looked for:\n    cases\.csv"):
+    with pytest.raises(DataError, match=r"no data set is recognised. It holds no images; .*\nLooked for:\n    cases\.csv"):
         read_cases(tmp_path)
 
 
