@@ -63,11 +63,11 @@ PROPERTIES: Properties = {
             ("deflated", DeflatedExplicitVRLittleEndian, "dicom_compression_not_supported"),
         ],
     ),
-    "allocated": variants(16, [("8 bits", 8), ("32 bits", 32), ("64 bits", 64, _UNREAD), ("1 bit", 1, _UNREAD)]),
+    "allocated": variants(16, [("8 bits", 8), ("32 bits", 32), ("64 bits", 64), ("1 bit", 1)]),
     "stored": variants(0, [("4 bits fewer", 4), ("1 bit fewer", 1)]),
-    "high bit": variants("right", [("highest", "highest"), ("0", 0), ("above the bits allocated", 64, "dicom_broken")]),
+    "high bit": variants("right", [("highest", "highest"), ("0", 0), ("above the bits allocated", 64), ("missing", None)]),
     "signed": variants(0, [("yes", 1)]),
-    "values": variants("fit", [("bits above those stored", "above", _UNREAD)]),
+    "values": variants("fit", [("bits above those stored", "above", f"{_UNREAD} value_range")]),
     "padding": variants(
         b"",
         [
@@ -190,6 +190,8 @@ def _add_pixels(dataset: Dataset, values: dict[str, Any], generator: np.random.G
     dataset.Rows, dataset.Columns = ROWS, COLUMNS
     dataset.BitsAllocated, dataset.BitsStored, dataset.PixelRepresentation = allocated, bits, values["signed"]
     dataset.HighBit = {"right": bits - 1, "highest": allocated - 1}.get(values["high bit"], values["high bit"])
+    if dataset.HighBit is None:
+        del dataset.HighBit
     if frames > 1 or values["frames"] == "one":
         dataset.NumberOfFrames = frames
     elif values["frames"] == "empty":

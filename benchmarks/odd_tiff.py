@@ -22,7 +22,7 @@ PROPERTIES: Properties = {
             ("RGB", "rgb"),
             ("RGB in planes", "planar"),
             ("palette", "palette"),
-            ("white is 0", "miniswhite"),
+            ("white is 0", "miniswhite", _UNREAD),
             ("grey and alpha", "alpha"),
             ("RGB and alpha", "rgba"),
             ("five channels", "five"),

@@ -47,7 +47,9 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", default=list(FORMATS), choices=list(FORMATS))
     arguments = parser.parse_args()
     logging.disable()  # nibabel and tifffile log what they repair
-    problems = [problem for name in arguments.formats for problem in compare(name, arguments.odd)]
+    problems: list[str] = []
+    if arguments.odd:
+        problems += [problem for name in arguments.formats for problem in compare(name, arguments.odd)]
     if arguments.fuzz:
         problems += [problem for name in arguments.formats for problem in fuzz(name, arguments.fuzz)]
     print("\n".join(problems) if problems else "nothing unexplained")

@@ -15,7 +15,7 @@ from imaging.dicom.volume import find_slices
 from imaging.errors import DataError
 from imaging.guards import LOCAL, Guards
 from imaging.ome_zarr.image import is_zarr
-from imaging.open import is_dicom_file, is_image_file, open_image, stem_of
+from imaging.open import header_beside, is_dicom_file, is_image_file, open_image, stem_of
 from imaging.source import ImageSource
 
 SEPARATOR = ";"  # between the files of one image's channels
@@ -115,7 +115,8 @@ def _walk(folder: Path) -> Inputs:
     pictures = [file for file in files if file not in dicom_files and is_image_file(file)]
     slices = find_slices(folder) if dicom_files else []
     images = [*_grouped_by_channel(pictures), *_grouped_by_series(folder, slices, is_alone=not pictures)]
-    skipped = [file for file in files if file not in pictures and file not in slices]
+    used = {*pictures, *slices}
+    skipped = [file for file in files if file not in used and header_beside(file) not in used]
     slides = {file.stem for file in files if file.suffix.lower() == _MIRAX_SUFFIX}
     for child in children:
         if not child.is_dir() or child.name == _DERIVATIVES or child.name in slides:

@@ -14,6 +14,7 @@ class Guards:
 
     Args:
         isolated: a separate process, under the limits below that start with `process_`, opens and reads the file.
+        companions: the voxels of a header (.hdr) may be read from the file beside it (.img).
         max_pixels: upper limit of pixels or voxels; None means each reader's own limit.
         max_pages: upper limit of a TIFF's pages, those of its pyramids included.
         max_volume_side: upper limit of a volume's longest axis, voxels.
@@ -27,6 +28,7 @@ class Guards:
     """
 
     isolated: bool
+    companions: bool = False
     max_pixels: int | None = None
     max_pages: int = 65_536
     max_volume_side: int = 32_767
@@ -38,7 +40,7 @@ class Guards:
     process_read_bytes: int = 64 * 2**20
 
 
-LOCAL = Guards(isolated=False)  # the user's own files, on the user's own machine
+LOCAL = Guards(isolated=False, companions=True)  # the user's own files, on the user's own machine
 UPLOAD = Guards(  # files that came over the network
     isolated=True, max_pages=4096, max_volume_side=4096, max_volume_bytes=2**31, max_gzip_ratio=200
 )

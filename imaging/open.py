@@ -24,11 +24,12 @@ from imaging.tiff.image import TiffSource
 
 FORMATS = "PNG, JPEG, TIFF, slides that OpenSlide reads, NIfTI, NRRD, DICOM, OME-Zarr"
 
-_DOUBLE_SUFFIXES = (".nii", ".ome")  # before .gz, .tif and .zarr
+_DOUBLE_SUFFIXES = (".nii", ".hdr", ".img", ".ome")  # before .gz, .tif and .zarr
 _IMAGE_SUFFIXES = (  # files of these names are reported where they can't be read; formats that aren't supported among them
     ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".nii", ".nii.gz",
     ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".dcm", ".bmp", ".gif", ".webp", ".jp2", ".czi", ".vsi", ".lif", ".nd2", ".lsm",
 )  # fmt: skip
+_VOXELS_SUFFIX = ".img"  # of a NIfTI or Analyze header's voxels
 _JPEG_MAGIC = b"\xff\xd8\xff"
 
 
@@ -129,11 +130,22 @@ def open_directly(path: Path, guards: Guards, options: ReadOptions) -> ImageSour
         return OmeZarrSource(path, guards.max_pixels, read_labels=options.labels)
     if path.is_dir():
         return open_dicom(path, guards, read_labels=options.labels)
+    path = header_beside(path) if guards.companions else path
     head = _head(path)
     for reader in _READERS:
         if reader.matches(head):
             return reader.open(path, guards, options)
     raise UnsupportedFormat("unsupported_format", f"the file's format isn't supported; allowed are {FORMATS}")
+
+
+def header_beside(path: Path) -> Path:
+    """Return the header of a file of voxels (.img) where it lies beside it; any other path as it is."""
+    name = path.name.removesuffix(".gz")
+    if not name.lower().endswith(_VOXELS_SUFFIX):
+        return path
+    stem = name[: -len(_VOXELS_SUFFIX)]
+    headers = (path.with_name(stem + suffix) for suffix in (".hdr", ".HDR", ".hdr.gz"))
+    return next((header for header in headers if header.is_file()), path)
 
 
 def _head(path: Path) -> bytes:

@@ -7,7 +7,9 @@ says which files get which remark, and which are refused.
 REMARKS = {
     "bitpix_ignored": "the header's number of bits differs from its data type; the data type is used",
     "constant_image": "all pixels have the same value",
+    "extension_ignored": "extensions behind the NIfTI header have sizes that the format does not allow; they are skipped",
     "files_skipped": "files beside the slices of the series are no images of it and were skipped",
+    "header_size_ignored": "the NIfTI header gives itself a wrong size; it is read all the same, as in nibabel",
     "high_bit_ignored": "the header's high bit is not its bits stored - 1; values are read from the lowest bit, as in pydicom",
     "labels_rounded": "labels are real numbers close to whole ones, such as 0.996 for 1; they are rounded",
     "name_differs": "the file's name says compressed and its content does not, or the other way round",

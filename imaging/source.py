@@ -216,18 +216,21 @@ def check_range(stored: NDArray[Any]) -> None:
         )
 
 
-def over_white(colour: NDArray[Any], alpha: NDArray[Any], *, premultiplied: bool = False) -> NDArray[Any]:
+def over_white(
+    colour: NDArray[Any], alpha: NDArray[Any], *, white: int | None = None, premultiplied: bool = False
+) -> NDArray[Any]:
     """Return the colours blended with a white background, as viewers show transparent pixels.
 
     Args:
         colour: (C, H, W), uint8 or uint16.
-        alpha: (H, W), the same type; its largest value is opaque.
+        alpha: (H, W), the same type; white is opaque.
+        white: largest value; None means that of the type.
         premultiplied: the colours were already multiplied by alpha.
 
     Returns:
         (C, H, W), the colours' own type.
     """
-    white = int(np.iinfo(colour.dtype).max)
+    white = int(np.iinfo(colour.dtype).max) if white is None else white
     if bool((alpha == white).all()):
         return colour
     background_share = white - alpha.astype(np.uint64)

@@ -247,6 +247,6 @@ def _check_upright(planes: Sequence[Plane], origin: Vector, tolerance_mm: float)
     if np.linalg.norm(within_plane, axis=1).max() > tolerance_mm:
         raise UnsuitableImage(
             "affine_sheared",
-            "the DICOM slices are shifted against each other, as a tilted gantry leaves them; "
-            "resample the volume to axes at right angles",
+            "the DICOM slices are shifted against each other, as a tilted gantry leaves them; resample the volume to axes at "
+            "right angles: dcm2niix -z y -o OUT SERIES writes it as a NIfTI file with _Tilt in its name",
         )

@@ -214,7 +214,7 @@ def pixel_format_not_supported() -> UnsuitableImage:
     """Return the error for pixels of a type that the readers don't support."""
     return UnsuitableImage(
         "pixel_format_not_supported",
-        "the DICOM file's pixels have a type that isn't supported; allowed are grey integers of 8, 16 or 32 bits for volumes "
+        "the DICOM file's pixels have a type that isn't supported; allowed are grey integers of 1 to 64 bits for volumes "
         "and colour of 8 bits for slides: export the image again as one of them",
     )
 

@@ -68,7 +68,7 @@ class DicomPixels:
         return -1 if self.is_signed else 2**self.bits_stored - 1
 
 
-def pixels_of(header: DicomHeader, *, bits: tuple[int, ...] = (8, 16, 32)) -> DicomPixels:
+def pixels_of(header: DicomHeader, *, bits: tuple[int, ...] = (1, 8, 16, 32, 64)) -> DicomPixels:
     """Return the storage of a file's images, checked against the file's size.
 
     Raises:
@@ -83,7 +83,7 @@ def pixels_of(header: DicomHeader, *, bits: tuple[int, ...] = (8, 16, 32)) -> Di
         bits_stored = whole_number(dataset, "BitsStored", 1, bits_allocated)
         interpretation = str(dataset["PhotometricInterpretation"].value)
         samples = whole_number(dataset, "SamplesPerPixel", 1, 4)
-        highest_bit = whole_number(dataset, "HighBit", 0, bits_allocated - 1)
+        highest_bit = whole_number(dataset, "HighBit", 0, 65535) if "HighBit" in dataset else None
         grey = interpretation in ("MONOCHROME1", "MONOCHROME2") and samples == 1
         if not grey or bits_allocated not in bits or "ModalityLUTSequence" in dataset:
             raise pixel_format_not_supported()

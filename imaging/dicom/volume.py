@@ -26,7 +26,7 @@ from imaging.dicom.header import HEAD_BYTES, DicomHeader, dicom_errors, is_dicom
 from imaging.dicom.pixels import DicomPixels, check_size, pixels_of, stored_images
 from imaging.errors import DataError, ImageTooLarge, UnsuitableImage, UnsupportedFormat
 from imaging.guards import LOCAL, Guards
-from imaging.source import HeldSource, ImageSource, MaskFormat
+from imaging.source import HeldSource, ImageSource, MaskFormat, check_range
 from imaging.voxels import to_file
 
 _VOLUMES = (
@@ -181,6 +181,8 @@ class DicomVolumeSource(HeldSource):
         for header, pixels in zip(self._headers, self._storage, strict=True):
             for stored in stored_images(header, pixels):
                 index, (slope, intercept) = next(places)
+                if stored.dtype.itemsize == 8:
+                    check_range(stored)
                 grey = pixels.inversion_sum - stored if pixels.is_inverted else stored
                 as_in_file[:, :, index] = (grey * slope + intercept if self.dtype.kind == "f" else grey).T
         return voxels[None]

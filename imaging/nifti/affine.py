@@ -17,6 +17,11 @@ _FARTHEST_MM = 1e7
 _LARGEST_COSINE = 1e-3  # between two axes
 _SMALLEST_DETERMINANT = 1e-6  # of the unit vectors along the axes
 _SAME_VOXELS = 0.1  # largest distance between a voxel's positions by sform and by qform, in voxels
+RESAMPLE_COMMAND = (  # docs/formats.md explains it
+    'python -c "import nibabel as nib, nibabel.processing as p; '
+    "nib.save(p.resample_to_output(nib.load('IN.nii.gz'), order=1), 'OUT.nii.gz')\""
+)
+
 _QUATERNION_ROUNDING = 3 * 2.0**-23  # of the squares of three float32 numbers; nibabel uses the same value
 
 
@@ -30,6 +35,8 @@ def checked_affine(fields: Fields, shape: tuple[int, int, int]) -> tuple[NDArray
         UnsuitableImage: `affine_invalid`, `affine_sheared`.
     """
     sform_code, qform_code = affine_codes(fields)
+    if "sform_code" not in fields.dtype.names:  # Analyze
+        return _checked(_centred(fields, shape), shape), ("no_orientation",)
     are_known = (sform_code, qform_code) == (int(fields["sform_code"]), int(fields["qform_code"]))
     remarks = () if are_known else ("orientation_code_unknown",)
     if not sform_code:
@@ -62,6 +69,8 @@ def _checked(affine: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArra
 
 def affine_codes(fields: Fields) -> tuple[int, int]:
     """Return the codes of sform and qform; 0 for one that the format doesn't have."""
+    if "sform_code" not in fields.dtype.names:  # Analyze
+        return 0, 0
     sform_code, qform_code = (int(fields[name]) for name in ("sform_code", "qform_code"))
     return (
         sform_code if 0 <= sform_code <= _LARGEST_CODE else 0,
@@ -97,8 +106,17 @@ def _centred(fields: Fields, shape: tuple[int, int, int]) -> NDArray[np.float64]
         return np.full((4, 4), np.nan)
     steps = zooms * (-1, 1, 1)
     affine = np.diag([*steps, 1.0])
-    affine[:3, 3] = -steps * (np.array(shape) - 1) / 2
+    affine[:3, 3] = -steps * _middle(fields, shape)
     return affine
+
+
+def _middle(fields: Fields, shape: tuple[int, int, int]) -> NDArray[np.float64]:
+    """Return the voxel at the origin: SPM's in an Analyze header if it is near the volume, else the middle one."""
+    sizes = np.array(shape)
+    origin = fields["origin"].astype(int) if "origin" in fields.dtype.names else np.zeros(3, int)
+    is_set = origin.any() and (origin > -sizes).all() and (origin < 2 * sizes).all()
+    middle: NDArray[np.float64] = origin - 1.0 if is_set else (sizes - 1) / 2
+    return middle
 
 
 def _unit(fields: Fields) -> NDArray[np.float64]:
@@ -125,7 +143,8 @@ def check_affine(affine: NDArray[np.float64]) -> None:
     if np.abs(cosines).max() > _LARGEST_COSINE:
         raise UnsuitableImage(
             "affine_sheared",
-            "the volume's axes aren't at right angles (a tilted gantry, for example); resample it onto a grid whose axes are",
+            "the volume's axes aren't at right angles (a tilted gantry, for example); resample it onto a grid whose axes are, "
+            f"a NIfTI file with {RESAMPLE_COMMAND}",
         )
 
 

@@ -18,6 +18,9 @@ from imaging.nifti.fields import HEADER_BYTES, Fields, NiftiKind, kind_of
 
 _LARGEST_OFFSET = 2**24  # of the voxels: extensions in use take some hundred KiB
 _MOST_EXTENSIONS = 1000
+_HEADER_SUFFIX = ".hdr"  # of a pair
+_EXTENSION_HEAD = 8  # bytes: size and code
+_LEAST_EXTENSION = 16  # bytes; sizes are multiples of it
 _CHUNK_BYTES = 2**22
 _SLOPES = (1e-12, 1e12)
 _CIFTI_INTENTS = range(3000, 3100)
@@ -58,35 +61,72 @@ def head_of(path: Path, size: int = HEADER_BYTES) -> bytes:
 
 
 def is_nifti(head: bytes) -> bool:
-    """Return True if an uncompressed head, or its beginning, is that of a single-file NIfTI-1 or NIfTI-2."""
+    """Return True if an uncompressed head is that of NIfTI-1, NIfTI-2 or Analyze 7.5, or the beginning of a single file's."""
     return kind_of(head) is not None
 
 
-def checked_header(path: Path, guards: Guards) -> NiftiHeader:
-    """Return the header of a file, checked field by field; extensions are skipped, never parsed.
-
-    `warnings` may hold the remarks `no_orientation`, `orientation_code_unknown`, `sform_qform_differ`, `single_frame`,
-    `scaling_ignored`, `bitpix_ignored`, `offset_corrected`, `trailing_data` and `name_differs`: see `imaging/remarks.py`.
+def voxel_file(path: Path, guards: Guards) -> Path:
+    """Return the file with the voxels of a header: the same file, or the one beside it that ends with .img or .img.gz.
 
     Raises:
-        BrokenImage: `gzip_corrupt`, `nifti_truncated_header`, `nifti_bad_dims`, `nifti_header_inconsistent`,
-            `nifti_bad_offset`, `nifti_bad_extension`, `nifti_size_mismatch`.
+        DataError: `file_missing`.
+        UnsupportedFormat: `unsupported_format`: the voxels are in another file, which isn't read for uploads.
+        UnsuitableImage: `several_files`: a third file, SPM's .mat, moves the volume.
+    """
+    kind = kind_of(head_of(path))
+    if kind is None or not kind.is_pair:
+        return path
+    name = path.name.removesuffix(".gz")
+    if not guards.companions or not name.lower().endswith(_HEADER_SUFFIX):
+        raise _unsupported_format()
+    stem = name[: -len(_HEADER_SUFFIX)]
+    if kind.is_analyze and path.with_name(f"{stem}.mat").exists():
+        raise UnsuitableImage(
+            "several_files",
+            "a .mat file beside the Analyze header moves the volume; convert the volume to a single file with python -c "
+            "\"import nibabel as nib; nib.save(nib.load('IN.hdr'), 'OUT.nii.gz')\"",
+        )
+    candidates = [path.with_name(stem + suffix) for suffix in (".img", ".img.gz", ".IMG")]
+    voxels_path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if voxels_path is None:
+        raise DataError(
+            "file_missing", "the file is a header whose voxels are missing; put the file of the same name with .img beside it"
+        )
+    return voxels_path
+
+
+def checked_header(path: Path, guards: Guards, voxels_path: Path | None = None) -> NiftiHeader:
+    """Return the header of a file, checked field by field; extensions are skipped, never parsed.
+
+    `voxels_path` is the file with the voxels where it is another one, see `voxel_file`.
+
+    `warnings` may hold the remarks `no_orientation`, `orientation_code_unknown`, `sform_qform_differ`, `single_frame`,
+    `scaling_ignored`, `bitpix_ignored`, `offset_corrected`, `header_size_ignored`, `extension_ignored`, `trailing_data` and
+    `name_differs`: see `imaging/remarks.py`.
+
+    Raises:
+        BrokenImage: `gzip_corrupt`, `nifti_truncated_header`, `nifti_bad_dims`, `nifti_bad_offset`,
+            `nifti_bad_extension`, `nifti_size_mismatch`.
         ImageTooLarge: `volume_too_large`.
         UnsupportedFormat: `unsupported_format`.
         UnsuitableImage: `dimension_not_supported`, `dtype_not_supported`, `bad_scaling`, `affine_invalid`, `affine_sheared`.
     """
     kind, fields = _fields(head_of(path))
+    if kind.is_pair and voxels_path is None:
+        raise _unsupported_format()
     sizes = _sizes(fields, guards)
     dtype = _dtype(fields, kind)
     check_voxel_bytes(prod(sizes) * dtype.itemsize, guards)
     slope, intercept = _scaling(fields)
     affine, warnings = checked_affine(fields, sizes[:3])
+    if int(fields["sizeof_hdr"]) != kind.size:
+        warnings += ("header_size_ignored",)
     if not isfinite(float(fields["scl_slope"])):
         warnings += ("scaling_ignored",)
     if int(fields["bitpix"]) != 8 * dtype.itemsize:
         warnings += ("bitpix_ignored",)
-    offset = float(fields["vox_offset"]) or kind.size + 4.0  # 0 means directly after the header
-    if not offset.is_integer() or not kind.size + 4 <= offset <= _LARGEST_OFFSET:  # infinity and NaN aren't integers
+    offset = float(fields["vox_offset"]) or float(kind.lowest_offset)  # 0 means directly after the header
+    if not offset.is_integer() or not kind.lowest_offset <= offset <= _LARGEST_OFFSET:  # infinity and NaN aren't integers
         raise _bad_offset()
     if offset != float(fields["vox_offset"]):
         warnings += ("offset_corrected",)
@@ -105,8 +145,10 @@ def checked_header(path: Path, guards: Guards) -> NiftiHeader:
         affine_codes=affine_codes(fields),
         warnings=warnings,
     )
-    _check_extensions(path, header, kind)
-    return header if _is_gzip(path) else _with_size_remark(path, header)
+    if not kind.is_pair:
+        header = _with_extension_remark(path, header, kind)
+    voxels_path = voxels_path or path
+    return header if _is_gzip(voxels_path) else _with_size_remark(voxels_path, header)
 
 
 def voxel_stream(path: Path, guards: Guards) -> Gunzip | IO[bytes]:
@@ -148,7 +190,7 @@ def _fields(head: bytes) -> tuple[NiftiKind, Fields]:
             f"the volume ends within its header, after {len(head)} of {kind.size} bytes; send or export the file again",
         )
     fields = np.frombuffer(head[: kind.size], kind.layout)[0]
-    if int(fields["intent_code"]) in _CIFTI_INTENTS:
+    if not kind.is_analyze and int(fields["intent_code"]) in _CIFTI_INTENTS:
         raise _unsupported_format()
     return kind, fields
 
@@ -194,6 +236,7 @@ def _scaling(fields: Fields) -> tuple[float, float]:
     """Return slope and intercept; (1, 0) where the slope is 0 (the standard), or NaN or infinite (as nibabel reads it)."""
     slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
     if slope == 0 or not isfinite(slope):
+        _check_ranges(fields)
         return 1.0, 0.0
     if not (isfinite(intercept) and _SLOPES[0] < abs(slope) < _SLOPES[1]):
         raise UnsuitableImage(
@@ -202,6 +245,21 @@ def _scaling(fields: Fields) -> tuple[float, float]:
             "export it again without scaling",
         )
     return slope, intercept
+
+
+def _check_ranges(fields: Fields) -> None:
+    """Refuse an Analyze header without a scale factor whose two ranges of values nibabel and SPM take for one.
+
+    Raises:
+        UnsuitableImage: `bad_scaling`.
+    """
+    names = fields.dtype.names
+    if "extrema" in names and all(float(fields[name][0]) != float(fields[name][1]) for name in ("calibration", "extrema")):
+        raise UnsuitableImage(
+            "bad_scaling",
+            "the Analyze header gives ranges of values (cal_max, glmax) that some programs use as a scale and some don't; "
+            "convert the volume to NIfTI with the program that wrote it",
+        )
 
 
 def _bad_offset() -> DataError:
@@ -223,8 +281,10 @@ def _with_size_remark(path: Path, header: NiftiHeader) -> NiftiHeader:
     return header if size == header.size_bytes else replace(header, warnings=(*header.warnings, "trailing_data"))
 
 
-def _check_extensions(path: Path, header: NiftiHeader, kind: NiftiKind) -> None:
-    """Check that the extensions, each of which begins with its size, fill the bytes between header and voxels.
+def _with_extension_remark(path: Path, header: NiftiHeader, kind: NiftiKind) -> NiftiHeader:
+    """Return the header of a single file whose extensions, each of which begins with its size, lie before the voxels.
+
+    Sizes that aren't multiples of 16, and a rest of fewer than 16 bytes, are ignored with a remark, as in nibabel.
 
     Raises:
         BrokenImage: `nifti_bad_offset`, `nifti_size_mismatch`, `nifti_bad_extension`, `gzip_corrupt`.
@@ -235,17 +295,20 @@ def _check_extensions(path: Path, header: NiftiHeader, kind: NiftiKind) -> None:
     if len(start) < header.offset:
         raise _size_mismatch(header.size_bytes, len(start))
     content = start[kind.size + 4 :] if start[kind.size] else b""  # the flag that says whether extensions follow
-    position, count = 0, 0
-    while position < len(content):
-        size = struct.unpack_from(f"{kind.byte_order}i", content, position)[0] if position + 4 <= len(content) else 0
+    position, count, is_odd = 0, 0, False
+    while len(content) - position >= _LEAST_EXTENSION:
+        (size,) = struct.unpack_from(f"{kind.byte_order}i", content, position)
         count += 1
         position += size
-        if size < 16 or size % 16 or position > len(content) or count > _MOST_EXTENSIONS:
+        if size < _EXTENSION_HEAD or position > len(content) or count > _MOST_EXTENSIONS:
             raise BrokenImage(
                 "nifti_bad_extension",
                 f"the extensions after the volume's header have impossible sizes, or are more than {_MOST_EXTENSIONS}; "
                 "export it again without them",
             )
+        is_odd |= size % _LEAST_EXTENSION != 0
+    is_odd |= position < len(content)
+    return replace(header, warnings=(*header.warnings, "extension_ignored")) if is_odd else header
 
 
 def _size_mismatch(declared_bytes: int, size_bytes: int) -> DataError:

@@ -1,4 +1,4 @@
-"""NIfTI volumes, (1, D, H, W), of any orientation in the file; the voxels are read once and held in memory."""
+"""NIfTI and Analyze volumes, (1, D, H, W), of any orientation in the file; the voxels are read once and held in memory."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from imaging.guards import LOCAL, Guards
 from imaging.gunzip import Gunzip
-from imaging.nifti.header import checked_header, voxel_stream, voxels
+from imaging.nifti.header import checked_header, voxel_file, voxel_stream, voxels
 from imaging.source import HeldSource, MaskFormat
 from imaging.voxels import convert_voxels, geometry_inside, to_file
 
 
 class NiftiSource(HeldSource):
-    """A NIfTI-1 or NIfTI-2 volume, plain or gzip, with S = (superior, anterior, right).
+    """A NIfTI-1, NIfTI-2 or Analyze 7.5 volume, plain or gzip, with S = (superior, anterior, right).
+
+    The voxels may lie in a second file (.hdr and .img) where the guards allow it.
 
     Scaled voxels and all real types become float32; unscaled integers keep their type. `geometry.affine` is the file's own, in
     mm. `file_warnings` are the header's.
@@ -26,8 +28,8 @@ class NiftiSource(HeldSource):
         guards: how far it is trusted; at most 2**29 voxels where `max_pixels` is None.
 
     Raises:
-        BrokenImage: `nifti_truncated_header`, `nifti_bad_dims`, `nifti_header_inconsistent`, `nifti_bad_offset`,
-            `nifti_bad_extension`, `nifti_size_mismatch`, `gzip_corrupt`; at the first read of a gzip the last two, and
+        BrokenImage: `nifti_truncated_header`, `nifti_bad_dims`, `nifti_bad_offset`, `nifti_bad_extension`,
+            `nifti_size_mismatch`, `gzip_corrupt`; at the first read of a gzip the last two, and
             `gzip_trailing_data`.
         ImageTooLarge: `volume_too_large`, by the header, before anything is loaded; at the first read
             `decompressed_too_large`.
@@ -39,9 +41,9 @@ class NiftiSource(HeldSource):
     mask_format: ClassVar[MaskFormat] = "nifti"
 
     def __init__(self, path: Path, guards: Guards = LOCAL) -> None:
-        self._path = path
+        self._path = voxel_file(path, guards)
         self._guards = guards
-        self._header = header = checked_header(path, guards)
+        self._header = header = checked_header(path, guards, self._path)
         spacing_um = tuple(1000.0 * float(size_mm) for size_mm in affines.voxel_sizes(header.affine))
         geometry = geometry_inside(header.shape, header.affine, spacing_um)
         geometry = replace(geometry, affine_codes=header.affine_codes, file_axes=header.axes)

@@ -24,9 +24,9 @@ _COMPRESSIONS = {_NO_COMPRESSION, _LZW, *_DEFLATES, _PACKBITS, _ZSTD, JPEG, *JPE
 _PREDICTED = {_NO_COMPRESSION, _LZW, *_DEFLATES, _ZSTD}
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _PHOTOMETRICS = {_WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _YCBCR}
-_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
+_UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
 _PIXELS = {
-    *((_UNSIGNED, bits) for bits in (1, 8, 16, 32, 64)),
+    *((kind, bits) for kind in (_UNSIGNED, _UNDEFINED) for bits in (*range(1, 17), 32, 64)),
     *((_SIGNED, bits) for bits in (8, 16, 32, 64)),
     *((_FLOAT, bits) for bits in (16, 32, 64)),
 }
@@ -156,8 +156,8 @@ def _check_pixels(ifd: Ifd, samples: int) -> None:
         raise UnsuitableImage(
             "pixel_format_not_supported",
             f"the TIFF has {samples} samples a pixel of {bits or 'several'} bits, in an unsupported type or compression; "
-            f"allowed are grey, RGB, palette and at most {_MAX_SAMPLES} channels of whole or real numbers of 8 to 64 bits, "
-            "and none, LZW, deflate, PackBits, Zstandard, JPEG or JPEG 2000 as compression",
+            f"allowed are grey, RGB, palette and at most {_MAX_SAMPLES} channels of whole numbers of 1 to 16, 32 or 64 bits "
+            "or real numbers, and none, LZW, deflate, PackBits, Zstandard, JPEG or JPEG 2000 as compression",
         )
 
 

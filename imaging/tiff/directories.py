@@ -150,7 +150,7 @@ def walk(path: Path, file: BinaryIO, max_pages: int) -> Iterator[Ifd]:
 
     Raises:
         UnsupportedFormat: `unsupported_format` if it isn't a TIFF.
-        BrokenImage: `tiff_bad_ifd` for loops, too many directories or tags, repeated tags, tags of unknown types, of more
+        BrokenImage: `tiff_bad_ifd` for loops, too many directories or tags, repeated tags, tags of more
             than 16 MiB, or that overlap; `tiff_truncated` for data beyond the end.
     """
     size = path.stat().st_size
@@ -235,18 +235,20 @@ def _read(file: BinaryIO, place: int, size: int) -> bytes:
 
 
 def _directory(file: BinaryIO, form: TiffFormat, place: int, size: int) -> dict[int, _Entry]:
-    """Return the checked tags of a directory."""
+    """Return the checked tags of a directory; those of unknown types are left out (TIFF 6.0, section 2)."""
     start, end = _ends(file, form, place)
     entries: dict[int, _Entry] = {}
     tags = form.entry.iter_unpack(_read(file, start, end - start)[: -form.following.size])
     for index, (tag, kind, count, value) in enumerate(tags):
-        if tag in entries or kind not in _TYPE_BYTES:
+        if tag in entries:
             raise bad_ifd()
+        if kind not in _TYPE_BYTES:
+            continue
         size_bytes = count * _TYPE_BYTES[kind]
         inline_place = start + (index + 1) * form.entry.size - form.inline_bytes
         is_inline = size_bytes <= form.inline_bytes
         entries[tag] = _Entry(kind, count, size_bytes, inline_place if is_inline else _far(form, place, value))
-    if max(entry.size_bytes for entry in entries.values()) > _MAX_PAYLOAD_BYTES:
+    if max((entry.size_bytes for entry in entries.values()), default=0) > _MAX_PAYLOAD_BYTES:
         raise bad_ifd()
     outside = [entry for entry in entries.values() if entry.size_bytes > form.inline_bytes]
     spans = {(entry.place, entry.place + entry.size_bytes) for entry in outside}  # two tags may share all of their values

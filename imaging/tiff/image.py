@@ -138,8 +138,9 @@ class TiffSource(ImageSource):
         if stored.dtype == np.bool_:
             pixels *= 255
         if self._alpha:
-            return over_white(pixels[:-1], pixels[-1], premultiplied=self._alpha == _ASSOCIATED_ALPHA)
-        return np.iinfo(self.dtype).max - pixels if self._page.photometric == PHOTOMETRIC.MINISWHITE else pixels
+            premultiplied = self._alpha == _ASSOCIATED_ALPHA
+            return over_white(pixels[:-1], pixels[-1], white=_largest_value(self._page), premultiplied=premultiplied)
+        return _largest_value(self._page) - pixels if self._page.photometric == PHOTOMETRIC.MINISWHITE else pixels
 
     def close(self) -> None:
         """Close the file and release decoded tiles."""
@@ -162,7 +163,8 @@ def _photometric_fits(page: TiffPage, channels: int) -> bool:
     """Return True for supported colours: YCbCr only where the JPEG decoder converts it, never JPEG 2000's unmarked YCbCr."""
     kind, compression = page.photometric, int(page.compression)
     if kind == PHOTOMETRIC.PALETTE:
-        return channels == 1 and page.dtype in (np.uint8, np.uint16) and page.colormap is not None
+        is_index = channels == 1 and page.dtype in (np.uint8, np.uint16) and page.colormap is not None
+        return is_index and np.asarray(page.colormap).shape[1] > _largest_value(page)
     if kind == PHOTOMETRIC.MINISWHITE:
         return np.dtype(page.dtype).kind in "ub"
     if kind == PHOTOMETRIC.YCBCR:
@@ -179,10 +181,15 @@ def _check_size(what: str, pixels: int, limit: int) -> None:
         )
 
 
+def _largest_value(page: TiffPage) -> int:
+    """Return the largest value of integers without a sign, as read: bits become 0 and 255."""
+    return 255 if page.dtype == np.bool_ else 2 ** int(page.bitspersample) - 1
+
+
 def _background(page: TiffPage) -> float:
     """Return the value of missing tiles, which weren't scanned: white in colour images, dark in channels."""
     white = page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) and page.dtype in (np.uint8, np.uint16)
-    return float(np.iinfo(np.dtype(page.dtype)).max if white else page.nodata)
+    return float(_largest_value(page) if white else page.nodata)
 
 
 def _readers(levels: list[TiffPageSeries], cache: SegmentCache, background: float) -> list[MappedLevel | SegmentedLevel]:

@@ -85,12 +85,12 @@ _HEADERS = [  # N01 to N03
     _row("N02-noise-that-says-gzip", lambda: b"\x1f\x8b\x08" + noise(999), "gzip_corrupt", name="volume.nii.gz"),
     _row("N02-plain-named-gz", nifti, name="volume.nii.gz", warning="name_differs"),
     _row("N02-gzip-named-nii", lambda: _gzipped(nifti()), name="volume.nii", warning="name_differs"),
+    _row("N03-sizeof_hdr", lambda: nifti(sizeof_hdr=349), warning="header_size_ignored"),
     *_rows(
         "N03",
         "unsupported_format",
         {
             "magic": lambda: nifti(magic=b"n+9\0"),
-            "sizeof_hdr": lambda: nifti(sizeof_hdr=349),
             "pair": lambda: nifti(magic=b"ni1\0", vox_offset=0)[:348],
             "analyze": lambda: nifti(magic=b"")[:348],
             "mgh": lambda: struct.pack(">7ih", 1, 5, 6, 7, 1, 4, 0, 1) + bytes(254) + bytes(840),
@@ -213,7 +213,6 @@ _MEANINGS = [  # N11 to N18
         "dimension_not_supported",
         {
             "1d": lambda: nifti(dim=(1, 210, 1, 1, 1, 1, 1, 1)),
-            "2d": lambda: nifti(dim=(2, 35, 6, 1, 1, 1, 1, 1)),
             "4d": lambda: nifti(dim=(4, 5, 6, 1, 7, 1, 1, 1)),
             "5d-vectors": lambda: nifti(dim=(5, 5, 2, 7, 1, 3, 1, 1)),
         },
@@ -333,7 +332,8 @@ _STRUCTURE = [  # N22 and N23
         )
         for size in (-16, -(2**31), 0, 8, 24, 2**31 - 16, 64)
     ),
-    _row("N23-half-a-size", lambda: nifti(extensions=b"\1\0\0\0" + extension(16) + bytes(2)), "nifti_bad_extension"),
+    _row("N23-half-a-size", lambda: nifti(extensions=b"\1\0\0\0" + extension(16) + bytes(2)), warning="extension_ignored"),
+    _row("N23-size-24-and-24", lambda: nifti(extensions=b"\1\0\0\0" + extension(24) * 2), warning="extension_ignored"),
     _row("N23-100000", lambda: nifti(extensions=b"\1\0\0\0" + extension(16) * 10**5), "nifti_bad_extension"),
     _row("N23-100000-gzip", lambda: _gzipped(nifti(extensions=b"\1\0\0\0" + extension(16) * 10**5)), "nifti_bad_extension"),
     _row("N23-flag-without-any", lambda: nifti(extensions=b"\1\0\0\0")),

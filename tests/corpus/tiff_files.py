@@ -229,7 +229,9 @@ def _kinds(name: str, **tags: Tag) -> Row:
 _FORMATS = [  # S06, S10
     _kinds("samples-65529", t_277=("H", [65529])),
     _kinds("samples-0", t_277=("H", [0])),
-    *(_kinds(f"bits-{bits}", t_258=("H", [bits] * 3)) for bits in (0, 2, 4, 12, 24)),
+    *(_kinds(f"bits-{bits}", t_258=("H", [bits] * 3)) for bits in (0, 24)),
+    *(_row(f"S06-bits-{bits}", None, _lies(t_258=("H", [bits] * 3))) for bits in (2, 4)),
+    _row("S06-bits-12", "tile_unreadable", _lies(t_258=("H", [12] * 3)), "reader"),
     _row("S06-bits-64", "tile_unreadable", _lies(t_258=("H", [64] * 3)), "reader"),
     _kinds("bits-8-8-16", t_258=("H", [8, 8, 16])),
     _kinds("planar-3", t_284=("H", [3])),
@@ -335,8 +337,8 @@ _DIRECTORIES = [  # S07
     _row(
         "S07-tag-twice", "tiff_bad_ifd", lambda: tiff([page()]).replace(struct.pack("<HH", 277, 3), struct.pack("<HH", 256, 3))
     ),
-    _row("S07-type-99", "tiff_bad_ifd", _entry(DESCRIPTION, 99, 1, 0)),
-    _row("S07-type-0", "tiff_bad_ifd", _entry(DESCRIPTION, 0, 1, 0)),
+    _row("S07-type-99", None, _entry(DESCRIPTION, 99, 1, 0)),
+    _row("S07-type-0", None, _entry(DESCRIPTION, 0, 1, 0)),
     _row("S07-width-as-text", "tiff_bad_ifd", _entry(WIDTH, 2, 4, 64)),
     _row("S07-width-below-0", "tiff_bad_ifd", _entry(WIDTH, 9, 1, 2**32 - 64)),
     _row("S07-offsets-in-the-header", "tiff_bad_ifd", _lies(t_324=("I", [1, 1, 1, 1]))),

@@ -374,7 +374,7 @@ FAULTS = [
     (moved([0, 0, 4]), UnsuitableImage, "dicom_series_uneven", "lie 2.000 to 4.000 mm apart, but equal distances are needed"),
     (moved([0, 0, 0]), UnsuitableImage, "dicom_series_duplicate", "1 of the DICOM images lie where another one does"),
     (moved([1, 0, 3]), UnsuitableImage, "affine_sheared", "shifted against each other, as a tilted gantry"),
-    (tilted, UnsuitableImage, "affine_sheared", "resample the volume to axes at right angles"),
+    (tilted, UnsuitableImage, "affine_sheared", "right angles: dcm2niix -z y -o OUT SERIES writes it as"),
     (place(ImageOrientationPatient=[0, 1, 0, 0, 0, 1]), UnsuitableImage, "dicom_series_mixed", "different orientations"),
     (place(PixelSpacing=[2, 1.1]), UnsuitableImage, "dicom_series_mixed", "or pixel spacings; send the images of one"),
     (place(Rows=6, Columns=2), UnsuitableImage, "dicom_series_mixed", "different sizes or types of pixels"),
@@ -394,7 +394,7 @@ FAULTS = [
     (everywhere(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), UnsuitableImage, "affine_invalid", "right angle"),
     (everywhere(PhotometricInterpretation="PALETTE COLOR"), UnsuitableImage, "pixel_format_not_supported", "grey integers"),
     (everywhere(PhotometricInterpretation="RGB", SamplesPerPixel=3), UnsuitableImage, "pixel_format_not_supported", "grey"),
-    (everywhere(BitsAllocated=64), UnsuitableImage, "pixel_format_not_supported", "and colour of 8 bits for slides"),
+    (everywhere(BitsAllocated=24), UnsuitableImage, "pixel_format_not_supported", "and colour of 8 bits for slides"),
     (everywhere(ModalityLUTSequence=[item(ModalityLUTType="HU")]), UnsuitableImage, "pixel_format_not_supported", "a type"),
     (everywhere(Rows=0), BrokenImage, "dicom_broken", "send or export it again"),
     (everywhere(NumberOfFrames=-1), BrokenImage, "dicom_broken", "contradicts itself"),
@@ -451,6 +451,10 @@ def high_bit_of_14(index, dataset):
     dataset.HighBit = 14
 
 
+def high_bit_of_64(index, dataset):
+    dataset.HighBit = 64
+
+
 def without_preamble(file):
     file.write_bytes(file.read_bytes()[132:])
 
@@ -468,6 +472,8 @@ def without_meta(file):
         (padded, None, "trailing_data"),
         (unsigned_second_slice, None, "pixel_types_differ"),
         (high_bit_of_14, None, "high_bit_ignored"),
+        (high_bit_of_64, None, "high_bit_ignored"),
+        (without("HighBit"), None, "high_bit_ignored"),
         (None, without_preamble, "preamble_missing"),
         (None, without_meta, "preamble_missing"),
     ],
@@ -765,3 +771,13 @@ def test_a_gzip_of_a_dicom_file_is_refused(tmp_path):
     (tmp_path / "a.dcm.gz").write_bytes(gzip.compress((series(tmp_path) / "000.dcm").read_bytes()))
     with pytest.raises(UnsupportedFormat, match="the file isn't DICOM; export the image again"):
         opened(tmp_path / "a.dcm.gz")
+
+
+def test_integers_of_64_bits_are_read_where_float32_holds_them(tmp_path):
+    inside = np.arange(24, dtype=np.int64).reshape(2, 3, 4) - 5
+    _, pixels = opened(series(tmp_path, inside))
+    np.testing.assert_array_equal(pixels, inside.astype(np.float32))
+    (tmp_path / "large").mkdir()
+    with pytest.raises(UnsuitableImage) as caught:
+        opened(series(tmp_path / "large", inside + 2**24))
+    assert caught.value.code == "value_range"

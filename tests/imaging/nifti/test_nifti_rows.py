@@ -135,7 +135,7 @@ def test_the_users_own_files_may_be_longer_and_pack_better(tmp_path):
     ("row_id", "words"),
     [
         ("N01-347-bytes", "ends within its header, after 347 of 348 bytes; send or export the file again"),
-        ("N03-pair", "the file's format isn't supported"),
+        ("N03-pair", "the file isn't a volume in a single NIfTI file"),
         ("N07-short", "declares 772 bytes, but the file holds 771"),
         ("N08-64-mib", "the limit for a file of its size; send it uncompressed"),
         (

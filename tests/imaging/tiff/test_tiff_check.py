@@ -81,7 +81,7 @@ def test_a_slide_of_hamamatsu_beyond_4_gib(tmp_path):
         ("S03-tile-width-1.49e9", r"tiles are \(32, 1490000000\), which can't be for its size; save it with tiles of 512"),
         ("S03-one-tile-of-four", "has 1 tiles of 4, which can't be for its size; save it with tiles of 512"),
         ("S04-tile-24", r"tiles are \(32, 24\), sides of 16 to 4096 in steps of 16 are allowed; save it with tiles of 512"),
-        ("S06-bits-12", "3 samples a pixel of 12 bits, in an unsupported type or compression; allowed are grey, RGB"),
+        ("S06-bits-24", "3 samples a pixel of 24 bits, in an unsupported type or compression; allowed are grey, RGB"),
         ("S06-bits-8-8-16", "3 samples a pixel of several bits, in an unsupported type"),
         ("S07-loop", "the TIFF's directory contradicts itself or the format; export the image again"),
         ("S07-200000-pages", "the TIFF has more than 64 pages; save the image with fewer, several channels in one"),

@@ -417,3 +417,41 @@ def test_the_message_about_nameless_pages_says_how_to_name_them(tmp_path):
     pillow_pages(tmp_path / "i.tif", STACK)
     with pytest.raises(UnsuitableImage, match="with --axes ZYX or a column axes"):
         open_image(tmp_path / "i.tif", dimensions=2)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 10, 12])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_packed_integers_are_read(tmp_path, bits, photometric):
+    stored = np.random.default_rng(bits).integers(0, 2**bits, (5, 7)).astype(np.uint8 if bits <= 8 else np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stored, bitspersample=bits, photometric=photometric)
+    expected = stored if photometric == "minisblack" else 2**bits - 1 - stored
+    with open_image(tmp_path / "a.tif") as source:
+        np.testing.assert_array_equal(source.read((slice(0, 5), slice(0, 7)))[0], expected)
+    with open_image(tmp_path / "a.tif", labels=True) as source:
+        np.testing.assert_array_equal(source.read((slice(0, 5), slice(0, 7)))[0], stored)
+
+
+def test_a_palette_of_4_bits_is_read_and_one_with_too_few_colours_refused(tmp_path):
+    indices = np.random.default_rng(0).integers(0, 16, (6, 8)).astype(np.uint8)
+    colours = np.random.default_rng(1).integers(0, 2**16, (3, 16)).astype(np.uint16)
+    tags = {"t_258": ("H", [4]), "t_262": ("H", [3])}
+    packed = indices[:, ::2] * 16 + indices[:, 1::2]
+    for count, is_read in ((16, True), (10, False)):
+        one = page(packed, tile=None, compression=1, **tags, t_256=("I", [8]), t_320=("H", colours[:, :count].ravel().tolist()))
+        (tmp_path / "a.tif").write_bytes(tiff([one]))
+        if is_read:
+            with open_image(tmp_path / "a.tif") as source:
+                np.testing.assert_array_equal(source.read((slice(0, 6), slice(0, 8))), (colours >> 8)[:, indices])
+            continue
+        with pytest.raises(UnsuitableImage) as caught:
+            open_image(tmp_path / "a.tif")
+        assert caught.value.code == "pixel_format_not_supported"
+
+
+def test_an_undefined_sample_format_is_unsigned_and_tags_of_unknown_types_are_skipped(tmp_path):
+    stored = PIXELS[..., 0].astype("<u2") * 300
+    one = page(stored, t_339=("H", [4]), t_305=("s", b"program\0"))
+    one.entries[305] = (99, 8, 0)
+    (tmp_path / "a.tif").write_bytes(tiff([one]))
+    with open_image(tmp_path / "a.tif") as source:
+        np.testing.assert_array_equal(source.read((slice(0, 64), slice(0, 64)))[0], stored)
