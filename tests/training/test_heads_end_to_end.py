@@ -189,12 +189,12 @@ def test_numbered_objects_with_weights_between_them(tmp_path: Path) -> None:
         (
             "multi_label",
             (classes(3),),
-            "reference has 2 files, but head.kind softmax with 3 classes takes 1; for overlapping classes",
+            "reference has 2 files or layers, but head.kind softmax with 3 classes takes 1; for overlapping classes",
         ),
         (
             "softmax",
             (classes(3), "head.kind=multi_label"),
-            "reference has 1 files, but head.kind multi_label with 3 classes takes 2",
+            "reference has 1 files or layers, but head.kind multi_label with 3 classes takes 2",
         ),
         (
             "multi_label",

@@ -117,7 +117,8 @@ def test_reference_of_another_shape(slides: Path) -> None:
 
 def test_reference_in_colour(slides: Path) -> None:
     Image.fromarray(np.zeros((90, 100, 3), np.uint8)).save(slides / "references/case000.png")
-    with pytest.raises(DataError, match="case case000: reference has 3 channels, allowed is 1; save labels, or give each class its colour"):
+    message = "case case000: reference has 3 channels, allowed is 1; save labels, or give each class its colour"
+    with pytest.raises(DataError, match=message):
         open_training_image(read_cases(slides)[0], config_of("histology_unet", slides))
 
 
