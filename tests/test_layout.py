@@ -54,3 +54,9 @@ def test_a_circle_is_found() -> None:
 def test_no_folder_holds_more_files_than_can_be_taken_in() -> None:
     counts = Counter(file.parent for file in FILES)
     assert {str(folder): count for folder, count in counts.items() if count > MOST_FILES} == {}
+
+
+def test_tests_have_names_of_their_own() -> None:
+    """Check that no two files of tests share a name: pytest imports them by it."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert {name for name in names if names.count(name) > 1} == set()
