@@ -350,6 +350,7 @@ def test_a_damaged_gzip_is_refused(tmp_path, damage, code):
         ("gzip", gzip.compress(NOISE) * 2),
         ("gzip", gzip.compress(NOISE + bytes(99))),
     ],
+    ids=["raw", "behind-the-stream", "two-members", "in-the-stream"],
 )
 def test_what_follows_the_voxels_is_ignored_with_a_remark(tmp_path, encoding, content):
     path = by_hand(tmp_path / "v", content, encoding=encoding, sizes="24 9 11")
