@@ -176,7 +176,7 @@ def test_predict_takes_folders_and_slides_and_goes_on_after_a_bad_file(home: Pat
         (
             ("compare", "{unet}", "{unet}", "--data", "{home}", "-o", "{home}/r.html"),
             3,
-            "no data set is recognised. It holds",
+            "no data set is recognised. The data set seems to be in",
         ),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",

@@ -109,10 +109,19 @@ def pair_stems(images: Iterable[str], references: Iterable[str]) -> dict[str, st
 
 
 def is_paired_files(folder: Path) -> bool:
-    """Return whether references such as NAME_mask.png lie beside the images NAME.png, in this folder or in nested ones."""
+    """Return whether references such as NAME_mask.png lie beside the images NAME.png, in this folder or in nested ones.
+
+    At least half of the images must be in such pairs, so that a folder in which a few happen to lie is no data set.
+    """
     if subfolder(folder, (*IMAGE_FOLDERS, *_OTHER_LAYOUTS)):
         return False
-    return any(_references_within(files, "") for _, files in _folders_of_images(folder))
+    paired = total = 0
+    for _, files in _folders_of_images(folder):
+        references = _references_within(files, "")
+        total += len(files)
+        for key, reference in references.items():
+            paired += 1 + len(_images_of(key, [stem for stem in files if stem != reference]))
+    return 0 < total <= 2 * paired
 
 
 def read_paired_files(folder: Path, suffix: str = "") -> Layout:

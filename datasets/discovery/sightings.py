@@ -6,6 +6,8 @@ from itertools import combinations
 from pathlib import Path
 
 from datasets.discovery.files import is_image_path, visible_files
+from datasets.discovery.pairs import is_image_folders
+from datasets.discovery.table import TABLE
 from imaging.open import stem_of
 
 MOST_FILES = 20_000  # that are looked at
@@ -21,6 +23,9 @@ def describe_folder(folder: Path) -> str:
     tables = [path.name for path in folder.iterdir() if path.stem.casefold() == "cases"]
     if tables:
         return f"It holds {' and '.join(sorted(tables))}: save the table as CSV, with the name cases.csv."
+    inner = [path for path in visible_files(folder) if path.is_dir() and _looks_like_data_set(path)]
+    if inner:
+        return f"The data set seems to be in {' or '.join(map(str, inner[:MOST_FOLDERS_SHOWN]))}: give that folder."
     stems = _stems_by_folder(folder)
     if not stems:
         return "It holds no images; give the folder that holds them, or add them."
@@ -31,6 +36,10 @@ def describe_folder(folder: Path) -> str:
 
 
 _NO_PAIRS = "No names look like pairs of image and reference: write a cases.csv, or make one with: overtile cases {} --help"
+
+
+def _looks_like_data_set(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (TABLE, "dataset.json")) or is_image_folders(folder)
 
 
 def _stems_by_folder(folder: Path) -> dict[str, list[str]]:

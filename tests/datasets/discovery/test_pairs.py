@@ -229,9 +229,20 @@ def test_what_is_not_recognised_is_described_and_leads_to_a_bundle(
     assert (tmp_path / "first/bundle/manifest.json").is_file()
 
 
+def test_the_folder_above_a_data_set(tmp_path: Path) -> None:
+    folder = write(tmp_path / "data", lambda n: (f"images/{n}.png", f"masks/{n}.png"))
+    assert f"The data set seems to be in {folder}: give that folder." in words_of(run("inspect", tmp_path))
+
+
 def test_a_table_of_another_name(tmp_path: Path) -> None:
     (tmp_path / "Cases.xlsx").write_bytes(b"PK")
     assert "It holds Cases.xlsx: save the table as CSV, with the name cases.csv." in words_of(run("inspect", tmp_path))
+
+
+def test_a_pair_among_other_images_is_no_data_set(tmp_path: Path) -> None:
+    folder = write(tmp_path / "home", lambda n: (f"photos/{n}.png", f"others/x{n}.png"))
+    write(folder, lambda n: (f"masks_of_today/{n}.png", f"masks_of_today/{n}_mask.png"), range(1))
+    assert "no data set is recognised. It holds images: " in words_of(run("inspect", folder))
 
 
 def test_no_pairs_and_no_images(tmp_path: Path) -> None:
