@@ -92,7 +92,9 @@ def _inputs_of(name: str | Path) -> Inputs:
     path = Path(name)
     if not path.exists() and SEPARATOR in str(name):
         paths = tuple(Path(part.strip()) for part in str(name).split(SEPARATOR))
-        return Inputs((ImageInput(paths, _channel_stem(paths[0])),))
+        stem = stem_of(paths[0])
+        match = _CHANNEL.fullmatch(stem)
+        return Inputs((ImageInput(paths, match["image"] if match else stem),))
     if path.name == _TABLE and path.is_file():
         return _cases(path.parent)
     if path.is_dir() and not is_zarr(path):
@@ -159,11 +161,6 @@ def _grouped_by_series(folder: Path, slices: Sequence[Path], *, is_alone: bool) 
     return [*images, ImageInput((folder,), folder.name)] if len(images) < len(series) else images
 
 
-def _channel_stem(path: Path) -> str:
-    match = _CHANNEL.fullmatch(stem_of(path))
-    return match["image"] if match else stem_of(path)
-
-
 def _distinct(images: Sequence[ImageInput]) -> tuple[ImageInput, ...]:
     """Return the images with different stems: equal ones get the names of the folders that tell them apart in front.
 
@@ -176,7 +173,7 @@ def _distinct(images: Sequence[ImageInput]) -> tuple[ImageInput, ...]:
     renamed = {image: image for same in by_stem.values() for image in same}
     for same in by_stem.values():
         for depth in range(1, _MOST_FOLDERS + 1):
-            stems = [_stem_with_folders(image, depth) for image in same]
+            stems = ["_".join([*image.paths[0].resolve().parent.parts[1:][-depth:], image.stem]) for image in same]
             if len(same) > 1 and len(set(stems)) == len(same):
                 renamed |= {image: replace(image, stem=stem) for image, stem in zip(same, stems, strict=True)}
                 break
@@ -186,10 +183,6 @@ def _distinct(images: Sequence[ImageInput]) -> tuple[ImageInput, ...]:
                     "same_stem", f"{same[0]} and {same[1]} would have outputs of one name; rename one, or give them apart"
                 )
     return tuple(renamed[image] for image in images)
-
-
-def _stem_with_folders(image: ImageInput, depth: int) -> str:
-    return "_".join([*image.paths[0].resolve().parent.parts[1:][-depth:], image.stem])
 
 
 def open_input(

@@ -1,7 +1,7 @@
 """Classes that references name themselves: outlines and segments by their names, and pictures by their colours."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,9 +69,9 @@ def _classes_of_colours(paths: Sequence[Path]) -> Declaration | None:
     """Return a class for each colour; the background is black, or else the most frequent. None: there are too many colours."""
     counts: Counter[int] = Counter()
     for path in paths:
-        with suppress(DataError):
-            for number in _colours_of(path):
-                counts.update(number)
+        with suppress(DataError), open_colours(path) as source:
+            for block in source.blocks():
+                counts.update(count_labels(block))
                 if len(counts) > MAX_COLOURS:
                     return None
     if not counts:
@@ -81,9 +81,3 @@ def _classes_of_colours(paths: Sequence[Path]) -> Declaration | None:
     names = [BACKGROUND, *(f"class_{number}" for number in range(1, len(colours)))]
     classes = tuple(DeclaredClass(name, (value,), f"#{value:06x}") for name, value in zip(names, colours, strict=True))
     return Declaration("the colours of the references", classes, by_colour=True)
-
-
-def _colours_of(path: Path) -> Iterator[dict[int, int]]:
-    """Yield the number of pixels of each colour, block by block."""
-    with open_colours(path) as source:
-        yield from map(count_labels, source.blocks())

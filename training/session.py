@@ -84,7 +84,10 @@ def prepare_session(
     check_validation_shares(processes, splits.val)
     if processes.is_first:
         write_or_check_digests(folder, examined.digests)
-        _delete_partial_files(folder)
+        for part in folder.rglob(".*.part*"):  # of a process that was killed while it wrote
+            part.unlink()
+        for part in folder.glob(".bundle-*"):
+            shutil.rmtree(part)
     sampler, statistics = make_sampler(splits, config)
     return Session(
         config=config,
@@ -101,10 +104,3 @@ def prepare_session(
         callbacks=callbacks,
         processes=processes,
     )
-
-
-def _delete_partial_files(folder: Path) -> None:
-    for part in folder.rglob(".*.part*"):
-        part.unlink()
-    for part in folder.glob(".bundle-*"):
-        shutil.rmtree(part)

@@ -48,7 +48,9 @@ def read_table(path: Path) -> Layout:
         if text.startswith("sep="):  # Excel's own line, which names the separator
             text = "\n" + text.partition("\n")[2]
         separator = _separator_of(text)
-        lines = _without_empty_columns(_parse(text, separator))
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+        every_line = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+        lines = _without_empty_columns([(number, cells) for number, cells in every_line if any(cells)])
     except csv.Error as error:
         raise DataError("cases_missing", f"{path} can't be read as a table ({error}); save it as CSV in UTF-8") from error
     header = [_column_name(cell) for cell in lines[0][1]] if lines else []
@@ -102,13 +104,6 @@ def _separator_of(text: str) -> str:
         return sum(_column_name(cell) in COLUMNS for cell in cells)
 
     return max(_SEPARATORS, key=known_columns)
-
-
-def _parse(text: str, separator: str) -> list[tuple[int, list[str]]]:
-    """Return the number and the cells of each line that has any."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
-    lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    return [(number, cells) for number, cells in lines if any(cells)]
 
 
 def _without_empty_columns(lines: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:

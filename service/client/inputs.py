@@ -58,26 +58,19 @@ def find_images(inputs: Sequence[str], *, together: bool) -> tuple[list[InputIma
         for group in groups if together else [list(inputs)]:
             found = find_inputs(group)
             skipped += found.skipped
-            if together:
-                images.append(_joined(Path(group[0]), found.images))
-            else:
-                folders = {path.parent for path in found.skipped}
-                images += [_input_image(image, image.paths[0] in folders) for image in found.images]
+            if together:  # named by the folder, or by the first file
+                path, to_send = Path(group[0]), tuple(file for image in found.images for file in _files_of(image))
+                images.append(InputImage(path, to_send, path.name if path.is_dir() else found.images[0].stem))
+                continue
+            folders = {path.parent for path in found.skipped}
+            for image in found.images:
+                path, has_strangers = image.paths[0], image.paths[0] in folders
+                images.append(InputImage(path, _files_of(image), image.stem, image.spacing_um, image.axes, has_strangers))
     except DataError as error:
         if error.code in ("no_inputs", "same_stem"):
             raise ClientError(error.code, error.message) from error
         raise
     return images, tuple(skipped)
-
-
-def _input_image(image: "ImageInput", has_strangers: bool) -> InputImage:
-    return InputImage(image.paths[0], _files_of(image), image.stem, image.spacing_um, image.axes, has_strangers)
-
-
-def _joined(path: Path, images: "Sequence[ImageInput]") -> InputImage:
-    """Return one image of all files; it is named by the folder, or by the first file."""
-    files = tuple(file for image in images for file in _files_of(image))
-    return InputImage(path, files, path.name if path.is_dir() else images[0].stem)
 
 
 def _files_of(image: "ImageInput") -> tuple[Path, ...]:
