@@ -1,16 +1,42 @@
 """Channels of an image that lie in several files of one geometry."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import UnsuitableImage
+from imaging.guards import LOCAL, Guards
+from imaging.open import open_image
 from imaging.source import ImageSource, MaskFormat, Region, spacing_text
 
+SEPARATOR = ";"  # between the files of one image's channels
 AFFINE_TOLERANCE_MM = 1e-3
 SPACING_TOLERANCE = 1e-3  # of the first file's
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """One image among the inputs.
+
+    Args:
+        paths: its file or folder; several files are its channels in order.
+        stem: name of its outputs, without a suffix.
+        spacing_um: distance between pixels where a table gives it, in S order or one for all axes; None: not given.
+        axes: letters of a TIFF's axes where a table gives them; None: not given.
+    """
+
+    paths: tuple[Path, ...]
+    stem: str
+    spacing_um: tuple[float, ...] | None = None
+    axes: str | None = None
+
+    def __str__(self) -> str:
+        return SEPARATOR.join(map(str, self.paths))
 
 
 class StackedSource(ImageSource):
@@ -98,3 +124,27 @@ def _is_same_spacing(first: tuple[float, ...] | None, other: tuple[float, ...] |
     if first is None or other is None:
         return first is other
     return bool(np.allclose(first, other, rtol=SPACING_TOLERANCE))
+
+
+def open_input(
+    image: ImageInput,
+    *,
+    guards: Guards = LOCAL,
+    spacing_um: tuple[float, ...] | None = None,
+    dimensions: int | None = None,
+    axes: str | None = None,
+) -> ImageSource:
+    """Open an image; the channels of several files are stacked in order. The arguments are those of `open_image`.
+
+    Raises:
+        DataError: a file can't be read, or `channel_geometry_mismatch`.
+    """
+    with ExitStack() as sources:
+        source = stack_channels(
+            [
+                sources.enter_context(open_image(path, guards=guards, spacing_um=spacing_um, dimensions=dimensions, axes=axes))
+                for path in image.paths
+            ]
+        )
+        sources.pop_all()
+    return source

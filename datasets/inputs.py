@@ -2,23 +2,18 @@
 
 import re
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets.cases import read_cases
-from datasets.channels import stack_channels
+from datasets.channels import SEPARATOR, ImageInput
 from datasets.discovery.layouts import is_decathlon, is_nnunet
 from datasets.discovery.pairs import is_image_folders
 from imaging.dicom.header import read_header
 from imaging.dicom.volume import find_slices
 from imaging.errors import DataError
-from imaging.guards import LOCAL, Guards
 from imaging.ome_zarr.image import is_zarr
-from imaging.open import header_beside, is_dicom_file, is_image_file, open_image, stem_of
-from imaging.source import ImageSource
-
-SEPARATOR = ";"  # between the files of one image's channels
+from imaging.open import header_beside, is_dicom_file, is_image_file, stem_of
 
 _CHANNEL = re.compile(r"(?P<image>.+)_(?P<channel>\d{4})")  # as nnU-Net names files
 _NAMES_SHOWN = 5
@@ -26,26 +21,6 @@ _MOST_FOLDERS = 5  # in front of a stem
 _TABLE = "cases.csv"
 _DERIVATIVES = "derivatives"  # of a BIDS data set: what was computed from its images
 _MIRAX_SUFFIX = ".mrxs"  # a slide with a folder of its name beside it
-
-
-@dataclass(frozen=True)
-class ImageInput:
-    """One image among the inputs.
-
-    Args:
-        paths: its file or folder; several files are its channels in order.
-        stem: name of its outputs, without a suffix.
-        spacing_um: distance between pixels where a table gives it, in S order or one for all axes; None: not given.
-        axes: letters of a TIFF's axes where a table gives them; None: not given.
-    """
-
-    paths: tuple[Path, ...]
-    stem: str
-    spacing_um: tuple[float, ...] | None = None
-    axes: str | None = None
-
-    def __str__(self) -> str:
-        return SEPARATOR.join(map(str, self.paths))
 
 
 @dataclass(frozen=True)
@@ -183,27 +158,3 @@ def _distinct(images: Sequence[ImageInput]) -> tuple[ImageInput, ...]:
                     "same_stem", f"{same[0]} and {same[1]} would have outputs of one name; rename one, or give them apart"
                 )
     return tuple(renamed[image] for image in images)
-
-
-def open_input(
-    image: ImageInput,
-    *,
-    guards: Guards = LOCAL,
-    spacing_um: tuple[float, ...] | None = None,
-    dimensions: int | None = None,
-    axes: str | None = None,
-) -> ImageSource:
-    """Open an image; the channels of several files are stacked in order. The arguments are those of `open_image`.
-
-    Raises:
-        DataError: a file can't be read, or `channel_geometry_mismatch`.
-    """
-    with ExitStack() as sources:
-        source = stack_channels(
-            [
-                sources.enter_context(open_image(path, guards=guards, spacing_um=spacing_um, dimensions=dimensions, axes=axes))
-                for path in image.paths
-            ]
-        )
-        sources.pop_all()
-    return source

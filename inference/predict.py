@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from datasets.inputs import ImageInput, open_input
+from datasets.channels import ImageInput, open_input
 from imaging.errors import DataError
 from imaging.source import ImageSource
 from imaging.writing.band_writer import BandWriter

@@ -26,10 +26,12 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
-    """Folder that every user can read, unlike pytest's own."""
+    """Folder that every user can read, made with the usual umask, which other tests of the process may change."""
+    umask = os.umask(0o022)
     with tempfile.TemporaryDirectory(prefix="overtile-any-user-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
+    os.umask(umask)
 
 
 @pytest.fixture

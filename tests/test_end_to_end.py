@@ -131,7 +131,7 @@ def test_predict_takes_folders_and_slides_and_goes_on_after_a_bad_file(home: Pat
     assert (
         "grey.png: image has 1 channels, the model takes 3 (red, green, blue); send an image with those channels" in done.stderr
     )
-    assert "notes.txt: " in done.stderr
+    assert "Skipped 1 files that are no images: notes.txt" in done.stderr
     assert "Traceback" not in done.stderr
     assert {path.name for path in (home / "masks").iterdir()} == {"slide.tiff", "picture.png"}
     with open_image(home / "masks" / "slide.tiff", labels=True) as mask, open_image(inputs / "slide.svs") as slide:
@@ -174,9 +174,9 @@ def test_predict_takes_folders_and_slides_and_goes_on_after_a_bad_file(home: Pat
             "0.0.0.0 can be reached by other machines, and there is no valid key; add one with: overtile keys add NAME",
         ),
         (
-            ("compare", "{unet}", "{unet}", "--data", "{home}", "-o", "{home}/r.html"),
+            ("compare", "{unet}", "{unet}", "--data", "{home}/empty", "-o", "{home}/r.html"),
             3,
-            "no data set is recognised. The data set seems to be in",
+            "no data set is recognised. It holds no images",
         ),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",

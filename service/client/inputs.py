@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from service.client.errors import ClientError
 
 if TYPE_CHECKING:  # the client is used without image libraries
-    from datasets.inputs import ImageInput
+    from datasets.channels import ImageInput
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def find_images(inputs: Sequence[str], *, together: bool) -> tuple[list[InputIma
         ClientError: a path doesn't exist, there is no image, or two images' masks would have the same name.
         DataError: a cases.csv is broken.
     """
-    from datasets.inputs import SEPARATOR, find_inputs
+    from datasets.channels import SEPARATOR
+    from datasets.inputs import find_inputs
     from imaging.errors import DataError
 
     for name in inputs:

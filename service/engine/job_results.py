@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from datasets.inputs import ImageInput, open_input
+from datasets.channels import ImageInput, open_input
 from disk.digest import sha256_of_file
 from disk.publish import publish, sync
 from imaging.errors import DataError, UnsuitableImage

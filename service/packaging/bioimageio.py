@@ -118,7 +118,7 @@ def _description(bundle: Bundle, files: dict[str, bytes], credits: Credits) -> F
         "inputs": [input_fields(config, sources[TEST_INPUT])],
         "outputs": [output_fields(config, sources[TEST_OUTPUT])],
         "weights": {"onnx": {**sources[WEIGHTS], "opset_version": opset_version}},
-        "config": {"overtile": {"classes": [section.model_dump() for section in manifest.classes]}},
+        "config": {"overtile": {"classes": [section.model_dump(exclude_none=True) for section in manifest.classes]}},
     }
     return {name: value for name, value in fields.items() if value is not None}
 

@@ -10,7 +10,8 @@ import pydicom.data
 import pytest
 from PIL import Image
 
-from datasets.inputs import ImageInput, find_inputs, open_input, skipped_text
+from datasets.channels import ImageInput, open_input
+from datasets.inputs import find_inputs, skipped_text
 from imaging.errors import DataError
 from tests.imaging.affines import affine_of
 from tests.imaging.dicom_objects import write_series

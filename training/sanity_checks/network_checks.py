@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from configs.schema import Config
 from datasets.cases import Case
-from datasets.inputs import ImageInput
+from datasets.channels import ImageInput
 from datasets.references import open_reference
 from evaluation.rendering import to_png
 from imaging.errors import DataError
