@@ -82,6 +82,7 @@ class Method:
     network_s: float = 0.0
     reported_s: float = 0.0  # seconds that a separate process measured
     passes: int = 0
+    tile_size: tuple[int, ...] = ()
     seconds: list[float] = field(default_factory=list)
 
     @contextmanager
@@ -181,7 +182,7 @@ def print_table(
     predictor: Predictor, image: ImageInMemory, methods: list[Method], masks: dict[str, Mask], rates: dict[str, float]
 ) -> None:
     """Print the table of one network."""
-    size = predictor.grid(image.shape).tile_size
+    size = next((method.tile_size for method in methods if method.tile_size), predictor.grid(image.shape).tile_size)
     tile = multiply_adds_of_tile(shape_only_predictor(predictor.config), size)
     seconds = {method.name: statistics.median(method.seconds[1:] or method.seconds) for method in methods}
     monai_s, exact = seconds[methods[0].name], masks.get("Overtile, torch", masks[methods[0].name])
@@ -190,6 +191,7 @@ def print_table(
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for method in methods:
         mask_s = seconds[method.name]
+        tile = multiply_adds_of_tile(shape_only_predictor(predictor.config), method.tile_size or size)
         rate_share = 2 * tile * method.passes / max(method.network_s, 1e-9) / 1e9 / rates[method.type]
         inside = (
             f"{method.network_s / method.seconds[-1]:.0%} | {rate_share:.0%}" if method.name.startswith("Overtile") else "|"
@@ -241,7 +243,9 @@ def methods_of(predictor: Predictor, image: ImageInMemory, arguments: argparse.N
                 with method.network():
                     return run(patches)
 
-            return segment_array(image, replace(predictor, run=timed, memory_budget=budget))
+            chosen = replace(predictor, run=timed, memory_budget=budget)
+            method.tile_size = chosen.grid(image.shape).tile_size
+            return segment_array(image, chosen)
 
         yield Method(f"Overtile, {runtime.name}", by_overtile, "bfloat16" if "bfloat16" in runtime.name else "float32")
 
