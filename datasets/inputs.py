@@ -1,6 +1,5 @@
 """Inputs: which of the files, folders and tables that a user names are images, and which files belong to one image."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,14 +7,13 @@ from pathlib import Path
 from datasets.cases import read_cases
 from datasets.channels import SEPARATOR, ImageInput
 from datasets.discovery.layouts import is_decathlon, is_nnunet
-from datasets.discovery.pairs import is_image_folders
+from datasets.discovery.pairs import CHANNEL, is_image_folders
 from imaging.dicom.header import read_header
 from imaging.dicom.volume import find_slices
 from imaging.errors import DataError
 from imaging.ome_zarr.image import is_zarr
 from imaging.open import header_beside, is_dicom_file, is_image_file, stem_of
 
-_CHANNEL = re.compile(r"(?P<image>.+)_(?P<channel>\d{4})")  # as nnU-Net names files
 _NAMES_SHOWN = 5
 _MOST_FOLDERS = 5  # in front of a stem
 _TABLE = "cases.csv"
@@ -68,8 +66,8 @@ def _inputs_of(name: str | Path) -> Inputs:
     if not path.exists() and SEPARATOR in str(name):
         paths = tuple(Path(part.strip()) for part in str(name).split(SEPARATOR))
         stem = stem_of(paths[0])
-        match = _CHANNEL.fullmatch(stem)
-        return Inputs((ImageInput(paths, match["image"] if match else stem),))
+        match = CHANNEL.fullmatch(stem)
+        return Inputs((ImageInput(paths, match["case"] if match else stem),))
     if path.name == _TABLE and path.is_file():
         return _cases(path.parent)
     if path.is_dir() and not is_zarr(path):
@@ -109,13 +107,13 @@ def _walk(folder: Path) -> Inputs:
 
 def _grouped_by_channel(files: Sequence[Path]) -> list[ImageInput]:
     """Return an image for each file, or for each NAME where all names have channels' numbers and there are several."""
-    matches = [_CHANNEL.fullmatch(stem_of(file)) for file in files]
+    matches = [CHANNEL.fullmatch(stem_of(file)) for file in files]
     if not all(matches) or len({match["channel"] for match in matches if match}) < 2:
         return [ImageInput((file,), stem_of(file)) for file in files]
     channels: dict[str, list[Path]] = {}
     for file, match in zip(files, matches, strict=True):
         if match:
-            channels.setdefault(match["image"], []).append(file)
+            channels.setdefault(match["case"], []).append(file)
     return [ImageInput(tuple(paths), name) for name, paths in channels.items()]
 
 

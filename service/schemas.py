@@ -109,6 +109,9 @@ class CompareAnswer(BaseModel):
     media_type: str = Field(description="Media type of the file in disagreement.")
 
 
+TiffAxes = Literal["ZYX", "CYX", "CZYX", "ZCYX", "YXC", "ZYXC"]
+
+
 class JobOptions(BaseModel):
     """Options of a job."""
 
@@ -120,9 +123,7 @@ class JobOptions(BaseModel):
         description="Spacing in micrometres, for files that have none: one number, or one for each axis.",
         max_length=3,
     )
-    axes: Literal["ZYX", "CYX", "CZYX", "ZCYX", "YXC", "ZYXC"] | None = Field(
-        default=None, description="Axes of a TIFF that doesn't name them, in the file's order."
-    )
+    axes: TiffAxes | None = Field(default=None, description="Axes of a TIFF that doesn't name them, in the file's order.")
     tissue: bool = Field(default=False, description="Find the tissue on RGB slides first, and segment only that.")
     uncertainty: bool = Field(
         default=False, description="Write the uncertainty of each pixel: 0 certain, 1 all classes equally likely."

@@ -77,16 +77,17 @@ def read_series(path: Path, guards: Guards = LOCAL) -> tuple[list[DicomHeader], 
     """
     remarks: tuple[str, ...] = ()
     if path.is_dir():
-        files = find_slices(path, guards) or _dicom_files(path, guards.max_volume_side)
-        if not files:
+        every_header = [read_header(file) for file in _dicom_files(path, guards.max_volume_side)]
+        if not every_header:
             raise UnsupportedFormat(
                 "dicom_folder_empty", "the folder holds no DICOM files; give a folder that holds the files of one series"
             )
+        headers = list(filter(is_image_kind, every_header)) or every_header
+        files = {header.path for header in headers}
         if any(child.is_file() and child not in files for child in _visible(path)):
             remarks = ("files_skipped",)
     else:
-        files = [path]
-    headers = [read_header(file) for file in files]
+        headers = [read_header(path)]
     series = len({header.series for header in headers})
     if series > 1:
         raise UnsuitableImage("dicom_several_series", f"the folder holds {series} DICOM series; give a folder that holds one")

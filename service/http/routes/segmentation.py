@@ -13,7 +13,7 @@ from service.http import request_body
 from service.http.access import owner_of
 from service.http.routes.dependencies import ServerEngine, ServerLimits, only
 from service.http.routes.openapi import BINARY, errors, files
-from service.schemas import MEDIA_TYPES, CompareAnswer, ModelAnswer
+from service.schemas import MEDIA_TYPES, CompareAnswer, ModelAnswer, TiffAxes
 
 FileFormat = Literal["png", "tiff", "nifti", "geojson", "dicom-seg"]  # masks in one file; an OME-Zarr is a folder
 
@@ -51,7 +51,7 @@ SpacingQuery = Annotated[
     ),
 ]
 AxesQuery = Annotated[
-    Literal["ZYX", "CYX", "CZYX", "ZCYX", "YXC", "ZYXC"] | None,
+    TiffAxes | None,
     Query(description="Axes of a TIFF that doesn't name them, in the file's order."),
 ]
 
