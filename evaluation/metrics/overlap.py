@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.metrics.metric import BinaryCounts
 from imaging.errors import DataError
 
 CHUNK_PX = 2**22  # pixels counted at once, so that a slide is not copied as int64
@@ -123,15 +124,27 @@ def as_labels(values: Labels, classes: int, what: str) -> NDArray[np.int64]:
     return labels
 
 
+def dice_of_counts(counts: BinaryCounts) -> float:
+    """Return the Dice of one class; NaN where neither side has it."""
+    hits, false_positives, false_negatives = counts
+    return _ratio(2 * hits, 2 * hits + false_positives + false_negatives)
+
+
+def iou_of_counts(counts: BinaryCounts) -> float:
+    """Return the IoU of one class; NaN where neither side has it."""
+    return _ratio(counts.true_positives, sum(counts))
+
+
+def binary_counts(counts: Counts, label: int) -> BinaryCounts:
+    """Return the counts of one label against all others, from a confusion matrix (K, K)."""
+    hits = int(counts[label, label])
+    return BinaryCounts(hits, int(counts[:, label].sum()) - hits, int(counts[label].sum()) - hits)
+
+
 def overlaps_from_counts(counts: Counts) -> Overlaps:
     """Return the overlaps of one confusion matrix (K, K), of a case or summed over cases."""
-    pairs = [  # TP and 2TP + FP + FN of each class
-        (int(counts[label, label]), int(counts[label].sum() + counts[:, label].sum())) for label in range(1, len(counts))
-    ]
-    return Overlaps(
-        dice=tuple(_ratio(2 * true_positives, total) for true_positives, total in pairs),
-        iou=tuple(_ratio(true_positives, total - true_positives) for true_positives, total in pairs),
-    )
+    classes = [binary_counts(counts, label) for label in range(1, len(counts))]
+    return Overlaps(dice=tuple(map(dice_of_counts, classes)), iou=tuple(map(iou_of_counts, classes)))
 
 
 def pooled_overlaps(confusions: Iterable[Counts]) -> Overlaps:
