@@ -1,0 +1,64 @@
+"""Selection of metrics: which are reported for a data set, by what its references hold or by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from configs.schema import ConfigError
+from evaluation.metrics.metric import Metric
+from evaluation.metrics.registry import METRICS
+
+ALL = "all"  # name that selects every metric that suits the data
+
+
+@dataclass(frozen=True)
+class ReferenceKind:
+    """What the references of a data set hold, which decides the metrics.
+
+    Args:
+        classes: names of the classes, the background first.
+        instances: references number the objects of class 1.
+        ordered: classes are grades in rising order.
+        membranes: class 1 is the membranes between cells.
+        image_labels: classes of whole images; empty without such labels.
+    """
+
+    classes: tuple[str, ...]
+    instances: bool = False
+    ordered: bool = False
+    membranes: bool = False
+    image_labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Metrics that are computed, and how.
+
+    Args:
+        metrics: the metrics, in the order of the registry.
+        classes: names of the classes, the background first.
+        tolerance: distance up to which surfaces agree, in micrometres, or in pixels where the spacing is unknown; None: the
+            longest side of a pixel.
+    """
+
+    metrics: tuple[Metric, ...]
+    classes: tuple[str, ...]
+    tolerance: float | None = None
+
+
+def select_metrics(kind: ReferenceKind, names: Sequence[str] = (), tolerance: float | None = None) -> Selection:
+    """Return the metrics of these names, or without names the defaults for what the references hold.
+
+    Raises:
+        ConfigError: an unknown name; the message lists all names.
+    """
+    unknown = [name for name in names if name not in METRICS and name != ALL]
+    if unknown:
+        raise ConfigError(f"--metrics: {', '.join(unknown)} unknown; choose from {', '.join(METRICS)}, or all")
+    selected = set(names) or default_names(kind)
+    metrics = tuple(metric for metric in METRICS.values() if metric.name in selected or ALL in selected)
+    return Selection(metrics, kind.classes, tolerance)
+
+
+def default_names(kind: ReferenceKind) -> set[str]:
+    """Return the names of the metrics that are reported for such references."""
+    return {"dice", "iou"}
