@@ -35,7 +35,7 @@ from evaluation.comparison.threshold_baseline import score_threshold_baseline
 from evaluation.metrics.instances import match_objects
 from evaluation.metrics.membranes import membrane_scores
 from evaluation.metrics.overlap import confusion, nan_mean, overlaps_from_counts
-from evaluation.metrics.surface_distance import surface_scores
+from evaluation.metrics.surface_distance import StructurePair, hd95, nsd
 from imaging.errors import DataError
 from imaging.open import open_image, stem_of
 from imaging.source import ImageSource
@@ -215,13 +215,13 @@ def _surfaces(labels: Array, reference: Array, case: Case, options: ScoreOptions
         spacing_um = image.spacing_um
     classes = range(1, len(options.config.data.classes))
     tolerance = options.tolerance or 0.0
-    scores = [surface_scores(labels == label, reference == label, spacing_um, tolerance=tolerance) for label in classes]
-    unit = scores[0].unit
+    pairs = [StructurePair(labels == label, reference == label, spacing_um, tolerance) for label in classes]
+    unit = pairs[0].unit
     values = {
-        f"HD95, {unit}": nan_mean(each.hd95 for each in scores),
-        f"surface Dice at {tolerance:g} {unit}": nan_mean(each.nsd for each in scores),
+        f"HD95, {unit}": nan_mean(map(hd95, pairs)),
+        f"surface Dice at {tolerance:g} {unit}": nan_mean(map(nsd, pairs)),
     }
-    return values, sum(each.one_sided for each in scores)
+    return values, sum(pair.is_one_sided for pair in pairs)
 
 
 def table(contenders: Sequence[Contender], scores: Sequence[Scores]) -> list[str]:

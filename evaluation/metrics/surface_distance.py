@@ -1,15 +1,16 @@
-"""Surface distances between the structures of a mask and of its reference: HD95 and the normalised surface Dice.
+"""Distances between the surfaces of a structure in a mask and in its reference: HD95, ASSD and NSD.
 
 Conventions, because libraries differ widely: surfaces lie between pixels and are closed at the image's border; each surface
 element is weighted by its length (its area in 3D). HD95 is the larger of the two directed 95th percentiles, not the percentile
-of both together. A structure that only one side has gets the image's diagonal as HD95 and a surface Dice of 0, so that missing
-it never improves a score. A structure that neither side has gets no score (NaN); means leave it out, and it is counted
-separately.
+of both together. ASSD is the mean over the elements of both surfaces together, not the mean of the two directed means. A
+structure that only one side has gets the image's diagonal as HD95 and as ASSD, and an NSD of 0, so that missing it never
+improves a score. A structure that neither side has gets no score (NaN); means leave it out, and it is counted separately.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,32 +21,16 @@ from scipy import ndimage
 from evaluation.metrics.overlap import check_same_shape
 
 PERCENTILE = 0.95
+STRUCTURE_LIMIT_PX = 2**26  # metrics of kind structure aren't computed for larger images: 512 x 512 x 256, or 8,192 squared
+ONE_SIDED = "one_sided"  # remark of a score: only the mask or only the reference has the structure
 
 Values = NDArray[np.float64]
 Structure = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class SurfaceScores:
-    """Surface scores of one structure in one case.
-
-    Args:
-        hd95: 95th percentile of the surface distances, in `unit`.
-        nsd: normalised surface Dice, the share of both surfaces within the tolerance of the other.
-        unit: "um", or "px" where the spacing is unknown.
-        one_sided: only the mask or only the reference has the structure.
-    """
-
-    hd95: float
-    nsd: float
-    unit: str
-    one_sided: bool
-
-
-def surface_scores(
-    mask: Structure, reference: Structure, spacing_um: Sequence[float] | None, *, tolerance: float
-) -> SurfaceScores:
-    """Return HD95 and normalised surface Dice (Nikolov et al. 2021) of one structure, arrays (*S) in 2D or 3D.
+@dataclass(frozen=True, eq=False)
+class StructurePair:
+    """Structure of one class in a mask and in its reference, arrays (*S) in 2D or 3D; what metrics share is computed once.
 
     Args:
         mask: where the mask has the structure.
@@ -57,30 +42,87 @@ def surface_scores(
         DataError: `shape_mismatch`.
         ValueError: the spacing has another number of axes.
     """
-    check_same_shape(mask, reference)
-    unit, spacing = ("um", tuple(spacing_um)) if spacing_um is not None else ("px", (1.0,) * mask.ndim)
-    if len(spacing) != mask.ndim:
-        raise ValueError(f"spacing {spacing} has {len(spacing)} axes, the mask has {mask.ndim}; give one number an axis")
-    is_present = mask.any(), reference.any()
-    if not any(is_present):
-        return SurfaceScores(math.nan, math.nan, unit, one_sided=False)
-    if not all(is_present):
-        diagonal = math.hypot(*(size * step for size, step in zip(mask.shape, spacing, strict=True)))
-        return SurfaceScores(diagonal, 0.0, unit, one_sided=True)
-    from_mask, from_reference = _surface_distances(mask, reference, spacing)
-    near = from_mask.area_within(tolerance) + from_reference.area_within(tolerance)
-    nsd = near / (from_mask.area_within(math.inf) + from_reference.area_within(math.inf))
-    return SurfaceScores(max(from_mask.percentile(), from_reference.percentile()), nsd, unit, one_sided=False)
+
+    mask: Structure
+    reference: Structure
+    spacing_um: Sequence[float] | None = None
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check that the shapes agree."""
+        check_same_shape(self.mask, self.reference)
+        if len(self.steps) != self.mask.ndim:
+            axes = len(self.steps)
+            raise ValueError(f"spacing {self.steps} has {axes} axes, the mask has {self.mask.ndim}; give one number an axis")
+
+    @property
+    def unit(self) -> str:
+        """Unit of the distances: "um", or "px" where the spacing is unknown."""
+        return "px" if self.spacing_um is None else "um"
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """Distance between pixels along each axis, in the unit of the distances."""
+        return (1.0,) * self.mask.ndim if self.spacing_um is None else tuple(self.spacing_um)
+
+    @property
+    def diagonal(self) -> float:
+        """Diagonal of the image, in the unit of the distances."""
+        return math.hypot(*(size * step for size, step in zip(self.mask.shape, self.steps, strict=True)))
+
+    @cached_property
+    def is_empty(self) -> bool:
+        """Whether neither side has the structure."""
+        return not (self.mask.any() or self.reference.any())
+
+    @cached_property
+    def is_one_sided(self) -> bool:
+        """Whether only the mask or only the reference has the structure."""
+        return bool(self.mask.any() != self.reference.any())
+
+    @property
+    def remark(self) -> str:
+        """Remark of the scores, see `scoring.table.Score`: `one_sided`, or empty."""
+        return ONE_SIDED if self.is_one_sided else ""
+
+    @cached_property
+    def box(self) -> tuple[slice, ...]:
+        """Bounding box of the structure of both sides together, which must not be empty."""
+        return ndimage.find_objects((self.mask | self.reference).view(np.uint8))[0]  # type: ignore[no-any-return]
+
+    @cached_property
+    def surface_distances(self) -> tuple["DirectedDistances", "DirectedDistances"]:
+        """Distances from the mask's surface to the reference's, and from the reference's to the mask's; both sides have one."""
+        padded = [torch.from_numpy(np.pad(side[self.box], 1)) for side in (self.mask, self.reference)]  # closes the surfaces
+        edges_and_areas = get_mask_edges(padded[0], padded[1], crop=False, spacing=self.steps)
+        edges = [edge.numpy() for edge in edges_and_areas[:2]]  # each at the corners between pixels
+        areas = [area.numpy().astype(np.float64) for area in edges_and_areas[2:]]
+        distances = [ndimage.distance_transform_edt(~edge, sampling=self.steps) for edge in edges]  # of every corner
+        return (
+            DirectedDistances(distances[1][edges[0]], areas[0][edges[0]]),
+            DirectedDistances(distances[0][edges[1]], areas[1][edges[1]]),
+        )
 
 
-class _DirectedDistances:
+class DirectedDistances:
     """Distance of each element of one surface from the other surface, in rising order, and the element's area."""
 
     def __init__(self, distances: Values, areas: Values) -> None:
         order = np.argsort(distances)
         self.distances, self.areas = distances[order], areas[order]
 
+    @property
+    def area(self) -> float:
+        """Area of the whole surface (its length in 2D)."""
+        return float(self.areas.sum())
+
+    @property
+    def integral(self) -> float:
+        """Sum of the distances, each times the element's area."""
+        return float(self.distances @ self.areas)
+
     def area_within(self, distance: float) -> float:
+        """Return the area of the elements that are no farther than a distance."""
         return float(self.areas[self.distances <= distance].sum())
 
     def percentile(self) -> float:
@@ -89,17 +131,29 @@ class _DirectedDistances:
         return float(self.distances[np.searchsorted(sums, PERCENTILE * sums[-1])])
 
 
-def _surface_distances(
-    mask: Structure, reference: Structure, spacing: tuple[float, ...]
-) -> tuple[_DirectedDistances, _DirectedDistances]:
-    """Return the distances from the mask's surface to the reference's, and from the reference's to the mask's."""
-    box = ndimage.find_objects((mask | reference).astype(np.uint8))[0]
-    padded = [torch.from_numpy(np.pad(structure[box], 1)) for structure in (mask, reference)]  # closes surfaces at the border
-    edges_and_areas = get_mask_edges(padded[0], padded[1], crop=False, spacing=spacing)
-    edges = [edge.numpy() for edge in edges_and_areas[:2]]  # each at the corners between pixels
-    areas = [area.numpy().astype(np.float64) for area in edges_and_areas[2:]]
-    distances = [ndimage.distance_transform_edt(~edge, sampling=spacing) for edge in edges]  # of every corner to each edge
-    return (
-        _DirectedDistances(distances[1][edges[0]], areas[0][edges[0]]),
-        _DirectedDistances(distances[0][edges[1]], areas[1][edges[1]]),
-    )
+def hd95(pair: StructurePair) -> float:
+    """Return the 95th percentile of the Hausdorff distance, the larger of both directions; NaN where neither side has it."""
+    if pair.is_empty:
+        return math.nan
+    if pair.is_one_sided:
+        return pair.diagonal
+    return max(directed.percentile() for directed in pair.surface_distances)
+
+
+def assd(pair: StructurePair) -> float:
+    """Return the average symmetric surface distance, weighted by area; NaN where neither side has the structure."""
+    if pair.is_empty:
+        return math.nan
+    if pair.is_one_sided:
+        return pair.diagonal
+    return sum(each.integral for each in pair.surface_distances) / sum(each.area for each in pair.surface_distances)
+
+
+def nsd(pair: StructurePair) -> float:
+    """Return the share of both surfaces that is within the tolerance of the other, the normalised surface Dice (NSD)."""
+    if pair.is_empty:
+        return math.nan
+    if pair.is_one_sided:
+        return 0.0
+    near = sum(each.area_within(pair.tolerance) for each in pair.surface_distances)
+    return near / sum(each.area for each in pair.surface_distances)
