@@ -4,7 +4,8 @@ An ensemble's bundle has weights-0.safetensors, weights-1.safetensors and so on:
 averaged. The weights of a map classifier are in the same file, with names that begin with `map_classifier.`.
 
 sample.safetensors holds a patch of a validation image and the networks' logits of it, computed on the machine that trained
-them. Every other machine and runtime is tested against it.
+them. Every other machine and runtime is tested against it. metrics.json holds all scores of the validation cases. Both are
+optional.
 """
 
 import tempfile
@@ -25,12 +26,14 @@ from configs.sections import NAME_PATTERN, ClassSection
 from disk.digest import sha256_of_file
 from disk.publish import sync
 from models.architectures import Network, build, build_classifier
+from models.calibration import Calibration
 from models.errors import BundleError
 from models.image_label_heads import MapClassifier
 
-FORMAT_VERSION = 3  # 1 and 2 are still readable; 1 had no ensembles, and neither had a sample
+FORMAT_VERSION = 4  # 1 to 3 are still readable; 1 had no ensembles, 1 and 2 no sample, 1 to 3 neither calibration nor metrics
 BUNDLE = "bundle"  # name of the bundle in a run's folder
 WEIGHTS, CONFIG, MANIFEST, SAMPLE = "weights.safetensors", "config.yaml", "manifest.json", "sample.safetensors"
+METRICS = "metrics.json"
 CLASSIFIER = "map_classifier."  # prefix of the names of its weights
 
 
@@ -40,12 +43,12 @@ class Manifest(BaseModel):
     `class_prior` is each class's share of the training pixels, `training_images` the SHA-256 digests of the images used in
     training (validation cases included), `validation` the mean of each metric over the validation cases, and `files` the
     SHA-256 digests of the bundle's other files. `member_priors` has the class prior of each network of an ensemble, whose
-    `class_prior` is their mean; it is empty for a single network.
+    `class_prior` is their mean; it is empty for a single network. `calibration` is None if the probabilities aren't calibrated.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[1, 2, 3]
+    format_version: Literal[1, 2, 3, 4]
     name: Annotated[str, Field(pattern=NAME_PATTERN)]  # part of paths
     created: str
     method: Literal["unet", "sliding_window"]
@@ -57,6 +60,7 @@ class Manifest(BaseModel):
     class_prior: tuple[float, ...]
     member_priors: tuple[tuple[float, ...], ...] = ()
     validation: dict[str, float]
+    calibration: Calibration | None = None
     training_steps: int
     training_seconds: float
     training_images: tuple[str, ...]
@@ -117,6 +121,7 @@ def write(
     *,
     classifier: MapClassifier | None = None,
     sample: Sample | None = None,
+    metrics: str | None = None,
     **facts: object,
 ) -> Manifest:
     """Write a bundle atomically: it is written beside `folder` and then renamed.
@@ -127,16 +132,23 @@ def write(
         config: config of its run.
         classifier: map classifier of the network.
         sample: example input and output.
+        metrics: all scores of the validation cases as JSON.
         facts: the other fields of the manifest.
 
     Raises:
         FileExistsError: `folder` exists.
     """
-    return _write_files(folder, {WEIGHTS: _tensors(network, classifier), **_sample_file(sample)}, config, facts)
+    return _write_files(folder, {WEIGHTS: _tensors(network, classifier), **_optional_files(sample, metrics)}, config, facts)
 
 
 def write_ensemble(
-    folder: Path, members: Sequence[Bundle], config: Config, *, sample: Sample | None = None, **facts: object
+    folder: Path,
+    members: Sequence[Bundle],
+    config: Config,
+    *,
+    sample: Sample | None = None,
+    metrics: str | None = None,
+    **facts: object,
 ) -> Manifest:
     """Write the networks of several bundles as one bundle, as `write` does. Their configs differ in the run's name only.
 
@@ -146,7 +158,8 @@ def write_ensemble(
     tensors = [_tensors(member.network, *member.classifiers) for member in members]
     weights = dict(zip(_weights_files(len(members)), tensors, strict=True))
     priors = [member.manifest.class_prior for member in members]
-    return _write_files(folder, {**weights, **_sample_file(sample)}, config, {"member_priors": priors, **facts})
+    files = {**weights, **_optional_files(sample, metrics)}
+    return _write_files(folder, files, config, {"member_priors": priors, **facts})
 
 
 def _weights_files(members: int) -> list[str]:
@@ -161,23 +174,31 @@ def _tensors(network: Network, classifier: MapClassifier | None = None) -> dict[
     return {name: value.cpu().contiguous() for name, value in weights.items()}
 
 
-def _sample_file(sample: Sample | None) -> dict[str, dict[str, Tensor]]:
-    """Return the sample's tensors by file name, or no file without a sample."""
-    return {SAMPLE: {name: value.contiguous() for name, value in sample._asdict().items()}} if sample else {}
+def _optional_files(sample: Sample | None, metrics: str | None) -> dict[str, dict[str, Tensor] | str]:
+    """Return the content of the sample's and the metrics' file by name; without the files that aren't given."""
+    files: dict[str, dict[str, Tensor] | str] = {}
+    if sample is not None:
+        files[SAMPLE] = {name: value.contiguous() for name, value in sample._asdict().items()}
+    if metrics is not None:
+        files[METRICS] = metrics
+    return files
 
 
 def _write_files(
-    folder: Path, files: Mapping[str, Mapping[str, Tensor]], config: Config, facts: Mapping[str, object]
+    folder: Path, files: Mapping[str, Mapping[str, Tensor] | str], config: Config, facts: Mapping[str, object]
 ) -> Manifest:
-    """Write a bundle with these tensors by file name, and return its manifest."""
+    """Write a bundle with these files, tensors or text by name, and return its manifest."""
     if folder.exists():
         raise FileExistsError(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as name:
         partial = Path(name) / "bundle"
         partial.mkdir()
-        for file, tensors in files.items():
-            save_file(dict(tensors), partial / file)
+        for file, content in files.items():
+            if isinstance(content, str):
+                (partial / file).write_text(content, encoding="utf-8")
+            else:
+                save_file(dict(content), partial / file)
         (partial / CONFIG).write_text(schema.dump(config))
         manifest = Manifest.model_validate(
             {
@@ -286,7 +307,7 @@ def _read_manifest(folder: Path) -> Manifest:
 def _check_files(folder: Path, manifest: Manifest) -> None:
     """Refuse files that are missing, unexpected, links, or of another digest than in the manifest."""
     present = {path.name for path in folder.iterdir()}
-    expected = {*_weights_files(len(manifest.member_priors)), CONFIG, MANIFEST} | (manifest.files.keys() & {SAMPLE})
+    expected = {*_weights_files(len(manifest.member_priors)), CONFIG, MANIFEST} | (manifest.files.keys() & {SAMPLE, METRICS})
     if present != expected or set(manifest.files) != expected - {MANIFEST}:
         raise BundleError(f"{folder}: holds {sorted(present)}, expected exactly {sorted(expected)}; copy the bundle again")
     for name, digest in manifest.files.items():

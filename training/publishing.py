@@ -62,6 +62,7 @@ def publish_best(
         config,
         classifier=labels.classifier,
         sample=sample,
+        metrics=None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         margin_px=predictor.margin,
         class_prior=class_prior,

@@ -18,6 +18,7 @@ from models import bundle
 from models.architectures import build
 from models.bundle import Sample
 from models.errors import BundleError
+from tests.calibrations import calibration
 from tests.manifest_facts import FACTS as MANIFEST_FACTS
 
 FACTS = {**MANIFEST_FACTS, "class_prior": (0.9, 0.1)}
@@ -31,7 +32,7 @@ def config() -> Config:
 @pytest.fixture
 def written(tmp_path: Path, config: Config) -> Path:
     sample = Sample(torch.randn(1, 3, 9, 9), torch.randn(1, 2, 9, 9))
-    bundle.write(tmp_path / "bundle", build(config), config, sample=sample, **FACTS)
+    bundle.write(tmp_path / "bundle", build(config), config, sample=sample, metrics='{"dice": 0.75}', **FACTS)
     return tmp_path / "bundle"
 
 
@@ -52,7 +53,60 @@ def test_holds_no_pickle(written: Path) -> None:
         "config.yaml",
         "manifest.json",
         "sample.safetensors",
+        "metrics.json",
     }
+
+
+def test_calibration_and_metrics_are_part_of_the_bundle(tmp_path: Path, config: Config) -> None:
+    folder, metrics = tmp_path / "bundle", '{"dice": 0.75}'
+    bundle.write(folder, build(config), config, metrics=metrics, calibration=calibration(1.7), **FACTS)
+    loaded = bundle.load(folder)
+    assert loaded.manifest.format_version == 4
+    assert loaded.manifest.calibration == calibration(1.7)
+    assert (folder / "metrics.json").read_text() == metrics
+    assert set(loaded.manifest.files) == {"weights.safetensors", "config.yaml", "metrics.json"}
+
+
+def test_metrics_and_calibration_of_an_ensemble(tmp_path: Path, config: Config) -> None:
+    for name in ("first", "second"):
+        bundle.write(tmp_path / name, build(config), config, **FACTS)
+    members = [bundle.load(tmp_path / name) for name in ("first", "second")]
+    bundle.write_ensemble(tmp_path / "both", members, config, metrics="{}", calibration=calibration(3), **FACTS)
+    loaded = bundle.load(tmp_path / "both")
+    assert loaded.manifest.calibration == calibration(3)
+    assert (tmp_path / "both/metrics.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_older_formats_load_without_calibration(written: Path, version: int) -> None:
+    manifest = json.loads((written / "manifest.json").read_text())
+    del manifest["calibration"]  # older manifests have no such key
+    (written / "manifest.json").write_text(json.dumps(manifest | {"format_version": version}))
+    loaded = bundle.load(written)
+    assert loaded.manifest.format_version == version
+    assert loaded.manifest.calibration is None
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("nan"), float("inf"), "1e400"])
+def test_a_temperature_that_is_no_positive_number_is_refused(written: Path, temperature: object) -> None:
+    section = {**calibration().model_dump(mode="json"), "temperature": temperature}
+    update_digests(written, calibration=section)
+    with pytest.raises(BundleError, match=r"manifest\.json isn't of format 1 to 4"):
+        bundle.load(written)
+
+
+def test_metrics_that_the_manifest_does_not_list_are_refused(tmp_path: Path, config: Config) -> None:
+    bundle.write(tmp_path / "bundle", build(config), config, **FACTS)
+    (tmp_path / "bundle/metrics.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"holds .*'metrics.json'.*expected exactly"):
+        bundle.load(tmp_path / "bundle")
+
+
+def test_metrics_that_were_removed_are_refused(tmp_path: Path, config: Config) -> None:
+    bundle.write(tmp_path / "bundle", build(config), config, metrics="{}", **FACTS)
+    (tmp_path / "bundle/metrics.json").unlink()
+    with pytest.raises(BundleError, match=r"expected exactly .*metrics\.json"):
+        bundle.load(tmp_path / "bundle")
 
 
 def update_digests(folder: Path, **facts: object) -> None:
@@ -72,7 +126,7 @@ class PickleCanary:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "config.yaml", "sample.safetensors"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "config.yaml", "sample.safetensors", "metrics.json"])
 def test_one_changed_byte_is_refused(written: Path, name: str) -> None:
     content = bytearray((written / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -200,7 +254,7 @@ def test_an_invalid_sample_is_refused(written: Path, sample: dict[str, Tensor], 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x" * 10_000, "a\nb", "a\\b"])
 def test_a_name_that_could_leave_the_folder_is_refused(written: Path, name: str) -> None:
     update_digests(written, name=name)
-    with pytest.raises(BundleError, match=r"manifest\.json isn't of format 1 to 3"):
+    with pytest.raises(BundleError, match=r"manifest\.json isn't of format 1 to 4"):
         bundle.load(written)
 
 
@@ -224,8 +278,8 @@ def test_the_folder_of_a_run_stands_for_its_bundle(written: Path, tmp_path: Path
 
 def test_other_format_is_refused(written: Path) -> None:
     manifest = json.loads((written / "manifest.json").read_text())
-    (written / "manifest.json").write_text(json.dumps(manifest | {"format_version": 4}))
-    with pytest.raises(BundleError, match=r"manifest\.json isn't of format 1 to 3"):
+    (written / "manifest.json").write_text(json.dumps(manifest | {"format_version": 5}))
+    with pytest.raises(BundleError, match=r"manifest\.json isn't of format 1 to 4"):
         bundle.load(written)
 
 

@@ -234,10 +234,10 @@ def _named(name: str) -> Callable[[Path, Path], None]:
         (_linked_folder, "the folder or its manifest.json is a link; give the folder that training wrote"),
         (_no_numbers, "head.bias holds NaN or infinite values; train again"),
         (_other_shapes, "the weights don't fit the config's network; train again"),
-        (_named("../x"), "manifest.json isn't of format 1 to 3"),
-        (_named("a/b"), "manifest.json isn't of format 1 to 3"),
-        (_named(""), "manifest.json isn't of format 1 to 3"),
-        (_named("x" * 10_000), "manifest.json isn't of format 1 to 3"),
+        (_named("../x"), "manifest.json isn't of format 1 to 4"),
+        (_named("a/b"), "manifest.json isn't of format 1 to 4"),
+        (_named(""), "manifest.json isn't of format 1 to 4"),
+        (_named("x" * 10_000), "manifest.json isn't of format 1 to 4"),
     ],
 )
 def test_what_isnt_a_bundle_isnt_packaged(tmp_path: Path, change: Callable[[Path, Path], None], message: str) -> None:
