@@ -20,9 +20,9 @@ from evaluation.comparison.held_out import (
     training_note,
 )
 from evaluation.comparison.measurement import Measurement, SegmentationJob, measure
+from evaluation.comparison.pair_result import CaseResult, Comparison, MethodResult, method_labels
 from evaluation.comparison.paired_difference import paired_difference
 from evaluation.comparison.panels import draw_case_pictures
-from evaluation.comparison.result import CaseResult, Comparison, MethodResult, method_labels
 from evaluation.comparison.threshold_baseline import score_threshold_baseline
 from evaluation.comparison.verdict import Evidence, decide_verdict
 from evaluation.metrics.overlap import Counts, confusion, nan_mean, overlaps_from_counts, pooled_overlaps

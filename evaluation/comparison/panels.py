@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from configs.sections import ClassSection
 from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.references import open_reference
+from evaluation.comparison.pair_result import CasePicture, PictureTile
 from evaluation.comparison.paired_difference import PairedDifference
-from evaluation.comparison.result import CasePicture, PictureTile
 from evaluation.rendering import overlay, overlay_disagreement, to_picture, to_png
 from imaging.source import ImageSource, Region
 

@@ -1,81 +1,156 @@
-"""Result of a comparison: plain values with everything that the report shows."""
+"""Result of a comparison of two or more methods: plain values with everything that a report shows.
+
+Methods have numbers: their positions in `Comparison.methods`, from 0 on. A pair is always (first, second) with first < second,
+and its differences are second minus first.
+"""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from configs.sections import ClassSection
 from evaluation.comparison.measurement import Measurement
 from evaluation.comparison.paired_difference import PairedDifference
 from evaluation.comparison.threshold_baseline import ThresholdBaseline
 from evaluation.comparison.verdict import Verdict
-from evaluation.metrics.overlap import Overlaps, nan_mean
+from evaluation.metrics.overlap import nan_mean
+from evaluation.scoring.table import ScoreTable
 
 
-@dataclass(frozen=True)
-class CaseResult:
-    """Scores of both methods on one case; pairs are (first method, second method).
+@dataclass(frozen=True, kw_only=True)
+class ComparedCase:
+    """Case of a comparison.
 
     Args:
-        name: the case's name in cases.csv.
-        group: the case's group in cases.csv; None where it has none.
+        name: the case's name in the data set.
+        group: patient of the case; None where it is unknown.
         shape: shape of the image, in S order.
-        overlaps: Dice and IoU of each method's mask with the reference.
-        agreement: share of pixels where the two masks have the same label.
-        agreement_dice: macro Dice between the two masks; NaN where both are background only.
         empty: the reference has no foreground.
     """
 
     name: str
     group: str | None
     shape: tuple[int, ...]
-    overlaps: tuple[Overlaps, Overlaps]
-    agreement: float
-    agreement_dice: float
     empty: bool
 
     @property
-    def second_minus_first(self) -> float:
-        """Difference of the macro Dice; NaN where either method has none."""
-        return self.overlaps[1].macro_dice - self.overlaps[0].macro_dice
+    def pixels(self) -> int:
+        """Number of pixels (2D) or voxels (3D) of the image."""
+        return math.prod(self.shape)
 
 
-@dataclass(frozen=True)
-class MethodResult:
-    """Description, scores and cost of one bundle over all cases.
+@dataclass(frozen=True, kw_only=True)
+class BundleFacts:
+    """What a bundle's manifest says of its training.
 
     Args:
-        label: display name in the report.
         name: name of the training run.
         method: "unet" or "sliding_window".
         seed: seed of the training run.
-        parameters: number of trained weights.
         training_steps: steps of the training run.
-        training_seconds: duration of the training run.
         commit: commit of the code that trained it; None where it is unknown.
-        pooled: overlaps of all cases' pixels together.
-        measurement: time, memory and machine.
-        multiply_adds_per_pixel: multiply-adds as Overtile tiles these images, margins included.
-        patch_by_patch_per_pixel: multiply-adds if each pixel's window were run separately; None for a U-Net.
     """
 
-    label: str
     name: str
     method: str
     seed: int
-    parameters: int
     training_steps: int
-    training_seconds: float
     commit: str | None
-    pooled: Overlaps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Cost of a bundle over all cases of a comparison.
+
+    Args:
+        measurement: seconds for each case, memory, and the machine.
+        multiply_adds_per_pixel: multiply-adds as Overtile tiles these images, margins included; dense for a sliding window.
+        patch_by_patch_per_pixel: multiply-adds if each pixel's window were run separately; None for a U-Net.
+        patch_by_patch_seconds: seconds for all cases if each pixel's window were run separately, estimated from a sample of
+            windows; None for a U-Net.
+        parameters: number of trained weights.
+        training_seconds: duration of the training run.
+    """
+
     measurement: Measurement
     multiply_adds_per_pixel: float
     patch_by_patch_per_pixel: int | None
+    patch_by_patch_seconds: float | None
+    parameters: int
+    training_seconds: float
 
     @property
     def seconds(self) -> float:
         """Time for all cases."""
         return math.fsum(self.measurement.seconds)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of the GPU where one is used, else memory beyond the loaded bundle."""
+        return self.measurement.compared_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodResult:
+    """One method of a comparison: a bundle, or a folder of masks that any tool wrote.
+
+    Args:
+        label: display name, different for each method of a comparison; also `table.method`.
+        kind: whether the masks were made from a bundle or read from a folder.
+        table: scores of every case, metric and class.
+        bundle: facts of the bundle; None for a folder of masks.
+        cost: cost of the bundle; None for a folder of masks, whose cost isn't known.
+    """
+
+    label: str
+    kind: Literal["bundle", "masks"]
+    table: ScoreTable
+    bundle: BundleFacts | None
+    cost: Cost | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairResult:
+    """Paired difference of two methods in one metric.
+
+    Args:
+        metric: name of the metric in the registry.
+        first: number of the first method.
+        second: number of the second method.
+        difference: differences by case, interval, p-value and effect sizes, second minus first.
+        corrected_p: the p-value with Holm's correction over all pairs of methods in the headline metric; None for other
+            metrics, which are not in that family and describe only, and where there is no p-value.
+    """
+
+    metric: str
+    first: int
+    second: int
+    difference: PairedDifference
+    corrected_p: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Agreement of two methods' masks with each other, without the reference.
+
+    Args:
+        first: number of the first method.
+        second: number of the second method.
+        equal: share of the pixels of each case where both masks have the same class, in the order of the cases.
+        dice: macro Dice between both masks of each case; NaN where both are background only.
+        equal_pixels: share of all cases' pixels together where both masks have the same class.
+    """
+
+    first: int
+    second: int
+    equal: tuple[float, ...]
+    dice: tuple[float, ...]
+    equal_pixels: float
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean of the Dice over the cases that have one."""
+        return nan_mean(self.dice)
 
 
 @dataclass(frozen=True)
@@ -89,7 +164,7 @@ class PictureTile:
 
 @dataclass(frozen=True)
 class CasePicture:
-    """Row of pictures of one case: `why` the case was selected, and `where` in the image the pictures lie."""
+    """Pictures of a case: name, why it is shown, where in the image they are, and the pictures."""
 
     name: str
     why: str
@@ -97,23 +172,46 @@ class CasePicture:
     tiles: tuple[PictureTile, ...]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Comparison of two methods on the same held-out cases.
+@dataclass(frozen=True, kw_only=True)
+class ParetoPoint:
+    """Quality and cost of a method for a picture of both.
 
     Args:
-        data: name of the data set's folder.
+        method: number of the method.
+        cost: seconds for all cases, or multiply-adds per pixel.
+        quality: mean of the headline metric over cases.
+        is_naive: the cost is that of a sliding window run patch by patch.
+        is_on_front: no other point is at least as good in both and better in one.
+    """
+
+    method: int
+    cost: float
+    quality: float
+    is_naive: bool
+    is_on_front: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Result of a comparison of two or more methods over the same held-out cases.
+
+    Args:
+        data: name of the data set.
         split: split of the cases.
         dimensions: 2 or 3.
-        classes: classes, background first.
-        spacing_um: spacing that both methods were trained at.
-        methods: first and second method.
-        cases: results in the order of cases.csv.
-        difference: paired difference of the macro Dice, second minus first.
+        classes: name and colour of each class, background first.
+        spacing_um: spacing that the bundles were trained at; None where it wasn't given, and for folders of masks only.
+        cases: the cases in the order of the data set.
+        methods: two or more methods.
+        headline: name of the metric that the verdict is about.
+        metrics: names of all metrics, in the registry's order.
+        pairs: every pair of methods in every metric, ordered by metric, then by first and second.
+        agreements: every pair of methods, ordered by first and second.
+        family: sentence that says which comparisons Holm's correction is over.
         baseline: scores of Otsu's threshold; None where it isn't defined.
         baseline_omitted: why there is no baseline; None where there is one.
         notes: limits of the comparison that a reader must know.
-        pictures: pictures of up to six cases.
+        pictures: pictures of the worst, the best, and the most disputed cases.
         verdict: sentence and remarks derived from the numbers.
     """
 
@@ -122,9 +220,13 @@ class Comparison:
     dimensions: int
     classes: tuple[ClassSection, ...]
     spacing_um: tuple[float, ...] | None
-    methods: tuple[MethodResult, MethodResult]
-    cases: tuple[CaseResult, ...]
-    difference: PairedDifference
+    cases: tuple[ComparedCase, ...]
+    methods: tuple[MethodResult, ...]
+    headline: str
+    metrics: tuple[str, ...]
+    pairs: tuple[PairResult, ...]
+    agreements: tuple[Agreement, ...]
+    family: str
     baseline: ThresholdBaseline | None
     baseline_omitted: str | None
     notes: tuple[str, ...]
@@ -134,64 +236,15 @@ class Comparison:
     @property
     def pixels(self) -> int:
         """Number of pixels of all cases together."""
-        return sum(math.prod(case.shape) for case in self.cases)
+        return sum(case.pixels for case in self.cases)
 
-    @property
-    def agreement(self) -> float:
-        """Share of all pixels where the two masks have the same label; NaN without cases."""
-        same = math.fsum(case.agreement * math.prod(case.shape) for case in self.cases)
-        return same / self.pixels if self.pixels else math.nan
+    def pair(self, metric: str, first: int, second: int) -> PairResult:
+        """Return the result of two methods in a metric, first < second.
 
-    @property
-    def agreement_dice(self) -> float:
-        """Mean over cases of the macro Dice between the two masks."""
-        return nan_mean(case.agreement_dice for case in self.cases)
-
-    def mean_dice(self, index: int) -> float:
-        """Return the macro Dice of method 0 or 1, mean over the cases that have one."""
-        return nan_mean(case.overlaps[index].macro_dice for case in self.cases)
-
-    def mean_iou(self, index: int) -> float:
-        """Return the macro IoU of method 0 or 1, mean over the cases that have one."""
-        return nan_mean(case.overlaps[index].macro_iou for case in self.cases)
-
-    def class_dice(self, index: int, label: int) -> float:
-        """Return the Dice of one label (from 1 on) of method 0 or 1, mean over the cases that have one."""
-        return nan_mean(case.overlaps[index].dice[label - 1] for case in self.cases)
-
-    def score_rows(self) -> list[tuple[str, tuple[float, float], float | None]]:
-        """Return the scores by name: both methods' values, and the baseline's where it has that score."""
-        baseline = self.baseline
-        pooled = self.methods[0].pooled.macro_dice, self.methods[1].pooled.macro_dice
-        rows: list[tuple[str, tuple[float, float], float | None]] = [
-            ("Dice, mean over cases", (self.mean_dice(0), self.mean_dice(1)), baseline.mean_dice if baseline else None),
-            ("IoU, mean over cases", (self.mean_iou(0), self.mean_iou(1)), None),
-            ("Dice, all pixels pooled", pooled, baseline.pooled_dice if baseline else None),
-        ]
-        if len(self.classes) > 2:
-            for label, section in enumerate(self.classes[1:], start=1):
-                rows.append((f"Dice of {section.name}", (self.class_dice(0, label), self.class_dice(1, label)), None))
-        return rows
-
-    def empty_cases(self, index: int) -> int:
-        """Count the cases without a Dice: neither the reference nor the mask of method 0 or 1 has foreground."""
-        return sum(math.isnan(case.overlaps[index].macro_dice) for case in self.cases)
-
-    def false_alarms(self, index: int) -> int:
-        """Count the cases without foreground in the reference where the mask of method 0 or 1 has some."""
-        return sum(case.empty and not math.isnan(case.overlaps[index].macro_dice) for case in self.cases)
-
-    @property
-    def empty_references(self) -> int:
-        """Number of cases whose reference has no foreground."""
-        return sum(case.empty for case in self.cases)
-
-
-def method_labels(methods: Sequence[str], names: Sequence[str]) -> tuple[str, str]:
-    """Return the display names of two methods: by method where these differ, else by run, else by order."""
-    display_names = {"unet": "U-Net", "sliding_window": "sliding window"}
-    if methods[0] != methods[1]:
-        return display_names[methods[0]], display_names[methods[1]]
-    if names[0] != names[1]:
-        return names[0], names[1]
-    return f"{names[0]} (first)", f"{names[1]} (second)"
+        Raises:
+            KeyError: there is no such pair or metric.
+        """
+        for pair in self.pairs:
+            if (pair.metric, pair.first, pair.second) == (metric, first, second):
+                return pair
+        raise KeyError((metric, first, second))

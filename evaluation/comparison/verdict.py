@@ -4,9 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from evaluation.comparison.paired_difference import FEWEST_CASES, PairedDifference
-
-FEW_CASES = 10  # with fewer, bootstrap intervals are too narrow
+from evaluation.comparison.paired_difference import FEW_UNITS, FEWEST_UNITS, PairedDifference
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,8 @@ def _sentence_without_interval(evidence: Evidence) -> str:
     difference = evidence.difference
     first, second = evidence.labels
     means = f"mean Dice is {difference.means[0]:.3f} for {first} and {difference.means[1]:.3f} for {second}"
-    if difference.pairs < FEWEST_CASES:
-        return f"No verdict: only {_cases(difference.pairs)} can be compared, at least {FEWEST_CASES} are needed; {means}."
+    if difference.pairs < FEWEST_UNITS:
+        return f"No verdict: only {_cases(difference.pairs)} can be compared, at least {FEWEST_UNITS} are needed; {means}."
     if all(math.isnan(value) or abs(value) < 1e-12 for value in difference.second_minus_first):
         return f"No difference: {first} and {second} have the same Dice in every case; {_cost(evidence, 0)}."
     return f"No verdict: {means}, but {difference.omitted}; {_cost(evidence, 0)}."
@@ -105,7 +103,7 @@ def _remarks(evidence: Evidence) -> Iterator[str]:
             yield "Here the U-Net is not better than the sliding window."
         elif evidence.methods[better] != "unet":
             yield "Here the U-Net is not better than the sliding window: it is worse."
-    if difference.interval is not None and difference.pairs < FEW_CASES:
+    if difference.interval is not None and difference.pairs < FEW_UNITS:
         yield f"With only {_cases(difference.pairs)} the interval is too narrow: take it as a hint."
     baseline = evidence.baseline_dice
     for label, mean in zip(evidence.labels, evidence.means, strict=True):

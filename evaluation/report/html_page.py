@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evaluation import rendering
-from evaluation.comparison.result import Comparison
+from evaluation.comparison.pair_result import Comparison
 from evaluation.report import paired_plots
 from evaluation.report.number_text import FILTERS
 

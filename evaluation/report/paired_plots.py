@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from evaluation.comparison.result import Comparison
+from evaluation.comparison.pair_result import Comparison
 from evaluation.rendering import ColourScheme, figure_to_png, style_axes
 
 

@@ -11,8 +11,8 @@ from configs import schema
 from configs.schema import Config
 from configs.sections import ClassSection
 from evaluation.comparison.measurement import Machine, Measurement
+from evaluation.comparison.pair_result import CaseResult, Comparison, MethodResult
 from evaluation.comparison.paired_difference import paired_difference
-from evaluation.comparison.result import CaseResult, Comparison, MethodResult
 from evaluation.comparison.threshold_baseline import ThresholdBaseline
 from evaluation.comparison.verdict import Verdict
 from evaluation.metrics.overlap import Overlaps

@@ -11,7 +11,7 @@ from datasets.cases import Case, read_cases
 from disk.digest import sha256_of_file
 from evaluation.comparison.compare import compare
 from evaluation.comparison.measurement import SegmentationJob, measure
-from evaluation.comparison.result import Comparison, method_labels
+from evaluation.comparison.pair_result import Comparison, method_labels
 from evaluation.metrics.overlap import overlaps
 from evaluation.report.html_page import render_report
 from imaging.errors import DataError

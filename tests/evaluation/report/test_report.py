@@ -11,7 +11,7 @@ import pytest
 from evaluation_samples import make_comparison
 
 from configs.sections import ClassSection
-from evaluation.comparison.result import CasePicture, Comparison, PictureTile
+from evaluation.comparison.pair_result import CasePicture, Comparison, PictureTile
 from evaluation.comparison.verdict import Verdict
 from evaluation.metrics.overlap import Overlaps
 from evaluation.rendering import to_png
