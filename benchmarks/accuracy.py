@@ -39,7 +39,7 @@ from evaluation.metrics.surface_distance import StructurePair, hd95, nsd
 from imaging.errors import DataError
 from imaging.open import open_image, stem_of
 from imaging.source import ImageSource
-from inference.objects import objects_of
+from inference.objects.find import number_objects
 from inference.predictors.loading import load_predictor
 from inference.segment import segment_array
 from models import bundle
@@ -203,7 +203,7 @@ def _instances(
 ) -> dict[str, float]:
     values: dict[str, float] = {}
     for method in OBJECT_METHODS:
-        objects = objects_of(labels, section.model_copy(update={"objects": method})) if numbered is None else numbered
+        objects = number_objects(labels, section.model_copy(update={"objects": method})) if numbered is None else numbered
         matches = match_objects(np.where(is_scored, objects, 0), reference)
         values |= {f"PQ, {method}": matches.pq, f"F1, {method}": matches.f1}
     return values
