@@ -34,6 +34,7 @@ from evaluation.comparison.paired_difference import paired_difference
 from evaluation.comparison.threshold_baseline import score_threshold_baseline
 from evaluation.metrics.instances import match_objects
 from evaluation.metrics.membranes import membrane_scores
+from evaluation.metrics.object_pair import ObjectPair
 from evaluation.metrics.overlap import confusion, nan_mean, overlaps_from_counts
 from evaluation.metrics.surface_distance import StructurePair, hd95, nsd
 from imaging.errors import DataError
@@ -204,7 +205,7 @@ def _instances(
     values: dict[str, float] = {}
     for method in OBJECT_METHODS:
         objects = number_objects(labels, section.model_copy(update={"objects": method})) if numbered is None else numbered
-        matches = match_objects(np.where(is_scored, objects, 0), reference)
+        matches = match_objects(ObjectPair(np.where(is_scored, objects, 0), reference))
         values |= {f"PQ, {method}": matches.pq, f"F1, {method}": matches.f1}
     return values
 

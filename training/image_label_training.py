@@ -14,8 +14,7 @@ from configs.schema import Config
 from configs.sections import AugmentSection
 from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.image_labels import NO_LABEL, label_number
-from evaluation.metrics.classification import accuracy, weighted_f1
-from evaluation.metrics.overlap import confusion
+from evaluation.metrics.classification import LabelledImages, accuracy, weighted_f1
 from inference.image_label import LabelReader, MapReader
 from inference.plan import plan_image
 from inference.predictors.predictor import Predictor
@@ -89,8 +88,8 @@ def label_scores(predictions: Sequence[int], labels: Sequence[int], classes: int
     """Return accuracy and weighted F1; an empty dictionary if there are no labels."""
     if not labels:
         return {}
-    counts = confusion(np.array(predictions), np.array(labels), classes)
-    return {ACCURACY: accuracy(counts), F1: weighted_f1(counts)}
+    images = LabelledImages(np.array(labels), np.array(predictions), classes)
+    return {ACCURACY: accuracy(images), F1: weighted_f1(images)}
 
 
 def mean_label_scores(validations: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -1,26 +1,20 @@
-"""Object scores: panoptic quality and F1 of the objects in a mask, matched to the reference's at an IoU above 0.5.
+"""Object scores by overlap: panoptic quality, F1 at several IoUs, and the Data Science Bowl's average precision.
 
-An IoU above 0.5 makes the matching unique: no object has two partners, and the order of matching does not matter. A case
-without objects on either side has no score (NaN); means leave it out, and it is counted separately. Where only one side has
-objects, or no objects match, every score is 0. Label 0 is background.
+Objects match where their IoU is above a threshold of one half or more. That makes the matching unique: no object has two
+partners, and the order of matching does not matter. A case without objects on either side has no score (NaN); means leave it
+out, and it is counted separately. Where only one side has objects, or no objects match, every score is 0.
 """
 
 import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean
 
-import numpy as np
-from numpy.typing import NDArray
+from evaluation.metrics.object_pair import ObjectPair
 
-from evaluation.metrics import overlap
-from imaging.errors import DataError
-
-MIN_IOU = 0.5  # a lower threshold would let one object match two
-LARGEST_NUMBER = 2**32 - 1
-
-Counts = NDArray[np.int64]
+LEAST_IOU_PERCENT = 50  # a lower threshold would let one object match two
+BOWL_IOU_PERCENTS = range(50, 100, 5)  # thresholds of the Data Science Bowl of 2018
 
 
 @dataclass(frozen=True)
@@ -53,6 +47,11 @@ class Matches:
         return self.rq
 
     @property
+    def accuracy(self) -> float:
+        """TP / (TP + FP + FN)."""
+        return self._value(len(self.ious), self.in_mask + self.in_reference - len(self.ious))
+
+    @property
     def pq(self) -> float:
         """Panoptic quality: sum of the matched IoUs / (TP + FP / 2 + FN / 2) (Kirillov et al. 2019, equation 1)."""
         return self._value(2 * math.fsum(self.ious), self.in_mask + self.in_reference)
@@ -63,32 +62,19 @@ class Matches:
         return part / whole if whole else 0.0
 
 
-@dataclass(frozen=True)
-class NumberPairs:
-    """Pairs of object numbers that occur at the same pixel of a mask and its reference, and the pixels of each pair."""
-
-    mask: NDArray[np.int64]
-    reference: NDArray[np.int64]
-    pixels: Counts
-
-
-def match_objects(mask: NDArray[Any], reference: NDArray[Any]) -> Matches:
-    """Match the objects of a mask and a reference, both (*S) object numbers; 0 is background, and numbers may have gaps.
+def match_objects(pair: ObjectPair, iou_percent: int = LEAST_IOU_PERCENT) -> Matches:
+    """Match the objects whose IoU is above a threshold in percent, 50 or more; it is compared without rounding.
 
     Raises:
-        DataError: `shape_mismatch`, or `numbers_invalid`.
+        DataError: `numbers_invalid`.
+        ValueError: the threshold is below one half.
     """
-    pairs = count_pairs(mask, reference)
-    mask_sizes, mask_index = sum_pixels_by_number(pairs.mask, pairs.pixels)
-    reference_sizes, reference_index = sum_pixels_by_number(pairs.reference, pairs.pixels)
-    union = mask_sizes[mask_index] + reference_sizes[reference_index] - pairs.pixels
-    iou = pairs.pixels / np.maximum(union, 1)
-    is_match = (iou > MIN_IOU) & (pairs.mask > 0) & (pairs.reference > 0)
-    return Matches(
-        ious=tuple(iou[is_match].tolist()),
-        in_mask=np.unique(pairs.mask[pairs.mask > 0]).size,
-        in_reference=np.unique(pairs.reference[pairs.reference > 0]).size,
-    )
+    if iou_percent < LEAST_IOU_PERCENT:
+        raise ValueError(f"an IoU threshold of {iou_percent} % lets an object match two; give {LEAST_IOU_PERCENT} % or more")
+    shared = pair.shared
+    is_match = 100 * shared.pixels > iou_percent * shared.union
+    ious = shared.pixels[is_match] / shared.union[is_match]
+    return Matches(ious=tuple(ious.tolist()), in_mask=len(shared.mask), in_reference=len(shared.reference))
 
 
 def pooled_matches(cases: Iterable[Matches]) -> Matches:
@@ -107,46 +93,21 @@ def pooled_matches(cases: Iterable[Matches]) -> Matches:
     )
 
 
-def count_pairs(mask: NDArray[Any], reference: NDArray[Any]) -> NumberPairs:
-    """Count the pairs of numbers that occur, sorted by the reference's and then by the mask's number.
-
-    Memory grows with the pairs that occur, not with objects times objects.
-
-    Raises:
-        DataError: `shape_mismatch`, or `numbers_invalid`: numbers that aren't whole, or not within 0 .. 2^32 - 1.
-    """
-    overlap.check_same_shape(mask, reference)
-    flat_mask, flat_reference = mask.reshape(-1), reference.reshape(-1)
-    keys, pixels = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    for start in range(0, flat_mask.size, overlap.CHUNK_PX):
-        chunk = slice(start, start + overlap.CHUNK_PX)
-        both = _as_numbers(flat_reference[chunk], "reference") << np.uint64(32) | _as_numbers(flat_mask[chunk], "mask")
-        new_keys, new_pixels = np.unique(both, return_counts=True)
-        keys, index = np.unique(np.concatenate([keys, new_keys]), return_inverse=True)
-        pixels = _sum_by(index, np.concatenate([pixels, new_pixels]))
-    return NumberPairs((keys & np.uint64(LARGEST_NUMBER)).astype(np.int64), (keys >> np.uint64(32)).astype(np.int64), pixels)
+def panoptic_quality(pair: ObjectPair) -> float:
+    """Return the panoptic quality (Kirillov et al. 2019) of objects that match at an IoU above one half."""
+    return match_objects(pair).pq
 
 
-def sum_pixels_by_number(numbers: NDArray[np.int64], pixels: Counts) -> tuple[Counts, NDArray[np.int64]]:
-    """Return the pixels of each number that occurs, in rising order, and the index of each pair's number in that array."""
-    _, index = np.unique(numbers, return_inverse=True)
-    return _sum_by(index, pixels), index
+def segmentation_quality(pair: ObjectPair) -> float:
+    """Return the mean IoU of the objects that match at an IoU above one half."""
+    return match_objects(pair).sq
 
 
-def _sum_by(index: NDArray[np.int64], pixels: Counts) -> Counts:
-    sums = np.zeros(index.max(initial=-1) + 1, np.int64)
-    np.add.at(sums, index, pixels)
-    return sums
+def f1_at_iou(pair: ObjectPair, iou_percent: int = LEAST_IOU_PERCENT) -> float:
+    """Return the F1 of objects that match at an IoU above a threshold; at one half it is the recognition quality."""
+    return match_objects(pair, iou_percent).f1
 
 
-def _as_numbers(values: NDArray[Any], what: str) -> NDArray[np.uint64]:
-    is_valid = (values >= 0) & (values <= LARGEST_NUMBER)
-    numbers = np.where(is_valid, values, 0).astype(np.uint64)
-    is_valid &= numbers == values
-    if not is_valid.all():
-        invalid = ", ".join(f"{value:g}" for value in np.unique(values[~is_valid])[:5])
-        raise DataError(
-            "numbers_invalid",
-            f"{what} has the object numbers {invalid}; allowed are whole numbers from 0 (background) to {LARGEST_NUMBER}",
-        )
-    return numbers
+def average_precision(pair: ObjectPair) -> float:
+    """Return the mean of TP / (TP + FP + FN) over the thresholds .5, .55 .. .95 of the IoU (Data Science Bowl of 2018)."""
+    return fmean(match_objects(pair, percent).accuracy for percent in BOWL_IOU_PERCENTS)

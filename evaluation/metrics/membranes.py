@@ -18,7 +18,7 @@ from scipy import ndimage
 from skimage.measure import label as number_pieces
 from skimage.segmentation import watershed
 
-from evaluation.metrics.instances import Counts, count_pairs, sum_pixels_by_number
+from evaluation.metrics.object_pair import Counts, count_pairs, sum_pixels_by_number
 from evaluation.metrics.overlap import check_same_shape
 
 ALPHA = 0.5  # merges and splits weigh the same

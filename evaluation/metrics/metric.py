@@ -10,7 +10,7 @@ depends on its kind:
     membranes       StructurePair of the first class                            on the whole case
     ordinal         confusion matrix (K, K) of the classes, as ordered grades   band by band
     calibration     CalibrationCounts                                           band by band
-    image_labels    confusion matrix (L, L) of the images' labels               over all cases
+    image_labels    LabelledImages                                              over all cases
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Accuracy, weighted F1 and weighted kappa: by hand, against scikit-learn, and where they are undefined."""
+"""Scores of images' labels and weighted kappa: by hand, against scikit-learn, and where they are undefined."""
 
 from math import isnan
 
@@ -7,9 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
+from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, recall_score, roc_auc_score
 
-from evaluation.metrics.classification import accuracy, quadratic_weighted_kappa, weighted_f1
+from evaluation.metrics.classification import (
+    LabelledImages,
+    accuracy,
+    area_under_curve,
+    balanced_accuracy,
+    quadratic_weighted_kappa,
+    weighted_f1,
+)
 from evaluation.metrics.overlap import confusion
 
 labelled_pairs = st.integers(2, 5).flatmap(
@@ -20,24 +27,53 @@ tables = st.integers(2, 5).flatmap(lambda k: hnp.arrays(np.int64, (k, k), elemen
 
 
 def test_a_table_counted_by_hand() -> None:
-    counts = np.array([[3, 1], [0, 1]])  # four images of the first label, one of the second
-    assert accuracy(counts) == 0.8
-    assert weighted_f1(counts) == pytest.approx((4 * 6 / 7 + 1 * 2 / 3) / 5)
+    # four images of the first label, of which one was given the second, and one of the second
+    images = LabelledImages(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 1]), 2)
+    assert accuracy(images) == 0.8
+    assert balanced_accuracy(images) == pytest.approx((3 / 4 + 1) / 2)
+    assert weighted_f1(images) == pytest.approx((4 * 6 / 7 + 1 * 2 / 3) / 5)
+    assert isnan(area_under_curve(images))  # needs probabilities
+
+
+def test_area_under_the_curve_counted_by_hand() -> None:
+    probabilities = np.array([0.9, 0.3, 0.3, 0.1])
+    images = LabelledImages(np.array([1, 1, 0, 0]), np.array([1, 0, 0, 0]), 2, np.stack([1 - probabilities, probabilities], 1))
+    assert area_under_curve(images) == pytest.approx((3 + 0.5) / 4)  # of four pairs three are in order, and one is equal
+
+
+def test_a_label_that_no_image_has_is_left_out() -> None:
+    images = LabelledImages(np.array([0, 2]), np.array([0, 1]), 3, np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3]]))
+    assert balanced_accuracy(images) == 1 / 2
+    assert area_under_curve(images) == 1
+    assert isnan(area_under_curve(LabelledImages(np.array([1]), np.array([1]), 2, np.array([[0.2, 0.8]]))))
 
 
 def test_without_images_they_are_undefined() -> None:
-    assert isnan(accuracy(np.zeros((2, 2), np.int64)))
-    assert isnan(weighted_f1(np.zeros((2, 2), np.int64)))
+    nothing = LabelledImages(np.zeros(0, np.int64), np.zeros(0, np.int64), 2, np.zeros((0, 2)))
+    assert all(isnan(score(nothing)) for score in (accuracy, balanced_accuracy, weighted_f1, area_under_curve))
 
 
 @settings(deadline=None)
 @given(labelled_pairs)
-def test_accuracy_and_f1_are_scikit_learns(case: tuple[int, list[tuple[int, int]]]) -> None:
+def test_accuracies_and_f1_are_scikit_learns(case: tuple[int, list[tuple[int, int]]]) -> None:
     classes, pairs = case
     true, predicted = np.array(pairs).T
-    counts = confusion(predicted, true, classes)
-    assert accuracy(counts) == pytest.approx(accuracy_score(true, predicted))
-    assert weighted_f1(counts) == pytest.approx(f1_score(true, predicted, average="weighted", zero_division=0))
+    images = LabelledImages(true, predicted, classes)
+    assert accuracy(images) == pytest.approx(accuracy_score(true, predicted))
+    expected = recall_score(true, predicted, labels=np.unique(true), average="macro")
+    assert balanced_accuracy(images) == pytest.approx(expected)
+    assert weighted_f1(images) == pytest.approx(f1_score(true, predicted, average="weighted", zero_division=0))
+
+
+def test_area_under_the_curve_is_scikit_learns() -> None:
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        classes = 2 + seed % 3
+        true = np.concatenate([np.arange(classes), random.integers(0, classes, 20)])
+        parts = random.multinomial(4, [1 / classes] * classes, true.size)  # quarters, so that some are equal
+        images = LabelledImages(true, parts.argmax(axis=1), classes, parts / 4)
+        expected = roc_auc_score(true, parts / 4 if classes > 2 else parts[:, 1], multi_class="ovr")
+        assert area_under_curve(images) == pytest.approx(expected, abs=1e-6)
 
 
 def test_kappa_of_a_table_counted_by_hand() -> None:
