@@ -12,6 +12,7 @@ REMARKS = {
     "header_size_ignored": "the NIfTI header gives itself a wrong size; it is read all the same, as in nibabel",
     "high_bit_ignored": "the header's high bit is not its bits stored - 1; values are read from the lowest bit, as in pydicom",
     "labels_rounded": "labels are real numbers close to whole ones, such as 0.996 for 1; they are rounded",
+    "low_confidence": "the network is less certain of this image's foreground than of the images that it was validated on",
     "name_differs": "the file's name says compressed and its content does not, or the other way round",
     "no_orientation": "the header says neither sform nor qform; only the voxel size is known",
     "offset_corrected": "the header says that the voxels begin at 0; they are read from right behind the header",

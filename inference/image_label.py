@@ -56,7 +56,8 @@ class LabelReader:
     """Accumulator of one image's label.
 
     Networks with an output for the label give logits in every tile; map classifiers read a map that is built from the finished
-    bands. The predictions of several bundles are averaged as probabilities, those of one bundle's networks as logits.
+    bands, of the networks' own probabilities, on which the classifiers were trained. The predictions of several bundles are
+    averaged as probabilities, those of one bundle's networks as logits.
 
     Args:
         predictor: predictor of a bundle, or of several.
@@ -71,7 +72,7 @@ class LabelReader:
             for member in predictors_of(predictor)
             for classifier in member.classifiers
         ]
-        self._maps = {size: MapReader(predictor.head, shape, size) for size, _ in self._classifiers}
+        self._maps = {size: MapReader(predictor.head.uncalibrated, shape, size) for size, _ in self._classifiers}
 
     def add_tile(self, predictor: Predictor, tile: Tile, logits: Floats) -> None:
         """Add the label's logits (L, *S') of a tile; those outside of its output are ignored."""

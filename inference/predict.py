@@ -11,6 +11,7 @@ from datasets.channels import ImageInput, open_input
 from imaging.errors import DataError
 from imaging.source import ImageSource
 from imaging.writing.band_writer import BandWriter
+from inference.confidence import ForegroundConfidence
 from inference.estimate import Estimate, check_disk, estimate, with_seconds
 from inference.image_label import label_classes, label_table
 from inference.outputs import check_request, outputs_of
@@ -127,19 +128,20 @@ def _segment_one(
     plan = _plan(source, predictor, out, request)
     check_disk(estimate(plan, sum(output.pixel_bytes for output in outputs)), out)
     with ExitStack() as stack:
-        unfinished = None
+        unfinished, confidence = None, ForegroundConfidence(predictor.head, source.shape)
         if not label_classes(predictor):  # the label of a whole image needs all of it at once
             key = work_key(image.paths, predictors_of(predictor), request.journal_text)
             folder = out / f".{image.stem}.unfinished"
             unfinished = stack.enter_context(UnfinishedOutputs(folder, key, plan.tile_sizes))
             plan = plan.resumed(unfinished.rows, unfinished.tile_sizes)
+            confidence.counts = unfinished.journal.confidence
         writers: dict[str, list[BandWriter]] = {output.kind: [] for output in outputs}
         for output, file in zip(reversed(outputs), reversed(files), strict=True):  # the mask is published last
             rows_file = unfinished.rows_file(output.ending) if unfinished else None
             writers[output.kind].append(stack.enter_context(output.open(file, rows_file)))
         every_writer = [writer for several in writers.values() for writer in several]
-        on_rows = partial(unfinished.record, writers=every_writer) if unfinished else None
-        result = segment(plan, Writers(**writers, on_rows=on_rows), on_progress)
+        on_rows = partial(unfinished.record, writers=every_writer, confidence=confidence) if unfinished else None
+        result = segment(plan, Writers(**writers, on_rows=on_rows), on_progress, confidence=confidence)
     return Outcome(image, tuple(files), result)
 
 

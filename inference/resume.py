@@ -17,6 +17,7 @@ from disk.publish import publish
 from imaging.errors import DataError
 from imaging.writing.band_writer import BandWriter
 from imaging.writing.row_buffer import BufferFile
+from inference.confidence import ForegroundConfidence
 from inference.predictors.predictor import Predictor
 
 JOURNAL = "journal.json"
@@ -26,13 +27,17 @@ SYNC_SHARE = 0.05  # of the time that writing to the disk may take
 
 
 class Journal(BaseModel):
-    """Journal of the work: its key, the number of rows on the disk, and the tile sizes that it started with."""
+    """Journal of the work: its key, the rows on the disk, the tile sizes that it started with, and its confidence so far.
+
+    `confidence` has the `counts` of a `ForegroundConfidence`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     rows: int = 0
     tile_sizes: tuple[tuple[int, ...], ...] = ()
+    confidence: tuple[int, int] = (0, 0)
 
 
 class UnfinishedOutputs:
@@ -71,19 +76,20 @@ class UnfinishedOutputs:
         """Return the file that holds an output's rows."""
         return BufferFile(self.folder / f"{name.lstrip('.')}.rows", self.rows)
 
-    def record(self, rows: int, writers: Sequence[BandWriter]) -> None:
+    def record(self, rows: int, writers: Sequence[BandWriter], confidence: ForegroundConfidence) -> None:
         """Write the finished rows to the disk, if enough time has passed since the last time.
 
         Args:
             rows: number of rows that were given to the writers.
             writers: writers of all outputs.
+            confidence: accumulator that has these rows.
         """
         now_s = time.monotonic()
         if now_s - self._synced_s < max(LEAST_INTERVAL_S, self._sync_s / SYNC_SHARE):
             return
         for writer in writers:
             writer.sync()
-        self.journal = self.journal.model_copy(update={"rows": rows})
+        self.journal = self.journal.model_copy(update={"rows": rows, "confidence": confidence.counts})
         publish(self.folder / JOURNAL, lambda part: part.write_text(self.journal.model_dump_json()))
         self._synced_s = time.monotonic()
         self._sync_s = self._synced_s - now_s

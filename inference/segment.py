@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imaging.remarks import remark_text
 from imaging.source import ImageSource
+from inference.confidence import ForegroundConfidence
 from inference.image_label import ImageLabel, LabelReader
 from inference.plan import AnyPredictor, ImagePlan, MemberPlan, plan_image
 from inference.predictors.ensemble import Ensemble, mean_bands
@@ -100,19 +101,28 @@ class Observers:
                 self._on_progress(self._finished_tiles, self._tile_count)
 
 
-def segment(plan: ImagePlan, writers: Writers, on_progress: Progress | None = None) -> Segmentation:
+def segment(
+    plan: ImagePlan,
+    writers: Writers,
+    on_progress: Progress | None = None,
+    *,
+    confidence: ForegroundConfidence | None = None,
+) -> Segmentation:
     """Write the image's mask, the label (*S) uint8 of the likeliest class at each pixel, or its values (*S) float32.
 
     Args:
         plan: plan of the image.
         writers: open writers of the image's outputs.
         on_progress: called after each tile.
+        confidence: accumulator of the confidence, which has the rows of an earlier run; None: a new one.
     """
     start_s, head, source = time.monotonic(), plan.predictor.head, plan.source
     label, seams = LabelReader(plan.predictor, source.shape), Seams()
+    confidence = confidence or ForegroundConfidence(head, source.shape)
     for band in bands(plan, Observers(plan, on_progress, label=label, seams=seams)):
         if plan.part.regions:
             plan.part.regions.clear(band, head.nothing)
+        confidence.add(band)
         writers.write(head, band)
         label.add_band(band)
     skipped = sum(member.skipped_tiles for member in plan.members)
@@ -121,6 +131,8 @@ def segment(plan: ImagePlan, writers: Writers, on_progress: Progress | None = No
         warnings.append("spacing_given")
     if skipped:
         warnings.append("tiles_skipped")
+    if confidence.is_low:
+        warnings.append("low_confidence")
     return Segmentation(
         seconds=time.monotonic() - start_s,
         tiles=sum(len(member.grid) for member in plan.members),

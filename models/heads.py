@@ -1,14 +1,21 @@
-"""Heads: the meaning of a network's outputs, and their conversion to probabilities and a mask, or to values."""
+"""Heads: the meaning of a network's outputs, and their conversion to probabilities and a mask, or to values.
+
+Probabilities and uncertainty are computed from the logits divided by the head's temperature; masks, values, means and shifts
+from the logits as they are.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from math import exp, log
+from statistics import fmean
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr, expit, log_expit, log_softmax, logsumexp, softmax
 
 from configs.schema import Config
+from models.calibration import Calibration
 from models.errors import BundleError
 
 Floats = NDArray[Any]
@@ -21,18 +28,35 @@ class Head(ABC):
 
     Attributes:
         gives_values: whether the output is a value per pixel and no class; then `values` replaces `probabilities` and `mask`.
-        outputs: R, number of outputs of the network's last layer.
+        has_temperature: whether a temperature changes the probabilities and leaves the mask as it is.
 
     Args:
         classes: K, number of classes.
+        temperature: the logits are divided by it before probabilities are computed from them; 1 if they aren't calibrated.
+        low_confidence: mean confidence over an image's foreground below which the image gets a remark; None: no remark.
     """
 
     gives_values: ClassVar[bool] = False
-    outputs: int
+    has_temperature: ClassVar[bool] = True
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, temperature: float = 1.0, low_confidence: float | None = None) -> None:
         self.classes = classes
-        self.outputs = classes
+        self.temperature = temperature
+        self.low_confidence = low_confidence
+
+    @property
+    def outputs(self) -> int:
+        """R, number of outputs of the network's last layer."""
+        return self.classes
+
+    @property
+    def uncalibrated(self) -> Self:
+        """The same head without temperature and threshold."""
+        return type(self)(self.classes)
+
+    def tempered(self, logits: Floats) -> Floats:
+        """Return the logits divided by the temperature, and the same array with a temperature of 1."""
+        return logits if self.temperature == 1 else logits / self.temperature
 
     @property
     def nothing(self) -> NDArray[np.float32]:
@@ -96,7 +120,7 @@ class SoftmaxHead(Head):
 
     def probabilities(self, logits: Floats) -> Floats:
         """Return the softmax, which sums to 1 over the classes."""
-        probabilities: Floats = softmax(logits, axis=0)
+        probabilities: Floats = softmax(self.tempered(logits), axis=0)
         return probabilities
 
     def mask(self, logits: Floats) -> NDArray[np.uint8]:
@@ -117,12 +141,14 @@ class SoftmaxHead(Head):
 class SigmoidHead(Head):
     """Head with one output for two classes: the log-odds of the second."""
 
-    def __init__(self, classes: int) -> None:
-        super().__init__(classes)
-        self.outputs = 1
+    @property
+    def outputs(self) -> int:
+        """1: the log-odds of the second class."""
+        return 1
 
     def probabilities(self, logits: Floats) -> Floats:
         """Return both probabilities, which sum to 1."""
+        logits = self.tempered(logits)
         return np.concatenate([expit(-logits), expit(logits)])
 
     def mask(self, logits: Floats) -> NDArray[np.uint8]:
@@ -138,13 +164,14 @@ class SigmoidHead(Head):
 class MultiLabelHead(Head):
     """Head with one binary output per foreground class. Classes may overlap; background is where there is none."""
 
-    def __init__(self, classes: int) -> None:
-        super().__init__(classes)
-        self.outputs = classes - 1
+    @property
+    def outputs(self) -> int:
+        """K - 1, one per class but the first."""
+        return self.classes - 1
 
     def probabilities(self, logits: Floats) -> Floats:
         """Return the sigmoid of each class; the background's is 1 minus the largest."""
-        foreground = expit(logits)
+        foreground = expit(self.tempered(logits))
         return np.concatenate([1 - foreground.max(axis=0, keepdims=True), foreground])
 
     def mask(self, logits: Floats) -> NDArray[np.uint8]:
@@ -154,16 +181,22 @@ class MultiLabelHead(Head):
 
     def uncertainty(self, logits: Floats) -> NDArray[np.float32]:
         """Return the binary entropy of the most uncertain class."""
-        foreground = expit(logits)
+        foreground = expit(self.tempered(logits))
         return np.asarray((entr(foreground) + entr(1 - foreground)).max(axis=0) / np.log(2), np.float32)
 
 
 class SoftLabelHead(Head):
-    """Head with one output from 0 to 1 for ordered classes: class c is at c / (K - 1) (de Vente et al. 2020)."""
+    """Head with one output from 0 to 1 for ordered classes: class c is at c / (K - 1) (de Vente et al. 2020).
 
-    def __init__(self, classes: int) -> None:
-        super().__init__(classes)
-        self.outputs = 1
+    It has no temperature, which would move the output towards the middle class and so change the mask.
+    """
+
+    has_temperature = False
+
+    @property
+    def outputs(self) -> int:
+        """1: the place between the first and the last class."""
+        return 1
 
     def probabilities(self, logits: Floats) -> Floats:
         """Return the linear interpolation between the two classes around the output; it sums to 1."""
@@ -184,13 +217,14 @@ class CumulativeHead(Head):
     without crossing").
     """
 
-    def __init__(self, classes: int) -> None:
-        super().__init__(classes)
-        self.outputs = classes - 1
+    @property
+    def outputs(self) -> int:
+        """K - 1, one per class but the first."""
+        return self.classes - 1
 
     def probabilities(self, logits: Floats) -> Floats:
         """Return the differences between successive sorted outputs; they sum to 1."""
-        at_least = expit(-np.sort(-logits, axis=0))  # (K - 1, *S), decreasing
+        at_least = expit(-np.sort(-self.tempered(logits), axis=0))  # (K - 1, *S), decreasing
         first, last = np.ones_like(at_least[:1]), np.zeros_like(at_least[:1])
         return np.asarray(-np.diff(np.concatenate([first, at_least, last]), axis=0))  # (K, *S)
 
@@ -204,6 +238,7 @@ class RegressionHead(Head):
     """Head with one output: a value without limits."""
 
     gives_values = True
+    has_temperature = False
 
     @property
     def nothing(self) -> NDArray[np.float32]:
@@ -261,9 +296,28 @@ HEADS: dict[str, type[Head]] = {
 }
 
 
-def make_head(config: Config) -> Head:
-    """Return the head of a config."""
-    return HEADS[config.head.name](len(config.data.classes))
+def make_head(config: Config, calibration: Calibration | None = None) -> Head:
+    """Return the head of a config, with the temperature and the threshold of a calibration if it is given."""
+    head = HEADS[config.head.name]
+    if calibration is None:
+        return head(len(config.data.classes))
+    return head(len(config.data.classes), calibration.temperature, calibration.low_confidence)
+
+
+def pooled_head(heads: Sequence[Head]) -> Head:
+    """Return the head for the mean logits of several networks, whose heads differ in their calibration only.
+
+    Its temperature is the geometric mean of theirs, since no case was kept from all networks on which it could be fitted. Its
+    threshold is the lowest one, None if a head has none.
+    """
+    if len({(head.temperature, head.low_confidence) for head in heads}) == 1:
+        return heads[0]
+    thresholds = [head.low_confidence for head in heads if head.low_confidence is not None]
+    return type(heads[0])(
+        heads[0].classes,
+        exp(fmean(log(head.temperature) for head in heads)),
+        min(thresholds) if len(thresholds) == len(heads) else None,
+    )
 
 
 def check_gives_masks(config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from inference.tiling.stitch import Band
 from models.bundle import Bundle
 from models.bundle_agreement import differences
 from models.errors import BundleError
-from models.heads import Head
+from models.heads import Head, pooled_head
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ class Ensemble:
         """Config of the first member."""
         return self.members[0].config
 
-    @property
+    @cached_property
     def head(self) -> Head:
-        """Head of all members."""
-        return self.members[0].head
+        """Head of all members, with a temperature for their mean."""
+        return pooled_head([member.head for member in self.members])
 
     def mean(self, logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the mean (R, *S) of the members' logits, (R, *S) each."""
@@ -55,10 +56,12 @@ class Ensemble:
         """Return the disagreement of the members at each pixel, (*S), from 0 (all agree) to 1.
 
         It is the mutual information of class and member (Houlsby et al. 2011, equation 2): the entropy of the mean minus the
-        mean of the entropies, each relative to the largest entropy.
+        mean of the entropies, each relative to the largest entropy. It is that of the networks' own probabilities, since it is
+        information only if all have one temperature.
         """
-        of_mean = self.head.uncertainty(np.asarray(self.head.mean(logits), np.float32))
-        mean_of_members = np.mean([self.head.uncertainty(each) for each in logits], axis=0, dtype=np.float32)
+        head = self.head.uncalibrated
+        of_mean = head.uncertainty(np.asarray(head.mean(logits), np.float32))
+        mean_of_members = np.mean([head.uncertainty(each) for each in logits], axis=0, dtype=np.float32)
         return np.asarray(np.maximum(of_mean - mean_of_members, 0), np.float32)
 
 

@@ -58,7 +58,7 @@ def load_predictor(
     """
     device = device or best_device()
     members = [
-        make_predictor(bundle.config, network, class_prior, device, average=True)
+        make_predictor(bundle.config, network, class_prior, device, average=True, calibration=bundle.manifest.calibration)
         for network, class_prior in zip(bundle.networks, bundle.class_priors, strict=True)
     ]
     predictor = replace(members[0] if len(members) == 1 else MeanPredictor.of(members), classifiers=bundle.classifiers)

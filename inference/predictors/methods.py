@@ -16,6 +16,7 @@ from inference.predictors.predictor import Predictor
 from inference.tiling.grid import Axis, blended_axis, keeping_axis
 from inference.tiling.test_time_augmentation import LostPixels, Symmetry, symmetries
 from models.architectures import Network
+from models.calibration import Calibration
 from models.heads import make_head
 from models.sliding_window import SlidingWindow
 from models.unet import UNet
@@ -25,7 +26,13 @@ CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 def make_predictor(
-    config: Config, network: Network, class_prior: Sequence[float], device: torch.device, *, average: bool = False
+    config: Config,
+    network: Network,
+    class_prior: Sequence[float],
+    device: torch.device,
+    *,
+    average: bool = False,
+    calibration: Calibration | None = None,
 ) -> Predictor:
     """Return the predictor of the network's method.
 
@@ -35,8 +42,9 @@ def make_predictor(
         class_prior: share of each class among the training pixels.
         device: device that the network runs on.
         average: whether to average over symmetries as `inference.average` says; validation in training doesn't, to save time.
+        calibration: calibration of the probabilities; None: they are the network's own.
     """
-    dimensions, head = config.data.dimensions, make_head(config)
+    dimensions, head = config.data.dimensions, make_head(config, calibration)
     selected = symmetries(config.inference.average, dimensions) if average else (Symmetry(),)
     network = network.to(device, memory_format=memory_format_of(config))  # type: ignore[call-overload]  # see torch
     if isinstance(network, UNet):

@@ -12,6 +12,7 @@ from inference.plan import AnyPredictor, plan_image
 from inference.segment import bands
 from models import bundle
 from models.architectures import build
+from models.calibration import Calibration
 from tests.manifest_facts import FACTS
 
 CPU = torch.device("cpu")
@@ -19,13 +20,15 @@ UNET = ("model.features=[4,8]", "sampling.patch_size=[16,16]", "inference.tile_s
 WINDOW = ("model.window=9", "model.convolutions=[{features: 4, kernel: 3}]", "inference.tile_size=[40,40]")
 
 
-def make_bundle(folder: Path, seed: int, name: str = "unet", *overrides: str) -> bundle.Bundle:
+def make_bundle(
+    folder: Path, seed: int, name: str = "unet", *overrides: str, calibration: Calibration | None = None
+) -> bundle.Bundle:
     """Write a small bundle with random weights, and load it."""
     small = UNET if name == "unet" else WINDOW
     config = schema.load(Path(f"configs/histology_{name}.yaml"), (*small, f"run.name={folder.name}", *overrides))
     torch.manual_seed(seed)
     prior = (0.7 + seed / 100, 0.3 - seed / 100)
-    bundle.write(folder, build(config), config, class_prior=prior, **FACTS)
+    bundle.write(folder, build(config), config, class_prior=prior, calibration=calibration, **FACTS)
     return bundle.load(folder)
 
 
