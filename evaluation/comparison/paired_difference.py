@@ -1,11 +1,10 @@
 """Paired difference of two methods' scores on the same cases: mean, bootstrap interval, permutation test, and effect sizes.
 
-Cases of one group, such as the images of a patient, are alike. Where groups are known, resampling and test take whole groups,
-and otherwise cases.
+Cases of one group, such as the images of a patient, are alike. Where groups are known, the unit of all statistics is the group:
+the mean of its cases is one value, so that each patient counts once. Otherwise the unit is the case.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,16 +12,14 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from evaluation.comparison.bootstrap_interval import EQUAL, bootstrap_interval
 from evaluation.comparison.permutation_test import sign_flip_p_value
 from evaluation.metrics.metric import Better
 
-FEWEST_UNITS = 3  # with fewer, an interval would mean nothing
 FEW_UNITS = 10  # with fewer, an interval is no evidence
-RESAMPLES = 9999
-CONFIDENCE = 0.95
-SEED = 0
-MAX_BATCH_VALUES = 10**6  # resampled at once: bounds the bootstrap's memory
-EQUAL = 1e-12  # differences up to here are ties
+
+
+Unit = Literal["case", "group"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +32,11 @@ class PairedDifference:
     Args:
         better: direction of better values, see `Metric`.
         second_minus_first: one value for each case, NaN where either method has no score.
-        means: mean score of the first and of the second method, over the cases where both have one.
-        mean: mean of the differences.
+        means: mean score of the first and of the second method over the units, from the cases where both have one.
+        mean: mean of the units' mean differences.
         interval: 95% bootstrap interval of that mean; None where it is omitted.
         omitted: why there is no interval; None where there is one.
-        unit: what is resampled and whose sign is flipped: cases, or groups of cases where these are known.
+        unit: what counts once in the means, is resampled, and has its sign flipped: a case, or a group where groups are known.
         units: number of cases or groups where both methods have a score.
         p_value: p-value of the paired permutation test, not corrected for several comparisons; None without units.
         cohens_dz: mean of the units' mean differences divided by their standard deviation (Cohen 1988); NaN where that is 0 or
@@ -57,7 +54,7 @@ class PairedDifference:
     mean: float
     interval: tuple[float, float] | None
     omitted: str | None
-    unit: Literal["case", "group"]
+    unit: Unit
     units: int
     p_value: float | None
     cohens_dz: float
@@ -86,8 +83,8 @@ def paired_difference(
 ) -> PairedDifference:
     """Compare two methods' scores, one for each case and in the same order; NaN means no score.
 
-    The interval resamples whole units, so that both scores of a case stay together (Efron and Tibshirani 1993, chapter 8):
-    bias-corrected and accelerated bootstrap (Efron 1987), 9999 resamples, seed 0.
+    The interval resamples whole units, so that both scores of a case stay together, and the cases of a group
+    (`bootstrap_interval`); the p-value flips the signs of whole units (`sign_flip_p_value`).
 
     Args:
         first: scores of the first method.
@@ -99,22 +96,23 @@ def paired_difference(
         first, second = list(map(abs, first)), list(map(abs, second))
     differences = [after - before for before, after in zip(first, second, strict=True)]
     pairs = [index for index, value in enumerate(differences) if not math.isnan(value)]
-    units = _units([differences[index] for index in pairs], groups and [groups[index] for index in pairs])
-    unit_means = [math.fsum(unit) / len(unit) for unit in units]
-    interval, omitted = bootstrap_interval(unit_means)
-    sign = 1 if better == "higher" else -1
+    units = _units(pairs, groups)
+    unit: Unit = "case" if groups is None or all(group is None for group in groups) else "group"
+    unit_means = _means_of_units(differences, units)
+    interval, omitted = bootstrap_interval(unit_means, unit)
     ties = sum(abs(differences[index]) < EQUAL for index in pairs)
-    wins = sum(sign * differences[index] >= EQUAL for index in pairs)
+    rises = sum(differences[index] >= EQUAL for index in pairs)
+    wins = rises if better == "higher" else len(pairs) - ties - rises
     return PairedDifference(
         better=better,
         second_minus_first=tuple(differences),
-        means=(_mean([first[index] for index in pairs]), _mean([second[index] for index in pairs])),
-        mean=_mean([differences[index] for index in pairs]),
+        means=(_mean(_means_of_units(first, units)), _mean(_means_of_units(second, units))),
+        mean=_mean(unit_means),
         interval=interval,
         omitted=omitted,
-        unit="group" if groups is not None and any(group is not None for group in groups) else "case",
+        unit=unit,
         units=len(units),
-        p_value=sign_flip_p_value([math.fsum(unit) for unit in units]) if units else None,
+        p_value=sign_flip_p_value(unit_means) if units else None,
         cohens_dz=_cohens_dz(unit_means),
         rank_biserial=_rank_biserial(unit_means),
         wins=wins,
@@ -123,32 +121,17 @@ def paired_difference(
     )
 
 
-def bootstrap_interval(values: list[float]) -> tuple[tuple[float, float] | None, str | None]:
-    """Return the 95% interval of the mean of the values, or None and why there is none."""
-    if len(values) < FEWEST_UNITS:
-        return None, f"{len(values)} of the needed {FEWEST_UNITS} cases have a value for both"
-    if max(values) - min(values) < EQUAL:
-        return None, "all cases differ by the same amount, so resampling them shows no spread"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on degenerate data scipy warns and returns NaN, which is handled below
-        result = stats.bootstrap(
-            (np.array(values),), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
-            method="BCa", rng=np.random.default_rng(SEED), batch=max(1, MAX_BATCH_VALUES // len(values)),
-        )  # fmt: skip
-    low, high = (float(end) for end in result.confidence_interval)
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return None, "too few cases differ for the bootstrap"
-    return (low, high), None
-
-
-def _units(differences: Sequence[float], groups: Sequence[str | None] | None) -> list[list[float]]:
-    """Return the differences of each group; a case without a group is a group of its own."""
-    if groups is None:
-        return [[value] for value in differences]
-    units: dict[str | int, list[float]] = {}
-    for index, (value, group) in enumerate(zip(differences, groups, strict=True)):
-        units.setdefault(index if group is None else group, []).append(value)
+def _units(cases: Sequence[int], groups: Sequence[str | None] | None) -> list[list[int]]:
+    """Return the cases of each group; a case without a group is a group of its own."""
+    units: dict[str | int, list[int]] = {}
+    for case in cases:
+        group = groups[case] if groups is not None else None
+        units.setdefault(case if group is None else group, []).append(case)
     return list(units.values())
+
+
+def _means_of_units(values: Sequence[float], units: Sequence[Sequence[int]]) -> list[float]:
+    return [_mean([values[case] for case in unit]) for unit in units]
 
 
 def _cohens_dz(values: Sequence[float]) -> float:

@@ -9,10 +9,10 @@ MOST_EXACT_UNITS = 13  # 2^13 sign patterns are fewer than the random flips
 RANDOM_FLIPS = 9999
 SEED = 0
 BATCH_FLIPS = 512
-TOLERANCE = 1e-9  # relative; sums that differ by rounding only count as equal
+TOLERANCE = 1e-9  # relative; totals that differ by rounding only count as equal
 
 
-def sign_flip_p_value(sums: Sequence[float]) -> float:
+def sign_flip_p_value(differences: Sequence[float]) -> float:
     """Return the two-sided p-value of a paired permutation test (Fisher 1935; Good 2005, chapter 3).
 
     Where both methods are equally good, each unit's differences could as well have the other sign. The p-value is the share
@@ -20,9 +20,9 @@ def sign_flip_p_value(sums: Sequence[float]) -> float:
     differ from 0, and otherwise over 9,999 random patterns and the observed one (Phipson and Smyth 2010), seed 0.
 
     Args:
-        sums: sum of the differences of each unit: a case, or a group of cases whose signs flip together.
+        differences: difference of each unit: of a case, or the mean difference of a group, whose cases flip together.
     """
-    values = np.array([value for value in sums if value != 0], np.float64)
+    values = np.array([value for value in differences if value != 0], np.float64)
     if not len(values):
         return 1.0
     limit = abs(values.sum()) - TOLERANCE * np.abs(values).sum()

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from evaluation.comparison.paired_difference import FEW_UNITS, FEWEST_UNITS, PairedDifference
+from evaluation.comparison.bootstrap_interval import FEWEST_UNITS
+from evaluation.comparison.paired_difference import FEW_UNITS, PairedDifference
 
 
 @dataclass(frozen=True)
