@@ -12,7 +12,7 @@ import typer
 from configs.command_line import exit_codes
 from datasets.discovery.command import cases
 from disk.user_folders import prepare_environment
-from evaluation.command import compare, inspect
+from evaluation.command import compare, evaluate, inspect
 from inference.command import predict
 from service import keys_command
 from service.client import command as client_command
@@ -41,6 +41,7 @@ EXAMPLES: dict[Callable[..., None], str] = {  # of each command that is defined 
     find_rate: "overtile find-rate plan.yaml -o rates.png",
     pretrain: "overtile pretrain plan.yaml pretrain.images=unlabelled",
     predict: "overtile predict slide.svs volumes/ -b runs/first -o masks",
+    evaluate: "overtile evaluate masks --data data/nuclei -o scores.html --metrics dice,hd95",
     compare: "overtile compare runs/first runs/second --data data/nuclei -o report.html",
     package: "overtile package runs/first runs/second",
     serve: "overtile serve --port 3000",

@@ -1,4 +1,4 @@
-"""`overtile inspect` and `overtile compare`."""
+"""`overtile inspect`, `overtile evaluate` and `overtile compare`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -43,6 +43,52 @@ def inspect(
             write_inspection(inspection, out)
             console.print(f"Page: {out}")
     raise typer.Exit(DATA if inspection.examination.errors else 0)
+
+
+def evaluate(
+    masks: Annotated[Path, typer.Argument(help="Folder of masks that any tool wrote, each named like its case or image.")],
+    data: Annotated[Path, typer.Option(help="Data set with the references.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write; a CSV and a JSON of all scores lie beside it.")],
+    split: Annotated[
+        Literal["train", "val", "test", "all"] | None,
+        typer.Option(help="Cases to score. Default: test, or val where there is no test, or all where there is no split."),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Metrics with commas between, such as dice,hd95, or all. Default: those that suit the references."),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Distance up to which surfaces agree for nsd, in micrometres, or in pixels where the spacing is unknown. "
+            "Default: the longest side of a pixel.",
+            min=0,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Config (YAML) whose classes the references have. Default: what the data set declares.")
+    ] = None,
+    missing: Annotated[
+        Literal["refuse", "empty", "leave-out"],
+        typer.Option(help="Cases without a mask: refuse the folder, score them as empty masks, or leave them out."),
+    ] = "refuse",
+) -> None:
+    """Score masks that any tool wrote against references: a page, a table as CSV, and a JSON."""
+    with exit_codes() as console:
+        from configs.schema import load
+        from evaluation.scoring.evaluate import evaluate_masks, print_scores, write_tables
+        from evaluation.scoring.scored_cases import read_scored_cases
+        from evaluation.scoring.selection import select_metrics
+
+        out.parent.mkdir(parents=True, exist_ok=True)  # reports a wrong path before the work, not after it
+        names = [name.strip() for name in metrics.split(",")] if metrics is not None else []
+        scored = read_scored_cases(data, split, load(config) if config else None)
+        selection = select_metrics(scored.kind, names, tolerance)
+        with progress_bars(console) as on_progress:
+            evaluation = evaluate_masks(masks, scored, selection, missing, on_progress)
+        files = write_tables([evaluation.table], out)
+        print_scores(evaluation, console)
+        console.print(f"Page: {out}, scores: {' and '.join(map(str, files))}")
 
 
 def compare(

@@ -49,6 +49,20 @@ def geometry_inside(shape: tuple[int, int, int], affine: NDArray[np.float64], sp
     )
 
 
+def affine_inside(geometry: Geometry) -> NDArray[np.float64] | None:
+    """Return the affine (4, 4), index of (right, anterior, superior) -> mm, equal for files whose axes are turned only.
+
+    None: the geometry has no affine.
+    """
+    volume = geometry.volume or geometry
+    if volume.affine is None:
+        return None
+    turned = orientations.io_orientation(volume.affine)
+    shape = tuple(volume.shape[2 - int(axis)] for axis in turned[:, 0])  # (x, y, z) in the file
+    inside: NDArray[np.float64] = volume.affine @ orientations.inv_ornt_aff(turned, shape)
+    return inside
+
+
 def convert_voxels(parts: Iterable[tuple[NDArray[Any], NDArray[Any]]], *, slope: float = 1.0, intercept: float = 0.0) -> None:
     """Write stored voxels, scaled and converted, to their places in memory, part by part.
 

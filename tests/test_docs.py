@@ -36,6 +36,7 @@ COMMAND_PAGES = {  # the page that describes every option of a command
     "pretrain": "train.md",
     "runs": "train.md",
     "predict": "segment.md",
+    "evaluate": "evaluate.md",
     "compare": "compare.md",
     "package": "serve.md",
     "serve": "serve.md",

@@ -1,5 +1,6 @@
 """Scores of one case: a mask against the case's reference, band by band where the metrics allow it."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -7,14 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.cases import Case, prefix_errors
+from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.references import open_reference
 from evaluation.metrics.metric import BinaryCounts, Metric
 from evaluation.metrics.overlap import binary_counts, confusion
 from evaluation.scoring.selection import Selection
 from evaluation.scoring.table import Score
+from evaluation.scoring.whole_case import MOST_HELD_PX, WholeCase
 from imaging.errors import DataError
-from imaging.source import ImageSource
+from imaging.source import ImageSource, Region
+
+WHOLE_CASE = ("structure", "membranes", "objects")  # kinds of metrics that need the whole mask
+TOO_LARGE = "too_large"  # remark: the case or the structure is too large for the metric
+CONNECTED_PARTS = "connected_parts"  # remark: one side does not number its objects, so that they are its connected parts
 
 Pixels = NDArray[Any]
 
@@ -35,21 +41,23 @@ class CaseMask:
 def score_case(case: Case, mask: CaseMask, selection: Selection) -> tuple[Score, ...]:
     """Return the scores of a mask against its case's reference: of each selected metric, and of each class.
 
-    Pixels with the case's `ignore_label` count nowhere.
+    Pixels with the case's `ignore_label` count nowhere: they are left out of counts, and for metrics of structures and objects
+    both sides are empty there.
 
     Raises:
-        DataError: the reference can't be read, the mask has another shape (`shape_mismatch`) or a label that is no class
-            (`label_unknown`); the message names the case.
+        DataError: the image or the reference can't be read, the mask has another shape (`shape_mismatch`) or a label that is no
+            class (`label_unknown`); the message names the case.
     """
-    with prefix_errors(case), open_reference(case) as reference:
-        scorer = CaseScorer(case, reference, selection)
-        row = 0
-        check_mask_shape(mask.labels, reference)
-        for block in reference.blocks():
-            rows = (slice(row, row + block.shape[1]), *(slice(0, size) for size in reference.shape[1:]))
-            scorer.add(mask.labels.read(rows), block)
-            row = rows[0].stop
-        return tuple(scorer.scores())
+    with prefix_errors(case):
+        with open_case_image(case) as image:
+            spacing_um = image.spacing_um
+        with open_reference(case, numbered=case.instances) as reference:
+            check_mask_shape(mask.labels, reference)
+            scorer = CaseScorer(case, reference, selection, spacing_um)
+            for block in reference.blocks():
+                rows = scorer.next_rows(block.shape[1])
+                scorer.add(mask.labels.read(rows), block, mask.objects.read(rows) if mask.objects else None)
+            return tuple(scorer.scores())
 
 
 def check_mask_shape(mask: ImageSource, reference: ImageSource) -> None:
@@ -70,41 +78,101 @@ class CaseScorer:
 
     Args:
         case: the case.
-        reference: its open reference.
+        reference: its open reference, with the numbers of objects where it has them.
         selection: the metrics.
+        spacing_um: distance between the image's pixels in S order; None where it is unknown.
     """
 
-    def __init__(self, case: Case, reference: ImageSource, selection: Selection) -> None:
+    def __init__(self, case: Case, reference: ImageSource, selection: Selection, spacing_um: tuple[float, ...] | None) -> None:
         self.case = case
         self.selection = selection
-        self._classes = len(selection.classes)
-        self._overlapping = reference.channels > 1
-        shape = (self._classes - 1, 2, 2) if self._overlapping else (1, self._classes, self._classes)
-        self._counts = np.zeros(shape, np.int64)
+        self._shape, self._row = reference.shape, 0
+        self._classes, self._overlap = len(selection.classes), reference.channels > 1
+        self._counts = np.zeros((reference.channels, *(2 if self._overlap else self._classes,) * 2), np.int64)
+        self._whole: WholeCase | None = None
+        needs_whole = any(metric.kind in WHOLE_CASE for metric in selection.metrics)
+        if needs_whole and math.prod(reference.shape) <= MOST_HELD_PX:
+            self._whole = WholeCase(reference.shape, reference.channels, spacing_um, selection.tolerance)
 
-    def add(self, labels: Pixels, reference: Pixels) -> None:
-        """Add the next rows: the mask's labels (channels, rows, *rest) and their reference (channels, rows, *rest)."""
-        ignored = self.case.ignore_label
-        if not self._overlapping:
-            self._counts[0] += confusion(labels[0], reference[0], self._classes, ignore_label=ignored)
-            return
-        for index, (counts, channel) in enumerate(zip(self._counts, reference, strict=True)):
-            is_class = labels[index] > 0 if len(labels) > 1 else labels[0] == index + 1
-            counts += confusion(is_class, channel, 2, ignore_label=ignored)
+    def next_rows(self, count: int) -> Region:
+        """Return the region of the next rows, in the image's coordinates."""
+        return (slice(self._row, self._row + count), *(slice(0, size) for size in self._shape[1:]))
+
+    def add(self, labels: Pixels, reference: Pixels, objects: Pixels | None = None) -> None:
+        """Add the next rows.
+
+        Args:
+            labels: labels of the mask (1, rows, *rest), or of overlapping classes (K - 1, rows, *rest).
+            reference: the reference (channels, rows, *rest); numbers of objects where the case has instances.
+            objects: numbers of the mask's objects (1, rows, *rest); None where it does not number them.
+
+        Raises:
+            DataError: `label_unknown`.
+        """
+        is_scored = np.ones(reference.shape, np.bool_)
+        if self.case.ignore_label is not None:
+            is_scored = reference != self.case.ignore_label
+        classes = reference
+        if self.case.instances:
+            classes = (reference > 0).astype(np.uint8)
+        if self._overlap:
+            channels = np.arange(1, self._classes).reshape(-1, *[1] * (labels.ndim - 1))
+            labels = (labels > 0 if len(labels) > 1 else labels == channels).astype(np.uint8)  # (K - 1, rows, *rest)
+            classes = (reference > 0).astype(np.uint8)
+        for counts, of_mask, of_reference, here in zip(self._counts, labels, classes, is_scored, strict=True):
+            counts += confusion(of_mask[here], of_reference[here], len(counts))
+        if self._whole:
+            self._whole.add(self._row, labels * is_scored, classes * is_scored)
+            self._whole.add_objects(
+                self._row,
+                None if objects is None else (objects * is_scored)[0],
+                (reference * is_scored)[0] if self.case.instances else None,
+            )
+        self._row += reference.shape[1]
 
     def scores(self) -> Iterator[Score]:
-        """Yield the scores of the rows so far, in the order of the metrics and of the classes."""
-        for metric in self.selection.metrics:
-            if metric.kind == "overlap":
-                for index, name in enumerate(self.selection.classes[1:]):
-                    yield self._score(metric, name, metric.function(self._binary_counts(index)))
-            elif metric.kind == "ordinal" and not self._overlapping:
+        """Yield the scores of the case after its last row: first by metric, and then by class."""
+        yield from sorted(self._scores(), key=lambda score: self.selection.names.index(score.metric))
+
+    def _scores(self) -> Iterator[Score]:
+        """Yield the scores in the order of their computation, in which a structure is in memory once."""
+        for metric in self._metrics("ordinal"):
+            if not self._overlap:
                 yield self._score(metric, "", metric.function(self._counts[0]))
+        for index, name in enumerate(self.selection.classes[1:]):
+            for metric in self._metrics("overlap"):
+                yield self._score(metric, name, metric.function(self._binary_counts(index)))
+            yield from self._structure_scores(index, name)
+            yield from self._object_scores(index, name)
+
+    def _metrics(self, *kinds: str) -> list[Metric]:
+        return [metric for metric in self.selection.metrics if metric.kind in kinds]
 
     def _binary_counts(self, index: int) -> BinaryCounts:
         """Return the counts of a foreground class by its index from 0."""
-        return binary_counts(self._counts[index], 1) if self._overlapping else binary_counts(self._counts[0], index + 1)
+        return binary_counts(self._counts[index], 1) if self._overlap else binary_counts(self._counts[0], index + 1)
 
-    def _score(self, metric: Metric, class_name: str, value: float, remark: str = "") -> Score:
-        unit = "" if metric.unit == "distance" else metric.unit
+    def _structure_scores(self, index: int, name: str) -> Iterator[Score]:
+        """Yield the scores of a class as a structure, and those of membranes for the first class."""
+        metrics = self._metrics("structure", *(("membranes",) if index == 0 else ()))
+        pair = self._whole.structure(index) if self._whole and metrics else None
+        for metric in metrics:
+            if pair is None:
+                yield self._score(metric, name, math.nan, TOO_LARGE)
+            else:
+                remark = pair.remark if metric.kind == "structure" else ""
+                yield self._score(metric, name, metric.function(pair), remark, pair.unit)
+
+    def _object_scores(self, index: int, name: str) -> Iterator[Score]:
+        metrics = self._metrics("objects")
+        pair = self._whole.objects(index) if self._whole and metrics else None
+        for metric in metrics:
+            if pair is None or self._whole is None:
+                yield self._score(metric, name, math.nan, TOO_LARGE)
+            else:
+                remark = "" if self._whole.are_numbered else CONNECTED_PARTS
+                yield self._score(metric, name, metric.function(pair), remark, pair.unit)
+
+    def _score(self, metric: Metric, class_name: str, value: float, remark: str = "", distance_unit: str = "") -> Score:
+        unit = distance_unit if metric.unit == "distance" else metric.unit
         return Score(self.case.name, self.case.group, metric.name, class_name, value, unit, remark)

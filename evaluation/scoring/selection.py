@@ -44,6 +44,11 @@ class Selection:
     classes: tuple[str, ...]
     tolerance: float | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the metrics."""
+        return tuple(metric.name for metric in self.metrics)
+
 
 def select_metrics(kind: ReferenceKind, names: Sequence[str] = (), tolerance: float | None = None) -> Selection:
     """Return the metrics of these names, or without names the defaults for what the references hold.

@@ -1,0 +1,71 @@
+"""Mask and reference of a whole case in memory, for metrics of structures and of objects."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import label as number_pieces
+
+from evaluation.metrics.object_pair import ObjectPair
+from evaluation.metrics.surface_distance import STRUCTURE_LIMIT_PX, StructurePair
+
+MOST_HELD_PX = 2**27  # of a case that is held in memory: 512 x 512 x 512, or 11,585 squared
+
+Pixels = NDArray[Any]
+
+
+class WholeCase:
+    """Mask and reference of a case, added band by band; ignored pixels are 0 on both sides.
+
+    Args:
+        shape: shape of the image, in S order.
+        channels: number of channels: 1 of labels, or one for each class but the background where classes overlap.
+        spacing_um: distance between pixels in S order; None where it is unknown.
+        tolerance: distance up to which surfaces agree, see `Selection`.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], channels: int, spacing_um: tuple[float, ...] | None, tolerance: float | None
+    ) -> None:
+        self.spacing_um = spacing_um
+        self.tolerance = max(spacing_um or (1.0,)) if tolerance is None else tolerance
+        self._mask, self._reference = np.zeros((2, channels, *shape), np.uint8)
+        self._numbers: list[NDArray[np.uint32] | None] = [None, None]  # of the objects of mask and reference
+
+    def add(self, row: int, mask: Pixels, reference: Pixels) -> None:
+        """Add the rows from `row` on of the labels (channels, rows, *rest) of the mask and of the reference."""
+        self._mask[:, row : row + mask.shape[1]] = mask
+        self._reference[:, row : row + mask.shape[1]] = reference
+
+    def add_objects(self, row: int, mask: Pixels | None, reference: Pixels | None) -> None:
+        """Add the rows from `row` on of the numbers of objects (rows, *rest); None where a side does not number them."""
+        for side, numbers in enumerate((mask, reference)):
+            if numbers is not None:
+                whole = self._numbers[side]
+                if whole is None:
+                    whole = self._numbers[side] = np.zeros(self._mask.shape[1:], np.uint32)
+                whole[row : row + len(numbers)] = numbers
+
+    @property
+    def are_numbered(self) -> bool:
+        """Whether mask and reference both number their objects."""
+        return all(numbers is not None for numbers in self._numbers)
+
+    def structure(self, index: int) -> StructurePair | None:
+        """Return a foreground class, by its index from 0, on both sides; None where it extends over too many pixels."""
+        mask, reference = (self._is_class(labels, index) for labels in (self._mask, self._reference))
+        pair = StructurePair(mask, reference, self.spacing_um, self.tolerance)
+        if not pair.is_empty and math.prod(side.stop - side.start for side in pair.box) > STRUCTURE_LIMIT_PX:
+            return None
+        return pair
+
+    def objects(self, index: int) -> ObjectPair:
+        """Return the objects of a foreground class, by its index from 0; those that are not numbered are connected parts."""
+        sides = []
+        for labels, numbers in zip((self._mask, self._reference), self._numbers, strict=True):
+            sides.append(number_pieces(self._is_class(labels, index), connectivity=1) if numbers is None else numbers)
+        return ObjectPair(sides[0], sides[1], self.spacing_um)
+
+    def _is_class(self, labels: Pixels, index: int) -> NDArray[np.bool_]:
+        return np.asarray(labels[index] > 0 if len(labels) > 1 else labels[0] == index + 1)
