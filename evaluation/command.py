@@ -88,7 +88,7 @@ def evaluate(
             evaluation = evaluate_masks(masks, scored, selection, missing, on_progress)
         files = write_tables([evaluation.table], out)
         print_scores(evaluation, console)
-        console.print(f"Page: {out}, scores: {' and '.join(map(str, files))}")
+        console.print(f"Scores: {files[0]} and {files[1]}")
 
 
 def compare(
