@@ -1,4 +1,4 @@
-"""Overlap scores: Dice and IoU of each class of one case, from one pass over the pixels of mask and reference.
+"""Overlap scores, such as Dice and IoU, of each class of one case, from one pass over the pixels of mask and reference.
 
 Conventions, because libraries disagree: the labels 1 .. K - 1 are foreground; 0 is background and never scored. A class that
 is in neither the mask nor the reference has no Dice (NaN); means leave it out, and it is counted separately. The macro mean of
@@ -133,6 +133,27 @@ def dice_of_counts(counts: BinaryCounts) -> float:
 def iou_of_counts(counts: BinaryCounts) -> float:
     """Return the IoU of one class; NaN where neither side has it."""
     return _ratio(counts.true_positives, sum(counts))
+
+
+def sensitivity_of_counts(counts: BinaryCounts) -> float:
+    """Return the share of the reference's pixels that the mask has (recall); NaN where neither side has the class.
+
+    It is 0 where only the mask has the class, as precision is where only the reference has it, so that a class that is missed
+    or invented counts in the mean of both.
+    """
+    hits, _, false_negatives = counts
+    return hits / (hits + false_negatives) if hits else _ratio(0, sum(counts))
+
+
+def precision_of_counts(counts: BinaryCounts) -> float:
+    """Return the share of the mask's pixels that the reference has; NaN where neither side has the class, see sensitivity."""
+    hits, false_positives, _ = counts
+    return hits / (hits + false_positives) if hits else _ratio(0, sum(counts))
+
+
+def volume_difference_of_counts(counts: BinaryCounts) -> float:
+    """Return by how many percent of the reference's volume the mask's is larger; NaN where the reference lacks the class."""
+    return 100 * _ratio(counts.false_positives - counts.false_negatives, counts.true_positives + counts.false_negatives)
 
 
 def binary_counts(counts: Counts, label: int) -> BinaryCounts:
