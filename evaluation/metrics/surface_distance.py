@@ -21,9 +21,8 @@ from scipy import ndimage
 from evaluation.metrics.overlap import check_same_shape
 
 PERCENTILE = 0.95
-STRUCTURE_LIMIT_PX = 2**26  # metrics of kind structure aren't computed for larger images: 512 x 512 x 256, or 8,192 squared
+STRUCTURE_LIMIT_PX = 2**26  # metrics of kind structure aren't computed for larger boxes: 512 x 512 x 256, or 8,192 squared
 ONE_SIDED = "one_sided"  # remark of a score: only the mask or only the reference has the structure
-TOO_LARGE = "too_large"  # remark of a score: the image is above `STRUCTURE_LIMIT_PX`
 
 Values = NDArray[np.float64]
 Structure = NDArray[np.bool_]

@@ -7,6 +7,7 @@ import pytest
 from evaluation.metrics.metric import Metric
 from evaluation.metrics.registry import METRICS
 from evaluation.metrics.surface_distance import STRUCTURE_LIMIT_PX
+from evaluation.scoring.whole_case import MOST_HELD_PX
 
 PAGE = (Path(__file__).parents[3] / "docs/metrics.md").read_text(encoding="utf-8")
 
@@ -30,5 +31,6 @@ def test_the_page_has_no_other_metrics() -> None:
     assert len(rows) == len(METRICS)
 
 
-def test_the_page_names_the_limit_of_structures() -> None:
-    assert f"Images above {STRUCTURE_LIMIT_PX:,} pixels" in PAGE
+def test_the_page_names_the_limits_of_size() -> None:
+    assert f"box is above {STRUCTURE_LIMIT_PX:,} pixels" in PAGE
+    assert f"an image above {MOST_HELD_PX:,} pixels" in PAGE
