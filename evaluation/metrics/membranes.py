@@ -20,6 +20,7 @@ from skimage.segmentation import watershed
 
 from evaluation.metrics.object_pair import Counts, count_pairs, sum_pixels_by_number
 from evaluation.metrics.overlap import check_same_shape
+from evaluation.metrics.surface_distance import StructurePair
 
 ALPHA = 0.5  # merges and splits weigh the same
 ROUNDING = 1e-12  # entropies below are rounding errors of 0
@@ -41,6 +42,21 @@ class BoundaryScores:
     info: float
     info_split: float
     info_merge: float
+
+
+def v_rand(pair: StructurePair) -> float:
+    """Return V^Rand of the cells between the membranes of a pair."""
+    return membrane_scores(pair.mask, pair.reference).rand
+
+
+def v_info(pair: StructurePair) -> float:
+    """Return V^Info of the cells between the membranes of a pair."""
+    return membrane_scores(pair.mask, pair.reference).info
+
+
+def pixel_error(pair: StructurePair) -> float:
+    """Return the share of pixels that are membrane on one side only; NaN without pixels."""
+    return int((pair.mask != pair.reference).sum()) / pair.mask.size if pair.mask.size else math.nan
 
 
 def membrane_scores(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> BoundaryScores:

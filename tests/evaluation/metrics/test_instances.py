@@ -8,10 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from torchmetrics.functional.detection import panoptic_quality
+from object_samples import random_objects
+from torchmetrics.functional import detection as torchmetrics
 
 from evaluation.metrics import overlap
-from evaluation.metrics.instances import Matches, match_objects, pooled_matches
+from evaluation.metrics.instances import (
+    Matches,
+    average_precision,
+    f1_at_iou,
+    match_objects,
+    panoptic_quality,
+    pooled_matches,
+    segmentation_quality,
+)
 from evaluation.metrics.object_pair import ObjectPair
 
 REFERENCE = np.array(
@@ -94,7 +103,7 @@ def test_it_is_torchmetrics_where_there_are_objects(arrays: tuple[np.ndarray, np
         return
     # pairs (category, number): objects are category 1, background is category 0, "stuff"
     pixels = [torch.from_numpy(np.stack([array > 0, array], -1).astype(np.int64))[None] for array in arrays]
-    of_classes = panoptic_quality(*pixels, things={1}, stuffs={0}, return_sq_and_rq=True, return_per_class=True)
+    of_classes = torchmetrics.panoptic_quality(*pixels, things={1}, stuffs={0}, return_sq_and_rq=True, return_per_class=True)
     expected = of_classes[0, :].tolist()  # of the things, which come first
     assert (matches.pq, matches.sq, matches.rq) == pytest.approx(tuple(expected), abs=1e-6)
 
@@ -118,3 +127,46 @@ def test_what_holds_for_any_objects(arrays: tuple[np.ndarray, np.ndarray]) -> No
     assert len(matches.ious) <= min(matches.in_mask, matches.in_reference)
     assert isnan(matches.pq) or matches.pq == pytest.approx(matches.sq * matches.rq)
     assert isnan(itself.pq) or itself.pq == 1
+
+
+def test_scores_at_several_ious_counted_by_hand() -> None:
+    pair = ObjectPair(MASK, REFERENCE)  # IoUs of 5/6, 4/5 and 2/4, with 4 objects on both sides
+    f1 = [f1_at_iou(pair, percent) for percent in (50, 60, 70, 80, 90)]
+    assert f1 == [2 / 4, 2 / 4, 2 / 4, 1 / 4, 0]  # 4/5 is not above .8
+    # two match at .5 .. .75, one at .8, and none above 5/6
+    assert average_precision(pair) == pytest.approx((6 * 2 / 6 + 1 * 1 / 7) / 10)
+    assert (panoptic_quality(pair), segmentation_quality(pair)) == pytest.approx(((5 / 6 + 4 / 5) / 4, (5 / 6 + 4 / 5) / 2))
+
+
+def test_a_threshold_below_one_half_is_refused() -> None:
+    with pytest.raises(ValueError, match="an IoU threshold of 40 % lets an object match two; give 50 % or more"):
+        f1_at_iou(ObjectPair(MASK, REFERENCE), 40)
+
+
+def test_without_objects_there_is_no_precision_and_on_one_side_the_worst() -> None:
+    empty, one = np.zeros(4, np.uint8), np.array([1, 0, 0, 0])
+    for score in (average_precision, f1_at_iou, panoptic_quality, segmentation_quality):
+        assert isnan(score(ObjectPair(empty, empty)))
+        assert score(ObjectPair(one, empty)) == score(ObjectPair(empty, one)) == 0
+        assert score(ObjectPair(one, one)) == 1
+
+
+def test_touching_objects_are_two_and_joined_ones_are_one() -> None:
+    touching = np.array([1, 1, 1, 2, 2])
+    assert f1_at_iou(ObjectPair(touching, touching)) == 1
+    assert match(touching > 0, touching) == Matches((3 / 5,), in_mask=1, in_reference=2)
+
+
+def test_f1_and_precision_are_their_definitions_written_out() -> None:
+    for mask, reference, _ in random_objects():
+        of_mask, of_reference = ([side == number for number in np.unique(side[side > 0])] for side in (mask, reference))
+        if not of_mask and not of_reference:
+            continue
+        ious = [(own & other).sum() / (own | other).sum() for own in of_mask for other in of_reference]
+        pair = ObjectPair(mask, reference)
+        precisions = []
+        for percent in range(50, 100, 5):
+            hits = sum(iou > percent / 100 for iou in ious)
+            assert f1_at_iou(pair, percent) == pytest.approx(2 * hits / (len(of_mask) + len(of_reference)), abs=1e-6)
+            precisions.append(hits / (len(of_mask) + len(of_reference) - hits))
+        assert average_precision(pair) == pytest.approx(np.mean(precisions), abs=1e-6)

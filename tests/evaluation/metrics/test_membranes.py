@@ -10,8 +10,10 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage, sparse
 from skimage.measure import shannon_entropy
 from skimage.metrics import adapted_rand_error, variation_of_information
+from sklearn.metrics import zero_one_loss
 
-from evaluation.metrics.membranes import cell_scores, grow_cells, label_cells, membrane_scores
+from evaluation.metrics.membranes import cell_scores, grow_cells, label_cells, membrane_scores, pixel_error, v_info, v_rand
+from evaluation.metrics.surface_distance import StructurePair
 from imaging.errors import DataError
 
 cells = st.integers(1, 8).flatmap(
@@ -142,3 +144,22 @@ def test_growing_changes_no_cell_and_joins_none(drawing: np.ndarray) -> None:
     for number in range(1, before.max() + 1):  # no pixel of it has a side in common with one of another cell
         beside = ndimage.binary_dilation(after == number)
         assert set(np.unique(after[beside])) <= {0, number}
+
+
+def test_pixel_error_is_the_share_of_wrong_pixels() -> None:
+    pair = StructurePair(parse("..x..", "..x.."), parse("..x..", ".x..."))
+    assert pixel_error(pair) == 2 / 10
+    for seed in range(200):
+        drawings = np.random.default_rng(seed).random((2, 6, 7)) < 0.3
+        expected = zero_one_loss(drawings[1].ravel(), drawings[0].ravel())
+        assert pixel_error(StructurePair(*drawings)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_scores_of_a_pair_are_those_of_its_cells() -> None:
+    mask, reference = parse("..x..", "....."), parse("..x..", "..x..")
+    scores = membrane_scores(mask, reference)
+    assert v_rand(StructurePair(mask, reference)) == scores.rand == pytest.approx(16 / 24)
+    assert isnan(v_info(StructurePair(mask, np.zeros_like(mask))))
+    assert v_info(StructurePair(mask, reference)) == scores.info == 0  # one cell knows nothing of two
+    same = StructurePair(reference, reference)
+    assert (v_rand(same), v_info(same), pixel_error(same)) == pytest.approx((1, 1, 0))
