@@ -257,7 +257,8 @@ class TrainerSection(Section):
 
     `patience` is the number of validations without a better score after which training ends. `folds` 0 trains one network;
     2 or more train as many, each validated on another fold, and write their ensemble. `devices` is the number of processes
-    per machine; each takes `batch_size` patches per step.
+    per machine; each takes `batch_size` patches per step. `calibrate` fits the temperature of the probabilities on the
+    validation cases once the network is trained; masks don't depend on it.
     """
 
     max_steps: PositiveInt = 2000
@@ -272,6 +273,7 @@ class TrainerSection(Section):
     devices: PositiveInt = 1
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     compile: bool = False
+    calibrate: bool = True
 
 
 class InferenceSection(Section):

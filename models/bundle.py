@@ -233,7 +233,7 @@ def load(folder: Path) -> Bundle:
     """
     if not (folder / MANIFEST).exists() and (folder / BUNDLE).exists():
         folder = folder / BUNDLE
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     _check_files(folder, manifest)
     config = schema.load(folder / CONFIG)
     files = _weights_files(len(manifest.member_priors))
@@ -284,8 +284,12 @@ def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
             raise BundleError(f"{path}: {name} holds NaN or infinite values; train again")
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    """Read and validate the manifest."""
+def read_manifest(folder: Path) -> Manifest:
+    """Read and validate the manifest of a bundle, without its other files.
+
+    Raises:
+        BundleError: there is none, it is a link, or its format is unknown.
+    """
     path = folder / MANIFEST
     if folder.is_symlink() or path.is_symlink():
         raise BundleError(

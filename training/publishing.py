@@ -13,6 +13,7 @@ from inference.predictors.methods import make_predictor
 from inference.predictors.predictor import Predictor
 from models import bundle
 from models.architectures import build
+from training.calibration import calibrate
 from training.data.open_cases import open_labelled_image
 from training.data.splitting import Splits
 from training.image_label_training import train_image_labels
@@ -31,10 +32,10 @@ def publish_best(
     splits: Splits,
     images: tuple[str, ...],
     **facts: object,
-) -> dict[str, float]:
-    """Write the best network as `folder/bundle`, and return its validation scores by name.
+) -> bundle.Manifest:
+    """Write the best network as `folder/bundle`, with the calibration of its probabilities, and return the manifest.
 
-    The first is the score by which validation ranked the networks; scores of image labels follow.
+    The first score in `validation` is that by which validation ranked the networks; scores of image labels follow.
 
     Args:
         folder: the run's.
@@ -52,11 +53,12 @@ def publish_best(
     network.load_state_dict(load_file(best))
     best_predictor = make_predictor(config, network.eval(), class_prior, predictor.device)
     labels = train_image_labels(config, best_predictor, splits)
+    averaging = make_predictor(config, network, class_prior, predictor.device, average=True)
     labelled = open_labelled_image(splits.val[0], config)
     with labelled.image as image, labelled.reference:
         sample = sample_of(at_trained_spacing(image, config.data), best_predictor.members)
     validation = {metadata["name"]: float(metadata["score"]), **labels.validation}
-    bundle.write(
+    return bundle.write(
         folder / "bundle",
         network,
         config,
@@ -67,10 +69,10 @@ def publish_best(
         margin_px=predictor.margin,
         class_prior=class_prior,
         validation=validation,
+        calibration=calibrate(config, averaging, splits.val),
         training_images=images,
         versions=package_versions(),
         commit=checkout_commit(),
         intended_use=INTENDED_USE,
         **facts,
     )
-    return validation

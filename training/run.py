@@ -76,10 +76,11 @@ def train(config: Config, console: Console, callbacks: Sequence[lightning.Callba
 
 
 class _Fit(NamedTuple):
-    """The predictor of the network after the last step, the number of steps, and a message if the time limit ended the run."""
+    """Result of the steps: the predictor of the last network, their number, the monitor, and why the time limit ended them."""
 
     predictor: Predictor
     steps: int
+    monitor: RunMonitor
     time_limit: str
 
 
@@ -140,7 +141,7 @@ def _fit_from(session: Session, checkpoint: StoredCheckpoint | None) -> _Fit:
     finally:
         session.signals.stop_immediately = False  # a signal now would leave workers behind
         stream.close()
-    return _Fit(predictor, trainer.global_step, time_limit_message(trainer, config))
+    return _Fit(predictor, trainer.global_step, monitor, time_limit_message(trainer, config))
 
 
 def _build_predictor(session: Session, checkpoint: StoredCheckpoint | None) -> Predictor:
@@ -176,7 +177,7 @@ def _publish(session: Session, fit: _Fit) -> Path:
     bundle = session.folder / "bundle"
     if not session.processes.is_first:
         return bundle
-    (name, score), *label_scores = publish_best(
+    manifest = publish_best(
         session.folder,
         session.config,
         fit.predictor,
@@ -185,10 +186,14 @@ def _publish(session: Session, fit: _Fit) -> Path:
         images=session.examined.images,
         training_steps=fit.steps,
         training_seconds=round(session.clock.seconds, 1),
-    ).items()
+    )
+    fit.monitor.write_finished()
+    (name, score), *label_scores = manifest.validation.items()
     scores = f"{'Dice' if name == 'dice' else name} {score:.3f}"
     scores += "".join(f", {label.replace('_', ' ')} {value:.3f}" for label, value in label_scores)
     session.console.print(f"{session.config.run.name}: best validation {scores}, bundle in {bundle}")
+    if manifest.calibration:
+        session.console.print(f"{session.config.run.name}: {manifest.calibration.text}")
     if fit.time_limit:
         session.console.print(f"{session.config.run.name}: {fit.time_limit}", style="yellow")
     return bundle

@@ -3,6 +3,7 @@
 import pytorch_lightning as lightning
 from pytorch_lightning.callbacks import EarlyStopping
 
+from training.calibration import calibration_validations
 from training.data.hard_negatives import HardNegatives
 from training.data.stream import PatchStream
 from training.distributed import BroadcastBuffers
@@ -62,5 +63,11 @@ def _callbacks(session: Session, stream: PatchStream, monitor: RunMonitor) -> li
         ),
         SaveBest(session.checkpoints.folder / BEST_WEIGHTS, score),
         *session.callbacks,
-        RunScheduler(config, stream, session.clock, session.signals),  # last, so that it saves the state of all others
+        RunScheduler(  # last, so that it saves the state of all others
+            config,
+            stream,
+            session.clock,
+            session.signals,
+            calibration_validations=calibration_validations(config, len(splits.val)),
+        ),
     ]

@@ -105,7 +105,10 @@ OF_CLASSES = [
 @pytest.mark.parametrize(("method", "kind", "count", "score", "overrides"), OF_CLASSES)
 def test_classes(method: str, kind: str, count: int, score: str, overrides: tuple[str, ...], tmp_path: Path) -> None:
     made = trained(tmp_path, kind, classes(count), f"head.kind={kind}", *overrides, method=method)
-    assert set(json.loads((made / "manifest.json").read_text())["validation"]) == {score}
+    manifest = json.loads((made / "manifest.json").read_text())
+    assert set(manifest["validation"]) == {score}
+    is_soft_label = kind == "ordinal" and not any("encoding" in override for override in overrides)
+    assert (manifest["calibration"] is None) == is_soft_label  # whose mask a temperature would change
     done = run("predict", tmp_path / "data/3.png", "-b", made, "-o", tmp_path / "out", "--probabilities", "uint8")
     assert done.exit_code == 0, done.output
     mask = np.asarray(Image.open(tmp_path / "out/3.png"))
@@ -124,7 +127,9 @@ def test_classes(method: str, kind: str, count: int, score: str, overrides: tupl
 )
 def test_values_are_written_as_a_map_and_other_commands_refuse_their_bundle(method: str, kind: str, tmp_path: Path) -> None:
     made = trained(tmp_path, kind, classes(1), f"head.kind={kind}", method=method)
-    assert set(json.loads((made / "manifest.json").read_text())["validation"]) == {"r2"}
+    manifest = json.loads((made / "manifest.json").read_text())
+    assert set(manifest["validation"]) == {"r2"}
+    assert manifest["calibration"] is None
     done = run("predict", tmp_path / "data/3.png", "-b", made, "-o", tmp_path / "out")
     assert done.exit_code == 0, done.output
     with open_image(tmp_path / "out/3.tiff") as values:

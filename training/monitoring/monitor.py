@@ -70,6 +70,7 @@ class RunMonitor(lightning.Callback):
         self.pictures = PictureRecorder(self.files, facts.config, splits, predictor)
         self.page = PageWriter(facts, folder, self.files)
         self._warnings: set[str] = set()  # already printed
+        self._time_limit = ""  # the message of a finished run that it ended
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Read what earlier sessions recorded, and draw the tracked cases."""
@@ -130,9 +131,13 @@ class RunMonitor(lightning.Callback):
     def on_train_end(self, trainer: lightning.Trainer, _: object) -> None:
         """Write the page of a finished run."""
         if trainer.is_global_zero:
-            with self._errors_as_warnings("no new report.html"):
-                message = time_limit_message(trainer, self.page.facts.config)
-                self.page.write("time_limit" if message else "finished", message)
+            self._time_limit = time_limit_message(trainer, self.page.facts.config)
+            self.write_finished()
+
+    def write_finished(self) -> None:
+        """Write the page of a finished run, with the calibration if there is a bundle by now."""
+        with self._errors_as_warnings("no new report.html"):
+            self.page.write("time_limit" if self._time_limit else "finished", self._time_limit)
 
     def on_exception(self, trainer: lightning.Trainer, _: object, exception: BaseException) -> None:
         """Write the page of a run that stops early, with the reason."""

@@ -15,9 +15,11 @@ from configs import schema
 from configs.schema import Config
 from datasets.case_checks import Examination
 from evaluation import rendering
+from evaluation.calibration.diagram import reliability_diagram
 from evaluation.comparison.measurement import describe_machine
 from evaluation.inspection.data_summary import Inspection, summary_rows
 from evaluation.report.html_page import render_page
+from models import bundle
 from training.monitoring.curves import best_of, curve_plot, score_label
 from training.monitoring.history import (
     STEP,
@@ -33,6 +35,7 @@ from training.monitoring.layer_table import NetworkSummary, summarise_network
 from training.resuming.lineage import LINEAGE_FILE, checkout_commit, package_versions
 
 TEMPLATE = "run_page.html.j2"
+SCHEMES = (rendering.LIGHT, rendering.DARK)
 MOST_COLUMNS = 6  # of masks in a row of pictures
 MOST_TIME_SHARE = 0.05  # of a run, that goes into writing its page
 Rows = tuple[tuple[str, str], ...]
@@ -165,6 +168,7 @@ def render(facts: RunFacts, folder: Path, entries: Sequence[Entry], state: RunSt
     """
     best = best_of(entries, facts.score)
     lineage = folder / LINEAGE_FILE
+    calibration = bundle.read_manifest(folder / bundle.BUNDLE).calibration if (folder / bundle.BUNDLE).is_dir() else None
     return render_page(
         TEMPLATE,
         facts=facts,
@@ -177,10 +181,12 @@ def render(facts: RunFacts, folder: Path, entries: Sequence[Entry], state: RunSt
         best=best,
         score=score_label(facts.score),
         sessions=json.loads(lineage.read_bytes()) if lineage.is_file() else [],
-        curves=[curve_plot(entries, facts.score, scheme) for scheme in (rendering.LIGHT, rendering.DARK)],
+        curves=[curve_plot(entries, facts.score, scheme) for scheme in SCHEMES],
         scores={entry[STEP]: entry["scores"].get(facts.score) for entry in entries if "scores" in entry},
         settings=list_settings(facts.config),
         whole_config=schema.dump(facts.config),
+        calibration=calibration,
+        diagrams=[reliability_diagram(calibration, scheme) for scheme in SCHEMES] if calibration else [],
         **_pictures(folder / "watch", best[0] if best else None),
     )
 

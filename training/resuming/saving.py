@@ -36,17 +36,21 @@ class RunScheduler(Checkpoint):
     repeats the validation with the same result. For Lightning a run is a single epoch that never ends; the state of its loops
     is rewritten in a checkpoint so that it resumes at exactly the next batch.
 
-    With `max_minutes` the run ends when the remaining time just suffices for a last validation and the bundle.
+    With `max_minutes` the run ends when the remaining time just suffices for a last validation, the calibration and the bundle.
 
     Args:
         config: the run's.
         stream: yields the batches; its `start` is set when a run resumes.
         clock: the run's.
         signals: those that stop this process.
+        calibration_validations: the time that the calibration takes after the run, in validations.
     """
 
-    def __init__(self, config: Config, stream: PatchStream, clock: Clock, signals: StopSignals) -> None:
+    def __init__(
+        self, config: Config, stream: PatchStream, clock: Clock, signals: StopSignals, *, calibration_validations: float = 0.0
+    ) -> None:
         self.section = config.trainer
+        self.calibration_validations = calibration_validations
         self.accumulate = config.optimizer.accumulate
         self.stream = stream
         self.clock = clock
@@ -151,9 +155,10 @@ class RunScheduler(Checkpoint):
         return self.validation_s is None and self.clock.seconds >= FIRST_VALIDATION_SHARE * (self.clock.max_seconds or math.inf)
 
     def _reserve_time(self) -> None:
-        """Reserve time for a last validation and the bundle."""
+        """Reserve time for a last validation, the calibration and the bundle."""
         margin_s = MARGIN_S + MARGIN_SHARE * (self.clock.max_seconds or 0.0)
-        self.clock.reserved_s = VALIDATION_RESERVE * (self.validation_s or 0.0) + margin_s
+        validations = VALIDATION_RESERVE * (1 + self.calibration_validations)
+        self.clock.reserved_s = validations * (self.validation_s or 0.0) + margin_s
 
     def _time_is_over(self) -> bool:
         """Return whether the remaining time is too short for another step."""

@@ -24,6 +24,7 @@ from inference.predictors.methods import make_predictor
 from inference.predictors.predictor import best_device
 from inference.segment import bands
 from models import bundle
+from models.calibration import ensemble_calibration
 from training.data.open_cases import open_labelled_image
 from training.data.splitting import SPLITS_FILE, trainable_cases
 from training.distributed import check_single_process
@@ -186,6 +187,7 @@ def _write_ensemble(folder: Path, config: Config, runs: Sequence[Config], valida
     priors = [manifest.class_prior for manifest in manifests]
     networks = zip([member.network for member in members], priors, strict=True)
     predictors = [make_predictor(config, network, prior, best_device()) for network, prior in networks]
+    calibrations = [manifest.calibration for manifest in manifests if manifest.calibration]
     bundle.write_ensemble(
         folder,
         members,
@@ -195,6 +197,7 @@ def _write_ensemble(folder: Path, config: Config, runs: Sequence[Config], valida
         margin_px=manifests[0].margin_px,
         class_prior=tuple(math.fsum(shares) / len(priors) for shares in zip(*priors, strict=True)),
         validation={**validation, **mean_label_scores([manifest.validation for manifest in manifests])},
+        calibration=ensemble_calibration(calibrations) if len(calibrations) == len(members) else None,
         training_steps=sum(manifest.training_steps for manifest in manifests),
         training_seconds=round(sum(manifest.training_seconds for manifest in manifests), 1),
         training_images=tuple(dict.fromkeys(image for manifest in manifests for image in manifest.training_images)),

@@ -75,6 +75,19 @@ def test_every_case_but_the_tests_validates_once(slides: Path, trained: Path) ->
     assert set(ensemble.training_images) == {digest for name, digest in cases.items() if name != "case003"}
 
 
+def test_the_ensemble_has_the_geometric_mean_of_its_networks_temperatures(trained: Path) -> None:
+    """Check that each was fitted on the cases of its fold, and that the bins of both are added."""
+    run = trained / "run"
+    ensemble, first, second = (bundle.load(folder).manifest.calibration for folder in (run, run / "fold0", run / "fold1"))
+    assert ensemble is not None
+    assert first is not None
+    assert second is not None
+    assert {first.cases, second.cases} == {2, 3}
+    assert ensemble.temperature == pytest.approx((first.temperature * second.temperature) ** 0.5)
+    assert ensemble.pixels == first.pixels + second.pixels == sum(ensemble.after.pixels)
+    assert load_predictor(bundle.load(run)).head.temperature == ensemble.temperature
+
+
 def test_the_ensembles_score_is_the_mean_over_cases_that_a_network_had_not_seen(trained: Path) -> None:
     ensemble = bundle.load(trained / "run" / "bundle")
     assert len(ensemble.networks) == 2
