@@ -191,9 +191,9 @@ def _publish(session: Session, fit: _Fit) -> Path:
     (name, score), *label_scores = manifest.validation.items()
     scores = f"{'Dice' if name == 'dice' else name} {score:.3f}"
     scores += "".join(f", {label.replace('_', ' ')} {value:.3f}" for label, value in label_scores)
-    session.console.print(f"{session.config.run.name}: best validation {scores}, bundle in {bundle}")
     if manifest.calibration:
         session.console.print(f"{session.config.run.name}: {manifest.calibration.text}")
+    session.console.print(f"{session.config.run.name}: best validation {scores}, bundle in {bundle}")
     if fit.time_limit:
         session.console.print(f"{session.config.run.name}: {fit.time_limit}", style="yellow")
     return bundle
