@@ -48,6 +48,12 @@ class AreaSums:
         return math.fsum(means) / len(means) if means else math.nan
 
 
+def pooled_f1(cases: Iterable[BinaryCounts]) -> float:
+    """Return the F1 of the objects of all cases together, from their counts, as the contest scores its test images."""
+    counts = list(cases)
+    return dice_of_counts(BinaryCounts(*(sum(numbers) for numbers in zip(*counts, strict=True)))) if counts else math.nan
+
+
 def pooled_sums(cases: Iterable[AreaSums]) -> AreaSums:
     """Return the sums over the objects of all cases, as the contest scores its test images."""
     sums = list(cases)

@@ -14,6 +14,7 @@ from evaluation.metrics.glands import (
     object_dice,
     object_f1,
     object_hausdorff,
+    pooled_f1,
     pooled_sums,
 )
 from evaluation.metrics.metric import BinaryCounts
@@ -105,7 +106,9 @@ def test_pooled_scores_weigh_objects_and_not_cases() -> None:
     of_reference = (4 * 6 / 8 + 4 * 2 / 5 + 1 * 1) / 9
     assert pooled.mean == pytest.approx((of_mask + of_reference) / 2)
     assert pooled_sums(hausdorff_sums(pair) for pair in pairs).mean == pytest.approx((14 / 7 + 16 / 9) / 2)
+    assert pooled_f1(count_glands(pair) for pair in pairs) == 2 * 2 / (2 * 2 + 2 + 1)
     assert isnan(pooled_sums([]).mean)
+    assert isnan(pooled_f1([]))
 
 
 def test_it_is_the_definition_written_out() -> None:
