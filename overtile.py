@@ -18,6 +18,7 @@ from service import keys_command
 from service.client import command as client_command
 from service.command import package, serve
 from training.command import check, find_rate, plan, pretrain, runs, train, tune
+from training.studies import command as study_command
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for its newest version at import
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
@@ -88,6 +89,7 @@ def demo(
 
 for command, example in EXAMPLES.items():
     app.command(epilog=f"Example: {example}")(command)
+app.add_typer(study_command.app, name="study")
 app.add_typer(keys_command.app, name="keys")
 app.add_typer(client_command.app, name="client")
 

@@ -35,6 +35,7 @@ COMMAND_PAGES = {  # the page that describes every option of a command
     "find-rate": "train.md",
     "pretrain": "train.md",
     "runs": "train.md",
+    "study": "studies.md",
     "predict": "segment.md",
     "evaluate": "evaluate.md",
     "compare": "compare.md",

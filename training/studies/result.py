@@ -1,9 +1,12 @@
 """Result of a study: scored points of several series, which its page, picture and tables show."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.comparison.paired_difference import bootstrap_interval
+from evaluation.comparison.paired_difference import bootstrap_interval, paired_difference
+from evaluation.metrics.registry import METRICS
+from evaluation.report.number_text import signed
 from evaluation.scoring.table import ScoreTable
 
 
@@ -53,7 +56,7 @@ class StudyPoint:
         values, groups = self.table.case_values(metric), self.table.groups
         by_group: dict[str, list[float]] = {}
         for case, value in values.items():
-            if value == value:  # not NaN
+            if not math.isnan(value):
                 by_group.setdefault(groups[case] or f"case {case}", []).append(value)
         return bootstrap_interval([sum(group) / len(group) for group in by_group.values()])[0]
 
@@ -91,3 +94,30 @@ class StudyResult:
         """Return the points of each series of a panel, in order."""
         points = [point for point in self.points if point.panel == panel]
         return {name: [point for point in points if point.series == name] for name in dict.fromkeys(p.series for p in points)}
+
+
+def goodness(point: StudyPoint, metric: str) -> float:
+    """Return the mean of a metric with the sign that makes larger values better; minus infinity where no case has a value."""
+    mean = point.mean(metric)
+    if math.isnan(mean):
+        return -math.inf
+    return mean if METRICS[metric].better == "higher" else -abs(mean)
+
+
+def difference_text(point: StudyPoint, baseline: StudyPoint, metric: str) -> str:
+    """Return a sentence on the paired difference of two points, `point` minus `baseline`, with its interval if there is one."""
+    groups = point.table.groups
+    values, baseline_values = point.table.case_values(metric), baseline.table.case_values(metric)
+    difference = paired_difference(
+        [baseline_values[case] for case in values],
+        list(values.values()),
+        groups=[groups[case] for case in values],
+        better=METRICS[metric].better,
+    )
+    if difference.interval is None:
+        return f"There is no interval of the difference: {difference.omitted}."
+    low, high = difference.interval
+    return (
+        f"The difference is {signed(difference.mean)} (95% interval {signed(low)} to {signed(high)}), which "
+        f"{'excludes' if low > 0 or high < 0 else 'includes'} 0."
+    )

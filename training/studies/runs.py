@@ -53,8 +53,8 @@ def train_runs(
 ) -> dict[str, Path]:
     """Train the runs one after the other, and return the folder of each one's bundle by name.
 
-    The config's own method is trained as the config says. The other one gets a network that is planned for the same cases, with
-    the config's data, normalisation and seed. Each run's config is written before its training, so that a study that was
+    The config's own method is trained as the config says. The other one gets a network and a batch that are planned for the same
+    cases, with the config's data, normalisation, length and seed. Each run's config is written before its training, so that a study that was
     stopped resumes with the same configs, and skips finished runs.
 
     Args:
@@ -98,7 +98,9 @@ def _config_of(run: StudyRun, config: Config, facts: Sequence[CaseFacts], minute
         )
         planned = plan(facts, request, best_device()).text
         shared = {section: values[section] for section in ("run", "data", "normalise", "head")}
-        values = OmegaConf.to_container(OmegaConf.create(planned)) | shared
+        own: Any = OmegaConf.to_container(OmegaConf.create(planned))
+        trainer = values["trainer"] | {"batch_size": own["trainer"]["batch_size"]}
+        values = own | shared | {"trainer": trainer}
     if run.window is not None:
         convolutions = window_convolutions(run.window, config.data.dimensions)
         values["model"] |= {"window": run.window, "convolutions": convolutions, "pool": 2}

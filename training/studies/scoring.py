@@ -1,4 +1,4 @@
-"""Scores of a study's bundles on the held-out cases, kept in the study's folder so that a stopped study does not repeat them."""
+"""Scores of a study's bundles on the held-out cases, kept in its folder so that a stopped study does not repeat them."""
 
 import json
 import math
