@@ -10,7 +10,8 @@ from evaluation.metrics.registry import METRICS
 from evaluation.rendering import ColourScheme, figure_to_png, style_axes
 from training.studies.result import StudyPoint, StudyResult
 
-COLUMNS = 3  # of plots
+COLUMNS = 2  # of plots
+WIDTH_IN = 9.2  # of the figure, as wide as a page
 
 
 def draw_study(result: StudyResult, scheme: ColourScheme) -> bytes:
@@ -26,7 +27,7 @@ def draw_study(result: StudyResult, scheme: ColourScheme) -> bytes:
         plots = [(panel, panel, result.metrics[0]) for panel in result.panels]
     columns = min(COLUMNS, len(plots))
     rows = math.ceil(len(plots) / columns)
-    figure = Figure(figsize=(3.5 * columns, 2.9 * rows + 0.3), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 3.1 * rows + 0.3), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid[len(plots) :]:
         axes.set_visible(False)

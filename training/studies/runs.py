@@ -53,9 +53,9 @@ def train_runs(
 ) -> dict[str, Path]:
     """Train the runs one after the other, and return the folder of each one's bundle by name.
 
-    The config's own method is trained as the config says. The other one gets a network and a batch that are planned for the same
-    cases, with the config's data, normalisation, length and seed. Each run's config is written before its training, so that a study that was
-    stopped resumes with the same configs, and skips finished runs.
+    The config's own method is trained as the config says. The other one gets a network and a batch that are planned for the
+    same cases, with the config's data, normalisation, length and seed. Each run's config is written before its training, so
+    that a study that was stopped resumes with the same configs, and skips finished runs.
 
     Args:
         runs: runs of the study.

@@ -47,7 +47,7 @@ def study_shift(study: Study, names: Sequence[str] = ()) -> StudyResult:
         title="Shifts of the images",
         question="How well does each method hold when images differ from those of the training?",
         answer=tuple(_answer(points, shifts, study.metrics[0])),
-        settings_title="grade of the shift (0: the image as it is)",
+        settings_title="strength of the shift",
         metrics=study.metrics,
         points=tuple(point for shift in shifts for point in points if point.panel == shift.title),
         notes=(*study.notes, "The images are shifted as they were read, before normalisation; training saw none of them."),
@@ -119,10 +119,11 @@ def _answer(points: Sequence[StudyPoint], shifts: Sequence[Shift], headline: str
     title = METRICS[headline].title
     sentences, better = [], dict.fromkeys(METHOD_TITLES.values(), 0)
     for shift in shifts:
+        heading = shift.title.partition(":")[0]
         ends = {name: [point for point in points if (point.panel, point.series) == (shift.title, name)] for name in better}
         means = {name: (line[0].mean(headline), line[-1].mean(headline)) for name, line in ends.items()}
         texts = [f"{name} from {score(first)} to {score(last)}" for name, (first, last) in means.items()]
-        sentences.append(f"{shift.name.capitalize()} at its strongest ({shift.strengths[-1]:g}): {', '.join(texts)}.")
+        sentences.append(f"{heading[:1].upper()}{heading[1:]} at its strongest ({shift.strengths[-1]:g}): {', '.join(texts)}.")
         sign = 1 if METRICS[headline].better == "higher" else -1
         losses = {name: sign * (first - last) for name, (first, last) in means.items()}
         least = min(losses, key=lambda name, losses=losses: losses[name])  # type: ignore[misc]
