@@ -19,6 +19,7 @@ FILL = 0.5  # opacity of a mask over the image
 PALE, PALER = 0.45, 0.75  # share of white in the image under masks, and under disagreements
 ONLY_FIRST, ONLY_SECOND, NEITHER = "#0072b2", "#e69f00", "#1a1a1a"  # distinct with any colour vision (Okabe and Ito 2008)
 TEXT = "#1c2024"
+CLASS_COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2")  # Okabe and Ito
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,17 @@ def overlay_disagreement(picture: Picture, reference: NDArray[Any], first: NDArr
         (~first_right & ~second_right, NEITHER),
     ):
         result[here] = 0.1 * result[here] + 0.9 * _rgb(colour)
+    return np.rint(result).astype(np.uint8)
+
+
+def overlay_wrong(picture: Picture, wrong: NDArray[np.uint8], methods: int) -> Picture:
+    """Return the picture in pale grey, coloured where `wrong` (H, W) of so many methods are: the darker, the more of them."""
+    result = _pale_grey(picture, PALER)
+    for count in range(1, methods + 1):
+        here = wrong == count
+        share = count / methods
+        colour = (1 - share) * _rgb(ONLY_SECOND) + share * _rgb(NEITHER)
+        result[here] = 0.1 * result[here] + 0.9 * colour
     return np.rint(result).astype(np.uint8)
 
 

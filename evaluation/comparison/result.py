@@ -14,6 +14,7 @@ from evaluation.comparison.paired_difference import PairedDifference
 from evaluation.comparison.threshold_baseline import ThresholdBaseline
 from evaluation.comparison.verdict import Verdict
 from evaluation.metrics.overlap import nan_mean
+from evaluation.metrics.registry import METRICS
 from evaluation.scoring.table import ScoreTable
 
 
@@ -107,6 +108,11 @@ class MethodResult:
     table: ScoreTable
     bundle: BundleFacts | None
     cost: Cost | None
+
+    def mean(self, metric: str) -> float:
+        """Return the mean of a metric over the cases, of its absolute values where zero is best; NaN where no case has one."""
+        values = self.table.case_values(metric).values()
+        return nan_mean(map(abs, values) if METRICS[metric].better == "zero" else values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,11 @@ from datasets.cases import Case, open_case_image
 from datasets.problems import CaseReport
 from datasets.references import open_reference
 from evaluation.comparison.panels import WINDOW_PX, describe_region, enlarge, region_with_most_foreground
-from evaluation.rendering import Picture, to_picture, to_png
+from evaluation.rendering import CLASS_COLOURS, Picture, to_picture, to_png
 from imaging.errors import DataError
 from imaging.source import Region
 
 MAX_EXAMPLES = 12
-COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2")  # Okabe and Ito 2008
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def draw_examples(examination: Examination, colours: Sequence[str]) -> tuple[Exa
         examination: facts and problems of all cases; cases without facts can't be drawn.
         colours: #rrggbb of each label; empty takes colours that are distinct with any colour vision.
     """
-    return tuple(draw_example(report.case, tuple(colours) or COLOURS) for report in select_examples(examination))
+    return tuple(draw_example(report.case, tuple(colours) or CLASS_COLOURS) for report in select_examples(examination))
 
 
 def select_examples(examination: Examination) -> list[CaseReport]:

@@ -4,9 +4,9 @@ from collections import Counter
 from pathlib import Path
 
 from evaluation.inspection.data_summary import Inspection, summary_rows
-from evaluation.inspection.examples import COLOURS, draw_examples
+from evaluation.inspection.examples import draw_examples
 from evaluation.inspection.fact_plots import class_plot, geometry_plot, intensity_plot
-from evaluation.rendering import DARK, LIGHT
+from evaluation.rendering import CLASS_COLOURS, DARK, LIGHT
 from evaluation.report.html_page import render_page, write_page
 
 TEMPLATE = "inspection.html.j2"
@@ -24,7 +24,7 @@ def write_inspection(inspection: Inspection, path: Path) -> None:
 
 def render_inspection(inspection: Inspection) -> str:
     """Return the page as HTML."""
-    colours = (inspection.colours or COLOURS)[1:]
+    colours = (inspection.colours or CLASS_COLOURS)[1:]
     classes = [share for share in inspection.classes if share.label > 0]
     return render_page(
         TEMPLATE,
