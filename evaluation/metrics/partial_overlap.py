@@ -53,13 +53,15 @@ def skeleton(structure: Structure) -> Structure:
     It is scikit-image's (Zhang and Suen 1984 in 2D, Lee et al. 1994 in 3D), which in 3D loses some pieces that are an even
     number of pixels thick (scikit-image's issue 3757). Such a piece keeps its pixels that are farthest from the outside.
     """
+    inner = (slice(1, -1),) * structure.ndim
     padded = np.pad(structure, 1)  # skeletonize takes the array's border for inside
     lines = skeletonize(padded)
     pieces, count = ndimage.label(padded, np.ones((3,) * structure.ndim))
     is_lost = np.ones(count + 1, bool)
     is_lost[pieces[lines]] = is_lost[0] = False
-    if is_lost.any():
-        depth = ndimage.distance_transform_edt(padded)
-        deepest = ndimage.maximum(depth, pieces, np.arange(count + 1))
-        lines |= is_lost[pieces] & (depth == deepest[pieces])
-    return lines[(slice(1, -1),) * structure.ndim]  # type: ignore[no-any-return]
+    boxes = ndimage.find_objects(pieces) if is_lost.any() else []
+    for number in np.flatnonzero(is_lost):
+        box = boxes[number - 1]
+        depth = ndimage.distance_transform_edt(np.pad(pieces[box] == number, 1))[inner]
+        lines[box] |= depth == depth.max()
+    return lines[inner]  # type: ignore[no-any-return]

@@ -11,17 +11,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from monai.metrics.utils import get_mask_edges
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from evaluation.metrics.overlap import check_same_shape
 
 PERCENTILE = 0.95
 STRUCTURE_LIMIT_PX = 2**26  # metrics of kind structure aren't computed for larger boxes: 512 x 512 x 256, or 8,192 squared
+SLAB_PX = 2**21  # pixels whose surface elements are computed at once
 ONE_SIDED = "one_sided"  # remark of a score: only the mask or only the reference has the structure
 
 Values = NDArray[np.float64]
@@ -93,15 +96,41 @@ class StructurePair:
     @cached_property
     def surface_distances(self) -> tuple["DirectedDistances", "DirectedDistances"]:
         """Distances from the mask's surface to the reference's, and from the reference's to the mask's; both sides have one."""
-        padded = [torch.from_numpy(np.pad(side[self.box], 1)) for side in (self.mask, self.reference)]  # closes the surfaces
-        edges_and_areas = get_mask_edges(padded[0], padded[1], crop=False, spacing=self.steps)
-        edges = [edge.numpy() for edge in edges_and_areas[:2]]  # each at the corners between pixels
-        areas = [area.numpy().astype(np.float64) for area in edges_and_areas[2:]]
-        distances = [ndimage.distance_transform_edt(~edge, sampling=self.steps) for edge in edges]  # of every corner
-        return (
-            DirectedDistances(distances[1][edges[0]], areas[0][edges[0]]),
-            DirectedDistances(distances[0][edges[1]], areas[1][edges[1]]),
-        )
+        mask, reference = surface_elements(self.mask[self.box], self.reference[self.box], self.steps)
+        return directed_distances(mask, reference, self.steps), directed_distances(reference, mask, self.steps)
+
+
+class SurfaceElements(NamedTuple):
+    """Elements of a surface: the corners (N, axes) of pixels at which they lie, in pixels, and their areas (N)."""
+
+    corners: NDArray[np.int64]
+    areas: Values
+
+
+def surface_elements(
+    mask: Structure, reference: Structure, steps: tuple[float, ...]
+) -> tuple[SurfaceElements, SurfaceElements]:
+    """Return the elements of the surfaces of a mask and its reference (*S), by slabs, so that memory follows the surfaces."""
+    padded = [np.pad(side, 1) for side in (mask, reference)]  # closes the surfaces at the border
+    rows = max(1, SLAB_PX // padded[0][0].size)
+    slabs: tuple[list[SurfaceElements], list[SurfaceElements]] = ([], [])
+    for start in range(0, len(padded[0]) - 1, rows):
+        slab = [torch.from_numpy(side[start : start + rows + 1]) for side in padded]
+        edges_and_areas = [part.numpy() for part in get_mask_edges(slab[0], slab[1], crop=False, spacing=steps)]
+        for side, (edges, areas) in enumerate(zip(edges_and_areas[:2], edges_and_areas[2:], strict=True)):
+            corners = np.argwhere(edges)
+            corners[:, 0] += start
+            slabs[side].append(SurfaceElements(corners, areas[edges].astype(np.float64)))
+    of_mask, of_reference = (SurfaceElements(*map(np.concatenate, zip(*parts, strict=True))) for parts in slabs)
+    return of_mask, of_reference
+
+
+def directed_distances(start: SurfaceElements, end: SurfaceElements, steps: tuple[float, ...]) -> "DirectedDistances":
+    """Return the distance of each element of one surface from the nearest element of another, in the unit of the steps."""
+    tree = KDTree(end.corners * np.array(steps), balanced_tree=False)  # faster on a grid
+    nearest = tree.query(start.corners * np.array(steps))[1]
+    offsets = (start.corners - end.corners[nearest]) * np.array(steps)  # exact, where differences of products are not
+    return DirectedDistances(np.sqrt((offsets**2).sum(axis=1)), start.areas)
 
 
 class DirectedDistances:
