@@ -1,13 +1,16 @@
 """HTML pages: the report of a comparison, and rendering for all pages.
 
-A page is a single file that loads nothing else: no script, font or picture.
+A page is a single file that loads nothing else: no font or picture. Only the script of this folder may run, by its hash.
 """
 
 import base64
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from evaluation import rendering
 from evaluation.comparison.pair_result import Comparison
@@ -25,7 +28,22 @@ def render_page(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS, base64=lambda content: base64.b64encode(content).decode("ascii"))
-    return environment.get_template(template).render(values)
+    return environment.get_template(template).render(script=load_script(), **values)
+
+
+@dataclass(frozen=True)
+class Script:
+    """Script of a page: its text, and the source expression that allows it in a Content-Security-Policy."""
+
+    text: Markup
+    policy: str
+
+
+def load_script() -> Script:
+    """Load the script that sorts tables and opens cases."""
+    text = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return Script(Markup(text), f"sha256-{digest}")
 
 
 def write_page(html: str, path: Path) -> None:

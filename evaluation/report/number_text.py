@@ -6,6 +6,7 @@ from statistics import median
 
 DASH = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+MINUS = "\N{MINUS SIGN}"
 
 
 def score(value: float) -> str:
@@ -15,7 +16,45 @@ def score(value: float) -> str:
 
 def signed(value: float) -> str:
     """Format a difference of scores with its sign: +0.067."""
-    return DASH if math.isnan(value) else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+    return DASH if math.isnan(value) else f"{value:+.3f}".replace("-", MINUS)
+
+
+def measure(value: float, unit: str = "") -> str:
+    """Format a value of a metric: with three decimals where it has no unit, else with three significant digits."""
+    return (significant(value) if unit else score(value)).replace("-", MINUS)
+
+
+def difference(value: float, unit: str = "") -> str:
+    """Format a difference of two values of a metric with its sign."""
+    text = measure(value, unit)
+    return text if math.isnan(value) or text.startswith(MINUS) else f"+{text}"
+
+
+def interval(ends: tuple[float, float] | None, unit: str = "") -> str:
+    """Format an interval of a metric's values by its ends: 0.780 to 0.840."""
+    return DASH if ends is None else f"{measure(ends[0], unit)} to {measure(ends[1], unit)}"
+
+
+def difference_interval(ends: tuple[float, float] | None, unit: str = "") -> str:
+    """Format an interval of differences by its ends with their signs."""
+    return DASH if ends is None else f"{difference(ends[0], unit)} to {difference(ends[1], unit)}"
+
+
+def p_value(value: float | None) -> str:
+    """Format a p-value: 0.042, or below 0.001."""
+    if value is None or math.isnan(value):
+        return DASH
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def unit_text(unit: str) -> str:
+    """Write the unit of a metric as on pages: \N{MICRO SIGN}m for um."""
+    return unit.replace("um", "\N{MICRO SIGN}m")
+
+
+def letter(number: int) -> str:
+    """Return the letter of a method by its number from 0 on: A, B, .., Z, and numbers beyond."""
+    return chr(ord("A") + number) if number < 26 else str(number + 1)
 
 
 def percent(value: float) -> str:
@@ -77,5 +116,8 @@ def spacing(spacing_um: Sequence[float] | None) -> str:
     return f"{f' {TIMES} '.join(f'{value * factor:.4g}' for value in spacing_um)} {unit}"
 
 
-_FORMATS = (score, signed, percent, significant, seconds, spread, memory, operations, size, spacing)
+_FORMATS = (
+    score, signed, measure, difference, interval, difference_interval, p_value, unit_text, letter, percent, significant, seconds, spread,
+    memory, operations, size, spacing,
+)  # fmt: skip
 FILTERS = {function.__name__: function for function in _FORMATS}

@@ -1,0 +1,86 @@
+"""Page of `overtile evaluate`: the scores of one method on a data set."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from evaluation.comparison.paired_difference import FEW_UNITS
+from evaluation.report.case_rows import case_rows
+from evaluation.report.figures.score_figures import case_figure, class_figure
+from evaluation.report.html_page import render_page
+from evaluation.report.number_text import interval, measure, unit_text
+from evaluation.report.score_grid import ScoreGrid
+from evaluation.scoring.table import ScoreTable
+
+
+@dataclass(frozen=True)
+class PageSummary:
+    """First words of a page: a sentence, and remarks that limit it."""
+
+    sentence: str
+    remarks: tuple[str, ...]
+
+
+def render_evaluation(table: ScoreTable, data: str, *, notes: Sequence[str] = (), files: Sequence[str] = ()) -> str:
+    """Return the page of one method's scores as HTML.
+
+    Args:
+        table: scores of the method.
+        data: name of the data set.
+        notes: what a reader must know of the scores, shown with the summary.
+        files: names of the files beside the page that hold its numbers.
+    """
+    grid = ScoreGrid((table,))
+    with_classes = any(len(grid.classes_of(metric.name)) > 1 for metric in grid.metrics)
+    return render_page(
+        "evaluation.html.j2",
+        grid=grid,
+        data=data,
+        files=files,
+        summary=PageSummary(_sentence(grid), (*_remarks(grid), *notes)),
+        figures=[case_figure(grid, metric) for metric in grid.metrics],
+        with_classes=with_classes,
+        class_figure=class_figure(grid, grid.metrics[0]) if with_classes else None,
+        grouped=any(grid.groups.values()),
+        case_rows=case_rows(grid),
+    )
+
+
+def _sentence(grid: ScoreGrid) -> str:
+    """Return the mean of the first metric with its interval, and the worst case."""
+    if not grid.metrics:
+        return "There are no scores."
+    metric = grid.metrics[0]
+    unit, row = grid.unit_of(metric.name), grid.summary(metric.name, 0)
+    if not row.cases:
+        return f"No case has a {metric.title}."
+    ends = grid.mean_interval(metric.name, 0)
+    certainty = f" (95% interval {interval(ends, unit)})" if ends else ""
+    count, name = grid.units
+    groups = f" of {count} groups" if name == "group" else ""
+    unit_word = f" {unit_text(unit)}" if unit else ""
+    cases = "1 case" if row.cases == 1 else f"{row.cases} cases"
+    return f"The mean {metric.title} is {measure(row.mean, unit)}{unit_word}{certainty} over {cases}{groups}."
+
+
+def _remarks(grid: ScoreGrid) -> Iterator[str]:
+    """Yield the range over cases and classes, the cases without a value, and what limits the interval."""
+    for metric in grid.metrics[:1]:
+        unit, row, values = grid.unit_of(metric.name), grid.summary(metric.name, 0), grid.values(metric.name, 0)
+        if row.cases > 1:
+            lowest, highest = values.index(row.lowest), values.index(row.highest)
+            yield (
+                f"It is between {measure(row.lowest, unit)} ({grid.cases[lowest]}) "
+                f"and {measure(row.highest, unit)} ({grid.cases[highest]})."
+            )
+        means = {name: grid.summary(metric.name, 0, name).mean for name in grid.classes_of(metric.name)}
+        means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
+        if len(means) > 1:
+            low, high = min(means, key=lambda name: means[name]), max(means, key=lambda name: means[name])
+            yield f"By class it is between {measure(means[low], unit)} ({low}) and {measure(means[high], unit)} ({high})."
+        if row.missing:
+            cases = "1 case has" if row.missing == 1 else f"{row.missing} cases have"
+            yield f"{cases} no {metric.title}, since neither the mask nor the reference has foreground."
+    count, name = grid.units
+    if 0 < count < FEW_UNITS:
+        yield f"With {count} {name}{'' if count == 1 else 's'} the interval is no evidence for other {name}s."

@@ -1,0 +1,138 @@
+"""Strip figures of scores: the cases by method, the means by class, and the paired differences."""
+
+import math
+from collections.abc import Sequence
+
+from evaluation.comparison.result import Comparison
+from evaluation.metrics.metric import Metric
+from evaluation.report.figures.axis import Axis, linear_axis
+from evaluation.report.figures.strips import CaseLine, StripFigure, StripRow, line_through, opacity_of, stack_dots
+from evaluation.report.number_text import difference, difference_interval, interval, measure
+from evaluation.report.score_grid import ScoreGrid
+
+MOST_LINES = 2000  # more lines than this say nothing that the dots don't
+
+
+def case_figure(grid: ScoreGrid, metric: Metric) -> StripFigure:
+    """Return a metric of every case: a row for each method, and a line through the rows for each case.
+
+    The row of a single method has the name of the metric.
+    """
+    methods = range(len(grid.tables))
+    rows_of_values = [grid.values(metric.name, method) for method in methods]
+    axis = score_axis([value for values in rows_of_values for value in values])
+    names = [table.method for table in grid.tables] if len(grid.tables) > 1 else [metric.title]
+    lines = _case_lines(grid, metric, axis) if 1 < len(grid.tables) and len(grid.cases) <= MOST_LINES else ()
+    return StripFigure(
+        axis=axis,
+        rows=tuple(
+            _score_row(grid, metric, axis, row=method, method=method, label=names[method]) for method in methods
+        ),
+        description=f"{metric.title} of each case as a dot, with the mean and its 95% interval. The tables list the numbers.",
+        lines=lines,
+        line_opacity=opacity_of(len(lines)),
+    )
+
+
+def class_figure(grid: ScoreGrid, metric: Metric) -> StripFigure:
+    """Return a metric of every case by class: a row for each class and method."""
+    methods, classes = range(len(grid.tables)), grid.classes_of(metric.name)
+    axis = score_axis(
+        [value for name in classes for method in methods for value in grid.values(metric.name, method, name)]
+    )
+    rows = [(name, method) for name in classes for method in methods]
+    return StripFigure(
+        axis=axis,
+        rows=tuple(
+            _score_row(grid, metric, axis, row=row, method=method, label=name, class_name=name)
+            for row, (name, method) in enumerate(rows)
+        ),
+        description=f"{metric.title} of each case by class, with the mean and its 95% interval. The tables list the numbers.",
+    )
+
+
+def difference_figure(comparison: Comparison, metric: Metric, unit: str) -> StripFigure:
+    """Return the differences of every case in a metric: a row for each pair of methods, second minus first."""
+    pairs = [pair for pair in comparison.pairs if pair.metric == metric.name]
+    differences = [pair.difference for pair in pairs]
+    ends = [end for value in differences if value.interval for end in value.interval]
+    values = [value for paired in differences for value in paired.second_minus_first]
+    axis = linear_axis([0.0, *values, *ends])
+    rows = []
+    for row, (pair, paired) in enumerate(zip(pairs, differences, strict=True)):
+        sign = 1 if metric.better == "higher" else -1
+        better = [pair.second if sign * value > 0 else pair.first for value in paired.second_minus_first]
+        first, second = comparison.methods[pair.first].label, comparison.methods[pair.second].label
+        rows.append(
+            StripRow(
+                label=f"{second} minus {first}",
+                methods=(pair.second, pair.first),
+                note=_with_interval(difference(paired.mean, unit), difference_interval(paired.interval, unit)),
+                dots=stack_dots(paired.second_minus_first, axis, row, better),
+                mean=None if math.isnan(paired.mean) else axis.position(paired.mean),
+                interval=paired.interval and (axis.position(paired.interval[0]), axis.position(paired.interval[1])),
+            )
+        )
+    return StripFigure(
+        axis=axis,
+        rows=tuple(rows),
+        description=f"Difference in {metric.title} of each case as a dot, with the mean and its 95% interval.",
+        zero=axis.position(0.0),
+        sides=_sides([method.label for method in comparison.methods], metric),
+    )
+
+
+def score_axis(values: Sequence[float]) -> Axis:
+    """Return the axis of scores: it ends at 0 or 1 at the latest where no score lies beyond."""
+    numbers = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    return linear_axis(numbers, (0.0 if min(numbers) >= 0 else -math.inf, 1.0 if max(numbers) <= 1 else math.inf))
+
+
+def _score_row(
+    grid: ScoreGrid, metric: Metric, axis: Axis, *, row: int, method: int, label: str, class_name: str | None = None
+) -> StripRow:
+    values, unit = grid.values(metric.name, method, class_name), grid.unit_of(metric.name)
+    mean, ends = grid.summary(metric.name, method, class_name).mean, grid.mean_interval(metric.name, method, class_name)
+    return StripRow(
+        label=label,
+        methods=(method,) if len(grid.tables) > 1 else (),
+        note=_with_interval(measure(mean, unit), interval(ends, unit)) if not math.isnan(mean) else "no case has a value",
+        dots=stack_dots(values, axis, row, [method] * len(values)),
+        mean=None if math.isnan(mean) else axis.position(mean),
+        interval=ends and (axis.position(ends[0]), axis.position(ends[1])),
+    )
+
+
+def _case_lines(grid: ScoreGrid, metric: Metric, axis: Axis) -> tuple[CaseLine, ...]:
+    """Return the line of each case, in the colour of the method that is best in it."""
+    unit = grid.unit_of(metric.name)
+    lines = []
+    for case, values in zip(
+        grid.cases, zip(*(grid.values(metric.name, method) for method in range(len(grid.tables))), strict=True), strict=True
+    ):
+        best = best_of(values, metric)
+        if best is not None:
+            text = f"{case}: {' / '.join(measure(value, unit) for value in values)}"
+            lines.append(CaseLine(path=line_through(values, axis), method=best, text=text))
+    return tuple(lines)
+
+
+def best_of(values: Sequence[float], metric: Metric) -> int | None:
+    """Return the position of the best value of a metric, the first of equal ones; None where all are NaN."""
+    ranks = {
+        index: -value if metric.better == "higher" else value if metric.better == "lower" else abs(value)
+        for index, value in enumerate(values)
+        if not math.isnan(value)
+    }
+    return min(ranks, key=lambda index: ranks[index], default=None)
+
+
+def _with_interval(mean: str, ends: str) -> str:
+    return mean if len(ends) == 1 else f"{mean} ({ends})"
+
+
+def _sides(labels: Sequence[str], metric: Metric) -> tuple[str, str]:
+    """Return which method is better where a difference is below and above 0."""
+    first, second = labels if len(labels) == 2 else ("the second of the two", "the first of the two")
+    below, above = (first, second) if metric.better == "higher" else (second, first)
+    return f"{below} is better", f"{above} is better"

@@ -1,0 +1,154 @@
+"""Scores of one or more methods, arranged by metric, class, method and case, and the numbers that summarise them."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+from evaluation.comparison.paired_difference import bootstrap_interval
+from evaluation.metrics.metric import Metric
+from evaluation.metrics.overlap import nan_mean
+from evaluation.metrics.registry import METRICS
+from evaluation.scoring.table import ScoreTable
+
+Values = tuple[float, ...]
+Interval = tuple[float, float]
+Key = tuple[int, str, str | None]  # method, metric, class
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Summary of a metric over the cases of a method.
+
+    Args:
+        mean: mean over the cases that have a value; NaN where none has.
+        median: median over the same cases.
+        lowest: smallest value.
+        highest: largest value.
+        cases: number of cases that have a value.
+        missing: number of cases without one.
+        remarks: number of scores with each remark.
+    """
+
+    mean: float
+    median: float
+    lowest: float
+    highest: float
+    cases: int
+    missing: int
+    remarks: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ScoreGrid:
+    """Scores of methods on the same cases.
+
+    Args:
+        tables: one table for each method.
+    """
+
+    tables: tuple[ScoreTable, ...]
+
+    @cached_property
+    def cases(self) -> tuple[str, ...]:
+        """Names of the cases of all tables, in order."""
+        return tuple(dict.fromkeys(case for table in self.tables for case in table.cases))
+
+    @cached_property
+    def groups(self) -> dict[str, str | None]:
+        """Group of each case by the case's name."""
+        return {case: group for table in self.tables for case, group in table.groups.items()}
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Metrics of all tables, in the order of the first table that has them."""
+        return tuple(METRICS[name] for name in dict.fromkeys(name for table in self.tables for name in table.metrics))
+
+    def classes_of(self, metric: str) -> tuple[str, ...]:
+        """Return the names of the classes of a metric, in order."""
+        return tuple(dict.fromkeys(name for table in self.tables for name in table.classes_of(metric)))
+
+    def unit_of(self, metric: str) -> str:
+        """Return the unit of a metric; units of several kinds are joined by a slash."""
+        units = (unit for table in self.tables if metric in table.metrics for unit in table.unit_of(metric).split("/"))
+        return "/".join(dict.fromkeys(units))
+
+    def values(self, metric: str, method: int, class_name: str | None = None) -> Values:
+        """Return a metric of each case, NaN where it isn't defined.
+
+        Args:
+            metric: name of the metric.
+            method: number of the table.
+            class_name: class; None: the mean over the classes that have a value.
+        """
+        return self._values[method, metric, class_name]
+
+    def summary(self, metric: str, method: int, class_name: str | None = None) -> Summary:
+        """Summarise a metric over the cases of a method; `class_name` as in `values`."""
+        values = self.values(metric, method, class_name)
+        numbers = [value for value in values if not math.isnan(value)]
+        return Summary(
+            mean=nan_mean(values),
+            median=median(numbers) if numbers else math.nan,
+            lowest=min(numbers, default=math.nan),
+            highest=max(numbers, default=math.nan),
+            cases=len(numbers),
+            missing=len(values) - len(numbers),
+            remarks=dict(self._remarks.get((method, metric, class_name), {})),
+        )
+
+    def mean_interval(self, metric: str, method: int, class_name: str | None = None) -> Interval | None:
+        """Return the 95% bootstrap interval of the mean over groups where groups are known, else cases; None where there is none."""
+        key = method, metric, class_name
+        if key not in self._intervals:
+            self._intervals[key] = bootstrap_interval(self._unit_means(self._values[key]))[0]
+        return self._intervals[key]
+
+    @property
+    def units(self) -> tuple[int, str]:
+        """Number of the units that intervals resample, and their name: group or case."""
+        if any(self.groups.values()):
+            return len(self._unit_means([0.0] * len(self.cases))), "group"
+        return len(self.cases), "case"
+
+    @cached_property
+    def _intervals(self) -> dict[Key, Interval | None]:
+        return {}
+
+    @cached_property
+    def _values(self) -> dict[Key, Values]:
+        """Values of each case by method, metric and class; class None is the mean over the classes."""
+        numbers = {case: index for index, case in enumerate(self.cases)}
+        rows: dict[Key, list[float]] = {}
+        for method, table in enumerate(self.tables):
+            for score in table.scores:
+                row = rows.setdefault((method, score.metric, score.class_name), [math.nan] * len(numbers))
+                row[numbers[score.case]] = score.value
+        for metric in self.metrics:
+            for method in range(len(self.tables)):
+                empty = [math.nan] * len(numbers)
+                classes = [rows.setdefault((method, metric.name, name), empty) for name in self.classes_of(metric.name)]
+                rows[method, metric.name, None] = [nan_mean(values) for values in zip(*classes, strict=True)]
+        return {key: tuple(row) for key, row in rows.items()}
+
+    @cached_property
+    def _remarks(self) -> dict[Key, Counter[str]]:
+        """Number of each remark by method, metric and class; class None counts the scores of all classes."""
+        counts: dict[Key, Counter[str]] = defaultdict(Counter)
+        for method, table in enumerate(self.tables):
+            for score in table.scores:
+                if score.remark:
+                    counts[method, score.metric, score.class_name][score.remark] += 1
+                    counts[method, score.metric, None][score.remark] += 1
+        return counts
+
+    def _unit_means(self, values: Sequence[float]) -> list[float]:
+        """Return the mean of each group's values, or each value where no groups are known."""
+        units: dict[tuple[str, bool], list[float]] = {}
+        for case, value in zip(self.cases, values, strict=True):
+            group = self.groups[case]
+            if not math.isnan(value):
+                units.setdefault((case, False) if group is None else (group, True), []).append(value)
+        return [nan_mean(unit) for unit in units.values()]
