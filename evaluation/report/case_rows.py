@@ -1,8 +1,10 @@
 """Rows of the table of cases: one for each case, which opens with all of its scores."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evaluation.metrics.metric import Metric
 from evaluation.report.number_text import measure, unit_text
 from evaluation.report.score_grid import ScoreGrid
 from evaluation.scoring.table import Score
@@ -15,7 +17,7 @@ class CaseRow:
     Args:
         name: name of the case.
         group: group of the case; None where it is unknown.
-        cells: texts of the metrics: of each metric and, within it, of each method.
+        cells: text of each column.
         details: all scores of the case as lines of cells that tabs separate; the first line is the head.
     """
 
@@ -25,17 +27,35 @@ class CaseRow:
     details: str
 
 
-def case_rows(grid: ScoreGrid) -> list[CaseRow]:
-    """Return a row for each case, in order."""
-    methods = range(len(grid.tables))
-    columns = [
-        [measure(value, grid.unit_of(metric.name)) for value in grid.values(metric.name, method)]
-        for metric in grid.metrics
-        for method in methods
-    ]
+@dataclass(frozen=True)
+class CaseColumn:
+    """Column of the table of cases.
+
+    Args:
+        title: title of the column.
+        texts: text of each case.
+        unit: unit of the values; empty without one.
+        method: number of the method; None for a column that is about no single method.
+    """
+
+    title: str
+    texts: tuple[str, ...]
+    unit: str = ""
+    method: int | None = None
+
+
+def metric_column(grid: ScoreGrid, metric: Metric, method: int) -> CaseColumn:
+    """Return the column of a metric by a method; its title names the metric only."""
+    unit = grid.unit_of(metric.name)
+    values = grid.values(metric.name, method)
+    return CaseColumn(metric.title, tuple(measure(value, unit) for value in values), unit, method)
+
+
+def case_rows(grid: ScoreGrid, columns: Sequence[CaseColumn]) -> list[CaseRow]:
+    """Return a row for each case, in order, with the texts of the columns."""
     details = _details(grid)
     return [
-        CaseRow(case, grid.groups[case], tuple(column[index] for column in columns), details[case])
+        CaseRow(case, grid.groups[case], tuple(column.texts[index] for column in columns), details[case])
         for index, case in enumerate(grid.cases)
     ]
 

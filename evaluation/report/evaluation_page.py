@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evaluation.comparison.paired_difference import FEW_UNITS
-from evaluation.report.case_rows import case_rows
+from evaluation.report.case_rows import case_rows, metric_column
 from evaluation.report.figures.score_figures import case_figure, class_figure
 from evaluation.report.html_page import render_page
 from evaluation.report.number_text import interval, measure, unit_text
@@ -31,6 +31,7 @@ def render_evaluation(table: ScoreTable, data: str, *, notes: Sequence[str] = ()
         files: names of the files beside the page that hold its numbers.
     """
     grid = ScoreGrid((table,))
+    columns = [metric_column(grid, metric, 0) for metric in grid.metrics]
     with_classes = any(len(grid.classes_of(metric.name)) > 1 for metric in grid.metrics)
     return render_page(
         "evaluation.html.j2",
@@ -39,10 +40,12 @@ def render_evaluation(table: ScoreTable, data: str, *, notes: Sequence[str] = ()
         files=files,
         summary=PageSummary(_sentence(grid), (*_remarks(grid), *notes)),
         figures=[case_figure(grid, metric) for metric in grid.metrics],
+        directions=_directions(grid),
         with_classes=with_classes,
         class_figure=class_figure(grid, grid.metrics[0]) if with_classes else None,
         grouped=any(grid.groups.values()),
-        case_rows=case_rows(grid),
+        case_columns=columns,
+        case_rows=case_rows(grid, columns),
     )
 
 
@@ -61,6 +64,18 @@ def _sentence(grid: ScoreGrid) -> str:
     unit_word = f" {unit_text(unit)}" if unit else ""
     cases = "1 case" if row.cases == 1 else f"{row.cases} cases"
     return f"The mean {metric.title} is {measure(row.mean, unit)}{unit_word}{certainty} over {cases}{groups}."
+
+
+def _directions(grid: ScoreGrid) -> str:
+    """Return a sentence that says for which metrics higher values are better, and for which lower ones."""
+    lower = [metric.title for metric in grid.metrics if metric.better == "lower"]
+    zero = [metric.title for metric in grid.metrics if metric.better == "zero"]
+    sentences = ["Higher is better"]
+    if lower:
+        sentences.append(f"lower for {', '.join(lower)}")
+    if zero:
+        sentences.append(f"nearer to 0 for {', '.join(zero)}")
+    return "; ".join(sentences) + "."
 
 
 def _remarks(grid: ScoreGrid) -> Iterator[str]:

@@ -34,11 +34,11 @@ class Axis:
     ticks: tuple[Tick, ...]
     logarithmic: bool = False
 
-    def position(self, value: float, length: float = WIDTH) -> float:
-        """Return where a value lies on an axis of this length; values beyond the axis lie at its ends."""
+    def position(self, value: float) -> float:
+        """Return where a value lies from 0 to `WIDTH`; values beyond the axis lie at its ends."""
         low, high = (math.log10(self.low), math.log10(self.high)) if self.logarithmic else (self.low, self.high)
         share = ((math.log10(value) if self.logarithmic else value) - low) / (high - low)
-        return round(min(max(share, 0.0), 1.0) * length, 1)
+        return round(min(max(share, 0.0), 1.0) * WIDTH, 1)
 
 
 def linear_axis(values: Iterable[float], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Axis:

@@ -7,7 +7,7 @@ from evaluation.comparison.result import Comparison
 from evaluation.metrics.metric import Metric
 from evaluation.report.figures.axis import Axis, linear_axis
 from evaluation.report.figures.strips import CaseLine, StripFigure, StripRow, line_through, opacity_of, stack_dots
-from evaluation.report.number_text import difference, difference_interval, interval, measure
+from evaluation.report.number_text import difference, difference_interval, interval, measure, unit_text
 from evaluation.report.score_grid import ScoreGrid
 
 MOST_LINES = 2000  # more lines than this say nothing that the dots don't
@@ -21,7 +21,7 @@ def case_figure(grid: ScoreGrid, metric: Metric) -> StripFigure:
     methods = range(len(grid.tables))
     rows_of_values = [grid.values(metric.name, method) for method in methods]
     axis = score_axis([value for values in rows_of_values for value in values])
-    names = [table.method for table in grid.tables] if len(grid.tables) > 1 else [metric.title]
+    names = [table.method for table in grid.tables] if len(grid.tables) > 1 else [_title(metric, grid)]
     lines = _case_lines(grid, metric, axis) if 1 < len(grid.tables) and len(grid.cases) <= MOST_LINES else ()
     return StripFigure(
         axis=axis,
@@ -125,6 +125,11 @@ def best_of(values: Sequence[float], metric: Metric) -> int | None:
         if not math.isnan(value)
     }
     return min(ranks, key=lambda index: ranks[index], default=None)
+
+
+def _title(metric: Metric, grid: ScoreGrid) -> str:
+    unit = grid.unit_of(metric.name)
+    return f"{metric.title} ({unit_text(unit)})" if unit else metric.title
 
 
 def _with_interval(mean: str, ends: str) -> str:

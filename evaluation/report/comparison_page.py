@@ -1,0 +1,156 @@
+"""Page of `overtile compare`: which method is better, by how much, with what certainty, and at what cost."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from evaluation import rendering
+from evaluation.comparison.measurement import Machine
+from evaluation.comparison.result import Comparison, Cost
+from evaluation.metrics.metric import Metric
+from evaluation.metrics.registry import METRICS
+from evaluation.report.case_rows import CaseColumn, case_rows, metric_column
+from evaluation.report.figures.pareto import ParetoFigure, pareto_figure
+from evaluation.report.figures.score_figures import best_of, case_figure, class_figure, difference_figure
+from evaluation.report.html_page import render_page
+from evaluation.report.number_text import DASH, difference, memory, operations, percent, seconds, significant, size, spread
+from evaluation.report.score_grid import Interval, ScoreGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRow:
+    """Row of the table of metrics.
+
+    Args:
+        metric: the metric.
+        unit: unit of its values.
+        means: mean of each method.
+        intervals: interval of each mean; None where it is omitted.
+        best: number of the method with the best mean; None where no method has one or all are equal.
+        remarks: number of a method, and what is to be said of its cases.
+    """
+
+    metric: Metric
+    unit: str
+    means: tuple[float, ...]
+    intervals: tuple[Interval | None, ...]
+    best: int | None
+    remarks: tuple[tuple[int, str], ...]
+
+
+def render_comparison(comparison: Comparison, *, files: Sequence[str] = ()) -> str:
+    """Return the report of a comparison as HTML.
+
+    Args:
+        comparison: the comparison.
+        files: names of the files beside the page that hold its numbers.
+    """
+    grid = ScoreGrid(tuple(method.table for method in comparison.methods))
+    headline = METRICS[comparison.headline]
+    columns = list(_case_columns(comparison, grid, headline))
+    pixel_word = "voxel" if comparison.dimensions == 3 else "pixel"
+    pareto_figures = _pareto_figures(comparison, headline)
+    return render_page(
+        "comparison.html.j2",
+        comparison=comparison,
+        methods=comparison.methods,
+        labels=[method.label for method in comparison.methods],
+        bundles=[method.bundle for method in comparison.methods if method.bundle],
+        machines=_machines(comparison),
+        grid=grid,
+        headline=headline,
+        metric_of=METRICS,
+        metric_rows=[_metric_row(grid, metric) for metric in grid.metrics],
+        with_classes=any(len(grid.classes_of(metric.name)) > 1 for metric in grid.metrics),
+        case_figure=case_figure(grid, headline),
+        class_figure=class_figure(grid, headline),
+        difference_figure=difference_figure(comparison, headline, grid.unit_of(headline.name)),
+        pareto_figures=pareto_figures,
+        has_naive=any(place.point.is_naive for figure in pareto_figures for place in figure.points),
+        has_costs=any(method.cost for method in comparison.methods),
+        cost_rows=list(_cost_rows(comparison, pixel_word)),
+        case_columns=columns,
+        case_rows=case_rows(grid, columns),
+        picture_numbers={picture.name: number for number, picture in enumerate(comparison.pictures)},
+        disagreement_colours=(rendering.ONLY_FIRST, rendering.ONLY_SECOND, rendering.NEITHER),
+        grouped=any(grid.groups.values()),
+        pixel_word=pixel_word,
+        files=files,
+    )
+
+
+def _metric_row(grid: ScoreGrid, metric: Metric) -> MetricRow:
+    methods = range(len(grid.tables))
+    summaries = [grid.summary(metric.name, method) for method in methods]
+    means = tuple(summary.mean for summary in summaries)
+    remarks = []
+    for method, summary in enumerate(summaries):
+        counts = {"without a value": summary.missing} if summary.missing else {}
+        counts |= {remark.replace("_", " "): count for remark, count in summary.remarks.items()}
+        if counts:
+            remarks.append((method, ", ".join(f"{text}: {count}" for text, count in counts.items())))
+    return MetricRow(
+        metric=metric,
+        unit=grid.unit_of(metric.name),
+        means=means,
+        intervals=tuple(grid.mean_interval(metric.name, method) for method in methods),
+        best=best_of(means, metric) if len(set(means)) > 1 else None,
+        remarks=tuple(remarks),
+    )
+
+
+def _case_columns(comparison: Comparison, grid: ScoreGrid, headline: Metric) -> Iterator[CaseColumn]:
+    """Yield the columns of the cases: the headline by method; for two methods also their difference, agreement and seconds."""
+    unit = grid.unit_of(headline.name)
+    for method in range(len(comparison.methods)):
+        yield metric_column(grid, headline, method)
+    if len(comparison.methods) == 2:
+        values = comparison.pair(headline.name, 0, 1).difference.second_minus_first
+        yield CaseColumn("Difference", tuple(difference(value, unit) for value in values))
+        yield CaseColumn("Masks agree", tuple(percent(share) for share in comparison.agreements[0].equal))
+    for number, method in enumerate(comparison.methods):
+        if method.cost and len(comparison.methods) == 2:
+            yield CaseColumn("Seconds", tuple(map(significant, method.cost.measurement.seconds)), method=number)
+    yield CaseColumn("Size", tuple(size(case.shape) for case in comparison.cases))
+
+
+def _pareto_figures(comparison: Comparison, headline: Metric) -> list[ParetoFigure]:
+    return []
+
+
+def _cost_rows(comparison: Comparison, pixel_word: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the name of each kind of cost, and its text for each method; methods without a cost have a dash."""
+    costs = [method.cost for method in comparison.methods]
+    if not comparison.cases:
+        return
+
+    def texts(text: Callable[[Cost], str]) -> list[str]:
+        return [DASH if cost is None else text(cost) for cost in costs]
+
+    yield "Time for all cases", texts(lambda cost: seconds(cost.seconds))
+    if any(cost and cost.patch_by_patch_seconds for cost in costs):
+        yield (
+            "The same, if run patch by patch",
+            texts(lambda cost: seconds(cost.patch_by_patch_seconds) if cost.patch_by_patch_seconds else DASH),
+        )
+    yield "Time per case, median and range", texts(lambda cost: spread(cost.measurement.seconds))
+    yield f"Mega{pixel_word}s per second", texts(lambda cost: significant(comparison.pixels / 1e6 / cost.seconds))
+    yield "Peak memory beyond the loaded network", texts(lambda cost: memory(cost.measurement.working_bytes))
+    yield "Peak memory of the process", texts(lambda cost: memory(cost.measurement.peak_bytes))
+    if any(cost and cost.measurement.device_bytes is not None for cost in costs):
+        yield "Peak memory on the GPU", texts(lambda cost: memory(cost.measurement.device_bytes))
+    yield f"Multiply-adds per {pixel_word}, margins included", texts(lambda cost: operations(cost.multiply_adds_per_pixel))
+    if any(cost and cost.patch_by_patch_per_pixel for cost in costs):
+        yield "The same, if run patch by patch", texts(lambda cost: operations(cost.patch_by_patch_per_pixel))
+    yield "Parameters", texts(lambda cost: f"{cost.parameters:,}")
+    bundles = [method.bundle for method in comparison.methods]
+    yield "Training steps", [DASH if bundle is None else f"{bundle.training_steps:,}" for bundle in bundles]
+    yield "Training time", texts(lambda cost: seconds(cost.training_seconds))
+
+
+def _machines(comparison: Comparison) -> list[Machine]:
+    """Return the machines that costs were measured on, each once."""
+    machines: list[Machine] = []
+    for method in comparison.methods:
+        if method.cost and method.cost.measurement.machine not in machines:
+            machines.append(method.cost.measurement.machine)
+    return machines
