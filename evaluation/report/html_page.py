@@ -15,6 +15,7 @@ from markupsafe import Markup
 from evaluation import rendering
 from evaluation.comparison.pair_result import Comparison
 from evaluation.report import paired_plots
+from evaluation.report.figures.palette import DARK_METHODS, LIGHT_METHODS
 from evaluation.report.number_text import FILTERS
 
 
@@ -28,7 +29,9 @@ def render_page(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS, base64=lambda content: base64.b64encode(content).decode("ascii"))
-    return environment.get_template(template).render(script=load_script(), **values)
+    return environment.get_template(template).render(
+        script=load_script(), light_methods=LIGHT_METHODS, dark_methods=DARK_METHODS, **values
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from evaluation.report.number_text import MINUS
 
 WIDTH = 1000  # units; the page stretches them to its own width
-MOST_TICKS = 6
+MOST_TICKS = 7
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def linear_axis(values: Iterable[float], bounds: tuple[float, float] = (-math.in
     low, high = min(numbers), max(numbers)
     space = (high - low) * 0.04 or abs(low) * 0.1 or 0.1
     low, high = max(bounds[0], low - space), min(bounds[1], high + space)
-    step = round_step((high - low) / (MOST_TICKS - 1))
+    step = round_step((high - low) / MOST_TICKS)
     values_of_ticks = [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     axis = Axis(low, high, ())
     decimals = max(0, -math.floor(math.log10(step) + 1e-9) + (0 if _leading_digits(step) in (1, 2, 5) else 1))

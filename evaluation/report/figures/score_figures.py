@@ -6,10 +6,20 @@ from collections.abc import Sequence
 from evaluation.comparison.result import Comparison
 from evaluation.metrics.metric import Metric
 from evaluation.report.figures.axis import Axis, linear_axis
-from evaluation.report.figures.strips import CaseLine, StripFigure, StripRow, line_through, opacity_of, stack_dots
+from evaluation.report.figures.strips import (
+    ROW_PX,
+    TALL_ROW_PX,
+    CaseLine,
+    StripFigure,
+    StripRow,
+    line_through,
+    opacity_of,
+    stack_dots,
+)
 from evaluation.report.number_text import difference, difference_interval, interval, measure, unit_text
 from evaluation.report.score_grid import ScoreGrid
 
+MOST_ROWS = 60
 MOST_LINES = 2000  # more lines than this say nothing that the dots don't
 
 
@@ -23,20 +33,25 @@ def case_figure(grid: ScoreGrid, metric: Metric) -> StripFigure:
     axis = score_axis([value for values in rows_of_values for value in values])
     names = [table.method for table in grid.tables] if len(grid.tables) > 1 else [_title(metric, grid)]
     lines = _case_lines(grid, metric, axis) if 1 < len(grid.tables) and len(grid.cases) <= MOST_LINES else ()
+    row_px = TALL_ROW_PX if lines else ROW_PX
     return StripFigure(
         axis=axis,
         rows=tuple(
-            _score_row(grid, metric, axis, row=method, method=method, label=names[method]) for method in methods
+            _score_row(grid, metric, axis, middle_px=row_px * (method + 0.5), method=method, label=names[method])
+            for method in methods
         ),
         description=f"{metric.title} of each case as a dot, with the mean and its 95% interval. The tables list the numbers.",
+        row_px=row_px,
         lines=lines,
         line_opacity=opacity_of(len(lines)),
     )
 
 
-def class_figure(grid: ScoreGrid, metric: Metric) -> StripFigure:
-    """Return a metric of every case by class: a row for each class and method."""
+def class_figure(grid: ScoreGrid, metric: Metric) -> StripFigure | None:
+    """Return a metric of every case by class: a row for each class and method; None where these are too many to be looked at."""
     methods, classes = range(len(grid.tables)), grid.classes_of(metric.name)
+    if not 1 < len(classes) <= MOST_ROWS / len(methods):
+        return None
     axis = score_axis(
         [value for name in classes for method in methods for value in grid.values(metric.name, method, name)]
     )
@@ -44,7 +59,7 @@ def class_figure(grid: ScoreGrid, metric: Metric) -> StripFigure:
     return StripFigure(
         axis=axis,
         rows=tuple(
-            _score_row(grid, metric, axis, row=row, method=method, label=name, class_name=name)
+            _score_row(grid, metric, axis, middle_px=ROW_PX * (row + 0.5), method=method, label=name, class_name=name)
             for row, (name, method) in enumerate(rows)
         ),
         description=f"{metric.title} of each case by class, with the mean and its 95% interval. The tables list the numbers.",
@@ -62,13 +77,12 @@ def difference_figure(comparison: Comparison, metric: Metric, unit: str) -> Stri
     for row, (pair, paired) in enumerate(zip(pairs, differences, strict=True)):
         sign = 1 if metric.better == "higher" else -1
         better = [pair.second if sign * value > 0 else pair.first for value in paired.second_minus_first]
-        first, second = comparison.methods[pair.first].label, comparison.methods[pair.second].label
         rows.append(
             StripRow(
-                label=f"{second} minus {first}",
+                label="",
                 methods=(pair.second, pair.first),
                 note=_with_interval(difference(paired.mean, unit), difference_interval(paired.interval, unit)),
-                dots=stack_dots(paired.second_minus_first, axis, row, better),
+                dots=stack_dots(paired.second_minus_first, axis, ROW_PX * (row + 0.5), better),
                 mean=None if math.isnan(paired.mean) else axis.position(paired.mean),
                 interval=paired.interval and (axis.position(paired.interval[0]), axis.position(paired.interval[1])),
             )
@@ -89,7 +103,7 @@ def score_axis(values: Sequence[float]) -> Axis:
 
 
 def _score_row(
-    grid: ScoreGrid, metric: Metric, axis: Axis, *, row: int, method: int, label: str, class_name: str | None = None
+    grid: ScoreGrid, metric: Metric, axis: Axis, *, middle_px: float, method: int, label: str, class_name: str | None = None
 ) -> StripRow:
     values, unit = grid.values(metric.name, method, class_name), grid.unit_of(metric.name)
     mean, ends = grid.summary(metric.name, method, class_name).mean, grid.mean_interval(metric.name, method, class_name)
@@ -97,7 +111,7 @@ def _score_row(
         label=label,
         methods=(method,) if len(grid.tables) > 1 else (),
         note=_with_interval(measure(mean, unit), interval(ends, unit)) if not math.isnan(mean) else "no case has a value",
-        dots=stack_dots(values, axis, row, [method] * len(values)),
+        dots=stack_dots(values, axis, middle_px, [method] * len(values)),
         mean=None if math.isnan(mean) else axis.position(mean),
         interval=ends and (axis.position(ends[0]), axis.position(ends[1])),
     )
@@ -113,7 +127,7 @@ def _case_lines(grid: ScoreGrid, metric: Metric, axis: Axis) -> tuple[CaseLine, 
         best = best_of(values, metric)
         if best is not None:
             text = f"{case}: {' / '.join(measure(value, unit) for value in values)}"
-            lines.append(CaseLine(path=line_through(values, axis), method=best, text=text))
+            lines.append(CaseLine(path=line_through(values, axis, TALL_ROW_PX), method=best, text=text))
     return tuple(lines)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evaluation.report.figures.axis import Axis
 
-ROW_PX = 46
+ROW_PX, TALL_ROW_PX = 46, 76  # height of a row, and of one that lines leave
 STACK_PX = 30  # height of the dots of a row
 DOT_STEP_PX = 5.0
 BIN = 8  # units of the axis; dots nearer than this lie above each other
@@ -26,7 +26,7 @@ class StripRow:
     """Row of a strip figure.
 
     Args:
-        label: name of the row.
+        label: name of the row; empty where the letters of its methods are enough.
         methods: numbers of the methods that the row is about, whose letters stand before its name.
         note: text below the name, such as the mean.
         dots: dots of the cases.
@@ -61,6 +61,7 @@ class StripFigure:
         axis: the axis.
         rows: rows from top to bottom.
         description: what the figure shows, for readers who don't see it.
+        row_px: height of a row.
         lines: lines of the cases through all rows.
         line_opacity: opacity of the lines, lower the more there are.
         zero: position of a vertical line at 0; None without one.
@@ -70,6 +71,7 @@ class StripFigure:
     axis: Axis
     rows: tuple[StripRow, ...]
     description: str
+    row_px: int = ROW_PX
     lines: tuple[CaseLine, ...] = ()
     line_opacity: float = 1.0
     zero: float | None = None
@@ -78,20 +80,20 @@ class StripFigure:
     @property
     def height_px(self) -> int:
         """Height of all rows."""
-        return ROW_PX * len(self.rows)
+        return self.row_px * len(self.rows)
 
     def middle_px(self, row: int) -> float:
         """Return the height of a row's middle."""
-        return ROW_PX * (row + 0.5)
+        return self.row_px * (row + 0.5)
 
 
-def stack_dots(values: Sequence[float], axis: Axis, row: int, methods: Sequence[int]) -> tuple[Dots, ...]:
+def stack_dots(values: Sequence[float], axis: Axis, middle_px: float, methods: Sequence[int]) -> tuple[Dots, ...]:
     """Return the dots of a row's values, stacked around the row's middle where they would hide each other.
 
     Args:
         values: one value for each case; NaN draws nothing.
         axis: axis of the figure.
-        row: number of the row, from 0 on.
+        middle_px: height of the row's middle.
         methods: number of the method whose colour each dot has.
     """
     stacks: dict[int, list[tuple[float, int]]] = defaultdict(list)
@@ -104,18 +106,18 @@ def stack_dots(values: Sequence[float], axis: Axis, row: int, methods: Sequence[
     paths: dict[int, list[str]] = defaultdict(list)
     for stack in stacks.values():
         for number, (position, method) in enumerate(sorted(stack)):
-            offset = (number + 1) // 2 * step * (-1 if number % 2 else 1)
-            paths[method].append(f"M{position:g} {ROW_PX * (row + 0.5) + offset:.4g}h0")
+            offset = round((number + 1) // 2 * step * (-1 if number % 2 else 1), 1)
+            paths[method].append(f"M{position:g} {middle_px + offset:g}h0")
     return tuple(Dots(method=method, path="".join(paths[method])) for method in sorted(paths))
 
 
-def line_through(values: Sequence[float], axis: Axis) -> str:
+def line_through(values: Sequence[float], axis: Axis, row_px: int) -> str:
     """Return the path of a case's line through the rows' middles; it has a gap where a value is NaN."""
     commands = []
     for row, value in enumerate(values):
         if not math.isnan(value):
             starts = row == 0 or math.isnan(values[row - 1])
-            commands.append(f"{'M' if starts else 'L'}{axis.position(value):g} {ROW_PX * (row + 0.5):g}")
+            commands.append(f"{'M' if starts else 'L'}{axis.position(value):g} {row_px * (row + 0.5):g}")
     return "".join(commands)
 
 

@@ -1,0 +1,31 @@
+"""Colours of the methods on light and dark pages, distinct with any colour vision."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MethodColour:
+    """Colour of a method, and of the letter on it."""
+
+    fill: str
+    ink: str
+
+
+# Chosen so that the smallest difference of two colours is as large as possible (CIE 1976), over normal vision, protanopia, deuteranopia
+# and tritanopia (Machado et al. 2009), each with a contrast of 3 and more to the page. The first two are Okabe and Ito's (2008).
+LIGHT_METHODS = (
+    MethodColour("#0072b2", "#ffffff"),
+    MethodColour("#c77700", "#000000"),
+    MethodColour("#452b00", "#ffffff"),
+    MethodColour("#f1446a", "#000000"),
+    MethodColour("#7d013f", "#ffffff"),
+    MethodColour("#6162fe", "#ffffff"),
+)
+DARK_METHODS = (
+    MethodColour("#56b4e9", "#000000"),
+    MethodColour("#e69f00", "#000000"),
+    MethodColour("#786735", "#ffffff"),
+    MethodColour("#dddaa0", "#000000"),
+    MethodColour("#4c53ec", "#ffffff"),
+    MethodColour("#bf1f88", "#ffffff"),
+)
