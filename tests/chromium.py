@@ -83,7 +83,8 @@ class Browser:
     def click(self, selector: str) -> None:
         """Click the middle of the first element that the selector finds, with the mouse."""
         middle = (
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center', inline: 'center'}});"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " e.scrollIntoView({block: 'center', inline: 'center'});"
             " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
         x, y = self.evaluate(middle)
@@ -112,7 +113,9 @@ class Browser:
 
     def requests(self) -> list[str]:
         """Return the addresses that the page requested, data: left out."""
-        urls = [event["params"]["request"]["url"] for event in self.events if event.get("method") == "Network.requestWillBeSent"]
+        urls = [
+            event["params"]["request"]["url"] for event in self.events if event.get("method") == "Network.requestWillBeSent"
+        ]
         return [url for url in urls if not url.startswith("data:")]
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
@@ -140,7 +143,11 @@ def chromium(program: str) -> Iterator[Browser]:
             "--remote-debugging-pipe", f"--user-data-dir={profile}",
         ]  # fmt: skip
         silence = os.open(os.devnull, os.O_WRONLY)
-        actions = [(os.POSIX_SPAWN_DUP2, child_read, 3), (os.POSIX_SPAWN_DUP2, child_write, 4), (os.POSIX_SPAWN_DUP2, silence, 2)]
+        actions = [
+            (os.POSIX_SPAWN_DUP2, child_read, 3),
+            (os.POSIX_SPAWN_DUP2, child_write, 4),
+            (os.POSIX_SPAWN_DUP2, silence, 2),
+        ]
         process = os.posix_spawn(program, arguments, os.environ, file_actions=actions, setpgroup=0)
         for end in (child_read, child_write, silence):
             os.close(end)

@@ -9,7 +9,7 @@ from evaluation.comparison.result import Comparison, Cost
 from evaluation.metrics.metric import Metric
 from evaluation.metrics.registry import METRICS
 from evaluation.report.case_rows import CaseColumn, case_rows, metric_column
-from evaluation.report.figures.pareto import ParetoFigure, pareto_figure
+from evaluation.report.figures.pareto import ParetoFigure
 from evaluation.report.figures.score_figures import best_of, case_figure, class_figure, difference_figure
 from evaluation.report.html_page import render_page
 from evaluation.report.number_text import DASH, difference, memory, operations, percent, seconds, significant, size, spread
@@ -44,7 +44,7 @@ def render_comparison(comparison: Comparison, *, files: Sequence[str] = ()) -> s
         comparison: the comparison.
         files: names of the files beside the page that hold its numbers.
     """
-    grid = ScoreGrid(tuple(method.table for method in comparison.methods))
+    grid = ScoreGrid(tuple(method.table for method in comparison.methods), absolute=True)
     headline = METRICS[comparison.headline]
     columns = list(_case_columns(comparison, grid, headline))
     pixel_word = "voxel" if comparison.dimensions == 3 else "pixel"
@@ -107,9 +107,9 @@ def _case_columns(comparison: Comparison, grid: ScoreGrid, headline: Metric) -> 
         values = comparison.pair(headline.name, 0, 1).difference.second_minus_first
         yield CaseColumn("Difference", tuple(difference(value, unit) for value in values))
         yield CaseColumn("Masks agree", tuple(percent(share) for share in comparison.agreements[0].equal))
-    for number, method in enumerate(comparison.methods):
-        if method.cost and len(comparison.methods) == 2:
-            yield CaseColumn("Seconds", tuple(map(significant, method.cost.measurement.seconds)), method=number)
+    for number, result in enumerate(comparison.methods):
+        if result.cost and len(comparison.methods) == 2:
+            yield CaseColumn("Seconds", tuple(map(significant, result.cost.measurement.seconds)), method=number)
     yield CaseColumn("Size", tuple(size(case.shape) for case in comparison.cases))
 
 

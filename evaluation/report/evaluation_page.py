@@ -60,10 +60,13 @@ def _sentence(grid: ScoreGrid) -> str:
     ends = grid.mean_interval(metric.name, 0)
     certainty = f" (95% interval {interval(ends, unit)})" if ends else ""
     count, name = grid.units
-    groups = f" of {count} groups" if name == "group" else ""
-    unit_word = f" {unit_text(unit)}" if unit else ""
     cases = "1 case" if row.cases == 1 else f"{row.cases} cases"
-    return f"The mean {metric.title} is {measure(row.mean, unit)}{unit_word}{certainty} over {cases}{groups}."
+    over = f"{count} groups with {cases}" if name == "group" else cases
+    return f"The mean {metric.title} is {_with_unit(row.mean, unit)}{certainty} over {over}."
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{measure(value, unit)} {unit_text(unit)}" if unit else measure(value, unit)
 
 
 def _directions(grid: ScoreGrid) -> str:

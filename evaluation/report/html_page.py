@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from evaluation import rendering
 from evaluation.comparison.pair_result import Comparison
@@ -38,7 +37,7 @@ def render_page(template: str, **values: Any) -> str:
 class Script:
     """Script of a page: its text, and the source expression that allows it in a Content-Security-Policy."""
 
-    text: Markup
+    text: str
     policy: str
 
 
@@ -46,7 +45,7 @@ def load_script() -> Script:
     """Load the script that sorts tables and opens cases."""
     text = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-    return Script(Markup(text), f"sha256-{digest}")
+    return Script(text, f"sha256-{digest}")
 
 
 def write_page(html: str, path: Path) -> None:

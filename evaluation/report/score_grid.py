@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
-from evaluation.comparison.paired_difference import bootstrap_interval
+from evaluation.comparison.bootstrap_interval import bootstrap_interval
 from evaluation.metrics.metric import Metric
 from evaluation.metrics.overlap import nan_mean
 from evaluation.metrics.registry import METRICS
@@ -23,7 +23,8 @@ class Summary:
     """Summary of a metric over the cases of a method.
 
     Args:
-        mean: mean over the cases that have a value; NaN where none has.
+        mean: mean over the units that have a value, see `ScoreGrid.units`; NaN where none has.
+        case_mean: mean over the cases that have a value.
         median: median over the same cases.
         lowest: smallest value.
         highest: largest value.
@@ -33,6 +34,7 @@ class Summary:
     """
 
     mean: float
+    case_mean: float
     median: float
     lowest: float
     highest: float
@@ -47,9 +49,11 @@ class ScoreGrid:
 
     Args:
         tables: one table for each method.
+        absolute: values of metrics whose best value is zero are absolute, so that the nearer one is the lower one.
     """
 
     tables: tuple[ScoreTable, ...]
+    absolute: bool = False
 
     @cached_property
     def cases(self) -> tuple[str, ...]:
@@ -90,7 +94,8 @@ class ScoreGrid:
         values = self.values(metric, method, class_name)
         numbers = [value for value in values if not math.isnan(value)]
         return Summary(
-            mean=nan_mean(values),
+            mean=nan_mean(self._unit_means(values)),
+            case_mean=nan_mean(values),
             median=median(numbers) if numbers else math.nan,
             lowest=min(numbers, default=math.nan),
             highest=max(numbers, default=math.nan),
@@ -100,7 +105,7 @@ class ScoreGrid:
         )
 
     def mean_interval(self, metric: str, method: int, class_name: str | None = None) -> Interval | None:
-        """Return the 95% bootstrap interval of the mean over groups where groups are known, else cases; None where there is none."""
+        """Return the 95% bootstrap interval of the mean over units; None where there is none."""
         key = method, metric, class_name
         if key not in self._intervals:
             self._intervals[key] = bootstrap_interval(self._unit_means(self._values[key]))[0]
@@ -108,7 +113,7 @@ class ScoreGrid:
 
     @property
     def units(self) -> tuple[int, str]:
-        """Number of the units that intervals resample, and their name: group or case."""
+        """Number and name of the units that count once in means and intervals: groups where any is known, else cases."""
         if any(self.groups.values()):
             return len(self._unit_means([0.0] * len(self.cases))), "group"
         return len(self.cases), "case"
@@ -131,7 +136,10 @@ class ScoreGrid:
                 empty = [math.nan] * len(numbers)
                 classes = [rows.setdefault((method, metric.name, name), empty) for name in self.classes_of(metric.name)]
                 rows[method, metric.name, None] = [nan_mean(values) for values in zip(*classes, strict=True)]
-        return {key: tuple(row) for key, row in rows.items()}
+        return {
+            key: tuple(map(abs, row) if self.absolute and METRICS[key[1]].better == "zero" else row)
+            for key, row in rows.items()
+        }
 
     @cached_property
     def _remarks(self) -> dict[Key, Counter[str]]:
@@ -145,7 +153,7 @@ class ScoreGrid:
         return counts
 
     def _unit_means(self, values: Sequence[float]) -> list[float]:
-        """Return the mean of each group's values, or each value where no groups are known."""
+        """Return the mean of each unit's values; a case without a group is a unit of its own."""
         units: dict[tuple[str, bool], list[float]] = {}
         for case, value in zip(self.cases, values, strict=True):
             group = self.groups[case]

@@ -11,8 +11,8 @@ class MethodColour:
     ink: str
 
 
-# Chosen so that the smallest difference of two colours is as large as possible (CIE 1976), over normal vision, protanopia, deuteranopia
-# and tritanopia (Machado et al. 2009), each with a contrast of 3 and more to the page. The first two are Okabe and Ito's (2008).
+# The smallest difference of two colours (CIE 1976) is as large as possible over normal vision, protanopia, deuteranopia and
+# tritanopia (Machado et al. 2009). Each has a contrast of at least 3 to the page. The first two are near Okabe and Ito's (2008).
 LIGHT_METHODS = (
     MethodColour("#0072b2", "#ffffff"),
     MethodColour("#c77700", "#000000"),

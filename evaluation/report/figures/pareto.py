@@ -59,7 +59,7 @@ def pareto_figure(points: Sequence[ParetoPoint], title: str, metric_title: str, 
 
     placed = [PlacedPoint(cost.position(point.cost), height(quality.position(point.quality)), point) for point in points]
     front = sorted((place for place in placed if place.point.is_on_front), key=lambda place: place.x)
-    commands = []
+    commands: list[str] = []
     for place in front:
         commands.append(f"H{place.x}V{place.y}" if commands else f"M{place.x} {HEIGHT_PX}V{place.y}")
     naive = {place.point.method: place for place in placed if place.point.is_naive}

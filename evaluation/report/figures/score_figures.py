@@ -32,7 +32,7 @@ def case_figure(grid: ScoreGrid, metric: Metric) -> StripFigure:
     rows_of_values = [grid.values(metric.name, method) for method in methods]
     axis = score_axis([value for values in rows_of_values for value in values])
     names = [table.method for table in grid.tables] if len(grid.tables) > 1 else [_title(metric, grid)]
-    lines = _case_lines(grid, metric, axis) if 1 < len(grid.tables) and len(grid.cases) <= MOST_LINES else ()
+    lines = _case_lines(grid, metric, axis) if len(grid.tables) > 1 and len(grid.cases) <= MOST_LINES else ()
     row_px = TALL_ROW_PX if lines else ROW_PX
     return StripFigure(
         axis=axis,
@@ -48,13 +48,11 @@ def case_figure(grid: ScoreGrid, metric: Metric) -> StripFigure:
 
 
 def class_figure(grid: ScoreGrid, metric: Metric) -> StripFigure | None:
-    """Return a metric of every case by class: a row for each class and method; None where these are too many to be looked at."""
+    """Return a metric of every case: a row for each class and method; None where there is one class or too many rows."""
     methods, classes = range(len(grid.tables)), grid.classes_of(metric.name)
     if not 1 < len(classes) <= MOST_ROWS / len(methods):
         return None
-    axis = score_axis(
-        [value for name in classes for method in methods for value in grid.values(metric.name, method, name)]
-    )
+    axis = score_axis([value for name in classes for method in methods for value in grid.values(metric.name, method, name)])
     rows = [(name, method) for name in classes for method in methods]
     return StripFigure(
         axis=axis,
