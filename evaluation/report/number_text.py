@@ -117,7 +117,7 @@ def spacing(spacing_um: Sequence[float] | None) -> str:
 
 
 _FORMATS = (
-    score, signed, measure, difference, interval, difference_interval, p_value, unit_text, letter, percent, significant, seconds,
-    spread, memory, operations, size, spacing,
+    score, signed, measure, difference, interval, difference_interval, p_value, unit_text, letter, percent, significant,
+    seconds, spread, memory, operations, size, spacing,
 )  # fmt: skip
 FILTERS = {function.__name__: function for function in _FORMATS}
