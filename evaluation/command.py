@@ -76,7 +76,8 @@ def evaluate(
     """Score masks that any tool wrote against references: a page, a table as CSV, and a JSON."""
     with exit_codes() as console:
         from configs.schema import load
-        from evaluation.scoring.evaluate import evaluate_masks, print_scores, write_tables
+        from evaluation.report.evaluation_page import write_evaluation
+        from evaluation.scoring.evaluate import evaluate_masks, print_scores
         from evaluation.scoring.scored_cases import read_scored_cases
         from evaluation.scoring.selection import select_metrics
 
@@ -86,9 +87,9 @@ def evaluate(
         selection = select_metrics(scored.kind, names, tolerance)
         with progress_bars(console) as on_progress:
             evaluation = evaluate_masks(masks, scored, selection, missing, on_progress)
-        files = write_tables([evaluation.table], out)
+        page, table, numbers = write_evaluation(evaluation, data.resolve().name, out)
         print_scores(evaluation, console)
-        console.print(f"Scores: {files[0]} and {files[1]}")
+        console.print(f"Page: {page}\nScores: {table} and {numbers}")
 
 
 def compare(

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from evaluation.comparison.paired_difference import FEW_UNITS
 from evaluation.report.case_rows import case_rows, metric_column
 from evaluation.report.figures.score_figures import case_figure, class_figure
-from evaluation.report.html_page import render_page
+from evaluation.report.html_page import render_page, write_page
 from evaluation.report.number_text import interval, measure, unit_text
 from evaluation.report.score_grid import ScoreGrid
-from evaluation.scoring.table import ScoreTable
+from evaluation.scoring.evaluate import Evaluation, write_tables
 
 
 @dataclass(frozen=True)
@@ -21,16 +22,26 @@ class PageSummary:
     remarks: tuple[str, ...]
 
 
-def render_evaluation(table: ScoreTable, data: str, *, notes: Sequence[str] = (), files: Sequence[str] = ()) -> str:
-    """Return the page of one method's scores as HTML.
+def write_evaluation(evaluation: Evaluation, data: str, path: Path) -> tuple[Path, ...]:
+    """Write the page of an evaluation and, beside it, its scores as CSV and JSON; return all paths.
 
     Args:
-        table: scores of the method.
+        evaluation: the scores, and notes on them.
         data: name of the data set.
-        notes: what a reader must know of the scores, shown with the summary.
-        files: names of the files beside the page that hold its numbers.
+        path: the page; missing folders are created.
+
+    Raises:
+        OSError: a file can't be written.
     """
-    grid = ScoreGrid((table,))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = write_tables([evaluation.table], path)
+    write_page(render_evaluation(evaluation, data, files=[file.name for file in files]), path)
+    return path, *files
+
+
+def render_evaluation(evaluation: Evaluation, data: str, *, files: Sequence[str] = ()) -> str:
+    """Return the page of an evaluation as HTML; `files` are the names of those beside the page that hold its numbers."""
+    grid = ScoreGrid((evaluation.table,))
     columns = [metric_column(grid, metric, 0) for metric in grid.metrics]
     with_classes = any(len(grid.classes_of(metric.name)) > 1 for metric in grid.metrics)
     return render_page(
@@ -38,7 +49,7 @@ def render_evaluation(table: ScoreTable, data: str, *, notes: Sequence[str] = ()
         grid=grid,
         data=data,
         files=files,
-        summary=PageSummary(_sentence(grid), (*_remarks(grid), *notes)),
+        summary=PageSummary(_sentence(grid), (*_remarks(grid), *evaluation.notes)),
         figures=[case_figure(grid, metric) for metric in grid.metrics],
         directions=_directions(grid),
         with_classes=with_classes,

@@ -1,9 +1,8 @@
-"""Strip figures of scores: the cases by method, the means by class, and the paired differences."""
+"""Strip figures of scores: the cases by method and by class."""
 
 import math
 from collections.abc import Sequence
 
-from evaluation.comparison.result import Comparison
 from evaluation.metrics.metric import Metric
 from evaluation.report.figures.axis import Axis, linear_axis
 from evaluation.report.figures.strips import (
@@ -16,7 +15,7 @@ from evaluation.report.figures.strips import (
     opacity_of,
     stack_dots,
 )
-from evaluation.report.number_text import difference, difference_interval, interval, measure, unit_text
+from evaluation.report.number_text import interval, measure, unit_text
 from evaluation.report.score_grid import ScoreGrid
 
 MOST_ROWS = 60
@@ -64,36 +63,6 @@ def class_figure(grid: ScoreGrid, metric: Metric) -> StripFigure | None:
     )
 
 
-def difference_figure(comparison: Comparison, metric: Metric, unit: str) -> StripFigure:
-    """Return the differences of every case in a metric: a row for each pair of methods, second minus first."""
-    pairs = [pair for pair in comparison.pairs if pair.metric == metric.name]
-    differences = [pair.difference for pair in pairs]
-    ends = [end for value in differences if value.interval for end in value.interval]
-    values = [value for paired in differences for value in paired.second_minus_first]
-    axis = linear_axis([0.0, *values, *ends])
-    rows = []
-    for row, (pair, paired) in enumerate(zip(pairs, differences, strict=True)):
-        sign = 1 if metric.better == "higher" else -1
-        better = [pair.second if sign * value > 0 else pair.first for value in paired.second_minus_first]
-        rows.append(
-            StripRow(
-                label="",
-                methods=(pair.second, pair.first),
-                note=_with_interval(difference(paired.mean, unit), difference_interval(paired.interval, unit)),
-                dots=stack_dots(paired.second_minus_first, axis, ROW_PX * (row + 0.5), better),
-                mean=None if math.isnan(paired.mean) else axis.position(paired.mean),
-                interval=paired.interval and (axis.position(paired.interval[0]), axis.position(paired.interval[1])),
-            )
-        )
-    return StripFigure(
-        axis=axis,
-        rows=tuple(rows),
-        description=f"Difference in {metric.title} of each case as a dot, with the mean and its 95% interval.",
-        zero=axis.position(0.0),
-        sides=_sides([method.label for method in comparison.methods], metric),
-    )
-
-
 def score_axis(values: Sequence[float]) -> Axis:
     """Return the axis of scores: it ends at 0 or 1 at the latest where no score lies beyond."""
     numbers = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
@@ -108,7 +77,7 @@ def _score_row(
     return StripRow(
         label=label,
         methods=(method,) if len(grid.tables) > 1 else (),
-        note=_with_interval(measure(mean, unit), interval(ends, unit)) if not math.isnan(mean) else "no case has a value",
+        note=with_interval(measure(mean, unit), interval(ends, unit)) if not math.isnan(mean) else "no case has a value",
         dots=stack_dots(values, axis, middle_px, [method] * len(values)),
         mean=None if math.isnan(mean) else axis.position(mean),
         interval=ends and (axis.position(ends[0]), axis.position(ends[1])),
@@ -144,12 +113,6 @@ def _title(metric: Metric, grid: ScoreGrid) -> str:
     return f"{metric.title} ({unit_text(unit)})" if unit else metric.title
 
 
-def _with_interval(mean: str, ends: str) -> str:
+def with_interval(mean: str, ends: str) -> str:
+    """Return the text of a mean and, where there is one, of its interval."""
     return mean if len(ends) == 1 else f"{mean} ({ends})"
-
-
-def _sides(labels: Sequence[str], metric: Metric) -> tuple[str, str]:
-    """Return which method is better where a difference is below and above 0."""
-    first, second = labels if len(labels) == 2 else ("the second of the two", "the first of the two")
-    below, above = (first, second) if metric.better == "higher" else (second, first)
-    return f"{below} is better", f"{above} is better"

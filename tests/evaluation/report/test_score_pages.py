@@ -20,11 +20,12 @@ from evaluation.comparison.result import CasePicture, Comparison, PictureTile
 from evaluation.comparison.verdict import Verdict
 from evaluation.metrics.registry import METRICS
 from evaluation.rendering import to_png
+from evaluation.report.comparison_files import comparison_to_json, pairs_to_csv, write_comparison
 from evaluation.report.comparison_page import render_comparison
-from evaluation.report.evaluation_page import render_evaluation
+from evaluation.report.evaluation_page import render_evaluation, write_evaluation
 from evaluation.report.number_text import difference, difference_interval, interval, letter, measure, p_value
-from evaluation.report.report_files import comparison_to_json, pairs_to_csv, write_comparison, write_evaluation
 from evaluation.report.score_grid import ScoreGrid
+from evaluation.scoring.evaluate import Evaluation
 from evaluation.scoring.table import Score, ScoreTable
 
 HOSTILE = "<script>alert(1)</script></style>\"'\t\n\N{RIGHT-TO-LEFT OVERRIDE}<img src=x onerror=alert(1)>" + "x" * 300
@@ -103,7 +104,7 @@ def with_pictures(comparison: Comparison, text: str = "a text") -> Comparison:
 
 def test_the_numbers_of_a_table_stand_on_its_page() -> None:
     table = make_table(12)
-    page = check_sound(render_evaluation(table, "data", notes=["A note on the masks."], files=["scores.csv"]))
+    page = check_sound(render_evaluation(Evaluation(table, ("A note on the masks.",)), "data", files=["scores.csv"]))
     for metric in METRICS.values():
         unit, title = table.unit_of(metric.name), metric.title
         name = f"{title} (\N{MICRO SIGN}m)" if unit == "um" else f"{title} ({unit})" if unit else title
@@ -127,7 +128,7 @@ def test_the_numbers_of_a_table_stand_on_its_page() -> None:
 
 def test_cases_hold_all_of_their_scores_and_remarks() -> None:
     table = make_table(4)
-    details = re.findall(r"<pre>(.*?)</pre>", render_evaluation(table, "data"), re.DOTALL)
+    details = re.findall(r"<pre>(.*?)</pre>", render_evaluation(Evaluation(table, ()), "data"), re.DOTALL)
     assert len(details) == 4
     lines = [line.split("\t") for line in details[3].splitlines()]
     scores = [score for score in table.scores if score.case == "case 0003"]
@@ -141,7 +142,7 @@ def test_the_summary_follows_from_the_numbers() -> None:
         *(Score(f"case{case}", f"patient{case // 2}", "dice", "nucleus", value) for case, value in enumerate([0.5, 0.7, 0.9])),
         *(Score(f"case{case}", f"patient{case // 2}", "dice", "stroma", nan) for case in range(3)),
     ]
-    page = check_sound(render_evaluation(ScoreTable("masks", tuple(scores)), "data"))
+    page = check_sound(render_evaluation(Evaluation(ScoreTable("masks", tuple(scores)), ()), "data"))
     assert "The mean Dice is 0.750 over 2 groups with 3 cases." in page.texts  # each group counts once
     assert "It is between 0.500 (case0) and 0.900 (case2)." in page.texts
     assert "With 2 groups the interval is no evidence for other groups." in page.texts
@@ -150,7 +151,7 @@ def test_the_summary_follows_from_the_numbers() -> None:
 @pytest.mark.parametrize("values", [[], [nan], [nan, nan], [0.5], [0.5] * 4, [0.1, nan, 0.3]])
 def test_a_page_of_any_scores(values: list[float]) -> None:
     scores = tuple(Score(f"case{case}", None, "dice", "nucleus", value) for case, value in enumerate(values))
-    check_sound(render_evaluation(ScoreTable("masks", scores), "data"))
+    check_sound(render_evaluation(Evaluation(ScoreTable("masks", scores), ()), "data"))
 
 
 def test_the_numbers_of_a_comparison_stand_on_its_page() -> None:
@@ -207,7 +208,7 @@ def test_hostile_names_are_only_text() -> None:
     )  # fmt: skip
     for html in (
         render_comparison(comparison, files=[HOSTILE]),
-        render_evaluation(tables[0], HOSTILE, notes=[HOSTILE], files=[HOSTILE]),
+        render_evaluation(Evaluation(tables[0], (HOSTILE,)), HOSTILE, files=[HOSTILE]),
     ):
         page = check_sound(html)
         assert html.count("</style>") == html.count("<script") == 1
@@ -247,7 +248,7 @@ def test_what_is_not_defined_is_empty_or_null() -> None:
 
 def test_an_evaluation_writes_its_files(tmp_path: Path) -> None:
     table = make_table(3)
-    paths = write_evaluation(table, "data", tmp_path / "scores.html", notes=["A note."])
+    paths = write_evaluation(Evaluation(table, ("A note.",)), "data", tmp_path / "scores.html")
     assert [path.name for path in paths] == ["scores.html", "scores.csv", "scores.json"]
     assert len(paths[1].read_text().splitlines()) == 1 + len(table.scores)
     assert len(json.loads(paths[2].read_text())["scores"]) == len(table.scores)

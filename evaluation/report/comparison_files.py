@@ -1,36 +1,22 @@
-"""Files of a report: the page, and beside it every number as CSV and JSON."""
+"""Files of a comparison: the report, and beside it every number as CSV and JSON."""
 
 import csv
 import io
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from evaluation.comparison.result import Comparison, Cost
 from evaluation.report.comparison_page import render_comparison
-from evaluation.report.evaluation_page import render_evaluation
 from evaluation.report.html_page import write_page
-from evaluation.scoring.table import ScoreTable, tables_to_csv, tables_to_json
+from evaluation.scoring.evaluate import write_tables
+from evaluation.scoring.table import tables_to_json
 
 PAIR_COLUMNS = (
     "metric", "first", "second", "first_mean", "second_mean", "difference", "interval_low", "interval_high", "unit",
     "units", "p_value", "corrected_p", "cohens_dz", "rank_biserial", "wins", "ties", "losses",
 )  # fmt: skip
-
-
-def write_evaluation(table: ScoreTable, data: str, path: Path, *, notes: Sequence[str] = ()) -> tuple[Path, ...]:
-    """Write the page of one method's scores and, beside it, the scores as CSV and JSON; return all paths.
-
-    Raises:
-        OSError: a file can't be written.
-    """
-    scores, numbers = path.with_suffix(".csv"), path.with_suffix(".json")
-    write_page(render_evaluation(table, data, notes=notes, files=(scores.name, numbers.name)), path)
-    scores.write_text(tables_to_csv([table]), encoding="utf-8")
-    numbers.write_text(tables_to_json([table]), encoding="utf-8")
-    return path, scores, numbers
 
 
 def write_comparison(comparison: Comparison, path: Path) -> tuple[Path, ...]:
@@ -41,9 +27,10 @@ def write_comparison(comparison: Comparison, path: Path) -> tuple[Path, ...]:
     Raises:
         OSError: a file can't be written.
     """
-    scores, pairs, numbers = path.with_suffix(".csv"), path.with_name(f"{path.stem}_pairs.csv"), path.with_suffix(".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scores, numbers = write_tables([method.table for method in comparison.methods], path)
+    pairs = path.with_name(f"{path.stem}_pairs.csv")
     write_page(render_comparison(comparison, files=(scores.name, pairs.name, numbers.name)), path)
-    scores.write_text(tables_to_csv(method.table for method in comparison.methods), encoding="utf-8")
     pairs.write_text(pairs_to_csv(comparison), encoding="utf-8")
     numbers.write_text(comparison_to_json(comparison), encoding="utf-8")
     return path, scores, pairs, numbers
