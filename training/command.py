@@ -51,7 +51,7 @@ def plan(
         from datasets.cases import read_remarks
         from datasets.discovery.rows import Columns
         from datasets.fingerprint import read_facts
-        from evaluation.report.number_text import seconds
+        from evaluation.number_text import seconds
         from inference.predictors.predictor import best_device
         from training.planning.plan import PlanRequest, planning_cases, write_config
         from training.planning.plan import plan as plan_config

@@ -18,7 +18,7 @@ from datasets.fingerprint import CaseFacts, Intensities
 from datasets.labels.kinds import labels_number_objects
 from datasets.problems import CaseReport, problem_from_remark
 from datasets.splits import assign_splits, draw_folds
-from evaluation.report.number_text import percent, significant, size, spacing
+from evaluation.number_text import percent, significant, size, spacing
 from inference.compatibility import check_suitable
 
 MAX_VALUES_SHOWN = 6  # of a column of the table

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evaluation.figures.score_grid import ScoreGrid
 from evaluation.metrics.metric import Metric
-from evaluation.report.number_text import measure, unit_text
-from evaluation.report.score_grid import ScoreGrid
+from evaluation.number_text import measure, unit_text
 from evaluation.scoring.table import Score
 
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from evaluation import rendering
 from evaluation.comparison.measurement import Machine
 from evaluation.comparison.result import Comparison, Cost
+from evaluation.figures.difference_figure import difference_figure
+from evaluation.figures.pareto import ParetoFigure
+from evaluation.figures.score_figures import best_of, case_figure, class_figure
+from evaluation.figures.score_grid import Interval, ScoreGrid
 from evaluation.metrics.metric import Metric
 from evaluation.metrics.registry import METRICS
+from evaluation.number_text import DASH, difference, memory, operations, percent, seconds, significant, size, spread
 from evaluation.report.case_rows import CaseColumn, case_rows, metric_column
-from evaluation.report.figures.difference_figure import difference_figure
-from evaluation.report.figures.pareto import ParetoFigure
-from evaluation.report.figures.score_figures import best_of, case_figure, class_figure
 from evaluation.report.html_page import render_page
-from evaluation.report.number_text import DASH, difference, memory, operations, percent, seconds, significant, size, spread
-from evaluation.report.score_grid import Interval, ScoreGrid
 
 
 @dataclass(frozen=True, kw_only=True)

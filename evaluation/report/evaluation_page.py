@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.comparison.paired_difference import FEW_UNITS
+from evaluation.figures.score_figures import case_figure, class_figure
+from evaluation.figures.score_grid import ScoreGrid
+from evaluation.number_text import interval, measure, unit_text
 from evaluation.report.case_rows import case_rows, metric_column
-from evaluation.report.figures.score_figures import case_figure, class_figure
 from evaluation.report.html_page import render_page, write_page
-from evaluation.report.number_text import interval, measure, unit_text
-from evaluation.report.score_grid import ScoreGrid
 from evaluation.scoring.evaluate import Evaluation, write_tables
 
 

@@ -13,9 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evaluation import rendering
 from evaluation.comparison.pair_result import Comparison
+from evaluation.figures.palette import DARK_METHODS, LIGHT_METHODS
+from evaluation.number_text import FILTERS
 from evaluation.report import paired_plots
-from evaluation.report.figures.palette import DARK_METHODS, LIGHT_METHODS
-from evaluation.report.number_text import FILTERS
 
 
 def render_page(template: str, **values: Any) -> str:

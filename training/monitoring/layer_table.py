@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from configs.schema import Config
-from evaluation.report.number_text import TIMES, operations
+from evaluation.number_text import TIMES, operations
 from inference.predictors.counting import shape_only_predictor
 from models.architectures import count_parameters
 

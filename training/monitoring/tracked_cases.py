@@ -11,8 +11,8 @@ from configs.schema import Config
 from datasets.cases import Case
 from evaluation.comparison.panels import enlarge, region_with_most_foreground
 from evaluation.inspection.examples import draw_outlines
+from evaluation.number_text import size
 from evaluation.rendering import FILL, PALE, Picture, to_picture
-from evaluation.report.number_text import size
 from imaging.source import Region
 from inference.tiling.stitch import Band
 from models.heads import Head

@@ -6,7 +6,7 @@ import numpy as np
 
 from datasets.cases import Case
 from evaluation.metrics.registry import METRICS
-from evaluation.report.number_text import score
+from evaluation.number_text import score
 from imaging.errors import DataError
 from training.studies.result import StudyPoint, StudyResult, difference_text, goodness
 from training.studies.runs import METHODS, StudyRun

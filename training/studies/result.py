@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from evaluation.comparison.bootstrap_interval import bootstrap_interval
 from evaluation.comparison.paired_difference import paired_difference
 from evaluation.metrics.registry import METRICS
-from evaluation.report.number_text import signed
+from evaluation.number_text import signed
 from evaluation.scoring.table import ScoreTable
 
 

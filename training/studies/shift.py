@@ -8,7 +8,7 @@ from configs.command_line import progress_bars
 from configs.schema import ConfigError
 from datasets.cases import Case, open_case_image, prefix_errors
 from evaluation.metrics.registry import METRICS
-from evaluation.report.number_text import score
+from evaluation.number_text import score
 from evaluation.scoring.array_source import ArraySource
 from evaluation.scoring.case_scores import CaseMask, score_case
 from evaluation.scoring.table import Score, ScoreTable

@@ -7,7 +7,7 @@ measures overlap, boundary distance and cost of each size.
 from collections.abc import Sequence
 
 from evaluation.metrics.registry import METRICS
-from evaluation.report.number_text import operations, score
+from evaluation.number_text import operations, score
 from training.studies.result import StudyPoint, StudyResult, difference_text, goodness
 from training.studies.runs import StudyRun
 from training.studies.study import METHOD_TITLES, Study

@@ -11,11 +11,11 @@ import pytest
 from evaluation_samples import make_comparison
 
 from configs.sections import ClassSection
+from evaluation import number_text
 from evaluation.comparison.pair_result import CasePicture, Comparison, PictureTile
 from evaluation.comparison.verdict import Verdict
 from evaluation.metrics.overlap import Overlaps
 from evaluation.rendering import to_png
-from evaluation.report import number_text
 from evaluation.report.html_page import render_report, write_report
 
 HOSTILE = "<script>alert(1)</script></style>\"'><img src=x onerror=alert(1)>"

@@ -18,13 +18,13 @@ from score_samples import as_masks, compare_tables, make_table
 
 from evaluation.comparison.result import CasePicture, Comparison, PictureTile
 from evaluation.comparison.verdict import Verdict
+from evaluation.figures.score_grid import ScoreGrid
 from evaluation.metrics.registry import METRICS
+from evaluation.number_text import difference, difference_interval, interval, letter, measure, p_value
 from evaluation.rendering import to_png
 from evaluation.report.comparison_files import comparison_to_json, pairs_to_csv, write_comparison
 from evaluation.report.comparison_page import render_comparison
 from evaluation.report.evaluation_page import render_evaluation, write_evaluation
-from evaluation.report.number_text import difference, difference_interval, interval, letter, measure, p_value
-from evaluation.report.score_grid import ScoreGrid
 from evaluation.scoring.evaluate import Evaluation
 from evaluation.scoring.table import Score, ScoreTable
 

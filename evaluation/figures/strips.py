@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.report.figures.axis import Axis
+from evaluation.figures.axis import Axis
 
 ROW_PX, TALL_ROW_PX = 46, 76  # height of a row, and of one that lines leave
 STACK_PX = 30  # height of the dots of a row

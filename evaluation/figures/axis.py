@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from evaluation.report.number_text import MINUS
+from evaluation.number_text import MINUS
 
 WIDTH = 1000  # units; the page stretches them to its own width
 MOST_TICKS = 7

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from evaluation.metrics.metric import Metric
-from evaluation.report.figures.axis import Axis, linear_axis
-from evaluation.report.figures.strips import (
+from evaluation.figures.axis import Axis, linear_axis
+from evaluation.figures.score_grid import ScoreGrid
+from evaluation.figures.strips import (
     ROW_PX,
     TALL_ROW_PX,
     CaseLine,
@@ -15,8 +15,8 @@ from evaluation.report.figures.strips import (
     opacity_of,
     stack_dots,
 )
-from evaluation.report.number_text import interval, measure, unit_text
-from evaluation.report.score_grid import ScoreGrid
+from evaluation.metrics.metric import Metric
+from evaluation.number_text import interval, measure, unit_text
 
 MOST_ROWS = 60
 MOST_LINES = 2000  # more lines than this say nothing that the dots don't

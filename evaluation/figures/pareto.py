@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evaluation.comparison.result import ParetoPoint
-from evaluation.report.figures.axis import WIDTH, Axis, Tick, linear_axis, logarithmic_axis
+from evaluation.figures.axis import WIDTH, Axis, Tick, linear_axis, logarithmic_axis
 
 HEIGHT_PX = 300
 

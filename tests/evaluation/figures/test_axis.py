@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.report.figures.axis import MOST_TICKS, WIDTH, linear_axis, logarithmic_axis, round_step
+from evaluation.figures.axis import MOST_TICKS, WIDTH, linear_axis, logarithmic_axis, round_step
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))

@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 
 from evaluation.comparison.result import Comparison
+from evaluation.figures.axis import linear_axis
+from evaluation.figures.score_figures import with_interval
+from evaluation.figures.strips import ROW_PX, StripFigure, StripRow, stack_dots
 from evaluation.metrics.metric import Metric
-from evaluation.report.figures.axis import linear_axis
-from evaluation.report.figures.score_figures import with_interval
-from evaluation.report.figures.strips import ROW_PX, StripFigure, StripRow, stack_dots
-from evaluation.report.number_text import difference, difference_interval
+from evaluation.number_text import difference, difference_interval
 
 
 def difference_figure(comparison: Comparison, metric: Metric, unit: str) -> StripFigure:

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from score_samples import compare_tables, make_table
 from skimage.color import rgb2lab
 
+from evaluation.figures.axis import WIDTH, linear_axis
+from evaluation.figures.difference_figure import difference_figure
+from evaluation.figures.palette import DARK_METHODS, LIGHT_METHODS
+from evaluation.figures.score_figures import best_of, case_figure, class_figure
+from evaluation.figures.score_grid import ScoreGrid
+from evaluation.figures.strips import STACK_PX, line_through, opacity_of, stack_dots
 from evaluation.metrics.registry import METRICS
-from evaluation.report.figures.axis import WIDTH, linear_axis
-from evaluation.report.figures.difference_figure import difference_figure
-from evaluation.report.figures.palette import DARK_METHODS, LIGHT_METHODS
-from evaluation.report.figures.score_figures import best_of, case_figure, class_figure
-from evaluation.report.figures.strips import STACK_PX, line_through, opacity_of, stack_dots
-from evaluation.report.score_grid import ScoreGrid
 
 DICE = METRICS["dice"]
 
