@@ -39,21 +39,18 @@ def check_suitable(source: ImageSource, config: Config) -> None:
             f"image has {source.channels} channels, the model takes {len(data.channels)} ({', '.join(data.channels)}); "
             "send an image with those channels",
         )
-    if data.spacing_um is not None:
-        _check_spacing(source.spacing_um, data.spacing_um)
-
-
-def _check_spacing(spacing_um: tuple[float, ...] | None, trained_um: tuple[float, ...]) -> None:
-    if spacing_um is None:
+    if data.spacing_um is None:
+        return
+    if source.spacing_um is None:
         raise UnsuitableImage(
             "resolution_unknown",
-            f"the file doesn't say how far apart its pixels are, and the model was trained at {spacing_text(trained_um)}; "
+            f"the file doesn't say how far apart its pixels are, and the model was trained at {spacing_text(data.spacing_um)}; "
             "give it in micrometres (1 mm is 1000): spacing_um in the request or in cases.csv, or --spacing-um of the command",
         )
-    ratios = [own / trained for own, trained in zip(spacing_um, trained_um, strict=True)]
+    ratios = [own / trained for own, trained in zip(source.spacing_um, data.spacing_um, strict=True)]
     if not all(1 / MOST_SPACING_RATIO <= ratio <= MOST_SPACING_RATIO for ratio in ratios):
         raise UnsuitableImage(
             "spacing_mismatch",
-            f"image spacing {spacing_text(spacing_um)}, the model was trained at {spacing_text(trained_um)}: "
+            f"image spacing {spacing_text(source.spacing_um)}, the model was trained at {spacing_text(data.spacing_um)}: "
             f"more than {MOST_SPACING_RATIO:g} times apart; check the unit, or use a model of that spacing",
         )

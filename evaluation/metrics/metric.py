@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+ONE_SIDED = "one_sided"  # remark of a score: only the mask or only the reference has the structure, or objects
+
 Kind = Literal["overlap", "structure", "objects", "membranes", "ordinal", "calibration", "image_labels"]
 Better = Literal["higher", "lower", "zero"]
 

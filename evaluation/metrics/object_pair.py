@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.metrics import overlap
+from evaluation.metrics.metric import ONE_SIDED
 from imaging.errors import DataError
 
 LARGEST_NUMBER = 2**32 - 1
@@ -59,6 +60,11 @@ class ObjectPair:
     def unit(self) -> str:
         """Unit of distances: "um", or "px" where the spacing is unknown."""
         return "px" if self.spacing_um is None else "um"
+
+    @property
+    def remark(self) -> str:
+        """Remark of the scores, see `scoring.table.Score`: `one_sided` where only one side has objects, or empty."""
+        return ONE_SIDED if bool(len(self.shared.mask)) != bool(len(self.shared.reference)) else ""
 
     @property
     def steps(self) -> Places:

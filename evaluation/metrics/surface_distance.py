@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from evaluation.metrics.metric import ONE_SIDED
 from evaluation.metrics.overlap import check_same_shape
 
 PERCENTILE = 0.95
 STRUCTURE_LIMIT_PX = 2**26  # metrics of kind structure aren't computed for larger boxes: 512 x 512 x 256, or 8,192 squared
 SLAB_PX = 2**21  # pixels whose surface elements are computed at once
-ONE_SIDED = "one_sided"  # remark of a score: only the mask or only the reference has the structure
 
 Values = NDArray[np.float64]
 Structure = NDArray[np.bool_]

@@ -170,7 +170,7 @@ class CaseScorer:
             if pair is None or self._whole is None:
                 yield self._score(metric, name, math.nan, TOO_LARGE)
             else:
-                remark = "" if self._whole.are_numbered else CONNECTED_PARTS
+                remark = pair.remark or ("" if self._whole.are_numbered else CONNECTED_PARTS)
                 yield self._score(metric, name, metric.function(pair), remark, pair.unit)
 
     def _score(self, metric: Metric, class_name: str, value: float, remark: str = "", distance_unit: str = "") -> Score:

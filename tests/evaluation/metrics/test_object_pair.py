@@ -45,6 +45,12 @@ def test_without_objects_everything_is_empty() -> None:
     assert len(pair.shared.mask) == len(pair.shared.reference) == len(pair.shared.pixels) == len(pair.mask_places.centres) == 0
 
 
+def test_objects_on_one_side_only_are_remarked() -> None:
+    empty = np.zeros_like(MASK)
+    sides = [(MASK, empty), (empty, REFERENCE), (MASK, REFERENCE), (empty, empty)]
+    assert [ObjectPair(*pair).remark for pair in sides] == ["one_sided", "one_sided", "", ""]
+
+
 def test_shapes_must_agree() -> None:
     with pytest.raises(DataError, match=r"mask has shape \(2, 3\), reference has shape \(3, 2\)"):
         ObjectPair(np.zeros((2, 3)), np.zeros((3, 2)))
