@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:  # the gateway builds answers from JSON, and doesn't load torch
     from models.bundle import Manifest
+    from models.calibration import Calibration
 
 
 ID = "^[0-9a-f]{32}$"
@@ -38,6 +39,33 @@ class ClassAnswer(BaseModel):
     label: int = Field(description="Value of the class's pixels in the mask.")
 
 
+class CalibrationAnswer(BaseModel):
+    """Calibration of a model's probabilities on its validation cases."""
+
+    temperature: float = Field(
+        description="The logits are divided by it before probabilities and uncertainty are computed from them."
+    )
+    low_confidence: float | None = Field(
+        description="Mean probability of an image's foreground below which the image gets the warning low_confidence."
+    )
+    cases: int = Field(description="Validation cases that the temperature was fitted on.")
+    ece_before: float = Field(
+        description="Expected calibration error of the network's own probabilities, in and near the foreground."
+    )
+    ece_after: float = Field(description="Expected calibration error with the temperature, on the same pixels.")
+
+    @classmethod
+    def of(cls, calibration: "Calibration") -> Self:
+        """Return the part of a bundle's calibration that clients need."""
+        return cls(
+            temperature=calibration.temperature,
+            low_confidence=calibration.low_confidence,
+            cases=calibration.cases,
+            ece_before=calibration.before.ece,
+            ece_after=calibration.after.ece,
+        )
+
+
 class ModelAnswer(BaseModel):
     """Loaded model."""
 
@@ -50,6 +78,9 @@ class ModelAnswer(BaseModel):
         description="Spacing of the pixels in training, in micrometres: (H, W) or (D, H, W); null if unknown."
     )
     validation: dict[str, float] = Field(description="Validation metrics by name; means over the cases.")
+    calibration: CalibrationAnswer | None = Field(
+        default=None, description="Calibration of the probabilities; null if they are the network's own."
+    )
     intended_use: str
 
     @classmethod
@@ -60,7 +91,8 @@ class ModelAnswer(BaseModel):
         )
         sections = enumerate(manifest.classes)
         classes = [ClassAnswer(name=section.name, colour=section.colour, label=label) for label, section in sections]
-        return cls.model_validate({**values, "classes": classes})
+        calibration = CalibrationAnswer.of(manifest.calibration) if manifest.calibration else None
+        return cls.model_validate({**values, "classes": classes, "calibration": calibration})
 
 
 class BrokenModelAnswer(BaseModel):

@@ -78,10 +78,11 @@ def _examples(bundle: Bundle, sample: Sample, module: nn.Module) -> dict[str, by
     patches = normalise_image(config, image)
     with torch.inference_mode():
         logits: Floats = module(torch.from_numpy(patches)).numpy()
-    logits = logits[:, : make_head(config).outputs]
+    head = make_head(config, bundle.manifest.calibration)
+    logits = logits[:, : head.outputs]
     return {
         TEST_INPUT: _npy(image),
-        TEST_OUTPUT: _npy(postprocess(config, logits)),
+        TEST_OUTPUT: _npy(postprocess(config, logits, head.temperature)),
         COVER: cover(config, patches[0], logits[0]),
     }
 
@@ -116,7 +117,7 @@ def _description(bundle: Bundle, files: dict[str, bytes], credits: Credits) -> F
         "tags": ["overtile", "segmentation", manifest.method.replace("_", "-"), f"{manifest.dimensions}d"],
         "timestamp": manifest.created,
         "inputs": [input_fields(config, sources[TEST_INPUT])],
-        "outputs": [output_fields(config, sources[TEST_OUTPUT])],
+        "outputs": [output_fields(config, sources[TEST_OUTPUT], make_head(config, manifest.calibration).temperature)],
         "weights": {"onnx": {**sources[WEIGHTS], "opset_version": opset_version}},
         "config": {"overtile": {"classes": [section.model_dump(exclude_none=True) for section in manifest.classes]}},
     }
@@ -136,6 +137,10 @@ def _documentation(bundle: Bundle) -> str:
         )
     if config.inference.average != "none":
         lines.append(f"- Overtile averages over {config.inference.average}; the weights are one pass without that.")
+    if bundle.manifest.calibration:
+        lines.append(
+            "- `postprocessing` divides the logits by the temperature of the calibration; the weights give them undivided."
+        )
     if config.image_label.classes:
         lines.append("- The label of a whole image isn't in the weights.")
     if config.data.spacing_um is None:

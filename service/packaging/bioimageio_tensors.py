@@ -72,7 +72,7 @@ def input_fields(config: Config, test_file: Fields) -> Fields:
     }
 
 
-def output_fields(config: Config, test_file: Fields) -> Fields:
+def output_fields(config: Config, test_file: Fields, temperature: float = 1.0) -> Fields:
     """Return the description of the output tensor; `test_file` names an example of it."""
     axes = [
         {
@@ -82,7 +82,7 @@ def output_fields(config: Config, test_file: Fields) -> Fields:
         }
         for axis, sizes in zip(_spatial_axes(config), sizes_of(config), strict=True)
     ]
-    steps = postprocessing(config)
+    steps = postprocessing(config, temperature)
     return {
         "id": OUTPUT,
         "axes": [{"type": "batch"}, {"type": "channel", "channel_names": output_names(config)}, *axes],
@@ -149,19 +149,23 @@ def normalise_image(config: Config, images: Floats) -> Floats:
     return normalise.fit(config.normalise, images.shape[1], [images[0]])(images[0])[None]
 
 
-def postprocessing(config: Config) -> list[Fields]:
-    """Return the steps that turn logits into probabilities; empty where the logits are values."""
+def postprocessing(config: Config, temperature: float = 1.0) -> list[Fields]:
+    """Return the steps that turn logits into probabilities with that temperature; empty where the logits are values."""
+    divided = [] if temperature == 1 else [{"id": "scale_linear", "kwargs": {"gain": 1 / temperature, "offset": 0.0}}]
     match config.head.name:
         case "regression":
             return []
         case "softmax" | "one_hot":
-            return [{"id": "softmax", "kwargs": {"axis": "channel"}}]
-    return [{"id": "sigmoid"}]
+            return [*divided, {"id": "softmax", "kwargs": {"axis": "channel"}}]
+    return [*divided, {"id": "sigmoid"}]
 
 
-def postprocess(config: Config, logits: Floats) -> Floats:
+def postprocess(config: Config, logits: Floats, temperature: float = 1.0) -> Floats:
     """Return probabilities, or values, (1, R, *S') for logits of that shape."""
     functions = {"softmax": lambda values: softmax(values, axis=1), "sigmoid": expit}
-    for step in postprocessing(config):
-        logits = np.asarray(functions[step["id"]](logits), np.float32)
+    for step in postprocessing(config, temperature):
+        if step["id"] == "scale_linear":
+            logits = logits * np.float32(step["kwargs"]["gain"])
+        else:
+            logits = np.asarray(functions[step["id"]](logits), np.float32)
     return logits

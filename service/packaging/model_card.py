@@ -49,6 +49,7 @@ def model_card(manifest: "Manifest", config: Config, parity: "RuntimeParity | No
         "Input": _input(manifest, config),
         "Training data": _training(manifest),
         "Validation": _validation(manifest),
+        "Calibration": _calibration(manifest),
         "Runtime": [f"On the bundle's sample, compared with torch in float32 as training stored it: {_text(parity.text)}."]
         if parity
         else [],
@@ -144,6 +145,25 @@ def _validation(manifest: "Manifest") -> list[str]:
         for name, value in manifest.validation.items()
     ]
     return [*lines, "", "Means over the validation cases, by which the network was also chosen."] if lines else []
+
+
+def _calibration(manifest: "Manifest") -> list[str]:
+    """Return the lines on the temperature and on what it changed; empty for probabilities that aren't calibrated."""
+    calibration = manifest.calibration
+    if calibration is None:
+        return []
+    lines = [
+        f"- Temperature: {calibration.temperature:.3g}. The logits are divided by it before probabilities and uncertainty are "
+        "computed from them; masks don't depend on it.",
+        f"- Expected calibration error: {calibration.before.ece:.3f} without and {calibration.after.ece:.3f} with it, in and "
+        f"near the foreground of the {calibration.cases} validation cases that it was fitted on",
+    ]
+    if calibration.low_confidence is not None:
+        lines.append(
+            f"- An image whose foreground has a mean probability below {calibration.low_confidence:.2f} gets the remark "
+            "low\\_confidence."
+        )
+    return lines
 
 
 def _calling(manifest: "Manifest", config: Config) -> list[str]:

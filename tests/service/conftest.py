@@ -22,6 +22,7 @@ from servers import (
     write_bundle,
 )
 
+from tests.calibrations import calibration
 from tests.phantom import draw_slide
 
 
@@ -43,7 +44,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "window": write_bundle(folder / "window", "window", WINDOW, seed=1),
         "volume": write_bundle(folder / "volume", "volume", UNET, dimensions=3, seed=2),
         "fine": write_bundle(folder / "fine", "fine", UNET, seed=3, spacing_um=[0.25, 0.25]),
-        "three": write_bundle(folder / "three", "three", UNET, seed=4, classes=("background", "a", "b")),
+        "three": write_bundle(
+            folder / "three", "three", UNET, seed=4, classes=("background", "a", "b"), calibration=calibration(2.0, 1.0)
+        ),
     }
 
 

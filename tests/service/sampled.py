@@ -12,6 +12,7 @@ from inference.predictors.methods import make_predictor
 from models import bundle
 from models.architectures import build
 from models.bundle import Bundle, Sample
+from models.calibration import Calibration
 
 CPU = torch.device("cpu")
 UNET: dict[str, Any] = {"name": "unet", "features": [4, 8], "norm": "batch"}
@@ -51,6 +52,7 @@ def write_sampled(
     side: int | Sequence[int] = 32,
     seed: int = 0,
     spoilt: float = 0.0,
+    calibration: Calibration | None = None,
     **sections: Any,
 ) -> Path:
     """A bundle with random weights and its answers to random patches; `spoilt` is added to the first output of the answers."""
@@ -65,7 +67,7 @@ def write_sampled(
     logits = sample.logits.clone()
     logits[:, 0] += spoilt
     sample = Sample(patches, logits)
-    bundle.write(folder, network, config, sample=sample, class_prior=prior, **FACTS)
+    bundle.write(folder, network, config, sample=sample, class_prior=prior, calibration=calibration, **FACTS)
     return folder
 
 

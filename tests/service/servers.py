@@ -19,6 +19,7 @@ from PIL import Image
 from configs.schema import parse
 from models import bundle
 from models.architectures import build
+from models.calibration import Calibration
 
 CHECKOUT = Path(__file__).parents[2]
 MAX_BODY_BYTES = 3_000_000
@@ -48,6 +49,7 @@ def write_bundle(
     seed: int = 0,
     spacing_um: list[float] | None = None,
     classes: tuple[str, ...] = ("background", "nucleus"),
+    calibration: Calibration | None = None,
 ) -> Path:
     """A bundle with random weights."""
     colours = ("#000000", "#ff0000", "#00ff00")
@@ -76,6 +78,7 @@ def write_bundle(
         margin_px=(8, 8),
         class_prior=[1 / len(classes)] * len(classes),
         validation={"dice": 0.5},
+        calibration=calibration,
         training_steps=1,
         training_seconds=1.0,
         training_images=[],

@@ -58,8 +58,23 @@ def test_models(client: httpx.Client) -> None:
         ],
         "spacing_um": None,
         "validation": {"dice": 0.5},
+        "calibration": None,
         "intended_use": "tests only",
     }
+
+
+def test_a_calibrated_model_says_so_and_warns_of_images_that_it_is_uncertain_of(client: httpx.Client, picture: bytes) -> None:
+    models = {model["name"]: model for model in client.get("/v1/models").json()["models"]}
+    assert models["three"]["calibration"] == {
+        "temperature": 2.0,
+        "low_confidence": 1.0,
+        "cases": 3,
+        "ece_before": 0.2,
+        "ece_after": 0.1,
+    }
+    response = segment(client, picture, "three")
+    assert pixels_of(response.content).any()
+    assert response.headers["x-overtile-warnings"] == "low_confidence"
 
 
 @pytest.mark.parametrize("model", ["unet", "window"])

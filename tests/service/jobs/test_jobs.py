@@ -109,6 +109,14 @@ def test_several_models_and_formats(client: httpx.Client, picture: bytes) -> Non
     assert {each["name"] for each in answer["results"]} == {"unet.png", "unet.tiff", "window.png", "window.tiff"}
 
 
+def test_a_job_warns_of_an_image_that_the_model_is_uncertain_of(client: httpx.Client, picture: bytes) -> None:
+    answers = {}
+    for model in ("unet", "three"):  # three has a threshold that no image reaches
+        job = handed_over(client, uploaded(client, picture), models=[model])
+        answers[model] = finished(client, job["id"])["warnings"]
+    assert answers == {"unet": [], "three": ["low_confidence"]}
+
+
 def test_a_comparison_in_several_formats_is_of_two_models(client: httpx.Client, picture: bytes) -> None:
     words = {"models": ["unet", "window"], "options": {"kind": "compare"}}
     one, two = (

@@ -27,6 +27,7 @@ from service.packaging import export as exporting
 from service.packaging.bioimageio import Credits
 from service.packaging.bioimageio_tensors import sizes_of
 from service.packaging.export import export
+from tests.calibrations import calibration
 
 CREDITS = Credits(("Ada Lovelace",), "CC-BY-4.0")
 VALID = {**UNET, "padding": "valid", "norm": "none"}
@@ -47,6 +48,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "grades": {"model": UNET, "head": {"kind": "ordinal", "encoding": "cumulative"}, "data": {"classes": THREE}},
     "soft": {"model": UNET, "head": {"kind": "ordinal"}, "data": {"classes": THREE}},
     "values": {"model": UNET, "head": {"kind": "regression"}, "data": {"classes": THREE[1:2]}},
+    "calibrated": {"model": UNET, "data": {"classes": THREE}, "calibration": calibration(2.5)},
+    "calibrated.window": {"model": WINDOW, "head": {"kind": "sigmoid"}, "calibration": calibration(0.5)},
 }
 CHANNELS = {
     "several": ["gland", "vessel"],
@@ -128,6 +131,23 @@ def test_the_package_does_what_its_description_says(exported: Path, name: str) -
     found = prepared(logits, description["outputs"][0]["postprocessing"])
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
     assert wanted.shape[1] == len(description["outputs"][0]["axes"][1]["channel_names"])
+
+
+@pytest.mark.parametrize("name", ["calibrated", "calibrated.window"])
+def test_a_calibrated_package_gives_the_probabilities_of_the_bundle(
+    exported: Path, bundles: dict[str, Path], name: str
+) -> None:
+    description, files = package_of(exported, name)
+    loaded = bundle.load(bundles[name])
+    assert loaded.sample is not None
+    given = np.load(io.BytesIO(files["test_input.npy"]))
+    patches = prepared(given, description["inputs"][0]["preprocessing"])
+    head = load_predictor(loaded, torch.device("cpu"), "torch").head
+    logits = load_predictor(loaded, torch.device("cpu"), "torch")(patches)[0]
+    expected = head.probabilities(logits)[-head.outputs :]
+    np.testing.assert_allclose(np.load(io.BytesIO(files["test_output.npy"]))[0], expected, atol=1e-3)
+    assert "`postprocessing` divides the logits by the temperature" in files["documentation.md"].decode()
+    assert head.temperature in (2.5, 0.5)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves the zip open

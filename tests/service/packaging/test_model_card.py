@@ -10,6 +10,7 @@ from configs.schema import Config
 from inference.predictors.runtime_parity import RuntimeParity
 from models.bundle import Manifest
 from service.packaging.model_card import METRICS, fingerprint, model_card
+from tests.calibrations import calibration
 from training.objective.scoring import SCORES
 
 
@@ -60,6 +61,16 @@ def test_what_the_bundle_knows_is_there() -> None:
 def test_what_the_bundle_doesnt_know_is_left_out() -> None:
     card = card_of(facts={"validation": {}, "training_images": (), "commit": None, "versions": {}})
     assert not re.search("Spacing|Validation\n|Runtime|Fingerprint|Commit|None|Ensemble|Averaged", card)
+
+
+def test_a_calibration() -> None:
+    lines = section(card_of(facts={"calibration": calibration(1.625)}), "Calibration").splitlines()
+    assert lines[0].startswith("- Temperature: 1.62. The logits are divided by it before probabilities and uncertainty are")
+    assert lines[1].startswith(
+        "- Expected calibration error: 0.200 without and 0.100 with it, in and near the foreground of the 3"
+    )
+    assert lines[2] == "- An image whose foreground has a mean probability below 0.60 gets the remark low\\_confidence."
+    assert len(section(card_of(facts={"calibration": calibration(1.625, None)}), "Calibration").splitlines()) == 2
 
 
 def test_a_sliding_window_and_its_ensemble() -> None:
