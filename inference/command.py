@@ -53,6 +53,20 @@ def predict(
         int | None,
         typer.Option(help="Run each network this many times with random dropout, and treat the passes as several networks."),
     ] = None,
+    objects: Annotated[
+        bool | None,
+        typer.Option(
+            help="Also number and measure the masks' objects: an image of numbers, a CSV and, in 2D, outlines for QuPath. "
+            "Default: for networks that were trained on numbered objects (data.instances)."
+        ),
+    ] = None,
+    outlines: Annotated[
+        Literal["exact", "smooth"],
+        typer.Option(help="Outlines of the objects: exact follows the pixels' sides; smooth is for people."),
+    ] = "exact",
+    object_type: Annotated[
+        Literal["detection", "annotation"], typer.Option(help="What the objects are in QuPath.")
+    ] = "detection",
     spacing_um: Annotated[
         str | None,
         typer.Option(
@@ -110,6 +124,9 @@ def predict(
             probabilities=probabilities,
             uncertainty=uncertainty,
             disagreement=disagreement,
+            objects=objects,
+            outlines=outlines,
+            object_type=object_type,
             spacing_um=parse_spacing(spacing_um) if spacing_um is not None else None,
             tissue=tissue,
             regions=_regions(region or []),

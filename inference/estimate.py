@@ -53,7 +53,7 @@ def estimate(plan: ImagePlan, pixel_bytes: int) -> Estimate:
 
     Args:
         plan: plan of the image, whose predictors come from loaded bundles.
-        pixel_bytes: bytes that the outputs hold for each pixel.
+        pixel_bytes: bytes on the disk for each pixel, for the outputs and, until they are complete, for unfinished rows.
 
     Raises:
         ValueError: a predictor has no memory budget, since it was not loaded by `load_predictor`.
@@ -71,7 +71,7 @@ def estimate(plan: ImagePlan, pixel_bytes: int) -> Estimate:
         host_bytes=process_bytes + sum(use.host_bytes - process_bytes for use in uses),
         memory_bytes=budgets[0].memory_bytes,
         device_bytes=sum(use.device_bytes for use in uses),
-        disk_bytes=2 * pixel_bytes * math.prod(plan.source.shape) + sum(use.scratch_bytes for use in uses),
+        disk_bytes=pixel_bytes * math.prod(plan.source.shape) + sum(use.scratch_bytes for use in uses),
     )
 
 

@@ -10,18 +10,19 @@ from typing import Protocol
 from datasets.channels import ImageInput, open_input
 from imaging.errors import DataError
 from imaging.source import ImageSource
-from imaging.writing.band_writer import BandWriter
 from inference.confidence import ForegroundConfidence
 from inference.estimate import Estimate, check_disk, estimate, with_seconds
 from inference.image_label import label_classes, label_table
-from inference.outputs import check_request, outputs_of
+from inference.outputs.files import check_request
+from inference.outputs.image_files import image_files
+from inference.outputs.measure import FinishedImage, measure
 from inference.plan import AnyPredictor, ImagePlan, plan_image
 from inference.predictors.ensemble import predictors_of
 from inference.regions.regions_of_interest import regions_of
 from inference.regions.tissue import find_tissue
-from inference.request import ImagePart, OutputRequest, Writers
+from inference.request import ImagePart, OutputRequest
 from inference.resume import UnfinishedOutputs, work_key
-from inference.segment import Progress, Segmentation, segment
+from inference.segment import Segmentation, segment
 
 LABELS = "labels.csv"  # name of the table of image labels
 
@@ -34,6 +35,17 @@ class Opener(Protocol):
     ) -> ImageSource:
         """Open an image; see `open_image` for the errors that it raises."""
         ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """Step of the work on one image, whose progress is reported: the network's pass (no name), or "objects"."""
+
+    image: ImageInput
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.image}: {self.name}" if self.name else str(self.image)
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ def predict(
     predictor: AnyPredictor,
     out: Path,
     request: OutputRequest,
-    on_progress: Callable[[ImageInput, int, int], None],
+    on_progress: Callable[[Step, int, int], None],
     open_source: Opener = open_input,
 ) -> Iterator[Outcome]:
     """Segment one image after the other; unreadable images are reported and skipped.
@@ -63,11 +75,12 @@ def predict(
         predictor: predictor of a bundle, or of several.
         out: folder for the outputs; created if it is missing.
         request: outputs that are written for each image.
-        on_progress: called with the image, the number of finished tiles and the number of all tiles.
+        on_progress: called with the step of an image, the number of finished tiles, or rows in which objects are looked for,
+            and the number of all.
         open_source: opens an image.
 
     Raises:
-        BundleError: probabilities, uncertainty, tissue or regions are requested of a bundle that gives values.
+        BundleError: probabilities, uncertainty, tissue, regions or objects are requested of a bundle that gives values.
     """
     check_request(predictor, request)
     out.mkdir(parents=True, exist_ok=True)
@@ -76,7 +89,7 @@ def predict(
             try:
                 with ExitStack() as stack:
                     source = stack.enter_context(_open(image, predictor, request, open_source))
-                    outcome = _segment_one(image, source, predictor, out, request, partial(on_progress, image))
+                    outcome = _segment_one(image, source, predictor, out, request, on_progress)
             except DataError as error:
                 outcome = Outcome(image, (), error)
             if isinstance(outcome.result, Segmentation) and outcome.result.label:
@@ -90,18 +103,16 @@ def estimates(images: Sequence[ImageInput], predictor: AnyPredictor, out: Path, 
     The arguments are those of `predict`.
 
     Raises:
-        BundleError: probabilities, uncertainty, tissue or regions are requested of a bundle that gives values.
+        BundleError: probabilities, uncertainty, tissue, regions or objects are requested of a bundle that gives values.
     """
     check_request(predictor, request)
     for image in images:
         try:
             with _open(image, predictor, request) as source:
-                outputs = outputs_of(source, predictor, request)
+                files = image_files(out, image.stem, source, predictor, request)
                 plan = _plan(source, predictor, out, request)
-                estimated = estimate(plan, sum(output.pixel_bytes for output in outputs))
-                yield Outcome(
-                    image, tuple(out / f"{image.stem}{output.ending}" for output in outputs), with_seconds(estimated, plan)
-                )
+                estimated = with_seconds(estimate(plan, files.pixel_bytes), plan)
+                yield Outcome(image, files.paths, estimated)
         except DataError as error:
             yield Outcome(image, (), error)
 
@@ -118,15 +129,19 @@ def _open(image: ImageInput, predictor: AnyPredictor, request: OutputRequest, op
 
 
 def _segment_one(
-    image: ImageInput, source: ImageSource, predictor: AnyPredictor, out: Path, request: OutputRequest, on_progress: Progress
+    image: ImageInput,
+    source: ImageSource,
+    predictor: AnyPredictor,
+    out: Path,
+    request: OutputRequest,
+    on_progress: Callable[[Step, int, int], None],
 ) -> Outcome:
     """Write the outputs of one open image, resuming them if an earlier process was killed."""
-    outputs = outputs_of(source, predictor, request)
-    files = [out / f"{image.stem}{output.ending}" for output in outputs]
-    if {path.resolve() for path in image.paths} & {file.resolve() for file in files}:
+    files = image_files(out, image.stem, source, predictor, request)
+    if {path.resolve() for path in image.paths} & {path.resolve() for path in files.paths}:
         raise DataError("out_is_input", f"the mask would replace the image; choose another folder than {out}")
     plan = _plan(source, predictor, out, request)
-    check_disk(estimate(plan, sum(output.pixel_bytes for output in outputs)), out)
+    check_disk(estimate(plan, files.pixel_bytes), out)
     with ExitStack() as stack:
         unfinished, confidence = None, ForegroundConfidence(predictor.head, source.shape)
         if not label_classes(predictor):  # the label of a whole image needs all of it at once
@@ -135,14 +150,12 @@ def _segment_one(
             unfinished = stack.enter_context(UnfinishedOutputs(folder, key, plan.tile_sizes))
             plan = plan.resumed(unfinished.rows, unfinished.tile_sizes)
             confidence.counts = unfinished.journal.confidence
-        writers: dict[str, list[BandWriter]] = {output.kind: [] for output in outputs}
-        for output, file in zip(reversed(outputs), reversed(files), strict=True):  # the mask is published last
-            rows_file = unfinished.rows_file(output.ending) if unfinished else None
-            writers[output.kind].append(stack.enter_context(output.open(file, rows_file)))
-        every_writer = [writer for several in writers.values() for writer in several]
-        on_rows = partial(unfinished.record, writers=every_writer, confidence=confidence) if unfinished else None
-        result = segment(plan, Writers(**writers, on_rows=on_rows), on_progress, confidence=confidence)
-    return Outcome(image, tuple(files), result)
+        rows = files.open(stack, unfinished.rows_file if unfinished else lambda _: None)
+        writers = rows.observed(partial(unfinished.record, confidence=confidence) if unfinished else None)
+        result = segment(plan, writers, partial(on_progress, Step(image)), confidence=confidence)
+        finished = FinishedImage(plan, image.name, files, rows, unfinished.folder if unfinished else out)
+        result = measure(finished, result, partial(on_progress, Step(image, "objects")))
+    return Outcome(image, files.paths, result)
 
 
 def _plan(source: ImageSource, predictor: AnyPredictor, out: Path, request: OutputRequest) -> ImagePlan:

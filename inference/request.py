@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from imaging.source import MaskFormat, Region
 from imaging.writing.band_writer import BandWriter
@@ -10,6 +11,9 @@ from inference.regions.regions_of_interest import Regions
 from inference.regions.tissue import Tissue
 from inference.tiling.stitch import Band
 from models.heads import Head
+
+OutlineStyle = Literal["exact", "smooth"]
+ObjectType = Literal["detection", "annotation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,9 @@ class OutputRequest:
         regions: regions of interest, each the first pixel and the size in S order; pixels outside become background. Empty:
             the whole image.
         axes: letters of the axes of TIFF images, such as ZYX, in the files' order; None: as the files say.
+        objects: writes numbered and measured objects beside the masks; None: if the network was trained on numbered objects.
+        outlines: outlines of objects: "exact" follows the pixels' sides; "smooth" is for people.
+        object_type: type of the objects in QuPath.
     """
 
     mask_formats: tuple[MaskFormat, ...] = ()
@@ -36,12 +43,16 @@ class OutputRequest:
     tissue: bool = False
     regions: tuple[tuple[int, ...], ...] = ()
     axes: str | None = field(default=None, repr=False)
+    objects: bool | None = field(default=None, repr=False)
+    outlines: OutlineStyle = field(default="exact", repr=False)
+    object_type: ObjectType = field(default="detection", repr=False)
 
     @property
     def journal_text(self) -> str:
         """Text of the request in journals of unfinished work, with its old class name, so that older journals stay valid."""
         text = repr(self).replace(type(self).__name__, "Wishes", 1)
-        return text if self.axes is None else f"{text} axes={self.axes}"
+        newer = {"axes": self.axes, "objects": self.objects}
+        return " ".join([text, *(f"{name}={value}" for name, value in newer.items() if value is not None)])
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,7 @@ class Writers:
         probabilities: writers of the class probabilities.
         uncertainty: writers of each pixel's uncertainty.
         disagreement: writers of the disagreement of an ensemble's networks.
+        on_band: called with each band once it is written.
         on_rows: called with the first row that isn't written yet.
     """
 
@@ -85,6 +97,7 @@ class Writers:
     probabilities: Sequence[BandWriter] = ()
     uncertainty: Sequence[BandWriter] = ()
     disagreement: Sequence[BandWriter] = ()
+    on_band: Callable[[Head, Band], None] | None = None
     on_rows: Callable[[int], None] | None = None
 
     def write(self, head: Head, band: Band) -> None:
@@ -102,5 +115,7 @@ class Writers:
         if band.disagreement is not None:
             for writer in self.disagreement:
                 writer.write(band.start, band.disagreement)
+        if self.on_band is not None:
+            self.on_band(head, band)
         if self.on_rows is not None:
             self.on_rows(band.start + band.logits.shape[1])

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from disk.lock import Held, only_one
 from disk.publish import publish
 from imaging.errors import DataError
-from imaging.writing.band_writer import BandWriter
 from imaging.writing.row_buffer import BufferFile
 from inference.confidence import ForegroundConfidence
 from inference.predictors.predictor import Predictor
@@ -24,6 +23,14 @@ JOURNAL = "journal.json"
 LOCK = "lock"
 LEAST_INTERVAL_S = 1.0  # between two entries of the journal
 SYNC_SHARE = 0.05  # of the time that writing to the disk may take
+
+
+class Rows(Protocol):
+    """Rows of an output on their way to the disk, such as those of a `BandWriter`."""
+
+    def sync(self) -> None:
+        """Wait until all written rows are on the disk."""
+        ...
 
 
 class Journal(BaseModel):
@@ -76,12 +83,12 @@ class UnfinishedOutputs:
         """Return the file that holds an output's rows."""
         return BufferFile(self.folder / f"{name.lstrip('.')}.rows", self.rows)
 
-    def record(self, rows: int, writers: Sequence[BandWriter], confidence: ForegroundConfidence) -> None:
+    def record(self, rows: int, writers: Sequence[Rows], confidence: ForegroundConfidence) -> None:
         """Write the finished rows to the disk, if enough time has passed since the last time.
 
         Args:
             rows: number of rows that were given to the writers.
-            writers: writers of all outputs.
+            writers: rows of all outputs.
             confidence: accumulator that has these rows.
         """
         now_s = time.monotonic()

@@ -40,6 +40,7 @@ class Segmentation:
             None if there are no borders, or tiles were skipped.
         skipped: number of tiles without tissue, or outside of the regions of interest.
         resumed_row: row that the work resumed from; the rows above are from an earlier run.
+        objects: number of objects; None if they were not looked for.
     """
 
     seconds: float
@@ -49,6 +50,7 @@ class Segmentation:
     seam: float | None = None
     skipped: int = 0
     resumed_row: int = 0
+    objects: int | None = None
 
     @property
     def text(self) -> str:
@@ -57,6 +59,7 @@ class Segmentation:
             f"{self.seconds:.1f} s",
             f"resumed from row {self.resumed_row:,}" if self.resumed_row else "",
             f"{self.skipped:,} of {self.tiles:,} tiles skipped" if self.skipped else "",
+            "" if self.objects is None else f"{self.objects:,} object{'' if self.objects == 1 else 's'}",
             self.label.name if self.label else "",
             f"seams {self.seam:.2f} (1: invisible)" if self.seam is not None else "",
             *map(remark_text, self.warnings),
@@ -116,9 +119,9 @@ def segment(
         on_progress: called after each tile.
         confidence: accumulator of the confidence, which has the rows of an earlier run; None: a new one.
     """
-    start_s, head, source = time.monotonic(), plan.predictor.head, plan.source
-    label, seams = LabelReader(plan.predictor, source.shape), Seams()
-    confidence = confidence or ForegroundConfidence(head, source.shape)
+    start_s, head = time.monotonic(), plan.predictor.head
+    label, seams = LabelReader(plan.predictor, plan.source.shape), Seams()
+    confidence = confidence or ForegroundConfidence(head, plan.source.shape)
     for band in bands(plan, Observers(plan, on_progress, label=label, seams=seams)):
         if plan.part.regions:
             plan.part.regions.clear(band, head.nothing)
@@ -126,17 +129,10 @@ def segment(
         writers.write(head, band)
         label.add_band(band)
     skipped = sum(member.skipped_tiles for member in plan.members)
-    warnings = [*source.warnings]
-    if source.spacing_given:
-        warnings.append("spacing_given")
-    if skipped:
-        warnings.append("tiles_skipped")
-    if confidence.is_low:
-        warnings.append("low_confidence")
     return Segmentation(
         seconds=time.monotonic() - start_s,
         tiles=sum(len(member.grid) for member in plan.members),
-        warnings=tuple(warnings),
+        warnings=(*plan.remarks, *(("low_confidence",) if confidence.is_low else ())),
         label=label.label,
         seam=None if skipped else seams.seam,
         skipped=skipped,

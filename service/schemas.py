@@ -163,6 +163,15 @@ class JobOptions(BaseModel):
     probabilities: Literal["uint8", "float16"] | None = Field(
         default=None, description="Write the probability of each class in this type."
     )
+    objects: bool | None = Field(
+        default=None,
+        description="Number and measure the objects of the masks: an image of numbers, a CSV and, in 2D, GeoJSON for QuPath. "
+        "Default: for models that were trained on numbered objects.",
+    )
+    outlines: Literal["exact", "smooth"] = Field(
+        default="exact", description="Outlines of the objects: exact follows the pixels' sides; smooth is for people."
+    )
+    object_type: Literal["detection", "annotation"] = Field(default="detection", description="What the objects are in QuPath.")
     as_ensemble: bool = Field(default=False, description="Combine several models into one mask.")
     disagreement: bool = Field(default=False, description="Write how much the models of an ensemble disagree at each pixel.")
 

@@ -133,7 +133,10 @@ def test_predict_takes_folders_and_slides_and_goes_on_after_a_bad_file(home: Pat
     )
     assert "Skipped 1 files that are no images: notes.txt" in done.stderr
     assert "Traceback" not in done.stderr
-    assert {path.name for path in (home / "masks").iterdir()} == {"slide.tiff", "picture.png"}
+    assert {path.name for path in (home / "masks").iterdir()} == {
+        *("slide.tiff", "slide_summary.json"),
+        *("picture.png", "picture_summary.json"),
+    }
     with open_image(home / "masks" / "slide.tiff", labels=True) as mask, open_image(inputs / "slide.svs") as slide:
         assert mask.shape == slide.shape == (600, 700)
         assert mask.spacing_um == pytest.approx(slide.spacing_um)

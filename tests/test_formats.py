@@ -117,7 +117,7 @@ def test_several_formats_at_once(flat: tuple[Path, Path], tmp_path: Path) -> Non
     (tmp_path / "images").mkdir()
     shutil.copy(images / "picture.png", tmp_path / "images")
     predict(tmp_path / "images", masks.parent / "bundle", tmp_path / "masks", "--format", "png", "--format", "geojson")
-    assert {path.name for path in (tmp_path / "masks").iterdir()} == {"picture.png", "picture.geojson"}
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == {"picture.png", "picture.geojson", "picture_summary.json"}
     assert (tmp_path / "masks" / "picture.png").read_bytes() == (masks / "picture.png").read_bytes()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Labels = NDArray[np.uint8]
+Labels = NDArray[np.unsignedinteger[Any]]  # labels of a mask, or numbers of objects
 Integers = NDArray[np.int64]
 
 NOWHERE = -1

@@ -85,6 +85,11 @@ class BandWriter(ABC):
         self._buffer.append(self._encode(rows))
         self._next_row = end
 
+    @property
+    def rows(self) -> RowBuffer:
+        """The rows as they are stored, to read while the writer is open."""
+        return self._buffer
+
     def sync(self) -> None:
         """Wait until all written rows are on the disk."""
         self._buffer.sync()
@@ -164,7 +169,7 @@ def open_writer(
         DataError: `out_not_replaceable` if the path is a folder that isn't an OME-Zarr.
     """
     check_suits(geometry, format, mask_formats(geometry), "a mask")
-    _check_target(path)
+    check_target(path)
     return MaskWriter(_Target(path, geometry, tuple(classes), FORMATS[format], rows_file), (), np.dtype(np.uint8))
 
 
@@ -193,7 +198,7 @@ def open_probability_writer(
         DataError: `out_not_replaceable` if the path is a folder that isn't an OME-Zarr.
     """
     check_suits(geometry, format, probability_formats(geometry, dtype), f"{dtype} probabilities")
-    _check_target(path)
+    check_target(path)
     target = _Target(path, geometry, tuple(classes), FORMATS[format], rows_file)
     return ProbabilityWriter(target, (len(classes),), np.dtype(dtype))
 
@@ -215,11 +220,11 @@ def open_value_writer(
         DataError: `out_not_replaceable` if the path is a folder.
     """
     check_suits(geometry, format, value_formats(geometry), "a map of values")
-    _check_target(path)
+    check_target(path)
     return ValueWriter(_Target(path, geometry, (quantity,), FORMATS[format], rows_file), (), np.dtype(np.float32))
 
 
-def _check_target(path: Path) -> None:
+def check_target(path: Path) -> None:
     """Check that the target may be replaced: a file or an OME-Zarr folder, but no other folder.
 
     Raises:
@@ -228,5 +233,5 @@ def _check_target(path: Path) -> None:
     if path.is_dir() and not is_zarr(path):
         raise DataError(
             "out_not_replaceable",
-            "the mask's path is a folder that isn't an OME-Zarr; choose another name, or move the folder away",
+            "the path of an output is a folder that isn't an OME-Zarr; choose another name, or move the folder away",
         )

@@ -32,6 +32,7 @@ class Format:
         probabilities: types as which it can hold probabilities.
         is_folder: an output is a folder rather than a file.
         values: it can hold a map of float32 values.
+        numbers: it can hold an image of uint32 numbers.
         of_volumes: a plane of a volume is written as that volume, with the image's own header.
     """
 
@@ -41,6 +42,7 @@ class Format:
     probabilities: tuple[ProbabilityType, ...] = ()
     is_folder: bool = False
     values: bool = False
+    numbers: bool = False
     of_volumes: bool = False
 
     def write(self, path: Path, rows: RowBuffer, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
@@ -65,9 +67,10 @@ def _is_image(geometry: Geometry) -> bool:
 
 FORMATS: Mapping[MaskFormat, Format] = {
     "png": Format(".png", lambda geometry: _is_flat(geometry) and prod(geometry.shape) <= MAX_PICTURE_PIXELS, write_png),
-    "tiff": Format(".tiff", _is_image, write_ome_tiff, ("uint8",), values=True),  # neither OME nor NIfTI has float16
-    "nifti": Format(".nii.gz", _is_volume, write_nifti, ("uint8",), values=True, of_volumes=True),
-    "ome-zarr": Format(".ome.zarr", _is_image, write_ome_zarr, ("uint8", "float16"), is_folder=True),
+    # neither OME nor NIfTI has float16
+    "tiff": Format(".tiff", _is_image, write_ome_tiff, ("uint8",), values=True, numbers=True),
+    "nifti": Format(".nii.gz", _is_volume, write_nifti, ("uint8",), values=True, numbers=True, of_volumes=True),
+    "ome-zarr": Format(".ome.zarr", _is_image, write_ome_zarr, ("uint8", "float16"), is_folder=True, numbers=True),
     "dicom-seg": Format(".dcm", lambda geometry: bool(geometry.files), write_dicom_seg, of_volumes=True),
     "geojson": Format(".geojson", _is_flat, write_geojson),
 }
@@ -96,6 +99,11 @@ def probability_formats(geometry: Geometry, dtype: ProbabilityType) -> tuple[Mas
 def value_formats(geometry: Geometry) -> tuple[MaskFormat, ...]:
     """Return the formats that can hold a map of values of such an image."""
     return tuple(name for name, each in FORMATS.items() if each.values and each.suits(geometry))
+
+
+def number_formats(geometry: Geometry) -> tuple[MaskFormat, ...]:
+    """Return the formats that can hold an image of the numbers of objects, TIFF first."""
+    return tuple(name for name, each in FORMATS.items() if each.numbers and each.suits(geometry))
 
 
 def check_suits(geometry: Geometry, format: MaskFormat, suitable: tuple[MaskFormat, ...], what: str) -> None:

@@ -1,20 +1,25 @@
-"""GeoJSON of a 2D mask as QuPath reads it: each object is an annotation, written as soon as it is complete."""
+"""GeoJSON as QuPath reads it: the objects of a 2D mask as annotations, and the text of any feature."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ImageColor
 
 from configs.sections import ClassSection
-from imaging.outlines.tracing import Polygon, Ring, trace
+from imaging.outlines.tracing import Ring, trace
 from imaging.source import Geometry
 from imaging.writing.row_buffer import RowBuffer
 
-_BAND_BYTES = 4 * 2**20
+BAND_BYTES = 4 * 2**20
+COLLECTION_START = '{"type":"FeatureCollection","features":['
+COLLECTION_END = "\n]}\n"
+
 _POINTS_AT_ONCE = 2**14
-_compact = json.JSONEncoder(separators=(",", ":")).encode
+_compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def write_geojson(path: Path, rows: RowBuffer, geometry: Geometry, classes: Sequence[ClassSection]) -> None:
@@ -25,28 +30,67 @@ def write_geojson(path: Path, rows: RowBuffer, geometry: Geometry, classes: Sequ
 
     Source: RFC 7946; QuPath 0.4, "Exporting annotations", for the properties.
     """
-    origin = np.array(geometry.origin_px or (0, 0), np.int32)
-    heads = []  # the text of an object of each class up to its coordinates
-    for section in classes:
-        colour = list(ImageColor.getrgb(section.colour))
-        properties = {"objectType": "annotation", "classification": {"name": section.name, "color": colour}}
-        head = f'{{"type":"Feature","properties":{_compact(properties)},"geometry":{{"type":"Polygon","coordinates":['
-        heads.append(head)
+    origin = origin_of(geometry)
+    properties = [{"objectType": "annotation", **classification_of(section)} for section in classes]
     with path.open("w", encoding="ascii") as file:
-        file.write('{"type":"FeatureCollection","features":[')
-        for number, polygon in enumerate(trace(rows.bands(_BAND_BYTES), rows.shape[1])):
+        file.write(COLLECTION_START)
+        for number, polygon in enumerate(trace(rows.bands(BAND_BYTES), rows.shape[1])):
             file.write(",\n" if number else "\n")
-            file.writelines(_feature(polygon, heads[polygon.label], origin))
-        file.write("\n]}\n")
+            rings = [ring - origin for ring in polygon.rings]
+            file.writelines(feature_text(_compact(properties[polygon.label]), polygon_text(rings)))
+        file.write(COLLECTION_END)
 
 
-def _feature(polygon: Polygon, head: str, origin: Ring) -> Iterator[str]:
-    """Yield the text of one object, in parts."""
-    yield head
-    for number, ring in enumerate(polygon.rings):
-        yield ",[" if number else "["
-        points = (ring - origin)[:, ::-1]  # (x, y)
+def origin_of(geometry: Geometry) -> Ring:
+    """Return the pixel (y, x) from which QuPath counts."""
+    return np.array(geometry.origin_px or (0, 0), np.int32)
+
+
+def classification_of(section: ClassSection) -> dict[str, Any]:
+    """Return QuPath's property of the class of an object."""
+    return {"classification": {"name": section.name, "color": list(ImageColor.getrgb(section.colour))}}
+
+
+def feature_text(properties: str, geometry: Iterable[str]) -> Iterator[str]:
+    """Yield the text of a feature, in parts, with the JSON of its properties and of its geometry."""
+    yield f'{{"type":"Feature","properties":{properties},"geometry":'
+    yield from geometry
+    yield "}"
+
+
+def point_text(y: float, x: float) -> Iterator[str]:
+    """Yield the text of a point."""
+    yield _compact({"type": "Point", "coordinates": [x, y]})
+
+
+def polygon_text(rings: Sequence[NDArray[Any]]) -> Iterator[str]:
+    """Yield the text of a polygon, in parts.
+
+    Args:
+        rings: the outline, then the holes: (n, 2) points (y, x), not closed.
+    """
+    yield '{"type":"Polygon","coordinates":'
+    yield from _rings_text(rings)
+    yield "}"
+
+
+def polygons_text(polygons: Sequence[Sequence[NDArray[Any]]]) -> Iterator[str]:
+    """Yield the text of a polygon, or of a multi-polygon where there are several, in parts."""
+    if len(polygons) == 1:
+        yield from polygon_text(polygons[0])
+        return
+    yield '{"type":"MultiPolygon","coordinates":'
+    for number, rings in enumerate(polygons):
+        yield "," if number else "["
+        yield from _rings_text(rings)
+    yield "]}"
+
+
+def _rings_text(rings: Sequence[NDArray[Any]]) -> Iterator[str]:
+    for number, ring in enumerate(rings):
+        yield ",[" if number else "[["
+        points = ring[:, ::-1]  # (x, y)
         for start in range(0, len(points), _POINTS_AT_ONCE):
             yield _compact(points[start : start + _POINTS_AT_ONCE].tolist())[1:-1] + ","
         yield _compact(points[0].tolist()) + "]"  # GeoJSON repeats the first corner at the end
-    yield "]}}"
+    yield "]"

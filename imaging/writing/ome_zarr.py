@@ -72,12 +72,14 @@ def _multiscale(pixels: RowBuffer, geometry: Geometry, steps: list[tuple[int, ..
 
 
 def _class_metadata(pixels: RowBuffer, geometry: Geometry, classes: Sequence[ClassSection]) -> dict[str, Any]:
-    """Return the metadata of the labels or channels; the background is transparent."""
+    """Return the metadata of the labels, the channels or the numbers of objects; the background is transparent."""
     if len(pixels.shape) > len(geometry.shape):
         top = 255 if pixels.dtype.kind == "u" else 1
         display = {"window": {"min": 0, "max": top, "start": 0, "end": top}, "active": True}
         channels = [{"label": section.name, "color": section.colour[1:], **display} for section in classes]
         return {"omero": {"version": _VERSION, "channels": channels}}
+    if not classes:  # numbers of objects
+        return {"image-label": {"version": _VERSION}}
     colours = [(*ImageColor.getrgb(section.colour), 255 if label else 0) for label, section in enumerate(classes)]
     return {
         "image-label": {

@@ -12,7 +12,7 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK_BYTES = 8 * 2**20
+BLOCK_BYTES = 8 * 2**20
 _SMALLEST_LEVEL = 1024  # longest side of a pyramid's last level
 
 
@@ -74,7 +74,7 @@ class RowBuffer:
         rows, others = region[self._rows_axis], self._without_rows(region)
         position = 0
         self._file.flush()
-        count = max(1, _BLOCK_BYTES // self._row_bytes // rows.step) * rows.step
+        count = max(1, BLOCK_BYTES // self._row_bytes // rows.step) * rows.step
         for start in range(rows.start, rows.stop, count):  # short mappings: pages count as the process's memory while mapped
             shape = (min(count, rows.stop - start), *self._without_rows(self.shape))
             mapped = np.memmap(self._file, self.dtype, "r", start * self._row_bytes, shape)
@@ -84,7 +84,7 @@ class RowBuffer:
             position = place.stop
         return out
 
-    def bands(self, size_bytes: int = _BLOCK_BYTES) -> Iterator[NDArray[Any]]:
+    def bands(self, size_bytes: int = BLOCK_BYTES) -> Iterator[NDArray[Any]]:
         """Yield the whole in bands of rows of about that size."""
         rows = max(1, size_bytes // self._row_bytes)
         for start in range(0, self.shape[self._rows_axis], rows):

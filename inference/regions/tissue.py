@@ -31,6 +31,11 @@ class Tissue:
         """Share of the slide that is tissue."""
         return float(self.mask.mean())
 
+    def of_rows(self, rows: slice, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Return where the pixels (rows, W) of some rows of the slide, whose shape is given, are tissue."""
+        row, column = np.arange(rows.start, rows.stop), np.arange(shape[1])
+        return self.mask[np.ix_(row * self.mask.shape[0] // shape[0], column * self.mask.shape[1] // shape[1])]
+
     def misses(self, region: Region, shape: tuple[int, ...]) -> bool:
         """Return whether a region, in the coordinates of an image of that shape, has no tissue."""
         return not self.mask[

@@ -102,6 +102,20 @@ def submit(
         Literal["uint8", "float16"] | None,
         typer.Option(help="Also write the probability of each class, as this type (uint8: 0 to 255)."),
     ] = None,
+    objects: Annotated[
+        bool | None,
+        typer.Option(
+            help="Also number and measure the masks' objects: an image of numbers, a CSV and, in 2D, outlines for QuPath. "
+            "Default: for models that were trained on numbered objects."
+        ),
+    ] = None,
+    outlines: Annotated[
+        Literal["exact", "smooth"],
+        typer.Option(help="Outlines of the objects: exact follows the pixels' sides; smooth is for people."),
+    ] = "exact",
+    object_type: Annotated[
+        Literal["detection", "annotation"], typer.Option(help="What the objects are in QuPath.")
+    ] = "detection",
     as_ensemble: Annotated[bool, typer.Option(help="Average several models into one mask.")] = False,
     disagreement: Annotated[
         bool,
@@ -136,6 +150,9 @@ def submit(
             "tissue": tissue,
             "uncertainty": uncertainty,
             "probabilities": probabilities,
+            "objects": objects,
+            "outlines": outlines,
+            "object_type": object_type,
             "as_ensemble": as_ensemble,
             "disagreement": disagreement,
         }

@@ -20,8 +20,9 @@ from imaging.source import ImageSource
 from imaging.writing.band_writer import open_writer
 from imaging.writing.formats import suffix_of
 from inference.compatibility import check_suitable
+from inference.outputs.image_files import finds_objects
 from inference.plan import AnyPredictor
-from inference.predict import predict
+from inference.predict import Step, predict
 from inference.predictors.ensemble import Ensemble
 from inference.request import OutputRequest
 from inference.segment import Segmentation
@@ -65,7 +66,7 @@ def run_job(folder: Path, models: Sequence[LoadedModel], request: Message, on_pr
     Args:
         folder: folder of the job, with its files in `inputs/`.
         models: models of the job, in the order of the request.
-        request: `formats` and `options`, as the client sent them.
+        request: `formats`, `options` and `names` of the files, as the client sent them.
         on_progress: called with the tiles.
 
     Raises:
@@ -84,12 +85,18 @@ def run_job(folder: Path, models: Sequence[LoadedModel], request: Message, on_pr
         spacing_um=_spacing_um(options),
         tissue=options.tissue,
         axes=options.axes,
+        objects=options.objects,
+        outlines=options.outlines,
+        object_type=options.object_type,
     )
+    image = ImageInput((_image_of(inputs),), MASK, sender_names=tuple(request.get("names", ())) or (None,))
     predictors = _predictors(models, options)
     outputs = []
     for number, (stem, predictor) in enumerate(predictors):
-        progress = _progress_of_part(on_progress, number, len(predictors))
-        outputs.append(_segment(inputs, work / stem, predictor, output_request, progress))
+        progress = StepProgress(
+            _progress_of_part(on_progress, number, len(predictors)), has_objects=finds_objects(predictor, output_request)
+        )
+        outputs.append(_segment(replace(image, stem=stem), work / stem, predictor, output_request, progress))
     files = [path for each in outputs for path in each.files]
     if options.kind == "compare":
         files += _compare_masks(work, models, [each.files[0] for each in outputs], inputs, options)
@@ -142,14 +149,35 @@ def _progress_of_part(on_progress: TileProgress, number: int, parts: int) -> Til
     return lambda done, total: on_progress(number * total + done, parts * total)
 
 
+class StepProgress:
+    """Progress of a part of a job in tiles; looking for objects counts as a tenth of the tiles.
+
+    Args:
+        on_progress: called with the number of finished tiles, and of all tiles.
+        has_objects: objects are looked for.
+    """
+
+    def __init__(self, on_progress: TileProgress, *, has_objects: bool) -> None:
+        self._on_progress = on_progress
+        self._has_objects = has_objects
+        self._tiles = 1
+
+    def report(self, step: Step, done: int, total: int) -> None:
+        """Report the progress of a step."""
+        if not step.name:
+            self._tiles = total
+        object_tiles = -(-self._tiles // 10) if self._has_objects else 0
+        finished = self._tiles + object_tiles * done // total if step.name else done
+        self._on_progress(finished, self._tiles + object_tiles)
+
+
 def _segment(
-    inputs: Path, out: Path, predictor: AnyPredictor, request: OutputRequest, on_progress: TileProgress
+    image: ImageInput, out: Path, predictor: AnyPredictor, request: OutputRequest, progress: StepProgress
 ) -> PredictorOutputs:
     """Return the outputs of one predictor in the folder `out`; a process that was killed may have written them."""
     record = out / "done.json"
     if not record.is_file():
-        image = ImageInput((_image_of(inputs),), out.name)
-        (outcome,) = predict([image], predictor, out, request, lambda _, done, total: on_progress(done, total), open_inputs)
+        (outcome,) = predict([image], predictor, out, request, progress.report, open_inputs)
         if isinstance(outcome.result, DataError):
             raise outcome.result
         if not isinstance(outcome.result, Segmentation):

@@ -82,7 +82,7 @@ def outputs_of(picture: Path, predictor: AnyPredictor, out: Path) -> dict[str, N
     (outcome,) = predict(find_inputs([picture]).images, predictor, out, EVERYTHING, lambda *_: None)
     assert isinstance(outcome.result, Segmentation), outcome.result
     arrays: dict[str, NDArray[Any]] = {}
-    for path in outcome.files:
+    for path in (each for each in outcome.files if each.suffix != ".json"):
         with ExitStack() as stack:
             image = stack.enter_context(open_image(path))
             kind = path.stem.removeprefix("picture").split(".")[0] or "mask"

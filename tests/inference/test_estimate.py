@@ -42,7 +42,7 @@ def test_estimate_of_one_bundle_and_of_several(tmp_path: Path) -> None:
     assert one.shape == (130, 70)
     assert one.tiles == ((10, (48, 48)),)
     assert both.tiles == one.tiles * 2
-    assert one.disk_bytes == 2 * 5 * 130 * 70
+    assert one.disk_bytes == 5 * 130 * 70
     assert both.host_bytes > one.host_bytes > 100 * MB
     assert one.seconds is None
     seconds = with_seconds(one, plan_image(Picture(), alone)).seconds
@@ -88,7 +88,7 @@ def test_the_dry_run_prints_the_estimate_and_writes_nothing(tmp_path: Path) -> N
     words = ("predict", tmp_path / "picture.png", "-b", made.folder, "-o", tmp_path / "out")
     done = run(*words, "--dry-run")
     assert done.exit_code == 0, done.output
-    assert f"{tmp_path / 'out' / 'picture.png'} (300 x 200 pixels in 1 tile of 300 x 200: " in done.output
+    assert f"{tmp_path / 'out' / 'picture_summary.json'} (300 x 200 pixels in 1 tile of 300 x 200: " in done.output
     assert "MB of the disk, about 0 s" in done.output
     assert not (tmp_path / "out").exists()
     refused = run(*words, "--dry-run", "--memory", "100MB")

@@ -57,7 +57,7 @@ def test_each_format_is_as_if_it_were_alone(tmp_path: Path, picture: Path, predi
         run(picture, predictor, tmp_path / each, OutputRequest(mask_formats=(each,)), lambda _, total: tiles.add(total))
         for each in FORMATS
     ]
-    assert [file.name for file in together.files] == [outcome.files[0].name for outcome in alone]
+    assert [file.name for file in together.files] == [*(outcome.files[0].name for outcome in alone), "picture_summary.json"]
     assert bytes_of(together.files) == {name: own for outcome in alone for name, own in bytes_of(outcome.files).items()}
     assert len(tiles) == 1, "several formats take more tiles than one"
 
@@ -66,7 +66,15 @@ def test_masks_in_several_formats_share_files_of_other_outputs(tmp_path: Path, p
     request = OutputRequest(mask_formats=("png", "geojson", "ome-zarr"), probabilities="uint8", uncertainty=True)
     outcome = run(picture, predictor, tmp_path / "out", request)
     assert sorted(file.name.removeprefix("picture") for file in outcome.files) == sorted(
-        [".png", ".geojson", ".ome.zarr", "_probabilities.tiff", "_probabilities.ome.zarr", "_uncertainty.tiff"]
+        [
+            ".png",
+            ".geojson",
+            ".ome.zarr",
+            "_probabilities.tiff",
+            "_probabilities.ome.zarr",
+            "_uncertainty.tiff",
+            "_summary.json",
+        ]
     )
     assert outcome.files[0].suffix == ".png"
 

@@ -32,7 +32,7 @@ from tests.phantom import write_pyramid_slide
 CPU = torch.device("cpu")
 EXACT = ("model.norm=batch", "inference.tile_size=[48,48]")
 Interrupt = Callable[[int, int], None]
-ALL = OutputRequest(probabilities="uint8", uncertainty=True)
+ALL = OutputRequest(probabilities="uint8", uncertainty=True, objects=True)
 
 
 @pytest.fixture(autouse=True)
@@ -181,11 +181,34 @@ from overtile import app
 app()
 """
     words = ["predict", str(picture), "-b", str(tmp_path / "bundles" / "exact"), "-o", str(out)]
-    died = subprocess.run([sys.executable, "-c", half, *words, "--probabilities", "uint8", "--uncertainty"], check=False)
+    died = subprocess.run(
+        [sys.executable, "-c", half, *words, "--probabilities", "uint8", "--uncertainty", "--objects"], check=False
+    )
     assert died.returncode == 9
     assert [path.name for path in out.iterdir()] == [".slide.unfinished"]
     assert [path for path in (out / ".slide.unfinished").iterdir() if ".part." in path.name]
     run(picture, load(), out)
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
+def test_a_kill_while_objects_are_found_costs_no_tile(tmp_path: Path, picture: Path) -> None:
+    load, out = predictors(tmp_path / "bundles")["exact"], tmp_path / "out"
+    run(picture, load(), tmp_path / "whole", OutputRequest(objects=True))
+    dying = """
+import os
+from inference import resume
+from inference.outputs import object_files
+resume.LEAST_INTERVAL_S, resume.SYNC_SHARE = 0.0, 1e9
+object_files.ObservedRows.read = lambda self, region: os._exit(9)
+from overtile import app
+app()
+"""
+    words = ["predict", str(picture), "-b", str(tmp_path / "bundles" / "exact"), "-o", str(out), "--objects"]
+    assert subprocess.run([sys.executable, "-c", dying, *words], check=False).returncode == 9
+    assert [path.name for path in out.iterdir()] == [".slide.unfinished"]
+    again = run(picture, load(), out, OutputRequest(objects=True))
+    assert isinstance(again.result, Segmentation)
+    assert again.result.resumed_row == 403
     assert files_of(out) == files_of(tmp_path / "whole")
 
 

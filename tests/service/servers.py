@@ -50,6 +50,7 @@ def write_bundle(
     spacing_um: list[float] | None = None,
     classes: tuple[str, ...] = ("background", "nucleus"),
     calibration: Calibration | None = None,
+    instances: bool = False,
 ) -> Path:
     """A bundle with random weights."""
     colours = ("#000000", "#ff0000", "#00ff00")
@@ -62,6 +63,7 @@ def write_bundle(
                 "channels": ["red", "green", "blue"] if dimensions == 2 else ["T1"],
                 "classes": [{"name": label, "colour": colour} for label, colour in zip(classes, colours, strict=False)],
                 "spacing_um": spacing_um,
+                "instances": instances,
             },
             "model": model,
             "sampling": {"patch_size": [16] * dimensions} if model["name"] == "unet" else {},

@@ -212,7 +212,9 @@ def test_a_zarr_replaces_a_file(tmp_path):
 def test_a_folder_of_other_things_is_not_replaced(tmp_path, format):
     (tmp_path / "mask").mkdir()
     (tmp_path / "mask" / "thesis.tex").write_text("years")
-    with pytest.raises(DataError, match="the mask's path is a folder that isn't an OME-Zarr; choose another name") as caught:
+    with pytest.raises(
+        DataError, match="the path of an output is a folder that isn't an OME-Zarr; choose another name"
+    ) as caught:
         open_writer(tmp_path / "mask", Geometry((3, 4)), format=format, classes=CLASSES)
     assert caught.value.code == "out_not_replaceable"
     assert names(tmp_path / "mask") == ["thesis.tex"]

@@ -80,8 +80,8 @@ def test_from_an_image_to_its_mask(ours: OvertileClient, image: Path, picture: b
     job = ours.submit([ours.upload(image)], ["unet"])
     done = ours.wait(job.id, events.append)
     assert (done.state, events[-1], done.names) == ("done", done, ["slide.ome.png"])
-    (mask,) = ours.fetch(job.id, tmp_path / "out", stem="slide")
-    assert mask == tmp_path / "out" / "slide.png"
+    mask, summary = ours.fetch(job.id, tmp_path / "out", stem="slide")
+    assert (mask, summary) == (tmp_path / "out" / "slide.png", tmp_path / "out" / "slide_summary.json")
     direct = ours.segment(image, "unet", tmp_path / "direct")
     assert direct.name == "slide.png"
     assert direct.read_bytes() == mask.read_bytes()
@@ -216,13 +216,13 @@ def test_interrupted_downloads_are_continued(server: Server, broad: JobAnswer, t
 
 def test_parts_of_results_from_an_earlier_run(ours: OvertileClient, image: Path, tmp_path: Path) -> None:
     job = finished(ours, image)
-    (mask,) = ours.fetch(job.id, tmp_path / "out")
+    mask, summary = ours.fetch(job.id, tmp_path / "out")
     whole = mask.read_bytes()
     part = mask.with_name(f".{mask.name}.{job.results[0].sha256[:16]}.part")
     for left in (whole[:50], b"x" * 50, whole[:-1] + b"x", whole + b"x", b""):
         mask.unlink()
         part.write_bytes(left)
-        assert ours.fetch(job.id, mask.parent) == [mask]
+        assert ours.fetch(job.id, mask.parent) == [mask, summary]
         assert mask.read_bytes() == whole
         assert not part.exists()
     mask.write_bytes(b"another")
@@ -418,7 +418,7 @@ def test_bars_in_a_terminal(ours: OvertileClient, image: Path, tmp_path: Path) -
         bars.on_bytes(outcome.image, 500, 1000)
         bars.on_job(outcome.image, job.model_copy(update={"state": "queued", "position": 3}))
         bars.on_job(outcome.image, job.model_copy(update={"state": "running", "progress": 0.5, "eta_s": 3700.0}))
-    assert outcome.result == [tmp_path / "out" / "slide.png"]
+    assert outcome.result == [tmp_path / "out" / "slide.png", tmp_path / "out" / "slide_summary.json"]
     assert "500 bytes of 1.0 kB sent" in screen.getvalue()
     assert "running, 1:01:40 left" in screen.getvalue()
 

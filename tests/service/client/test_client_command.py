@@ -49,11 +49,14 @@ def test_a_folder_with_one_broken_file(server: Server, folder: Path, tmp_path: P
     out = tmp_path / "out"
     told = ask(server, "submit", folder, "-o", out, "-m", "unet")
     assert told.exit_code == 3
-    assert sorted(path.name for path in out.iterdir()) == ["good0.png", "good1.png"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("good0.png", "good0_summary.json"),
+        *("good1.png", "good1_summary.json"),
+    ]
     lines = told.stderr.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith(f"{folder}/bad.png: ")
-    assert f"{folder}/good1.png -> {out}/good1.png (job " in told.stderr
+    assert f"{folder}/good1.png -> {out}/good1.png and {out}/good1_summary.json (job " in told.stderr
     direct = httpx.post(f"{server.url}/v1/segment?model=unet", content=(folder / "good0.png").read_bytes())
     assert (out / "good0.png").read_bytes() == direct.content
 
@@ -68,7 +71,11 @@ def test_the_same_command_makes_no_second_job(server: Server, folder: Path, tmp_
     assert ask(server, *words).stderr == first.stderr
     others = ask(server, *words, "--uncertainty")
     assert (others.exit_code, others.stderr == first.stderr) == (0, False)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good0.png", "good0_uncertainty.tiff"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "good0.png",
+        "good0_summary.json",
+        "good0_uncertainty.tiff",
+    ]
 
 
 def test_a_cancelled_job_is_submitted_again(server: Server, tmp_path: Path) -> None:
@@ -150,7 +157,7 @@ def test_several_files_that_are_one_image(server: Server, tmp_path: Path) -> Non
     files = sorted(channels.iterdir())
     assert ask(server, "submit", *files, "--together", *out, *model).exit_code == 0
     assert ask(server, "submit", tmp_path / "whole.png", *out, *model).exit_code == 0
-    masks = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    masks = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.png")}
     assert set(masks) == {"channels.png", "0.png", "whole.png"}
     assert len(set(masks.values())) == 1
 
@@ -163,7 +170,7 @@ def test_models_jobs_and_fetch(server: Server, folder: Path, tmp_path: Path) -> 
     jobs = ask(server, "jobs", "--state", "done", "--limit", 500).stdout.splitlines()
     assert f"{job_id} done 100% unet good0.png" in jobs
     fetched = ask(server, "fetch", job_id, "-o", tmp_path / "again")
-    assert (fetched.exit_code, fetched.stdout) == (0, f"{tmp_path}/again/mask.png\n")
+    assert (fetched.exit_code, fetched.stdout) == (0, f"{tmp_path}/again/mask.png\n{tmp_path}/again/mask_summary.json\n")
     assert ask(server, "cancel", job_id).stdout == f"{job_id} done 100% unet good0.png\n"
 
 
@@ -217,7 +224,7 @@ def test_a_file_that_cant_be_read_keeps_no_other_back(server: Server, folder: Pa
     (tmp_path / "more" / "good0.png").symlink_to("/proc/self/mem")
     told = ask(server, "submit", tmp_path / "more", "-o", tmp_path / "out", "-m", "unet")
     assert told.exit_code in (3, 6)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good1.png"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"good1.png", "good1_summary.json"}
 
 
 def test_help_is_fast() -> None:

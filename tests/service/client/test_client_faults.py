@@ -148,7 +148,7 @@ def test_a_key_with_one_job_at_a_time(
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(picture)
     code, told = ask(kept, "submit", tmp_path / "many", "-o", tmp_path / "out", "-m", "unet", "--key", tokens["single"])
-    assert (code, len(list((tmp_path / "out").iterdir()))) == (0, 3), told
+    assert (code, len(list((tmp_path / "out").glob("*.png")))) == (0, 3), told
 
 
 def test_patience_ends(kept: Restarted, tokens: dict[str, str]) -> None:

@@ -12,12 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from servers import is_running, png, wait_until
+from servers import UNET, is_running, png, wait_until, write_bundle
 
+from datasets.channels import ImageInput
 from imaging.errors import DataError, UnsuitableImage
+from inference.predict import Step
 from service.engine.errors import Cancelled, EngineCrashed, ModelGone
+from service.engine.job_results import StepProgress
 from service.engine.supervisor import Call, Supervisor
 
+OBJECTS = ("_objects.tiff", "_objects.csv", "_objects.geojson")
 MAPS = (".png", "_uncertainty.tiff", "_probabilities.tiff")
 NO_OPTIONS: dict[str, Any] = {"kind": "segment"}
 
@@ -27,9 +31,10 @@ def engine(
     bundles: dict[str, Path], environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Supervisor]:
     settings = {"at_once": 2, "runtime": None, "memory_bytes": None}
-    started = Supervisor(
-        settings, {**bundles, "broken": tmp_path_factory.mktemp("models") / "nowhere"}, environment, timeout_s=20
-    )
+    models = tmp_path_factory.mktemp("models")
+    instances = write_bundle(models / "instances", "instances", UNET, instances=True)
+    folders = {**bundles, "instances": instances, "broken": models / "nowhere"}
+    started = Supervisor(settings, folders, environment, timeout_s=20)
     started.start(120)
     yield started
     process = started.process_id
@@ -65,8 +70,20 @@ def test_progress_is_told_in_tiles(engine: Supervisor, tmp_path: Path) -> None:
     assert {total for _, total in told} == {1}
 
 
+def test_progress_counts_objects_as_a_tenth_of_the_tiles() -> None:
+    told: list[tuple[int, int]] = []
+    image = ImageInput((Path("slide"),), "slide")
+    for tiles, has_objects in ((20, True), (1, True), (5, False)):
+        progress = StepProgress(lambda done, total: told.append((done, total)), has_objects=has_objects)
+        progress.report(Step(image), tiles, tiles)
+        if has_objects:
+            progress.report(Step(image, "objects"), 300, 600)
+            progress.report(Step(image, "objects"), 600, 600)
+    assert told == [(20, 22), (21, 22), (22, 22), (1, 2), (1, 2), (2, 2), (5, 5)]
+
+
 def test_models_that_are_broken_dont_keep_the_others_from_it(engine: Supervisor) -> None:
-    assert set(engine.models) == {"unet", "window", "volume", "fine", "three"}
+    assert set(engine.models) == {"unet", "window", "volume", "fine", "three", "instances"}
     assert list(engine.broken) == ["broken"]
     assert engine.broken["broken"].code == "model_broken"
     assert "nowhere" not in engine.broken["broken"].message
@@ -83,13 +100,24 @@ def test_a_small_image(engine: Supervisor, picture: bytes, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("models", "options", "names"),
     [
-        (["unet"], {}, {"mask.png"}),
-        (["unet", "window"], {}, {"unet.png", "window.png"}),
-        (["unet"], {"uncertainty": True, "probabilities": "uint8"}, {f"mask{each}" for each in MAPS}),
-        (["unet", "window"], {"as_ensemble": True, "disagreement": True}, {"mask.png", "mask_disagreement.tiff"}),
-        (["unet", "window"], {"kind": "compare"}, {"unet.png", "window.png", "comparison.json", "disagreement.png"}),
+        (["unet"], {}, {"mask.png", "mask_summary.json"}),
+        (["unet", "window"], {}, {"unet.png", "unet_summary.json", "window.png", "window_summary.json"}),
+        (["unet"], {"uncertainty": True, "probabilities": "uint8"}, {f"mask{each}" for each in (*MAPS, "_summary.json")}),
+        (
+            ["unet", "window"],
+            {"as_ensemble": True, "disagreement": True},
+            {"mask.png", "mask_disagreement.tiff", "mask_summary.json"},
+        ),
+        (
+            ["unet", "window"],
+            {"kind": "compare"},
+            {"unet.png", "unet_summary.json", "window.png", "window_summary.json", "comparison.json", "disagreement.png"},
+        ),
+        (["unet"], {"objects": True}, {f"mask{each}" for each in (".png", "_summary.json", *OBJECTS)}),
+        (["instances"], {}, {f"mask{each}" for each in (".png", "_summary.json", *OBJECTS)}),
+        (["instances"], {"objects": False}, {"mask.png", "mask_summary.json"}),
     ],
-    ids=["one", "two", "maps", "ensemble", "compare"],
+    ids=["one", "two", "maps", "ensemble", "compare", "objects", "objects unasked", "no objects"],
 )
 def test_what_a_job_makes(
     engine: Supervisor, picture: bytes, tmp_path: Path, models: list[str], options: dict[str, Any], names: set[str]
@@ -108,7 +136,7 @@ def test_what_a_job_makes(
 def test_formats_and_folders_that_become_one_file(engine: Supervisor, picture: bytes, tmp_path: Path) -> None:
     words = {**job_of(tmp_path, picture), "formats": ["png", "tiff", "ome-zarr", "geojson"]}
     made = results_of(engine.ask("job", models=["unet"], **words), tmp_path)
-    assert set(made) == {"mask.png", "mask.tiff", "mask.ome.zarr.zip", "mask.geojson"}
+    assert set(made) == {"mask.png", "mask.tiff", "mask.ome.zarr.zip", "mask.geojson", "mask_summary.json"}
 
 
 def test_a_killed_engine_fails_its_calls_and_goes_on(engine: Supervisor, picture: bytes, tmp_path: Path) -> None:

@@ -47,8 +47,9 @@ def done(client: httpx.Client, picture: bytes) -> dict[str, Any]:
 
 
 def test_a_job_gives_the_mask_that_the_direct_route_gives(client: httpx.Client, done: dict[str, Any], picture: bytes) -> None:
-    (result,) = done["results"]
-    assert result["name"] == "mask.png"
+    result, summary = done["results"]
+    assert (result["name"], summary["name"]) == ("mask.png", "mask_summary.json")
+    assert summary["media_type"] == "application/json"
     assert (done["progress"], done["error"], done["position"]) == (1, None, None)
     assert done["created_at"] <= done["started_at"] <= done["finished_at"] < done["expires_at"]
     mask = client.get(f"/v1/jobs/{done['id']}/results/mask.png")
@@ -106,7 +107,10 @@ def test_a_key_of_the_clients_own_is_accepted_once(client: httpx.Client, picture
 def test_several_models_and_formats(client: httpx.Client, picture: bytes) -> None:
     words = {"models": ["unet", "window"], "formats": ["png", "tiff"]}
     answer = finished(client, handed_over(client, uploaded(client, picture), **words)["id"])
-    assert {each["name"] for each in answer["results"]} == {"unet.png", "unet.tiff", "window.png", "window.tiff"}
+    assert {each["name"] for each in answer["results"]} == {
+        *("unet.png", "unet.tiff", "unet_summary.json"),
+        *("window.png", "window.tiff", "window_summary.json"),
+    }
 
 
 def test_a_job_warns_of_an_image_that_the_model_is_uncertain_of(client: httpx.Client, picture: bytes) -> None:
@@ -152,7 +156,7 @@ def test_the_files_of_a_dicom_series(client: httpx.Client, tmp_path: Path) -> No
     uploads = [uploaded(client, file.read_bytes()) for file in reversed(files)]  # their order says nothing
     answer = finished(client, handed_over(client, *uploads, models=["volume"], formats=["nifti", "dicom-seg"])["id"])
     assert answer["state"] == "done", answer
-    assert {each["name"] for each in answer["results"]} == {"mask.nii.gz", "mask.dcm"}
+    assert {each["name"] for each in answer["results"]} == {"mask.nii.gz", "mask.dcm", "mask_summary.json"}
     mask = client.get(f"/v1/jobs/{answer['id']}/results/mask.nii.gz").content
     assert nibabel.Nifti1Image.from_bytes(gzip.decompress(mask)).shape in ((20, 24, 16), (24, 20, 16))
 

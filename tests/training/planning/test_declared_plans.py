@@ -113,7 +113,7 @@ def test_from_inspect_to_a_used_bundle(kind: str, tmp_path: Path) -> None:
         image = next(path for path in sorted(data.rglob("*")) if re.search(r"(?<!seg)\.(png|nii\.gz)$", path.name))
         predicted = run("predict", image, "-b", tmp_path / "mine/bundle", "-o", tmp_path / "masks")
         assert predicted.exit_code == 0, predicted.output
-        for path in (tmp_path / "masks").rglob("*.*"):
+        for path in (tmp_path / "masks").rglob(f"{image.name.partition('.')[0]}.*"):
             with open_image(path, labels=True) as mask:
                 pixels = next(mask.blocks())
             assert np.unique(pixels).max() < len(classes)  # indices of classes, whatever their values in references are

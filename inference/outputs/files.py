@@ -1,4 +1,4 @@
-"""Output files of an image: their formats, their names, and the functions that open their writers."""
+"""Files of an image that are written row by row: their formats, their names, and the functions that open their writers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,13 +72,14 @@ def check_request(predictor: AnyPredictor, request: OutputRequest) -> None:
     """Check that the bundle can give the requested outputs.
 
     Raises:
-        BundleError: the bundle gives values, but probabilities, uncertainty, tissue or regions are requested.
+        BundleError: the bundle gives values, but probabilities, uncertainty, tissue, regions or objects are requested.
     """
     options = {
         "probabilities": request.probabilities,
         "uncertainty": request.uncertainty,
         "tissue": request.tissue,
         "region": request.regions,
+        "objects": request.objects,
     }
     for name, value in options.items():
         if value and predictor.head.gives_values:
