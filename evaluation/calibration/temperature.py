@@ -51,18 +51,23 @@ def output_targets(head: Head, labels: Labels) -> NDArray[np.bool_]:
 
 
 def reliability(head: Head, logits: Floats, labels: Labels) -> Reliability:
-    """Return the reliability of the head's probabilities on pixels, given as for `fit_temperature`.
+    """Return the reliability of the head's probabilities on pixels, given as for `fit_temperature`."""
+    counts = CalibrationCounts()
+    count_reliability(counts, head, logits, labels)
+    return reliability_of(counts)
+
+
+def count_reliability(counts: CalibrationCounts, head: Head, logits: Floats, labels: Labels) -> None:
+    """Add pixels, given as for `fit_temperature`, to counts.
 
     Where classes overlap, each class at each pixel is a decision between two classes.
     """
-    counts = CalibrationCounts()
     if isinstance(head, MultiLabelHead):
         foreground = expit(head.tempered(logits)).ravel()
         probabilities, of_pixels = np.stack([1 - foreground, foreground]), labels.ravel()
     else:
         probabilities, of_pixels = head.probabilities(logits), labels[0]
     counts.add(probabilities, of_pixels, np.full(of_pixels.shape, True))
-    return reliability_of(counts)
 
 
 def reliability_of(counts: CalibrationCounts) -> Reliability:
