@@ -63,14 +63,15 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
 
-    def open(self, path: Path) -> float:
-        """Open a file, wait until it is loaded and drawn, and return the seconds that this took."""
+    def open(self, path: Path, *, has_script: bool = True) -> float:
+        """Open a file, wait until it is loaded and, where scripts run, drawn, and return the seconds that this took."""
         self.events.clear()
         start = time.perf_counter()
         self.call("Page.navigate", url=path.resolve().as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next_message())
-        self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+        if has_script:
+            self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
         return time.perf_counter() - start
 
     def evaluate(self, script: str) -> Any:
