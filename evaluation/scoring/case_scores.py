@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.references import open_reference
+from evaluation.metrics.calibration import NEAR_PX, CalibrationCounts, near_foreground
 from evaluation.metrics.metric import BinaryCounts, Metric
 from evaluation.metrics.overlap import binary_counts, confusion
 from evaluation.scoring.selection import Selection
 from evaluation.scoring.table import Score
-from evaluation.scoring.whole_case import MOST_HELD_PX, WholeCase
+from evaluation.scoring.whole_case import MOST_HELD_PX, ObjectFinder, WholeCase
 from imaging.errors import DataError
 from imaging.source import ImageSource, Region
 
@@ -32,10 +33,12 @@ class CaseMask:
     Args:
         labels: labels of the classes (1, *S); where classes overlap also (K - 1, *S), above 0 for the class.
         objects: numbers of the objects (1, *S), 0 for background; None: the objects of a class are its connected parts.
+        probabilities: probability of each class (K, *S); None: metrics of calibration are left out.
     """
 
     labels: ImageSource
     objects: ImageSource | None = None
+    probabilities: ImageSource | None = None
 
 
 def score_case(case: Case, mask: CaseMask, selection: Selection) -> tuple[Score, ...]:
@@ -56,7 +59,12 @@ def score_case(case: Case, mask: CaseMask, selection: Selection) -> tuple[Score,
             scorer = CaseScorer(case, reference, selection, spacing_um)
             for block in reference.blocks():
                 rows = scorer.next_rows(block.shape[1])
-                scorer.add(mask.labels.read(rows), block, mask.objects.read(rows) if mask.objects else None)
+                scorer.add(
+                    mask.labels.read(rows),
+                    block,
+                    objects=mask.objects.read(rows) if mask.objects else None,
+                    probabilities=mask.probabilities.read(rows) if mask.probabilities else None,
+                )
             return tuple(scorer.scores())
 
 
@@ -81,46 +89,62 @@ class CaseScorer:
         reference: its open reference, with the numbers of objects where it has them.
         selection: the metrics.
         spacing_um: distance between the image's pixels in S order; None where it is unknown.
+        find_objects: finds the objects of a mask that does not number them; None: they are its connected parts.
     """
 
-    def __init__(self, case: Case, reference: ImageSource, selection: Selection, spacing_um: tuple[float, ...] | None) -> None:
+    def __init__(
+        self,
+        case: Case,
+        reference: ImageSource,
+        selection: Selection,
+        spacing_um: tuple[float, ...] | None,
+        *,
+        find_objects: ObjectFinder | None = None,
+    ) -> None:
         self.case = case
+        self.reference = reference
         self.selection = selection
-        self._shape, self._row = reference.shape, 0
+        self._row = 0
         self._classes, self._overlap = len(selection.classes), reference.channels > 1
         self._counts = np.zeros((reference.channels, *(2 if self._overlap else self._classes,) * 2), np.int64)
+        self._calibration: CalibrationCounts | None = None
         self._whole: WholeCase | None = None
-        needs_whole = any(metric.kind in WHOLE_CASE for metric in selection.metrics)
-        if needs_whole and math.prod(reference.shape) <= MOST_HELD_PX:
-            self._whole = WholeCase(reference.shape, reference.channels, spacing_um, selection.tolerance)
+        if self._metrics(*WHOLE_CASE) and math.prod(reference.shape) <= MOST_HELD_PX:
+            self._whole = WholeCase(
+                reference.shape,
+                reference.channels,
+                spacing_um,
+                tolerance=selection.tolerance,
+                find_objects=find_objects,
+            )
 
     def next_rows(self, count: int) -> Region:
         """Return the region of the next rows, in the image's coordinates."""
-        return (slice(self._row, self._row + count), *(slice(0, size) for size in self._shape[1:]))
+        return (slice(self._row, self._row + count), *(slice(0, size) for size in self.reference.shape[1:]))
 
-    def add(self, labels: Pixels, reference: Pixels, objects: Pixels | None = None) -> None:
+    def add(
+        self, labels: Pixels, reference: Pixels, *, objects: Pixels | None = None, probabilities: Pixels | None = None
+    ) -> None:
         """Add the next rows.
 
         Args:
             labels: labels of the mask (1, rows, *rest), or of overlapping classes (K - 1, rows, *rest).
             reference: the reference (channels, rows, *rest); numbers of objects where the case has instances.
             objects: numbers of the mask's objects (1, rows, *rest); None where it does not number them.
+            probabilities: probability of each class (K, rows, *rest), for metrics of calibration; None leaves them out.
 
         Raises:
             DataError: `label_unknown`.
         """
-        is_scored = np.ones(reference.shape, np.bool_)
-        if self.case.ignore_label is not None:
-            is_scored = reference != self.case.ignore_label
-        classes = reference
-        if self.case.instances:
-            classes = (reference > 0).astype(np.uint8)
+        is_scored = self._is_scored(reference)
+        classes = (reference > 0).astype(np.uint8) if self.case.instances or self._overlap else reference
         if self._overlap:
             channels = np.arange(1, self._classes).reshape(-1, *[1] * (labels.ndim - 1))
             labels = (labels > 0 if len(labels) > 1 else labels == channels).astype(np.uint8)  # (K - 1, rows, *rest)
-            classes = (reference > 0).astype(np.uint8)
         for counts, of_mask, of_reference, here in zip(self._counts, labels, classes, is_scored, strict=True):
             counts += confusion(of_mask[here], of_reference[here], len(counts))
+        if probabilities is not None and not self._overlap and self._metrics("calibration"):
+            self._add_probabilities(probabilities, classes[0])
         if self._whole:
             self._whole.add(self._row, labels * is_scored, classes * is_scored)
             self._whole.add_objects(
@@ -130,15 +154,30 @@ class CaseScorer:
             )
         self._row += reference.shape[1]
 
+    def _is_scored(self, reference: Pixels) -> NDArray[np.bool_]:
+        if self.case.ignore_label is None:
+            return np.ones(reference.shape, np.bool_)
+        return np.asarray(reference != self.case.ignore_label)
+
+    def _add_probabilities(self, probabilities: Pixels, classes: Pixels) -> None:
+        """Count the probabilities (K, rows, *rest) of pixels in and near the reference's foreground."""
+        first, last = max(0, self._row - NEAR_PX), min(self._row + len(classes) + NEAR_PX, self.reference.shape[0])
+        around = self.reference.read((slice(first, last), *(slice(0, size) for size in self.reference.shape[1:])))
+        is_scored = self._is_scored(around)[0]
+        near = near_foreground(around[0] * is_scored, self.reference.spacing_um) & is_scored
+        self._calibration = self._calibration or CalibrationCounts()
+        self._calibration.add(probabilities, classes, near[self._row - first : self._row - first + len(classes)])
+
     def scores(self) -> Iterator[Score]:
         """Yield the scores of the case after its last row: first by metric, and then by class."""
         yield from sorted(self._scores(), key=lambda score: self.selection.names.index(score.metric))
 
     def _scores(self) -> Iterator[Score]:
         """Yield the scores in the order of their computation, in which a structure is in memory once."""
-        for metric in self._metrics("ordinal"):
-            if not self._overlap:
-                yield self._score(metric, "", metric.function(self._counts[0]))
+        for metric in () if self._overlap else self._metrics("ordinal"):
+            yield self._score(metric, "", metric.function(self._counts[0]))
+        for metric in self._metrics("calibration") if self._calibration else ():
+            yield self._score(metric, "", metric.function(self._calibration))
         for index, name in enumerate(self.selection.classes[1:]):
             for metric in self._metrics("overlap"):
                 yield self._score(metric, name, metric.function(self._binary_counts(index)))

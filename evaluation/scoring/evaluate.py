@@ -17,18 +17,24 @@ from datasets.labels.counts import join_first
 from evaluation.metrics.registry import METRICS
 from evaluation.scoring.array_source import ArraySource
 from evaluation.scoring.case_scores import CaseMask, score_case
+from evaluation.scoring.label_scores import score_labels
 from evaluation.scoring.mask_files import FoundMasks, find_masks
 from evaluation.scoring.mask_values import MaskValues, count_mask_values, open_mask, values_of_masks
 from evaluation.scoring.scored_cases import ScoredCases
 from evaluation.scoring.selection import Selection
 from evaluation.scoring.table import Score, ScoreTable, tables_to_csv, tables_to_json
 from imaging.errors import DataError
+from inference.predict import LABELS
 
 Missing = Literal["refuse", "empty", "leave-out"]
 Progress = Callable[[str, int, int], None]  # called with what is done, the cases done, and the cases in all
 
 NO_MASK = "no_mask"  # remark: the case has no mask, and is scored as one without foreground
 MOST_PROBLEMS = 10  # in a message
+WITHOUT_VALUES = {  # by the kind of metric
+    "calibration": "masks hold no probabilities",
+    "ordinal": "classes that overlap are no grades",
+}
 
 
 @dataclass(frozen=True)
@@ -132,10 +138,10 @@ def evaluate_masks(
     missing: Missing = "refuse",
     on_progress: Progress | None = None,
 ) -> Evaluation:
-    """Score the masks of a folder.
+    """Score the masks of a folder, and the labels of whole images if it has a labels.csv.
 
     Raises:
-        DataError: as `read_mask_folder` and `score_case`.
+        DataError: as `read_mask_folder`, `score_case` and `score_labels`.
     """
     masks = read_mask_folder(folder, scored, missing, on_progress)
     scores: list[Score] = []
@@ -148,7 +154,13 @@ def evaluate_masks(
         scores += case_scores
         if on_progress:
             on_progress("cases", number, len(cases))
-    return Evaluation(ScoreTable(folder.resolve().name, tuple(scores)), (*scored.notes, *masks.notes))
+    labels = folder / LABELS
+    pooled = score_labels(labels, cases, scored.kind.image_labels, selection) if labels.is_file() else ()
+    table = ScoreTable(folder.resolve().name, tuple(scores), pooled)
+    present = {score.metric for score in (*scores, *pooled)}
+    absent = [metric for metric in selection.metrics if metric.name not in present and metric.kind != "image_labels"]
+    notes = [f"{metric.title} is left out: {WITHOUT_VALUES.get(metric.kind, 'it has no values')}." for metric in absent]
+    return Evaluation(table, (*scored.notes, *masks.notes, *notes))
 
 
 def print_scores(evaluation: Evaluation, console: Console) -> None:
@@ -162,6 +174,9 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
         means = [scores.mean(metric), *(scores.mean(metric, name) for name in columns)]
         cells = ["" if math.isnan(mean) else f"{mean:.4g}" for mean in means]
         table.add_row(METRICS[metric].title, scores.unit_of(metric), *cells, str(len(values)))
+    for score in scores.pooled:
+        cells = ["" if math.isnan(score.value) else f"{score.value:.4g}", *[""] * len(columns)]
+        table.add_row(METRICS[score.metric].title, score.unit, *cells, "all")
     console.print(table)
     for note in evaluation.notes:
         console.print(f"note: {note}")

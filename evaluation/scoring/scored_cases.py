@@ -69,13 +69,29 @@ def read_scored_cases(data: Path, split: str | None = None, config: Config | Non
     if len(cases) < len(in_split):
         notes.append(f"{len(in_split) - len(cases)} of {len(in_split)} cases have no reference and are left out.")
     cases = tuple(with_classes(cases, config))
-    kind = ReferenceKind(
-        cases[0].classes,
-        instances=cases[0].instances,
-        ordered=config is not None and config.head.kind == "ordinal",
-        membranes=any(MEMBRANE in name.casefold() for name in cases[0].classes[1:2]),
-    )
+    labels = tuple(sorted({case.label for case in every_case if case.label}))
+    kind = reference_kind(config, cases[0].classes, instances=cases[0].instances, labels=labels)
     return ScoredCases(cases, name, tuple(case for case in every_case if case not in in_split), kind, tuple(notes))
+
+
+def reference_kind(
+    config: Config | None, classes: tuple[str, ...], *, instances: bool, labels: tuple[str, ...] = ()
+) -> ReferenceKind:
+    """Return what references hold.
+
+    Args:
+        config: config of a model, whose head says whether classes are grades; None without one.
+        classes: names of the classes, the background first.
+        instances: references number objects.
+        labels: labels of whole images, where no config has them.
+    """
+    return ReferenceKind(
+        classes,
+        instances=instances,
+        ordered=config is not None and config.head.kind == "ordinal",
+        membranes=any(MEMBRANE in name.casefold() for name in classes[1:2]),
+        image_labels=config.image_label.classes if config is not None else labels,
+    )
 
 
 def with_classes(cases: Sequence[Case], config: Config | None) -> list[Case]:

@@ -9,6 +9,14 @@ from evaluation.metrics.registry import METRICS
 
 ALL = "all"  # name that selects every metric that suits the data
 
+OVERLAP = ("dice", "iou", "sensitivity", "precision")
+SURFACES = ("hd95", "nsd")
+OBJECTS = ("dice", "iou", "pq", "sq", "rq", "ap_dsb2018")
+MEMBRANES = ("dice", "v_rand", "v_info", "pixel_error")
+GRADES = ("quadratic_kappa",)
+PROBABILITIES = ("ece", "brier", "nll")
+IMAGE_LABELS = ("label_accuracy", "label_balanced_accuracy", "label_auc")
+
 
 @dataclass(frozen=True)
 class ReferenceKind:
@@ -20,6 +28,7 @@ class ReferenceKind:
         ordered: classes are grades in rising order.
         membranes: class 1 is the membranes between cells.
         image_labels: classes of whole images; empty without such labels.
+        probabilities: the probabilities of the classes are known beside the masks.
     """
 
     classes: tuple[str, ...]
@@ -27,6 +36,18 @@ class ReferenceKind:
     ordered: bool = False
     membranes: bool = False
     image_labels: tuple[str, ...] = ()
+    probabilities: bool = False
+
+    def suits(self, metric: Metric) -> bool:
+        """Return whether a metric says something about such references."""
+        needs = {
+            "objects": self.instances,
+            "membranes": self.membranes,
+            "ordinal": self.ordered,
+            "calibration": self.probabilities,
+            "image_labels": bool(self.image_labels),
+        }
+        return needs.get(metric.kind, True)
 
 
 @dataclass(frozen=True)
@@ -59,11 +80,27 @@ def select_metrics(kind: ReferenceKind, names: Sequence[str] = (), tolerance: fl
     unknown = [name for name in names if name not in METRICS and name != ALL]
     if unknown:
         raise ConfigError(f"--metrics: {', '.join(unknown)} unknown; choose from {', '.join(METRICS)}, or all")
-    selected = set(names) or default_names(kind)
-    metrics = tuple(metric for metric in METRICS.values() if metric.name in selected or ALL in selected)
+    selected = set(names) or set(default_names(kind))
+    metrics = tuple(
+        metric for metric in METRICS.values() if metric.name in selected or (ALL in selected and kind.suits(metric))
+    )
     return Selection(metrics, kind.classes, tolerance)
 
 
-def default_names(kind: ReferenceKind) -> set[str]:
-    """Return the names of the metrics that are reported for such references."""
-    return {"dice", "iou"}
+def default_names(kind: ReferenceKind) -> tuple[str, ...]:
+    """Return the names of the metrics that are reported for such references.
+
+    Objects and membranes are scored by what they separate, all other classes by overlap and surfaces.
+    """
+    if kind.instances:
+        names: tuple[str, ...] = OBJECTS
+    elif kind.membranes:
+        names = MEMBRANES
+    else:
+        names = (*OVERLAP, *SURFACES)
+    return (
+        *names,
+        *(GRADES if kind.ordered else ()),
+        *(PROBABILITIES if kind.probabilities else ()),
+        *(IMAGE_LABELS if kind.image_labels else ()),
+    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.metrics.overlap import nan_mean
+from inference.image_label import as_text
 
 COLUMNS = ("method", "case", "group", "metric", "class", "value", "unit", "remark")
 
@@ -38,10 +39,17 @@ class Score:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores of one method on the cases of a data set, in the order of the cases."""
+    """Scores of one method on the cases of a data set, in the order of the cases.
+
+    Args:
+        method: name of the method.
+        scores: scores of the cases.
+        pooled: scores of all cases together, such as the accuracy of the images' labels; their `case` is empty.
+    """
 
     method: str
     scores: tuple[Score, ...]
+    pooled: tuple[Score, ...] = ()
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -85,16 +93,18 @@ class ScoreTable:
 
 
 def tables_to_csv(tables: Iterable[ScoreTable]) -> str:
-    """Return the scores of several methods as CSV, one line for each score; the value is empty where it isn't defined."""
+    """Return the scores of several methods as CSV, one line for each score; the value is empty where it isn't defined.
+
+    Cells that a spreadsheet would take for a formula begin with an apostrophe.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
     for table in tables:
-        for score in table.scores:
+        for score in (*table.scores, *table.pooled):
             value = "" if math.isnan(score.value) else repr(score.value)
-            writer.writerow(
-                (table.method, score.case, score.group or "", score.metric, score.class_name, value, score.unit, score.remark)
-            )
+            names = (table.method, score.case, score.group or "", score.metric, score.class_name)
+            writer.writerow((*map(as_text, names), value, score.unit, score.remark))
     return file.getvalue()
 
 
@@ -112,6 +122,6 @@ def tables_to_json(tables: Iterable[ScoreTable]) -> str:
             "remark": score.remark,
         }
         for table in tables
-        for score in table.scores
+        for score in (*table.scores, *table.pooled)
     ]
     return json.dumps({"scores": rows}, indent=1, allow_nan=False)

@@ -1,18 +1,40 @@
 """Mask and reference of a whole case in memory, for metrics of structures and of objects."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label as number_pieces
 
+from configs.sections import InferenceSection
 from evaluation.metrics.object_pair import ObjectPair
 from evaluation.metrics.surface_distance import STRUCTURE_LIMIT_PX, StructurePair
+from inference.objects.find import find_objects
+from inference.objects.image_object import InMemory
 
 MOST_HELD_PX = 2**27  # of a case that is held in memory: 512 x 512 x 512, or 11,585 squared
 
 Pixels = NDArray[Any]
+ObjectFinder = Callable[[NDArray[np.bool_]], Pixels]  # returns the numbers of the objects of a class (*S), 0 outside of it
+
+
+def connected_parts(is_class: NDArray[np.bool_]) -> Pixels:
+    """Return the numbers of the parts of a class (*S) that are connected by sides (faces in 3D)."""
+    return np.asarray(number_pieces(is_class, connectivity=1))
+
+
+def model_objects(section: InferenceSection) -> ObjectFinder:
+    """Return a function that finds objects as a model with this section finds them in its masks."""
+
+    def find(is_class: NDArray[np.bool_]) -> Pixels:
+        numbers = np.zeros(is_class.shape, np.uint32)
+        for found in find_objects(InMemory(is_class.astype(np.uint8)), section):
+            numbers[found.box][found.pixels] = found.number
+        return numbers
+
+    return find
 
 
 class WholeCase:
@@ -23,12 +45,20 @@ class WholeCase:
         channels: number of channels: 1 of labels, or one for each class but the background where classes overlap.
         spacing_um: distance between pixels in S order; None where it is unknown.
         tolerance: distance up to which surfaces agree, see `Selection`.
+        find_objects: finds the objects of a mask that does not number them; None: they are its connected parts.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], channels: int, spacing_um: tuple[float, ...] | None, tolerance: float | None
+        self,
+        shape: tuple[int, ...],
+        channels: int,
+        spacing_um: tuple[float, ...] | None,
+        *,
+        tolerance: float | None = None,
+        find_objects: ObjectFinder | None = None,
     ) -> None:
         self.spacing_um = spacing_um
+        self._find_objects = find_objects
         self.tolerance = max(spacing_um or (1.0,)) if tolerance is None else tolerance
         self._mask, self._reference = np.zeros((2, channels, *shape), np.uint8)
         self._numbers: list[NDArray[np.uint32] | None] = [None, None]  # of the objects of mask and reference
@@ -49,8 +79,9 @@ class WholeCase:
 
     @property
     def are_numbered(self) -> bool:
-        """Whether mask and reference both number their objects."""
-        return all(numbers is not None for numbers in self._numbers)
+        """Whether the objects of both sides are given, and are not the connected parts of a class."""
+        mask, reference = self._numbers
+        return reference is not None and (mask is not None or self._find_objects is not None)
 
     def structure(self, index: int) -> StructurePair | None:
         """Return a foreground class, by its index from 0, on both sides; None where it extends over too many pixels."""
@@ -61,11 +92,13 @@ class WholeCase:
         return pair
 
     def objects(self, index: int) -> ObjectPair:
-        """Return the objects of a foreground class, by its index from 0; those that are not numbered are connected parts."""
-        sides = []
-        for labels, numbers in zip((self._mask, self._reference), self._numbers, strict=True):
-            sides.append(number_pieces(self._is_class(labels, index), connectivity=1) if numbers is None else numbers)
-        return ObjectPair(sides[0], sides[1], self.spacing_um)
+        """Return the objects of a foreground class, by its index from 0; those that are not numbered are found."""
+        mask, reference = self._numbers
+        if mask is None:
+            mask = (self._find_objects or connected_parts)(self._is_class(self._mask, index))
+        if reference is None:
+            reference = connected_parts(self._is_class(self._reference, index))
+        return ObjectPair(mask, reference, self.spacing_um)
 
     def _is_class(self, labels: Pixels, index: int) -> NDArray[np.bool_]:
         return np.asarray(labels[index] > 0 if len(labels) > 1 else labels[0] == index + 1)

@@ -208,10 +208,32 @@ def test_hostile_names_are_data(tmp_path: Path) -> None:
     result = evaluate(masks, data, "--metrics", "dice")
     assert result.exit_code == 0, result.output
     assert "[link].png" in result.output
-    assert {case for case, *_ in rows_of(masks)} == {name, "=SUM(A1)"}
+    assert {case for case, *_ in rows_of(masks)} == {name, "'=SUM(A1)"}  # no formula for a spreadsheet
 
 
 def test_unknown_metrics_are_refused_with_the_list(tmp_path: Path) -> None:
     result = evaluate(tmp_path, write_data(tmp_path / "data"), "--metrics", "dice,dicee")
     assert result.exit_code == 2
     assert "dicee unknown; choose from dice, iou" in result.output
+
+
+def test_labels_of_whole_images_are_scored_over_all_cases(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", columns={"a": {"label": "benign"}, "b": {"label": "malignant"}})
+    masks = write_masks(tmp_path / "masks", {"a.png": A, "b.png": B})
+    table = "image,label,probability benign,probability malignant\n0.png,benign,0.8,0.2\n1.png,benign,0.6,0.4\n"
+    (masks / "labels.csv").write_text(table)
+    result = evaluate(masks, data, "--metrics", "dice,label_accuracy,label_auc")
+    assert result.exit_code == 0, result.output
+    rows = rows_of(masks)
+    assert rows["", "label_accuracy", ""] == 0.5
+    assert rows["", "label_auc", ""] == 1
+    (masks / "labels.csv").write_text(table.replace("benign,0.6", "bengin,0.6"))
+    assert_refused(evaluate(masks, data), "label bengin; allowed are benign, malignant")
+    (masks / "labels.csv").write_text(table.replace("0.4", "?"))
+    assert_refused(evaluate(masks, data), "a probability is no number")
+    (masks / "labels.csv").write_text(table[: table.index("1.png")])
+    assert_refused(evaluate(masks, data), "no line for b")
+    (masks / "labels.csv").write_text("file,class\n0.png,benign\n")
+    assert_refused(evaluate(masks, data), "no columns image and label")
+    (masks / "labels.csv").write_bytes(b"\xff\xfe\xff")
+    assert_refused(evaluate(masks, data), "can't be read as CSV")
