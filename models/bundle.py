@@ -26,6 +26,7 @@ from configs.sections import NAME_PATTERN, ClassSection
 from disk.digest import sha256_of_file
 from disk.publish import sync
 from models.architectures import Network, build, build_classifier
+from models.bundle_metrics import BundleMetrics
 from models.calibration import Calibration
 from models.errors import BundleError
 from models.image_label_heads import MapClassifier
@@ -86,8 +87,8 @@ class Sample(NamedTuple):
 class Bundle:
     """Bundle in memory: one network, or those of an ensemble, on the CPU in evaluation mode.
 
-    `classifiers` predict an image's label from its probability map: one per network, or none. `sample` is None if the bundle
-    was written without one.
+    `classifiers` predict an image's label from its probability map: one per network, or none. `sample` and `metrics` are None
+    if the bundle was written without them.
     """
 
     folder: Path
@@ -96,6 +97,7 @@ class Bundle:
     networks: tuple[Network, ...]
     classifiers: tuple[MapClassifier, ...] = ()
     sample: Sample | None = None
+    metrics: BundleMetrics | None = None
 
     @property
     def network(self) -> Network:
@@ -121,7 +123,7 @@ def write(
     *,
     classifier: MapClassifier | None = None,
     sample: Sample | None = None,
-    metrics: str | None = None,
+    metrics: BundleMetrics | None = None,
     **facts: object,
 ) -> Manifest:
     """Write a bundle atomically: it is written beside `folder` and then renamed.
@@ -132,7 +134,7 @@ def write(
         config: config of its run.
         classifier: map classifier of the network.
         sample: example input and output.
-        metrics: all scores of the validation cases as JSON.
+        metrics: all scores of the validation cases.
         facts: the other fields of the manifest.
 
     Raises:
@@ -147,7 +149,7 @@ def write_ensemble(
     config: Config,
     *,
     sample: Sample | None = None,
-    metrics: str | None = None,
+    metrics: BundleMetrics | None = None,
     **facts: object,
 ) -> Manifest:
     """Write the networks of several bundles as one bundle, as `write` does. Their configs differ in the run's name only.
@@ -174,13 +176,13 @@ def _tensors(network: Network, classifier: MapClassifier | None = None) -> dict[
     return {name: value.cpu().contiguous() for name, value in weights.items()}
 
 
-def _optional_files(sample: Sample | None, metrics: str | None) -> dict[str, dict[str, Tensor] | str]:
+def _optional_files(sample: Sample | None, metrics: BundleMetrics | None) -> dict[str, dict[str, Tensor] | str]:
     """Return the content of the sample's and the metrics' file by name; without the files that aren't given."""
     files: dict[str, dict[str, Tensor] | str] = {}
     if sample is not None:
         files[SAMPLE] = {name: value.contiguous() for name, value in sample._asdict().items()}
     if metrics is not None:
-        files[METRICS] = metrics
+        files[METRICS] = metrics.model_dump_json(indent=1, by_alias=True) + "\n"
     return files
 
 
@@ -240,7 +242,8 @@ def load(folder: Path) -> Bundle:
     members = [_load_member(folder / file, config) for file in files]
     classifiers = tuple(classifier for _, classifier in members if classifier)
     sample = _load_sample(folder, config, len(members)) if SAMPLE in manifest.files else None
-    return Bundle(folder, config, manifest, tuple(network for network, _ in members), classifiers, sample)
+    metrics = _load_metrics(folder) if METRICS in manifest.files else None
+    return Bundle(folder, config, manifest, tuple(network for network, _ in members), classifiers, sample, metrics)
 
 
 def _load_member(weights: Path, config: Config) -> tuple[Network, MapClassifier | None]:
@@ -275,6 +278,13 @@ def _load_sample(folder: Path, config: Config, members: int) -> Sample:
         raise BundleError(f"{path}: has shapes {shapes}, expected {expected}; train again")
     _check_finite(path, sample._asdict())
     return sample
+
+
+def _load_metrics(folder: Path) -> BundleMetrics:
+    try:
+        return BundleMetrics.model_validate_json((folder / METRICS).read_bytes())
+    except ValidationError as error:
+        raise BundleError(f"{folder}: {METRICS} doesn't hold scores of validation cases; train again") from error
 
 
 def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:

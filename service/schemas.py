@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.bundle_metrics import BundleMetrics, MetricSummary
+
 if TYPE_CHECKING:  # the gateway builds answers from JSON, and doesn't load torch
     from models.bundle import Manifest
     from models.calibration import Calibration
@@ -77,22 +79,28 @@ class ModelAnswer(BaseModel):
     spacing_um: list[float] | None = Field(
         description="Spacing of the pixels in training, in micrometres: (H, W) or (D, H, W); null if unknown."
     )
-    validation: dict[str, float] = Field(description="Validation metrics by name; means over the cases.")
+    validation: dict[str, float] = Field(
+        description="Validation scores that training ranked networks by; means over the cases."
+    )
+    metrics: list[MetricSummary] = Field(
+        default=[], description="All metrics of the validation cases, with their conventions; empty for older bundles."
+    )
     calibration: CalibrationAnswer | None = Field(
         default=None, description="Calibration of the probabilities; null if they are the network's own."
     )
     intended_use: str
 
     @classmethod
-    def of(cls, manifest: "Manifest") -> Self:
-        """Return the part of a bundle's manifest that clients need."""
+    def of(cls, manifest: "Manifest", metrics: BundleMetrics | None = None) -> Self:
+        """Return the part of a bundle's manifest and of its metrics that clients need: no scores of single cases."""
         values = manifest.model_dump(
             include={"name", "method", "dimensions", "channels", "spacing_um", "validation", "intended_use"}
         )
         sections = enumerate(manifest.classes)
         classes = [ClassAnswer(name=section.name, colour=section.colour, label=label) for label, section in sections]
         calibration = CalibrationAnswer.of(manifest.calibration) if manifest.calibration else None
-        return cls.model_validate({**values, "classes": classes, "calibration": calibration})
+        means = metrics.metrics if metrics else []
+        return cls.model_validate({**values, "classes": classes, "metrics": means, "calibration": calibration})
 
 
 class BrokenModelAnswer(BaseModel):

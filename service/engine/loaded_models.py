@@ -11,6 +11,7 @@ from inference.predictors.loading import load_predictor
 from inference.predictors.predictor import DEFAULT_TILE_SIZE, Predictor, best_device
 from inference.predictors.runtime import OpenVino
 from models.bundle import Manifest, load
+from models.bundle_metrics import BundleMetrics
 from models.errors import BundleError
 from models.heads import check_gives_masks
 from service.engine.device_scheduler import DeviceScheduler
@@ -23,6 +24,7 @@ class LoadedModel:
 
     manifest: Manifest
     predictor: Predictor
+    metrics: BundleMetrics | None = None
 
 
 class LoadedModels:
@@ -69,7 +71,7 @@ class LoadedModels:
             return
         with self._lock:
             self._broken.pop(name, None)
-            self._loaded[bundle.manifest.name] = LoadedModel(bundle.manifest, scheduled)
+            self._loaded[bundle.manifest.name] = LoadedModel(bundle.manifest, scheduled, bundle.metrics)
 
     def unload(self, name: str) -> None:
         """Unload a model; images that are being processed keep its networks until they are finished."""
@@ -94,7 +96,7 @@ class LoadedModels:
     def answers(self) -> list[ModelAnswer]:
         """The loaded models as clients see them."""
         with self._lock:
-            return [ModelAnswer.of(model.manifest) for model in self._loaded.values()]
+            return [ModelAnswer.of(model.manifest, model.metrics) for model in self._loaded.values()]
 
     @property
     def broken(self) -> list[BrokenModelAnswer]:

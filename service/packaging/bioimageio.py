@@ -145,4 +145,4 @@ def _documentation(bundle: Bundle) -> str:
         lines.append("- The label of a whole image isn't in the weights.")
     if config.data.spacing_um is None:
         lines.pop(1)
-    return "\n".join([model_card(bundle.manifest, config), "## In this package\n", *lines, ""])
+    return "\n".join([model_card(bundle.manifest, config, metrics=bundle.metrics), "## In this package\n", *lines, ""])

@@ -13,6 +13,7 @@ from configs.schema import Config
 if TYPE_CHECKING:
     from inference.predictors.runtime_parity import RuntimeParity
     from models.bundle import Manifest
+    from models.bundle_metrics import BundleMetrics
 
 METHODS = {"unet": "U-Net", "sliding_window": "sliding-window pixel classifier"}
 HEADS = {
@@ -33,13 +34,20 @@ METRICS = {
 SPECIAL = re.compile(r"([\\`*_\[\]<>#|])")
 
 
-def model_card(manifest: "Manifest", config: Config, parity: "RuntimeParity | None" = None) -> str:
+def model_card(
+    manifest: "Manifest",
+    config: Config,
+    *,
+    parity: "RuntimeParity | None" = None,
+    metrics: "BundleMetrics | None" = None,
+) -> str:
     """Return the card, with headings from the first level on.
 
     Args:
         manifest: manifest of the bundle.
         config: config of the bundle.
         parity: result of the check on the bundle's sample at packaging; None without such a check.
+        metrics: scores of the validation cases; None where the bundle has none.
     """
     images = f"{len(manifest.training_images)} images" if manifest.training_images else "images"
     sections = {
@@ -48,7 +56,7 @@ def model_card(manifest: "Manifest", config: Config, parity: "RuntimeParity | No
         "Classes": _classes(manifest, config),
         "Input": _input(manifest, config),
         "Training data": _training(manifest),
-        "Validation": _validation(manifest),
+        "Validation": _validation(manifest, metrics),
         "Calibration": _calibration(manifest),
         "Runtime": [f"On the bundle's sample, compared with torch in float32 as training stored it: {_text(parity.text)}."]
         if parity
@@ -138,13 +146,29 @@ def _training(manifest: "Manifest") -> list[str]:
     return lines
 
 
-def _validation(manifest: "Manifest") -> list[str]:
-    """Return a line per metric, with its meaning where it is known."""
+def _validation(manifest: "Manifest", metrics: "BundleMetrics | None") -> list[str]:
+    """Return a line per score that ranked the networks, and a table of all metrics, each with its meaning."""
     lines = [
         f"- {_text(name)}: {value:.4g}" + (f" ({METRICS[name]})" if name in METRICS else "")
         for name, value in manifest.validation.items()
     ]
-    return [*lines, "", "Means over the validation cases, by which the network was also chosen."] if lines else []
+    if lines:
+        lines += ["", "Means over the validation cases, by which the network was also chosen."]
+    if metrics is None or not metrics.metrics:
+        return lines
+    rows = []
+    for metric in metrics.metrics:
+        means = [f"{_text(name)} {_value(mean)}" for name, mean in metric.classes.items()] if len(metric.classes) > 1 else []
+        unit = "µm" if metric.unit == "um" else metric.unit
+        cells = (_text(metric.title), f"{_value(metric.mean)} {unit}".strip(), ", ".join(means), str(metric.cases))
+        rows.append(f"| {' | '.join(cells)} | {_text(metric.convention)} |")
+    header = ["| metric | mean | by class | cases | convention |", "| --- | --- | --- | --- | --- |"]
+    notes = [_text(note) for note in metrics.notes]
+    return [*lines, "", *header, *rows, *(["", *notes] if notes else [])]
+
+
+def _value(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.4g}"
 
 
 def _calibration(manifest: "Manifest") -> list[str]:

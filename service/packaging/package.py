@@ -53,7 +53,10 @@ def package(bundle_folders: Sequence[Path], tell: Callable[[str], None] = lambda
         undo.callback(bentoml.bentos.delete, bento.tag)
         _copy_mode_of_parent(Path(bento.path))
         results = check_bento(bento)
-        cards = [model_card(bundle.manifest, bundle.config, results[bundle.manifest.name]) for bundle in bundles]
+        cards = [
+            model_card(bundle.manifest, bundle.config, parity=results[bundle.manifest.name], metrics=bundle.metrics)
+            for bundle in bundles
+        ]
         path = Path(bento.path_of(CARDS))
         path.write_text("\n".join(cards))
         undo.pop_all()

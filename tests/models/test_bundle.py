@@ -32,7 +32,7 @@ def config() -> Config:
 @pytest.fixture
 def written(tmp_path: Path, config: Config) -> Path:
     sample = Sample(torch.randn(1, 3, 9, 9), torch.randn(1, 2, 9, 9))
-    bundle.write(tmp_path / "bundle", build(config), config, sample=sample, metrics='{"dice": 0.75}', **FACTS)
+    bundle.write(tmp_path / "bundle", build(config), config, sample=sample, metrics=bundle_metrics(), **FACTS)
     return tmp_path / "bundle"
 
 
@@ -58,12 +58,12 @@ def test_holds_no_pickle(written: Path) -> None:
 
 
 def test_calibration_and_metrics_are_part_of_the_bundle(tmp_path: Path, config: Config) -> None:
-    folder, metrics = tmp_path / "bundle", '{"dice": 0.75}'
-    bundle.write(folder, build(config), config, metrics=metrics, calibration=calibration(1.7), **FACTS)
+    folder = tmp_path / "bundle"
+    bundle.write(folder, build(config), config, metrics=bundle_metrics(), calibration=calibration(1.7), **FACTS)
     loaded = bundle.load(folder)
     assert loaded.manifest.format_version == 4
     assert loaded.manifest.calibration == calibration(1.7)
-    assert (folder / "metrics.json").read_text() == metrics
+    assert loaded.metrics == bundle_metrics()
     assert set(loaded.manifest.files) == {"weights.safetensors", "config.yaml", "metrics.json"}
 
 
@@ -71,10 +71,10 @@ def test_metrics_and_calibration_of_an_ensemble(tmp_path: Path, config: Config) 
     for name in ("first", "second"):
         bundle.write(tmp_path / name, build(config), config, **FACTS)
     members = [bundle.load(tmp_path / name) for name in ("first", "second")]
-    bundle.write_ensemble(tmp_path / "both", members, config, metrics="{}", calibration=calibration(3), **FACTS)
+    bundle.write_ensemble(tmp_path / "both", members, config, metrics=bundle_metrics(), calibration=calibration(3), **FACTS)
     loaded = bundle.load(tmp_path / "both")
     assert loaded.manifest.calibration == calibration(3)
-    assert (tmp_path / "both/metrics.json").read_text() == "{}"
+    assert loaded.metrics == bundle_metrics()
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
@@ -85,6 +85,19 @@ def test_older_formats_load_without_calibration(written: Path, version: int) -> 
     loaded = bundle.load(written)
     assert loaded.manifest.format_version == version
     assert loaded.manifest.calibration is None
+
+
+def test_a_bundle_without_metrics_loads(tmp_path: Path, config: Config) -> None:
+    bundle.write(tmp_path / "bundle", build(config), config, **FACTS)
+    assert bundle.load(tmp_path / "bundle").metrics is None
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"notes": [], "left_out": [], "metrics": [{}], "scores": []}'])
+def test_metrics_that_hold_no_scores_are_refused(written: Path, content: str) -> None:
+    (written / "metrics.json").write_text(content)
+    update_digests(written)
+    with pytest.raises(BundleError, match=r"metrics\.json doesn't hold scores of validation cases"):
+        bundle.load(written)
 
 
 @pytest.mark.parametrize("temperature", [0, -1, float("nan"), float("inf"), "1e400"])
@@ -103,7 +116,7 @@ def test_metrics_that_the_manifest_does_not_list_are_refused(tmp_path: Path, con
 
 
 def test_metrics_that_were_removed_are_refused(tmp_path: Path, config: Config) -> None:
-    bundle.write(tmp_path / "bundle", build(config), config, metrics="{}", **FACTS)
+    bundle.write(tmp_path / "bundle", build(config), config, metrics=bundle_metrics(), **FACTS)
     (tmp_path / "bundle/metrics.json").unlink()
     with pytest.raises(BundleError, match=r"expected exactly .*metrics\.json"):
         bundle.load(tmp_path / "bundle")

@@ -58,6 +58,7 @@ def test_models(client: httpx.Client) -> None:
         ],
         "spacing_um": None,
         "validation": {"dice": 0.5},
+        "metrics": [],
         "calibration": None,
         "intended_use": "tests only",
     }

@@ -4,11 +4,13 @@ import re
 from typing import Any
 
 import pytest
+from bundle_scores import bundle_metrics
 from sampled import CLASSES, FACTS, UNET, WINDOW, config_of
 
 from configs.schema import Config
 from inference.predictors.runtime_parity import RuntimeParity
 from models.bundle import Manifest
+from models.bundle_metrics import BundleMetrics
 from service.packaging.model_card import METRICS, fingerprint, model_card
 from tests.calibrations import calibration
 from training.objective.scoring import SCORES
@@ -30,10 +32,14 @@ def manifest_of(config: Config, **facts: Any) -> Manifest:
 
 
 def card_of(
-    model: dict[str, Any] = UNET, parity: RuntimeParity | None = None, facts: dict[str, Any] | None = None, **sections: Any
+    model: dict[str, Any] = UNET,
+    parity: RuntimeParity | None = None,
+    facts: dict[str, Any] | None = None,
+    metrics: BundleMetrics | None = None,
+    **sections: Any,
 ) -> str:
     config = config_of("nuclei", model, **sections)
-    return model_card(manifest_of(config, **(facts or {})), config, parity)
+    return model_card(manifest_of(config, **(facts or {})), config, parity=parity, metrics=metrics)
 
 
 def section(card: str, title: str) -> str:
@@ -71,6 +77,15 @@ def test_a_calibration() -> None:
     )
     assert lines[2] == "- An image whose foreground has a mean probability below 0.60 gets the remark low\\_confidence."
     assert len(section(card_of(facts={"calibration": calibration(1.625, None)}), "Calibration").splitlines()) == 2
+
+
+def test_all_metrics_are_a_table_with_their_conventions() -> None:
+    validation = section(card_of(metrics=bundle_metrics()), "Validation")
+    assert "| Dice | 0.75 | nucleus 0.5, \\[cell\\] 1 | 2 | 2TP / (2TP + FP + FN). |" in validation
+    assert "| HD95 | 12.5 µm |  | 1 | In micrometres. |" in validation
+    assert "| ECE | not defined |  | 0 | Expected calibration error. |" in validation
+    assert validation.endswith("One case was left out.")
+    assert "patient" not in validation
 
 
 def test_a_sliding_window_and_its_ensemble() -> None:

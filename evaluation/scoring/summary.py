@@ -1,0 +1,65 @@
+"""Summary of scores for a bundle: means over cases and by class, with the convention of each metric."""
+
+import math
+from collections.abc import Sequence
+
+from evaluation.metrics.registry import METRICS
+from evaluation.scoring.table import Score, ScoreTable
+from models.bundle_metrics import BundleMetrics, CaseScore, MetricSummary
+
+
+def summarise(table: ScoreTable, *, left_out: Sequence[str] = (), notes: Sequence[str] = ()) -> BundleMetrics:
+    """Return the scores of a table as a bundle holds them; without groups, which often are names of patients."""
+    return BundleMetrics(
+        notes=tuple(notes),
+        left_out=tuple(left_out),
+        metrics=tuple(_summary(table, name) for name in table.metrics),
+        scores=tuple(
+            CaseScore(
+                case=score.case,
+                metric=score.metric,
+                class_name=score.class_name,
+                value=_or_none(score.value),
+                unit=score.unit,
+                remark=score.remark,
+            )
+            for score in table.scores
+        ),
+    )
+
+
+def to_table(metrics: BundleMetrics, method: str) -> ScoreTable:
+    """Return the scores of the cases as a table."""
+    return ScoreTable(
+        method,
+        tuple(
+            Score(
+                each.case,
+                None,
+                each.metric,
+                each.class_name,
+                math.nan if each.value is None else each.value,
+                each.unit,
+                each.remark,
+            )
+            for each in metrics.scores
+        ),
+    )
+
+
+def _summary(table: ScoreTable, name: str) -> MetricSummary:
+    metric, values = METRICS[name], table.case_values(name).values()
+    return MetricSummary(
+        name=name,
+        title=metric.title,
+        unit=table.unit_of(name),
+        better=metric.better,
+        convention=metric.convention,
+        mean=_or_none(table.mean(name)),
+        cases=sum(not math.isnan(value) for value in values),
+        classes={label: _or_none(table.mean(name, label)) for label in table.classes_of(name) if label},
+    )
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
