@@ -184,6 +184,7 @@ def _publish(session: Session, fit: _Fit) -> Path:
         class_prior=session.sampler.class_prior,
         splits=session.examined.splits,
         images=session.examined.images,
+        clock=session.clock,
         training_steps=fit.steps,
         training_seconds=round(session.clock.seconds, 1),
     )

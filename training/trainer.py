@@ -18,6 +18,7 @@ from training.publishing import BEST_WEIGHTS
 from training.resuming.recovery import FiniteGuard
 from training.resuming.saving import Reseed, RunScheduler, SaveBest
 from training.session import Session
+from training.validation_scores import SCORING_VALIDATIONS
 
 
 def make_trainer(session: Session, stream: PatchStream, monitor: RunMonitor) -> lightning.Trainer:
@@ -68,6 +69,6 @@ def _callbacks(session: Session, stream: PatchStream, monitor: RunMonitor) -> li
             stream,
             session.clock,
             session.signals,
-            calibration_validations=calibration_validations(config, len(splits.val)),
+            later_validations=calibration_validations(config, len(splits.val)) + SCORING_VALIDATIONS,
         ),
     ]

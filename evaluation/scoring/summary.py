@@ -28,22 +28,35 @@ def summarise(table: ScoreTable, *, left_out: Sequence[str] = (), notes: Sequenc
     )
 
 
-def to_table(metrics: BundleMetrics, method: str) -> ScoreTable:
-    """Return the scores of the cases as a table."""
-    return ScoreTable(
-        method,
-        tuple(
-            Score(
-                each.case,
-                None,
-                each.metric,
-                each.class_name,
-                math.nan if each.value is None else each.value,
-                each.unit,
-                each.remark,
-            )
-            for each in metrics.scores
-        ),
+def pool(members: Sequence[BundleMetrics], name: str) -> BundleMetrics | None:
+    """Return the scores of the cases of all folds, each by the network of its fold; None without any.
+
+    Args:
+        members: scores of each fold's validation cases.
+        name: name of the ensemble.
+    """
+    if not members:
+        return None
+    scores = tuple(
+        Score(
+            each.case,
+            None,
+            each.metric,
+            each.class_name,
+            math.nan if each.value is None else each.value,
+            each.unit,
+            each.remark,
+        )
+        for member in members
+        for each in member.scores
+    )
+    return summarise(
+        ScoreTable(name, scores),
+        left_out=[case for member in members for case in member.left_out],
+        notes=[
+            "Each case is scored by the network of its fold, not by the ensemble.",
+            *(note for member in members for note in member.notes),
+        ],
     )
 
 

@@ -18,6 +18,7 @@ from models import bundle
 from models.architectures import build
 from models.bundle import Sample
 from models.errors import BundleError
+from tests.bundle_scores import bundle_metrics
 from tests.calibrations import calibration
 from tests.manifest_facts import FACTS as MANIFEST_FACTS
 

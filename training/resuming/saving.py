@@ -43,14 +43,14 @@ class RunScheduler(Checkpoint):
         stream: yields the batches; its `start` is set when a run resumes.
         clock: the run's.
         signals: those that stop this process.
-        calibration_validations: the time that the calibration takes after the run, in validations.
+        later_validations: the time that calibration and scoring take after the run, in validations.
     """
 
     def __init__(
-        self, config: Config, stream: PatchStream, clock: Clock, signals: StopSignals, *, calibration_validations: float = 0.0
+        self, config: Config, stream: PatchStream, clock: Clock, signals: StopSignals, *, later_validations: float = 0.0
     ) -> None:
         self.section = config.trainer
-        self.calibration_validations = calibration_validations
+        self.later_validations = later_validations
         self.accumulate = config.optimizer.accumulate
         self.stream = stream
         self.clock = clock
@@ -157,7 +157,7 @@ class RunScheduler(Checkpoint):
     def _reserve_time(self) -> None:
         """Reserve time for a last validation, the calibration and the bundle."""
         margin_s = MARGIN_S + MARGIN_SHARE * (self.clock.max_seconds or 0.0)
-        validations = VALIDATION_RESERVE * (1 + self.calibration_validations)
+        validations = VALIDATION_RESERVE * (1 + self.later_validations)
         self.clock.reserved_s = validations * (self.validation_s or 0.0) + margin_s
 
     def _time_is_over(self) -> bool:

@@ -16,6 +16,7 @@ from datasets.cases import Case, prefix_errors
 from datasets.splits import UNDECIDED, check_groups, draw_folds, read_splits, write_splits
 from disk.publish import publish
 from evaluation.comparison.paired_difference import paired_difference
+from evaluation.scoring.summary import pool
 from imaging.errors import DataError
 from inference.compatibility import check_suitable
 from inference.plan import plan_image
@@ -197,6 +198,7 @@ def _write_ensemble(folder: Path, config: Config, runs: Sequence[Config], valida
         margin_px=manifests[0].margin_px,
         class_prior=tuple(math.fsum(shares) / len(priors) for shares in zip(*priors, strict=True)),
         validation={**validation, **mean_label_scores([manifest.validation for manifest in manifests])},
+        metrics=pool([member.metrics for member in members if member.metrics], config.run.name),
         calibration=ensemble_calibration(calibrations) if len(calibrations) == len(members) else None,
         training_steps=sum(manifest.training_steps for manifest in manifests),
         training_seconds=round(sum(manifest.training_seconds for manifest in manifests), 1),

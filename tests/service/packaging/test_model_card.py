@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from bundle_scores import bundle_metrics
+from tests.bundle_scores import bundle_metrics
 from sampled import CLASSES, FACTS, UNET, WINDOW, config_of
 
 from configs.schema import Config

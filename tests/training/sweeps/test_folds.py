@@ -88,6 +88,15 @@ def test_the_ensemble_has_the_geometric_mean_of_its_networks_temperatures(traine
     assert load_predictor(bundle.load(run)).head.temperature == ensemble.temperature
 
 
+def test_the_ensemble_has_the_scores_of_all_cases_each_by_the_network_of_its_fold(trained: Path) -> None:
+    run = trained / "run"
+    ensemble, *members = (bundle.load(folder).metrics for folder in (run, run / "fold0", run / "fold1"))
+    assert ensemble is not None
+    assert {score.case for score in ensemble.scores} == {"case000", "case001", "case002", "case004", "case005"}
+    assert ensemble.scores == tuple(score for member in members if member for score in member.scores)
+    assert ensemble.notes == ("Each case is scored by the network of its fold, not by the ensemble.",)
+
+
 def test_the_ensembles_score_is_the_mean_over_cases_that_a_network_had_not_seen(trained: Path) -> None:
     ensemble = bundle.load(trained / "run" / "bundle")
     assert len(ensemble.networks) == 2
