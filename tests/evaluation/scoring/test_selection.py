@@ -1,5 +1,7 @@
 """Selection of metrics by name and by what references hold."""
 
+from typing import Any
+
 import pytest
 
 from configs.schema import ConfigError
@@ -18,5 +20,27 @@ def test_unknown_names_are_refused_with_the_list() -> None:
         select_metrics(KIND, ["dise", "hd", "iou"])
 
 
-def test_all_selects_every_metric() -> None:
-    assert select_metrics(KIND, ["all"]).metrics == tuple(METRICS.values())
+def test_all_selects_every_metric_that_says_something() -> None:
+    kinds = {metric.kind for metric in select_metrics(KIND, ["all"]).metrics}
+    assert kinds == {"overlap", "structure"}
+    everything = ReferenceKind(
+        KIND.classes, instances=True, ordered=True, membranes=True, image_labels=("benign",), probabilities=True
+    )
+    assert select_metrics(everything, ["all"]).metrics == tuple(METRICS.values())
+
+
+def test_defaults_follow_from_what_references_hold() -> None:
+    def names(**facts: Any) -> tuple[str, ...]:
+        return select_metrics(ReferenceKind(KIND.classes, **facts)).names
+
+    assert names() == ("dice", "iou", "sensitivity", "precision", "hd95", "nsd")
+    assert names(instances=True) == ("dice", "iou", "pq", "sq", "rq", "ap_dsb2018")
+    assert names(membranes=True) == ("dice", "v_rand", "v_info", "pixel_error")
+    assert names(ordered=True) == (*names(), "quadratic_kappa")
+    assert names(probabilities=True) == (*names(), "ece", "brier", "nll")
+    assert names(image_labels=("benign", "malignant")) == (
+        *names(),
+        "label_accuracy",
+        "label_balanced_accuracy",
+        "label_auc",
+    )

@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 import pytest
-from tests.bundle_scores import bundle_metrics
 from sampled import CLASSES, FACTS, UNET, WINDOW, config_of
 
 from configs.schema import Config
@@ -12,6 +11,7 @@ from inference.predictors.runtime_parity import RuntimeParity
 from models.bundle import Manifest
 from models.bundle_metrics import BundleMetrics
 from service.packaging.model_card import METRICS, fingerprint, model_card
+from tests.bundle_scores import bundle_metrics
 from tests.calibrations import calibration
 from training.objective.scoring import SCORES
 
