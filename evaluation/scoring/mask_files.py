@@ -27,7 +27,7 @@ NUMBERED_WORDS = ("objects", "instances", "cp_masks")  # behind the name of a ma
 WORDS = (*NUMBERED_WORDS, "mask", "masks", "seg", "segmentation", "label", "labels", "pred", "prediction", "predicted")
 MAPS = ("probabilities", "uncertainty", "disagreement")  # behind the names of other outputs of `overtile predict`
 
-_BEHIND = re.compile(rf"(?P<name>.+)[_.\- ](?P<word>{'|'.join((*WORDS, *MAPS))})")
+_BEHIND = re.compile(rf"(?P<name>.+?)[_.\- ](?P<word>{'|'.join((*WORDS, *MAPS))})")
 
 
 @dataclass(frozen=True)

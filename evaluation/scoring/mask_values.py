@@ -16,6 +16,7 @@ from datasets.cases import Case, open_case_image
 from datasets.channels import AFFINE_TOLERANCE_MM, affine_distance_mm
 from datasets.class_references import as_channels, as_indices, open_colours
 from datasets.declared.class_values import ClassValues
+from datasets.declared.declaration import BACKGROUND
 from datasets.labels.counts import count_labels, join_first
 from datasets.labels.kinds import labels_number_objects
 from datasets.reference_conversion import ConvertedSource, WholeNumberSource, as_foreground, close_on_error
@@ -57,8 +58,8 @@ def values_of_masks(case: Case, counts: Sequence[Iterable[int]]) -> MaskValues:
     """
     values = {value for each in counts for value in each}
     foreground = sorted(values - {0})
-    if case.instances:
-        return _values_for_instances(counts, foreground)
+    if case.instances and min(values, default=0) >= 0:
+        return _values_for_instances(foreground)
     indices = set(range(len(case.classes)))
     declared = case.class_values if case.class_values and not case.class_values.by_colour else None
     if declared is not None:
@@ -69,7 +70,7 @@ def values_of_masks(case: Case, counts: Sequence[Iterable[int]]) -> MaskValues:
             return MaskValues(classes=declared, note=note)
     if values <= indices:
         return MaskValues()
-    if len(case.classes) == 2:
+    if len(case.classes) == 2 and foreground[0] > 0:
         if len(foreground) == 1 and foreground[0] in FOREGROUND:
             return MaskValues(classes=ClassValues(case.classes, ((0,), (foreground[0],))))
         if labels_number_objects([dict.fromkeys(each) for each in counts]):
@@ -83,16 +84,13 @@ def values_of_masks(case: Case, counts: Sequence[Iterable[int]]) -> MaskValues:
     )
 
 
-def _values_for_instances(counts: Sequence[Iterable[int]], foreground: Sequence[int]) -> MaskValues:
-    """Return whether masks of a data set of objects number them: any mask with two values above 0 shows that they do."""
-    if any(len(set(each) - {0}) > 1 for each in counts):
+def _values_for_instances(foreground: Sequence[int]) -> MaskValues:
+    """Return whether masks of a data set of objects number them, which two different values above 0 show."""
+    if len(foreground) > 1:
         return MaskValues(number_objects=True)
-    classes = None
-    if len(foreground) == 1 and foreground[0] != 1:
-        classes = ClassValues(("background", "object"), ((0,), (foreground[0],)))
-    return MaskValues(
-        classes=classes, note="The masks do not number objects: the connected parts of each mask count as its objects."
-    )
+    white = ClassValues((BACKGROUND, "object"), ((0,), tuple(foreground))) if foreground and foreground[0] != 1 else None
+    note = "The masks do not number objects: the connected parts of each mask count as its objects."
+    return MaskValues(classes=white, note=note)
 
 
 def count_mask_values(path: Path, case: Case) -> tuple[int, ...] | None:
