@@ -104,6 +104,7 @@ class CaseScorer:
         self.case = case
         self.reference = reference
         self.selection = selection
+        self.spacing_um = spacing_um
         self._row = 0
         self._classes, self._overlap = len(selection.classes), reference.channels > 1
         self._counts = np.zeros((reference.channels, *(2 if self._overlap else self._classes,) * 2), np.int64)
@@ -164,7 +165,7 @@ class CaseScorer:
         first, last = max(0, self._row - NEAR_PX), min(self._row + len(classes) + NEAR_PX, self.reference.shape[0])
         around = self.reference.read((slice(first, last), *(slice(0, size) for size in self.reference.shape[1:])))
         is_scored = self._is_scored(around)[0]
-        near = near_foreground(around[0] * is_scored, self.reference.spacing_um) & is_scored
+        near = near_foreground(around[0] * is_scored, self.spacing_um) & is_scored
         self._calibration = self._calibration or CalibrationCounts()
         self._calibration.add(probabilities, classes, near[self._row - first : self._row - first + len(classes)])
 
@@ -200,7 +201,7 @@ class CaseScorer:
                 yield self._score(metric, name, math.nan, TOO_LARGE)
             else:
                 remark = pair.remark if metric.kind == "structure" else ""
-                yield self._score(metric, name, metric.function(pair), remark, pair.unit)
+                yield self._score(metric, name, metric.function(pair), remark)
 
     def _object_scores(self, index: int, name: str) -> Iterator[Score]:
         metrics = self._metrics("objects")
@@ -210,8 +211,10 @@ class CaseScorer:
                 yield self._score(metric, name, math.nan, TOO_LARGE)
             else:
                 remark = pair.remark or ("" if self._whole.are_numbered else CONNECTED_PARTS)
-                yield self._score(metric, name, metric.function(pair), remark, pair.unit)
+                yield self._score(metric, name, metric.function(pair), remark)
 
-    def _score(self, metric: Metric, class_name: str, value: float, remark: str = "", distance_unit: str = "") -> Score:
-        unit = distance_unit if metric.unit == "distance" else metric.unit
+    def _score(self, metric: Metric, class_name: str, value: float, remark: str = "") -> Score:
+        unit = metric.unit
+        if unit == "distance":
+            unit = "px" if self.spacing_um is None else "um"
         return Score(self.case.name, self.case.group, metric.name, class_name, value, unit, remark)
