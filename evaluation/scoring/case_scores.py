@@ -214,7 +214,7 @@ class CaseScorer:
                 yield self._score(metric, name, metric.function(pair), remark)
 
     def _score(self, metric: Metric, class_name: str, value: float, remark: str = "") -> Score:
-        unit = metric.unit
+        unit: str = metric.unit
         if unit == "distance":
             unit = "px" if self.spacing_um is None else "um"
         return Score(self.case.name, self.case.group, metric.name, class_name, value, unit, remark)
