@@ -18,7 +18,7 @@ from datasets.cases import open_case_image, read_cases
 from demo_data import fetch, write_data
 from evaluation.comparison.compare import compare
 from evaluation.rendering import draw_panel
-from evaluation.report.html_page import write_report
+from evaluation.report.comparison_files import write_comparison
 from imaging.errors import DataError
 from imaging.open import open_image
 from inference.predictors.loading import load_predictor
@@ -143,8 +143,8 @@ def segment_slide(url: str, slide: Path, model: str, *, folder: Path, console: C
 def write_results(folder: Path, slide: Path, data: Path, *, bundles: list[Path], masks: list[Path], console: Console) -> Path:
     """Write the report, and pictures of a held-out crop and of the slide with both masks; return the report's path."""
     with progress_bars(console) as on_progress:
-        comparison = compare((bundles[0], bundles[1]), data, None, lambda done, total: on_progress("tiles", done, total))
-    write_report(comparison, folder / "report.html")
+        comparison = compare(bundles, data, on_progress=on_progress)
+    write_comparison(comparison, folder / "report.html")
     console.print(f"      {comparison.verdict}")
     colours = [section.colour for section in comparison.classes]
     (folder / "held_out.png").write_bytes(_held_out_picture(data, bundles, colours))

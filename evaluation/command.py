@@ -93,20 +93,59 @@ def evaluate(
 
 
 def compare(
-    bundles: Annotated[tuple[Path, Path], typer.Argument(help="Folders of two finished runs, or their bundle/.")],
-    data: Annotated[Path, typer.Option(help="Data set with references, whose cases neither run was trained or validated on.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML report to write.")],
+    methods: Annotated[
+        list[Path], typer.Argument(help="Two or more methods: folders of finished runs, their bundle/, or folders of masks.")
+    ],
+    data: Annotated[Path, typer.Option(help="Data set with references, whose cases no run was trained or validated on.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML report to write; its numbers lie beside it as CSV and JSON.")],
     split: Annotated[
-        Literal["val", "test"] | None, typer.Option(help="Split to compare on. Default: test, or val where there is no test.")
+        Literal["train", "val", "test", "all"] | None,
+        typer.Option(help="Cases to compare on. Default: test, or val where there is no test."),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Metrics with commas between, such as dice,hd95, or all. Default: those that suit the references."),
+    ] = None,
+    headline: Annotated[
+        str | None,
+        typer.Option(
+            help="Metric that the verdict is about. Default: dice, or pq where references number objects, or quadratic_kappa "
+            "for ordered grades."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Distance up to which surfaces agree for nsd, in micrometres, or in pixels where the spacing is unknown. "
+            "Default: the longest side of a pixel.",
+            min=0,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Config (YAML) whose classes the references have, where no method is a bundle.")
+    ] = None,
+    missing: Annotated[
+        Literal["refuse", "empty", "leave-out"],
+        typer.Option(help="Cases without a mask in a folder: refuse it, score them as empty masks, or leave them out for all."),
+    ] = "refuse",
 ) -> None:
-    """Compare two bundles on held-out cases: which is better, by how much, and at what cost."""
+    """Compare two or more methods on held-out cases: which is better, by how much, how certainly, and at what cost."""
     with exit_codes() as console:
-        from evaluation.comparison.compare import compare as compare_bundles
-        from evaluation.report.html_page import write_report
+        from configs.schema import load
+        from evaluation.comparison.compare import ComparisonOptions
+        from evaluation.comparison.compare import compare as compare_methods
+        from evaluation.report.comparison_files import write_comparison
 
         out.parent.mkdir(parents=True, exist_ok=True)  # reports a wrong path before the work, not after it
+        options = ComparisonOptions(
+            split=split,
+            metrics=tuple(name.strip() for name in metrics.split(",")) if metrics is not None else (),
+            headline=headline,
+            tolerance=tolerance,
+            config=load(config) if config else None,
+            missing=missing,
+        )
         with progress_bars(console) as on_progress:
-            comparison = compare_bundles(bundles, data, split, lambda done, total: on_progress("tiles", done, total))
-        write_report(comparison, out)
-        console.print(f"{comparison.verdict}\nReport: {out}")
+            comparison = compare_methods(methods, data, options, on_progress)
+        page, *numbers = write_comparison(comparison, out)
+        console.print(f"{comparison.verdict}\nReport: {page}; numbers: {', '.join(map(str, numbers))}")

@@ -1,188 +1,267 @@
-"""Comparison of two bundles on the same held-out cases: which is better, by how much, how certain that is, at what cost."""
+"""Comparison of two or more methods on the same held-out cases: which is better, by how much, how certainly, at what cost.
+
+A method is a bundle, which segments the cases here, or a folder of masks that any tool wrote.
+"""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 
-import numpy as np
-
-from datasets.cases import Case, prefix_errors
+from configs.schema import Config, ConfigError
+from configs.sections import ClassSection
+from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.references import open_reference
-from evaluation.comparison.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel
-from evaluation.comparison.held_out import (
-    check_case,
-    check_comparable,
-    check_exclusive_classes,
-    check_not_trained_on,
-    group_note,
-    select_held_out_cases,
-    training_note,
-)
-from evaluation.comparison.measurement import Measurement, SegmentationJob, measure
-from evaluation.comparison.pair_result import CaseResult, Comparison, MethodResult, method_labels
-from evaluation.comparison.paired_difference import paired_difference
+from evaluation.comparison.agreement import agreements_of, count_agreements
+from evaluation.comparison.held_out import check_bundles, check_case, comparison_notes, select_compared_cases
+from evaluation.comparison.methods import BundleMasks, Masks, load_bundles, method_labels, segment_cases
+from evaluation.comparison.pair_statistics import check_units, compare_pairs, family_sentence
 from evaluation.comparison.panels import draw_case_pictures
-from evaluation.comparison.threshold_baseline import score_threshold_baseline
-from evaluation.comparison.verdict import Evidence, decide_verdict
-from evaluation.metrics.overlap import Counts, confusion, nan_mean, overlaps_from_counts, pooled_overlaps
+from evaluation.comparison.result import ComparedCase, Comparison, MethodResult, PairResult
+from evaluation.comparison.threshold_baseline import ThresholdBaseline, score_threshold_baseline
+from evaluation.comparison.verdict import Contender, Evidence, decide_verdict
+from evaluation.metrics.registry import METRICS
+from evaluation.rendering import CLASS_COLOURS
+from evaluation.scoring.case_scores import score_case
+from evaluation.scoring.evaluate import MaskFolder, Missing, Progress, read_mask_folder
+from evaluation.scoring.scored_cases import ScoredCases
+from evaluation.scoring.selection import ReferenceKind, Selection, default_names, select_metrics
+from evaluation.scoring.table import Score, ScoreTable
+from imaging.source import ImageSource
 from inference.predictors.counting import shape_only_predictor
-from inference.segment import Progress
-from models import bundle
-from models.architectures import count_parameters
 from models.bundle import Bundle
 
-Pair = tuple[Bundle, Bundle]
 Shapes = Sequence[tuple[int, ...]]
-MaskPaths = tuple[tuple[Path, ...], tuple[Path, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonOptions:
+    """What is compared, and by which metrics.
+
+    Args:
+        split: train, val, test or all; None: test, or else val, or else, without bundles, all.
+        metrics: names of the metrics; empty: those that suit the references.
+        headline: name of the metric that the verdict is about; None: quadratic weighted kappa for ordered grades, panoptic
+            quality where references number objects, and else Dice.
+        tolerance: distance up to which surfaces agree, see `Selection`.
+        missing: what happens to cases without a mask in a folder; those that are left out are so for all methods.
+        config: config whose classes the references have, where no method is a bundle.
+    """
+
+    split: str | None = None
+    metrics: tuple[str, ...] = ()
+    headline: str | None = None
+    tolerance: float | None = None
+    missing: Missing = "refuse"
+    config: Config | None = None
 
 
 def compare(
-    bundles: tuple[Path, Path], data: Path, split: str | None = None, on_progress: Progress | None = None
+    methods: Sequence[Path], data: Path, options: ComparisonOptions | None = None, on_progress: Progress | None = None
 ) -> Comparison:
-    """Compare two bundles on the same held-out cases, each in a process of its own, one after the other.
+    """Compare two or more methods on the same held-out cases; bundles run in a process each, one after the other.
 
     A script that calls this needs `if __name__ == "__main__":`, see `measure`.
 
     Args:
-        bundles: bundle folders of the first and the second method.
-        data: folder with cases.csv.
-        split: split of the cases; None takes `test`, or else `val`.
-        on_progress: called with the tiles done and the tiles in all, over both bundles.
+        methods: for each method its bundle, the folder of its run, or a folder of masks.
+        data: folder of the data set.
+        options: what is compared.
+        on_progress: called with what is done, the number done, and the number in all.
 
     Raises:
-        DataError: the comparison would not be fair (classes, channels, spacing or dimensions differ, or training saw a
-            case), or a case can't be read or doesn't suit the bundles; the message names the case.
-        BundleError: a bundle is broken or missing.
-        ConfigError: a bundle's config is invalid.
+        DataError: the comparison would not be fair (classes, channels, spacing, dimensions or units differ, masks are missing,
+            or training saw a case), or a case can't be read or doesn't suit; the message names the case.
+        BundleError: a bundle is broken.
+        ConfigError: there are fewer than two methods, a bundle's config is invalid, or a metric is unknown.
     """
-    pair = bundle.load(bundles[0]), bundle.load(bundles[1])
-    check_exclusive_classes(pair)
-    check_comparable(pair[0].manifest, pair[1].manifest)
-    split, cases = select_held_out_cases(data, split, pair[0].config.data)
-    check_not_trained_on(cases, pair)
-    shapes, trained_shapes = zip(*(check_case(case, pair[0].config) for case in cases), strict=True)
-    with tempfile.TemporaryDirectory(prefix="overtile-compare-") as folder:
-        # numbered, because a case's name need not be a valid file name
-        first, second = (tuple(Path(folder, f"{method}_{index}.npy") for index in range(len(cases))) for method in (0, 1))
-        measurements = _measure_both(pair, cases, trained_shapes, (first, second), on_progress)
-        run = _FinishedRun(pair, cases, shapes, trained_shapes, (first, second), measurements)
-        comparison = _compare_masks(run, data.resolve().name, split)
-    notes = [group_note(cases), training_note(pair[0].manifest, pair[1].manifest)]
-    if split != "test":
-        notes.append(f"The cases are of the split {split}: scores are too good where that split was used to make choices.")
-    return replace(comparison, notes=tuple(note for note in notes if note))
+    options, report = options or ComparisonOptions(), on_progress or (lambda what, done, total: None)
+    if len(methods) < 2:
+        raise ConfigError("compare takes two or more methods; overtile evaluate scores the masks of one")
+    bundles = load_bundles(methods)
+    check_bundles(list(bundles.values()))
+    scored = select_compared_cases(data, options.split, list(bundles.values()), options.config)
+    headline = options.headline or default_headline(scored.kind)
+    selection = _select_metrics(scored.kind, options, headline)
+    paths = {number: path for number, path in enumerate(methods) if number not in bundles}
+    folders = {number: read_mask_folder(path, scored, options.missing, report) for number, path in paths.items()}
+    if options.missing == "leave-out":
+        left_out = {name for folder in folders.values() for name in folder.found.missing}
+        scored = replace(scored, cases=tuple(case for case in scored.cases if case.name not in left_out))
+    shapes = [check_case(case, bundles[min(bundles)].config)[1] for case in scored.cases] if bundles else []
+    config = bundles[min(bundles)].config if bundles else options.config
+    with tempfile.TemporaryDirectory(prefix="overtile-compare-") as scratch:
+        segmented = _segment_with_all(bundles, scored.cases, shapes, Path(scratch), report)
+        masks = tuple(segmented[number] if number in bundles else folders[number] for number in range(len(methods)))
+        labels = method_labels(methods, bundles)
+        results: list[MethodResult] = []
+        for label, each in zip(labels, masks, strict=True):
+            results.append(_score_method(label, each, scored.cases, selection, shapes))
+            report("methods scored", len(results), len(methods))
+        return _compare_scores(_ScoredMethods(data.resolve().name, scored, masks, tuple(results), headline, config))
 
 
 @dataclass(frozen=True)
-class _FinishedRun:
-    """Masks of both bundles on disk, and what they were made from; pairs are (first method, second method)."""
+class _ScoredMethods:
+    """Cases, and the masks and scores of all methods.
 
-    pair: Pair
-    cases: tuple[Case, ...]
-    shapes: Shapes  # of the images as stored
-    trained_shapes: Shapes  # of the images at the spacing of training
-    masks: MaskPaths
-    measurements: tuple[Measurement, Measurement]
+    Args:
+        data: name of the data set.
+        scored: the cases.
+        masks: masks of each method.
+        methods: scores and cost of each method.
+        headline: name of the metric that the verdict is about.
+        config: config with the classes; None where the data set gives them.
+    """
+
+    data: str
+    scored: ScoredCases
+    masks: tuple[Masks, ...]
+    methods: tuple[MethodResult, ...]
+    headline: str
+    config: Config | None
+
+    @property
+    def classes(self) -> tuple[ClassSection, ...]:
+        """Name and colour of each class."""
+        if self.config is not None:
+            return tuple(self.config.data.classes)
+        names = self.scored.kind.classes
+        return tuple(ClassSection(name=name, colour=colour) for name, colour in zip(names, cycle(CLASS_COLOURS), strict=False))
+
+    @contextmanager
+    def open_labels(self, case: Case) -> Iterator[list[ImageSource]]:
+        """Open the labels (1, *S) of a case by each method."""
+        with ExitStack() as stack:
+            yield [stack.enter_context(masks.open(case)).labels for masks in self.masks]
 
 
-def _measure_both(
-    pair: Pair, cases: Sequence[Case], shapes: Shapes, masks: MaskPaths, on_progress: Progress | None
-) -> tuple[Measurement, Measurement]:
-    grids = [shape_only_predictor(bundle.config).grid for bundle in pair]
-    tiles = [sum(len(grid(shape)) for shape in shapes) for grid in grids]
-    report = on_progress or (lambda done, total: None)
-    first = measure(SegmentationJob(pair[0].folder, tuple(cases), masks[0]), lambda done: report(done, sum(tiles)))
-    second = measure(SegmentationJob(pair[1].folder, tuple(cases), masks[1]), lambda done: report(tiles[0] + done, sum(tiles)))
-    return first, second
+def default_headline(kind: ReferenceKind) -> str:
+    """Return the name of the metric that a verdict is about, by what the references hold."""
+    if kind.ordered:
+        return "quadratic_kappa"
+    return "pq" if kind.instances else "dice"
 
 
-def _compare_masks(run: _FinishedRun, data: str, split: str) -> Comparison:
-    """Score the masks of both bundles; `data` and `split` are names for the report."""
-    manifest = run.pair[0].manifest
-    counts = [[_confusion(run, method, index) for index in range(len(run.cases))] for method in (0, 1)]
-    methods = _method_result(run, 0, counts[0]), _method_result(run, 1, counts[1])
-    results = tuple(_case_result(run, index, (counts[0][index], counts[1][index])) for index in range(len(run.cases)))
-    dice = [[result.overlaps[method].macro_dice for result in results] for method in (0, 1)]
-    difference = paired_difference(dice[0], dice[1])
-    binary = len(manifest.classes) == 2
-    baseline = score_threshold_baseline(run.cases) if binary else None
-    first, second = methods
-    evidence = Evidence(
-        labels=(first.label, second.label),
-        methods=(first.method, second.method),
-        cases=len(results),
-        difference=difference,
-        seconds=(first.seconds, second.seconds),
-        memory_bytes=(first.measurement.compared_bytes, second.measurement.compared_bytes),
-        multiply_adds=(first.multiply_adds_per_pixel, second.multiply_adds_per_pixel),
-        means=(nan_mean(dice[0]), nan_mean(dice[1])),
-        baseline_dice=baseline.mean_dice if baseline else None,
-    )
+def _select_metrics(kind: ReferenceKind, options: ComparisonOptions, headline: str) -> Selection:
+    if headline not in METRICS:
+        raise ConfigError(f"--headline: {headline} unknown; choose from {', '.join(METRICS)}")
+    if METRICS[headline].kind in ("image_labels", "calibration"):
+        raise ConfigError(f"--headline: {headline} isn't computed from masks; choose a metric of masks, such as dice")
+    names = set(options.metrics) or default_names(kind)
+    return select_metrics(kind, sorted({*names, headline}), options.tolerance)
+
+
+def _segment_with_all(
+    bundles: Mapping[int, Bundle], cases: Sequence[Case], shapes: Shapes, scratch: Path, report: Progress
+) -> dict[int, BundleMasks]:
+    """Segment the cases with each bundle, by the number of the method."""
+    grids = {number: shape_only_predictor(bundle.config).grid for number, bundle in bundles.items()}
+    tiles = {number: sum(len(grid(shape)) for shape in shapes) for number, grid in grids.items()}
+    segmented: dict[int, BundleMasks] = {}
+    for number, bundle in bundles.items():
+        before = sum(tiles[earlier] for earlier in segmented)
+
+        def on_tiles(done: int, before: int = before) -> None:
+            report("tiles", before + done, sum(tiles.values()))
+
+        segmented[number] = segment_cases(bundle, cases, scratch / str(number), on_tiles)
+    return segmented
+
+
+def _score_method(label: str, masks: Masks, cases: Sequence[Case], selection: Selection, shapes: Shapes) -> MethodResult:
+    """Score the masks of a method; `shapes` are those of the images at the spacing of training."""
+    scores: list[Score] = []
+    for case in cases:
+        with masks.open(case) as mask:
+            scores += score_case(case, mask, selection)
+    table = ScoreTable(label, tuple(scores))
+    if isinstance(masks, BundleMasks):
+        return MethodResult(label=label, kind="bundle", table=table, bundle=masks.facts, cost=masks.cost(shapes))
+    return MethodResult(label=label, kind="masks", table=table, bundle=None, cost=None)
+
+
+def _compare_scores(run: _ScoredMethods) -> Comparison:
+    cases, methods = run.scored.cases, run.methods
+    tables = [method.table for method in methods]
+    metrics, unit_notes = check_units(tables, run.headline)
+    pairs = compare_pairs(tables, metrics, run.headline)
+    compared_cases, counts = [], []
+    for case in cases:
+        compared_cases.append(_describe_case(case))
+        with prefix_errors(case), run.open_labels(case) as labels:
+            counts.append(count_agreements(labels, len(run.classes)))
+    binary = len(run.classes) == 2
+    baseline = score_threshold_baseline(cases) if binary else None
+    headline = METRICS[run.headline]
+    manifests = [masks.bundle.manifest for masks in run.masks if isinstance(masks, BundleMasks)]
+    folder_notes = [
+        f"{method.label}: {note}"
+        for method, masks in zip(methods, run.masks, strict=True)
+        if isinstance(masks, MaskFolder)
+        for note in (
+            *masks.notes,
+            "the cases that it was trained on are not known, so that it may have seen the compared ones.",
+        )
+    ]
     return Comparison(
-        data=data,
-        split=split,
-        dimensions=manifest.dimensions,
-        classes=manifest.classes,
-        spacing_um=manifest.spacing_um,
+        data=run.data,
+        split=run.scored.split,
+        dimensions=len(compared_cases[0].shape),
+        classes=run.classes,
+        spacing_um=run.config.data.spacing_um if run.config else None,
+        cases=tuple(compared_cases),
         methods=methods,
-        cases=results,
-        difference=difference,
+        headline=run.headline,
+        metrics=metrics,
+        pairs=pairs,
+        agreements=agreements_of(counts, len(methods)),
+        family=family_sentence(pairs, run.headline),
         baseline=baseline,
-        baseline_omitted=None if binary else f"one threshold makes two classes, and there are {len(manifest.classes)}",
-        notes=(),
-        pictures=draw_case_pictures(run.cases, run.masks, difference, manifest.classes, _labels(run.pair)),
-        verdict=decide_verdict(evidence),
+        baseline_omitted=None if binary else f"one threshold makes two classes, and there are {len(run.classes)}",
+        notes=(*run.scored.notes, *comparison_notes(cases, run.scored.split, manifests), *folder_notes, *unit_notes),
+        pictures=draw_case_pictures(
+            cases,
+            run.open_labels,
+            [list(table.case_values(run.headline).values()) for table in tables],
+            headline,
+            classes=run.classes,
+            labels=[method.label for method in methods],
+        ),
+        verdict=decide_verdict(_evidence(run, pairs, baseline)),
     )
 
 
-def _confusion(run: _FinishedRun, method: int, index: int) -> Counts:
-    """Count the pixels of one case by reference and mask, block by block, so that a slide is never in memory as a whole."""
-    mask = np.load(run.masks[method][index], mmap_mode="r")
-    case, classes = run.cases[index], len(run.pair[0].manifest.classes)
-    counts = np.zeros((classes, classes), np.int64)
-    first_row = 0
-    with prefix_errors(case), open_reference(case) as reference:
-        for block in reference.blocks():
-            rows = block[0]  # (rows, *rest)
-            mask_rows = mask[first_row : first_row + len(rows)]
-            counts += confusion(mask_rows, rows, classes, ignore_label=case.ignore_label)
-            first_row += len(rows)
-    return counts
-
-
-def _case_result(run: _FinishedRun, index: int, counts: tuple[Counts, Counts]) -> CaseResult:
-    masks = [np.load(paths[index], mmap_mode="r") for paths in run.masks]
-    between = confusion(masks[1], masks[0], len(run.pair[0].manifest.classes))
-    return CaseResult(
-        name=run.cases[index].name,
-        group=run.cases[index].group,
-        shape=run.shapes[index],
-        overlaps=(overlaps_from_counts(counts[0]), overlaps_from_counts(counts[1])),
-        agreement=int(between.trace()) / int(between.sum()),
-        agreement_dice=overlaps_from_counts(between).macro_dice,
-        empty=not counts[0][1:].any(),
+def _evidence(run: _ScoredMethods, pairs: Sequence[PairResult], baseline: ThresholdBaseline | None) -> Evidence:
+    in_headline = {(pair.first, pair.second): pair for pair in pairs if pair.metric == run.headline}
+    contenders = []
+    for method in run.methods:
+        facts, cost = method.bundle, method.cost
+        contenders.append(
+            Contender(
+                label=method.label,
+                method=facts.method if facts else None,
+                mean=method.mean(run.headline),
+                seconds=cost.seconds if cost else None,
+                memory_bytes=cost.memory_bytes if cost else None,
+                multiply_adds=cost.multiply_adds_per_pixel if cost else None,
+            )
+        )
+    return Evidence(
+        contenders=tuple(contenders),
+        metric=METRICS[run.headline],
+        unit=run.methods[0].table.unit_of(run.headline),
+        cases=len(run.scored.cases),
+        differences={numbers: pair.difference for numbers, pair in in_headline.items()},
+        corrected_p={numbers: pair.corrected_p for numbers, pair in in_headline.items() if pair.corrected_p is not None},
+        baseline_dice=baseline.mean_dice if baseline and run.headline == "dice" else None,
     )
 
 
-def _method_result(run: _FinishedRun, method: int, counts: Sequence[Counts]) -> MethodResult:
-    bundle = run.pair[method]
-    patch_by_patch = multiply_adds_patch_by_patch(bundle.config)
-    return MethodResult(
-        label=_labels(run.pair)[method],
-        name=bundle.manifest.name,
-        method=bundle.manifest.method,
-        seed=bundle.config.run.seed,
-        parameters=sum(map(count_parameters, bundle.networks)),
-        training_steps=bundle.manifest.training_steps,
-        training_seconds=bundle.manifest.training_seconds,
-        commit=bundle.manifest.commit,
-        pooled=pooled_overlaps(counts),
-        measurement=run.measurements[method],
-        multiply_adds_per_pixel=len(bundle.networks) * multiply_adds_per_pixel(bundle.config, run.trained_shapes),
-        patch_by_patch_per_pixel=patch_by_patch and len(bundle.networks) * patch_by_patch,
-    )
-
-
-def _labels(pair: Pair) -> tuple[str, str]:
-    return method_labels([bundle.manifest.method for bundle in pair], [bundle.manifest.name for bundle in pair])
+def _describe_case(case: Case) -> ComparedCase:
+    with prefix_errors(case), open_case_image(case) as image, open_reference(case) as reference:
+        ignored = case.ignore_label
+        has_foreground = any(((block > 0) & (block != ignored)).any() for block in reference.blocks())
+        return ComparedCase(name=case.name, group=case.group, shape=image.shape, empty=not has_foreground)

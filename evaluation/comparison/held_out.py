@@ -1,6 +1,6 @@
-"""Held-out cases of a comparison, and checks that the two bundles and the cases allow a fair one."""
+"""Held-out cases of a comparison, and checks that the bundles and the cases allow a fair one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from configs.schema import Config
@@ -9,6 +9,7 @@ from datasets.cases import Case, open_case_image, prefix_errors, read_cases
 from datasets.fingerprint import sha256_of_path
 from datasets.labels.counts import check_labels
 from datasets.references import check_aligned, open_reference
+from evaluation.scoring.scored_cases import ALL, ScoredCases, read_scored_cases
 from imaging.errors import DataError
 from inference.compatibility import at_trained_spacing, check_suitable
 from models.bundle import Bundle, Manifest
@@ -47,6 +48,48 @@ def select_held_out_cases(data: Path, split: str | None, section: DataSection | 
             "add their references to cases.csv, or remove their split",
         )
     return name, split_cases[name]
+
+
+def select_compared_cases(
+    data: Path, split: str | None, bundles: Sequence[Bundle], config: Config | None = None
+) -> ScoredCases:
+    """Read the cases that methods are compared on, and refuse those that a bundle was trained on.
+
+    Args:
+        data: folder of the data set.
+        split: train, val, test or all; None: test, or else val, or else, without bundles, all.
+        bundles: the bundles among the methods.
+        config: config whose classes the references have, where no method is a bundle.
+
+    Raises:
+        DataError: as `read_scored_cases`; with bundles also `held_out_missing`: there is neither test nor val, and
+            `training_cases_compared`; `classes_overlap`: references have several classes per pixel.
+    """
+    config = bundles[0].config if bundles else config
+    if bundles and split != ALL:
+        split, _ = select_held_out_cases(data, split, config.data if config else None)
+    scored = read_scored_cases(data, split, config)
+    if any(case.other_references for case in scored.cases) or (config and config.head.kind == "multi_label"):
+        raise DataError(
+            "classes_overlap",
+            "the references have classes that overlap, but methods are compared by masks with one class per pixel; score each "
+            "with overtile evaluate",
+        )
+    check_not_trained_on(scored.cases, bundles)
+    return scored
+
+
+def check_bundles(bundles: Sequence[Bundle]) -> None:
+    """Refuse bundles that were trained for different tasks, or that don't give one class per pixel.
+
+    Raises:
+        DataError: `bundles_not_comparable`, with every difference in dimensions, channels, classes and spacing;
+            `classes_overlap`: a bundle can give a pixel several classes.
+        BundleError: a bundle predicts values instead of classes.
+    """
+    check_exclusive_classes(bundles)
+    for other in bundles[1:]:
+        check_comparable(bundles[0].manifest, other.manifest)
 
 
 def check_comparable(first: Manifest, second: Manifest) -> None:
@@ -116,21 +159,34 @@ def check_case(case: Case, config: Config) -> tuple[tuple[int, ...], tuple[int, 
         return image.shape, at_trained_spacing(image, config.data).shape
 
 
+def comparison_notes(cases: Sequence[Case], split: str, manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Yield what a reader must know of the cases, and of what the bundles were trained on.
+
+    Args:
+        cases: the compared cases.
+        split: their split.
+        manifests: manifests of the bundles among the methods.
+    """
+    notes = [group_note(cases), *(training_note(manifests[0], other) for other in manifests[1:])]
+    yield from dict.fromkeys(note for note in notes if note)
+    if split != "test":
+        yield f"The cases are of the split {split}: scores are too good where that split was used to make choices."
+
+
 def group_note(cases: Sequence[Case]) -> str | None:
     """Return a note on cases that are not independent of each other; None where every case is a group of its own."""
-    groups = {case.group for case in cases if case.group is not None}
-    if not groups:
+    if all(case.group is None for case in cases):
         return (
             "cases.csv names no groups. If several cases come from one patient or one field, they aren't independent, "
-            "and the interval is too narrow."
+            "and intervals and p-values claim too much."
         )
-    count = len(groups) + sum(case.group is None for case in cases)
+    count = len({case.patient for case in cases})
     if count == len(cases):
         return None
     groups_word = "1 group" if count == 1 else f"{count} groups"
     return (
         f"The {len(cases)} cases come from {groups_word} (patients or fields), and cases of one group aren't independent: "
-        "the interval treats them as independent and is narrower than an interval over patients."
+        "each group counts once in differences, intervals and p-values."
     )
 
 

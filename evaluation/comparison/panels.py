@@ -1,9 +1,10 @@
-"""Pictures of compared cases: image, reference, the masks of both methods, and where they are wrong."""
+"""Pictures of compared cases: image, reference, the masks of the methods, and where they are wrong."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,16 @@ from numpy.typing import NDArray
 from configs.sections import ClassSection
 from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.references import open_reference
-from evaluation.comparison.pair_result import CasePicture, PictureTile
-from evaluation.comparison.paired_difference import PairedDifference
-from evaluation.rendering import overlay, overlay_disagreement, to_picture, to_png
+from evaluation.comparison.result import CasePicture, PictureTile
+from evaluation.metrics.metric import Metric
+from evaluation.rendering import overlay, overlay_disagreement, overlay_wrong, to_picture, to_png
 from imaging.source import ImageSource, Region
 
+OpenMasks = Callable[[Case], AbstractContextManager[Sequence[ImageSource]]]
+
 MOST_PICTURES = 6
+WORST = 2  # of the pictures
+MOST_PAIRS = 3  # with more pairs of methods, only the number of wrong ones is shown
 WINDOW_PX = 384  # part of a slide that a picture shows one to one
 SMALLEST_PX = 256  # smaller pictures are enlarged by whole numbers
 
@@ -29,61 +34,82 @@ class _CasePlane:
     Args:
         image: pixels (C, H, W).
         reference: labels (H, W).
-        masks: labels (H, W) of both methods.
+        masks: labels (H, W) of each method.
         aspect: height of a pixel divided by its width.
         where: place of the plane in the image, for the caption.
     """
 
     image: NDArray[Any]
     reference: NDArray[Any]
-    masks: tuple[NDArray[Any], NDArray[Any]]
+    masks: tuple[NDArray[Any], ...]
     aspect: float
     where: str
 
 
 def draw_case_pictures(
     cases: Sequence[Case],
-    masks: tuple[Sequence[Path], Sequence[Path]],
-    difference: PairedDifference,
+    open_masks: OpenMasks,
+    scores: Sequence[Sequence[float]],
+    metric: Metric,
+    *,
     classes: Sequence[ClassSection],
-    labels: tuple[str, str],
+    labels: Sequence[str],
 ) -> tuple[CasePicture, ...]:
-    """Draw at most six cases: those where the methods differ most, in either direction, and those in the middle.
+    """Draw at most six cases: the two worst, the best, and those where the methods differ most.
+
+    Args:
+        cases: the cases.
+        open_masks: opens the masks of a case, one source (1, *S) for each method.
+        scores: value of the metric for each method and case; NaN where it isn't defined.
+        metric: the metric that cases are chosen by.
+        classes: classes with their colours.
+        labels: display name of each method.
 
     Raises:
-        DataError: an image or reference can't be read, with the case's name.
+        DataError: an image, reference or mask can't be read, with the case's name.
     """
     colours = [section.colour for section in classes]
     pictures = []
-    for index, why in select_cases(difference.second_minus_first, labels):
-        with prefix_errors(cases[index]):
-            plane = _read_plane(cases[index], (masks[0][index], masks[1][index]))
+    for index, why in select_cases(scores, metric, labels):
+        with prefix_errors(cases[index]), open_masks(cases[index]) as masks:
+            plane = _read_plane(cases[index], masks)
         pictures.append(CasePicture(cases[index].name, why, plane.where, _draw_tiles(plane, colours, labels)))
     return tuple(pictures)
 
 
-def select_cases(differences: Sequence[float], labels: tuple[str, str]) -> list[tuple[int, str]]:
-    """Return the index of each case to show and why: the two lowest, middle and highest differences.
+def select_cases(scores: Sequence[Sequence[float]], metric: Metric, labels: Sequence[str]) -> list[tuple[int, str]]:
+    """Return the index of each case to show and why, see `draw_case_pictures`.
 
-    Where no case has a difference, the first six cases.
+    Where no case has a value by all methods, the first six cases.
+
+    Args:
+        scores: value of the metric for each method and case.
+        metric: the metric.
+        labels: display name of each method.
     """
-    with_difference = [index for index, value in enumerate(differences) if not math.isnan(value)]
-    ranked = sorted(with_difference, key=lambda index: differences[index])
-    if not ranked:
-        return [(index, "no Dice to rank by") for index in range(min(MOST_PICTURES, len(differences)))]
-    middle = max(0, (len(ranked) - 2) // 2)
-    ranks_to_show = {0, 1, middle, middle + 1, len(ranked) - 2, len(ranked) - 1}
-    selection = []
-    for rank in sorted(ranks_to_show & set(range(len(ranked)))):
-        difference = differences[ranked[rank]]
-        result = (
-            f"{labels[int(difference > 0)]} is better by {abs(difference):.3f}" if difference else "both have the same Dice"
-        )
-        selection.append((ranked[rank], f"{rank + 1} of {len(ranked)} by difference; {result}"))
-    return selection
+    values = np.array(scores, np.float64)  # (methods, cases)
+    goodness = values if metric.better == "higher" else -np.abs(values)
+    with_values = np.flatnonzero(~np.isnan(values).any(axis=0)).tolist()
+    if not with_values:
+        return [(index, f"no {metric.title} to rank by") for index in range(min(MOST_PICTURES, values.shape[1]))]
+    means = goodness.mean(axis=0)
+    spreads = goodness.max(axis=0) - goodness.min(axis=0)
+    by_mean = sorted(with_values, key=lambda index: means[index])
+    by_spread = sorted(with_values, key=lambda index: -spreads[index])
+    whys: dict[int, list[str]] = {}
+    for index in by_mean[:WORST]:
+        whys.setdefault(index, []).append(f"among the worst: mean {metric.title} of the methods {abs(means[index]):.3g}")
+    whys.setdefault(by_mean[-1], []).append(f"the best: mean {metric.title} of the methods {abs(means[by_mean[-1]]):.3g}")
+    for index in by_spread:
+        if len(whys) == MOST_PICTURES and index not in whys:
+            break
+        best, worst = (labels[int(find(goodness[:, index]))] for find in (np.argmax, np.argmin))
+        difference = f"{best} is better than {worst} by {spreads[index]:.3g}" if spreads[index] else "all methods are equal"
+        whys.setdefault(index, []).append(difference)
+    return [(index, "; ".join(reasons)) for index, reasons in whys.items()]
 
 
-def _draw_tiles(plane: _CasePlane, colours: Sequence[str], labels: tuple[str, str]) -> tuple[PictureTile, ...]:
+def _draw_tiles(plane: _CasePlane, colours: Sequence[str], labels: Sequence[str]) -> tuple[PictureTile, ...]:
     picture = to_picture(plane.image)
     tiles = [
         ("image", f"the image, {plane.where}", picture),
@@ -92,8 +118,16 @@ def _draw_tiles(plane: _CasePlane, colours: Sequence[str], labels: tuple[str, st
             (label, f"the mask of {label} over the image", overlay(picture, mask, colours))
             for label, mask in zip(labels, plane.masks, strict=True)
         ),
-        ("disagreement", "where either mask is wrong", overlay_disagreement(picture, plane.reference, *plane.masks)),
     ]
+    pairs = list(combinations(range(len(labels)), 2))
+    for first, second in pairs if len(pairs) <= MOST_PAIRS else []:
+        disagreement = overlay_disagreement(picture, plane.reference, plane.masks[first], plane.masks[second])
+        names = f"{labels[first]} or {labels[second]}"
+        title = "disagreement" if len(pairs) == 1 else f"{labels[first]} against {labels[second]}"
+        tiles.append((title, f"where the mask of {names} is wrong", disagreement))
+    if len(labels) > 2:
+        wrong = sum((mask != plane.reference).astype(np.uint8) for mask in plane.masks)
+        tiles.append(("methods that are wrong", "how many of the masks are wrong", overlay_wrong(picture, wrong, len(labels))))
     return tuple(PictureTile(title, alt, to_png(enlarge(content, plane.aspect))) for title, alt, content in tiles)
 
 
@@ -104,17 +138,17 @@ def enlarge(picture: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
     return picture.repeat(down, axis=0).repeat(across, axis=1)
 
 
-def _read_plane(case: Case, masks: tuple[Path, Path]) -> _CasePlane:
+def _read_plane(case: Case, masks: Sequence[ImageSource]) -> _CasePlane:
     with open_case_image(case) as image, open_reference(case) as reference:
         region = region_with_most_foreground(reference)
         pixels, labels = image.read(region), reference.read(region)[0]
         ignored = labels == (-1 if case.ignore_label is None else case.ignore_label)  # shown as if the masks were right
-        first, second = (np.where(ignored, labels, np.load(path, mmap_mode="r")[region]) for path in masks)
+        planes = [np.where(ignored, labels, mask.read(region)[0]) for mask in masks]
         spacing_um = image.spacing_um or (1.0,) * len(image.shape)
         where = describe_region(region, image.shape)
     if len(region) == 3:  # one slice
-        pixels, labels, first, second = pixels[:, 0], labels[0], first[0], second[0]  # (C, H, W), (H, W) each
-    return _CasePlane(pixels, labels, (first, second), spacing_um[-2] / spacing_um[-1], where)
+        pixels, labels, planes = pixels[:, 0], labels[0], [plane[0] for plane in planes]  # (C, H, W), (H, W) each
+    return _CasePlane(pixels, labels, tuple(planes), spacing_um[-2] / spacing_um[-1], where)
 
 
 def region_with_most_foreground(reference: ImageSource) -> Region:

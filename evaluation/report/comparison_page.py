@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from evaluation import rendering
 from evaluation.comparison.measurement import Machine
+from evaluation.comparison.pareto import CostKind, pareto_points
 from evaluation.comparison.result import Comparison, Cost
 from evaluation.figures.difference_figure import difference_figure
-from evaluation.figures.pareto import ParetoFigure
+from evaluation.figures.pareto import ParetoFigure, pareto_figure
 from evaluation.figures.score_figures import best_of, case_figure, class_figure
 from evaluation.figures.score_grid import Interval, ScoreGrid
 from evaluation.metrics.metric import Metric
@@ -49,7 +50,7 @@ def render_comparison(comparison: Comparison, *, files: Sequence[str] = ()) -> s
     headline = METRICS[comparison.headline]
     columns = list(_case_columns(comparison, grid, headline))
     pixel_word = "voxel" if comparison.dimensions == 3 else "pixel"
-    pareto_figures = _pareto_figures(comparison, headline)
+    pareto_figures = _pareto_figures(comparison, headline, pixel_word)
     return render_page(
         "comparison.html.j2",
         comparison=comparison,
@@ -114,8 +115,16 @@ def _case_columns(comparison: Comparison, grid: ScoreGrid, headline: Metric) -> 
     yield CaseColumn("Size", tuple(size(case.shape) for case in comparison.cases))
 
 
-def _pareto_figures(comparison: Comparison, headline: Metric) -> list[ParetoFigure]:
-    return []
+def _pareto_figures(comparison: Comparison, headline: Metric, pixel_word: str) -> list[ParetoFigure]:
+    """Return the figures of quality over seconds and over multiply-adds; none where fewer than two methods have a cost."""
+    figures = []
+    titles: dict[CostKind, str] = {"seconds": "seconds for all cases", "multiply_adds": f"multiply-adds per {pixel_word}"}
+    for kind, title in titles.items():
+        points = pareto_points(comparison, kind)
+        if len({point.method for point in points}) > 1:
+            higher = headline.better == "higher"
+            figures.append(pareto_figure(points, title, headline.title, higher_is_better=higher))
+    return figures
 
 
 def _cost_rows(comparison: Comparison, pixel_word: str) -> Iterator[tuple[str, list[str]]]:

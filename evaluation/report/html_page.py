@@ -1,4 +1,4 @@
-"""HTML pages: the report of a comparison, and rendering for all pages.
+"""HTML pages: rendering for all pages, and their script.
 
 A page is a single file that loads nothing else: no font or picture. Only the script of this folder may run, by its hash.
 """
@@ -11,11 +11,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from evaluation import rendering
-from evaluation.comparison.pair_result import Comparison
 from evaluation.figures.palette import DARK_METHODS, LIGHT_METHODS
 from evaluation.number_text import FILTERS
-from evaluation.report import paired_plots
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -56,27 +53,3 @@ def write_page(html: str, path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8")
-
-
-def write_report(comparison: Comparison, path: Path) -> None:
-    """Write the report of a comparison, and create missing folders.
-
-    Raises:
-        OSError: the file can't be written.
-    """
-    write_page(render_report(comparison), path)
-
-
-def render_report(comparison: Comparison) -> str:
-    """Return the report of a comparison as HTML."""
-    return render_page(
-        "report.html.j2",
-        comparison=comparison,
-        methods=comparison.methods,
-        scores=comparison.score_rows(),
-        plot_light=paired_plots.paired_plot(comparison, rendering.LIGHT),
-        plot_dark=paired_plots.paired_plot(comparison, rendering.DARK),
-        disagreement_colours=(rendering.ONLY_FIRST, rendering.ONLY_SECOND, rendering.NEITHER),
-        grouped=any(case.group for case in comparison.cases),
-        pixel_word="voxel" if comparison.dimensions == 3 else "pixel",
-    )

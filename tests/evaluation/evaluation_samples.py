@@ -1,21 +1,12 @@
-"""Small configs, data sets and comparisons made by hand, for the tests of evaluation."""
+"""Small configs and data sets made by hand, for the tests of evaluation."""
 
 import csv
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from math import nan
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from configs import schema
 from configs.schema import Config
-from configs.sections import ClassSection
-from evaluation.comparison.measurement import Machine, Measurement
-from evaluation.comparison.pair_result import CaseResult, Comparison, MethodResult
-from evaluation.comparison.paired_difference import paired_difference
-from evaluation.comparison.threshold_baseline import ThresholdBaseline
-from evaluation.comparison.verdict import Verdict
-from evaluation.metrics.overlap import Overlaps
 
 UNET = {"name": "unet", "features": [4, 8]}
 WINDOW = {
@@ -52,53 +43,3 @@ def edit_cases(data: Path, change: Callable[[list[dict[str, str]]], None]) -> No
         table = csv.DictWriter(file, rows[0].keys())
         table.writeheader()
         table.writerows(rows)
-
-
-def method_result(label: str, method: str, cases: int) -> MethodResult:
-    machine = Machine("Some CPU", 2, 2, "CPU", "Linux x86_64", {"Python": "3.11", "torch": "2.13"})
-    return MethodResult(
-        label=label,
-        name=f"run_{method}",
-        method=method,
-        seed=3,
-        parameters=31_030_658,
-        training_steps=2000,
-        training_seconds=754.0,
-        commit=None,
-        pooled=Overlaps((0.8,), (0.7,)),
-        measurement=Measurement((0.25,) * cases, 500 * 2**20, 300 * 2**20, None, machine),
-        multiply_adds_per_pixel=218_896.0,
-        patch_by_patch_per_pixel=121_464_592 if method == "sliding_window" else None,
-    )
-
-
-def make_comparison(first: Sequence[float], second: Sequence[float], **changes: Any) -> Comparison:
-    """Make a comparison with these Dice values of one foreground class."""
-    cases = tuple(
-        CaseResult(
-            name=f"case{index}",
-            group=None,
-            shape=(100, 200),
-            overlaps=(Overlaps((one,), (one / 2,)), Overlaps((other,), (other / 2,))),
-            agreement=0.75,
-            agreement_dice=0.5,
-            empty=one != one,
-        )
-        for index, (one, other) in enumerate(zip(first, second, strict=True))
-    )
-    comparison = Comparison(
-        data="a data set",
-        split="test",
-        dimensions=2,
-        classes=(ClassSection(name="background", colour="#000000"), ClassSection(name="nucleus", colour="#d6249f")),
-        spacing_um=(0.5, 0.5),
-        methods=(method_result("U-Net", "unet", len(cases)), method_result("sliding window", "sliding_window", len(cases))),
-        cases=cases,
-        difference=paired_difference(first, second),
-        baseline=ThresholdBaseline("darker", (0.4,) * len(cases), 0.4) if cases else ThresholdBaseline("darker", (), nan),
-        baseline_omitted=None,
-        notes=("A note.",),
-        pictures=(),
-        verdict=Verdict("The sentence.", ("A remark.",)),
-    )
-    return replace(comparison, **changes)

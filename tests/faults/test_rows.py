@@ -55,7 +55,7 @@ SHOWN = {
     "X06": "configs/test_schema.py::test_environment_is_not_interpolated configs/test_schema.py::test_no_yaml_mapping",
     "X07": "datasets/test_layouts.py",
     "X08": "service/uploads/test_upload_refusals.py faults/test_catalogue.py",
-    "X09": "evaluation/report/test_report.py",
+    "X09": "evaluation/report/test_score_pages.py",
     "X10": "faults/test_canaries.py::test_x10_the_log_has_a_line_an_event",
     "X11": "faults/test_canaries.py::test_x11_not_in_errors faults/test_canaries.py::test_x11_not_on_the_disk_afterwards",
     "X12": "faults/test_canaries.py::test_x12_errors_say_nothing_of_the_inside",

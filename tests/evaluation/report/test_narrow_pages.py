@@ -11,7 +11,7 @@ STYLES = (TEMPLATES / "page.css.j2").read_text(encoding="utf-8")
 
 
 def test_the_pages() -> None:
-    assert {page.name for page in PAGES} >= {"checks.html.j2", "inspection.html.j2", "report.html.j2", "run_page.html.j2"}
+    assert {page.name for page in PAGES} >= {"checks.html.j2", "inspection.html.j2", "comparison.html.j2", "run_page.html.j2"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,22 +1,34 @@
 """Pictures against small arrays, and the selection of the cases that are shown."""
 
 import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import nan
 from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_samples import make_comparison
 from PIL import Image
 
 from configs.sections import ClassSection
-from datasets.cases import read_cases
-from evaluation import rendering
+from datasets.cases import Case, read_cases
 from evaluation.comparison import panels
-from evaluation.comparison.paired_difference import paired_difference
 from evaluation.comparison.panels import draw_case_pictures, select_cases
-from evaluation.rendering import NEITHER, ONLY_FIRST, ONLY_SECOND, draw_panel, overlay, overlay_disagreement, to_picture, to_png
-from evaluation.report.paired_plots import paired_plot
+from evaluation.comparison.result import CasePicture
+from evaluation.metrics.registry import METRICS
+from evaluation.rendering import (
+    NEITHER,
+    ONLY_FIRST,
+    ONLY_SECOND,
+    draw_panel,
+    overlay,
+    overlay_disagreement,
+    overlay_wrong,
+    to_picture,
+    to_png,
+)
+from evaluation.scoring.array_source import ArraySource
+from imaging.source import ImageSource
 from tests.phantom import write_slide_dataset, write_volume_dataset
 
 LABELS = ("U-Net", "sliding window")
@@ -81,34 +93,45 @@ def test_a_panel_needs_masks_on_the_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("differences", "shown"),
+    ("scores", "shown"),
     [
-        ([], []),
-        ([0.1], [0]),
-        ([0.3, 0.1], [1, 0]),
-        ([nan, nan], [0, 1]),
-        ([nan] * 9, [0, 1, 2, 3, 4, 5]),
-        ([0.5, 0.1, 0.4, nan, 0.2, 0.3], [1, 4, 5, 2, 0]),
-        ([float(index) for index in range(11)], [0, 1, 4, 5, 9, 10]),
+        ([[], []], []),
+        ([[0.5], [0.6]], [0]),
+        ([[nan, nan], [0.5, 0.5]], [0, 1]),
+        ([[nan] * 9, [0.5] * 9], [0, 1, 2, 3, 4, 5]),
+        ([[0.3, 0.9, 0.5, nan, 0.6], [0.3, 0.9, 0.7, 0.1, 0.6]], [0, 2, 1, 4]),
+        ([[0.1, 0.2, 0.95, 0.6, 0.5, 0.5, 0.5, 0.5], [0.1, 0.2, 0.95, 0.7, 0.7, 0.9, 0.8, 0.6]], [0, 1, 2, 5, 6, 4]),
     ],
 )
-def test_best_middle_and_worst_are_chosen(differences: list[float], shown: list[int]) -> None:
-    assert [index for index, _ in select_cases(differences, LABELS)] == shown
+def test_the_worst_the_best_and_the_most_disputed_are_chosen(scores: list[list[float]], shown: list[int]) -> None:
+    assert [index for index, _ in select_cases(scores, METRICS["dice"], LABELS)] == shown
 
 
-def test_the_reason_names_the_better_method() -> None:
-    assert [why for _, why in select_cases([-0.2, 0.0, 0.125], LABELS)] == [
-        "1 of 3 by difference; U-Net is better by 0.200",
-        "2 of 3 by difference; both have the same Dice",
-        "3 of 3 by difference; sliding window is better by 0.125",
+def test_the_reasons_name_the_better_method() -> None:
+    scores = [[0.2, 0.5, 0.75, 0.875], [0.25, 0.5, 0.5, 1.0]]
+    assert [why for _, why in select_cases(scores, METRICS["dice"], LABELS)] == [
+        "among the worst: mean Dice of the methods 0.225; sliding window is better than U-Net by 0.05",
+        "among the worst: mean Dice of the methods 0.5; all methods are equal",
+        "the best: mean Dice of the methods 0.938; sliding window is better than U-Net by 0.125",
+        "U-Net is better than sliding window by 0.25",
     ]
 
 
-def masks_for(folder: Path, shape: tuple[int, ...], count: int) -> tuple[list[Path], list[Path]]:
-    paths = [[folder / f"{method}_{index}.npy" for index in range(count)] for method in "ab"]
-    for path in (*paths[0], *paths[1]):
-        np.save(path, np.zeros(shape, np.uint8))
-    return paths[0], paths[1]
+def test_the_worst_has_the_largest_distance() -> None:
+    (first, why), *_ = select_cases([[5.0, 50.0, 7.0], [5.0, 40.0, 6.0]], METRICS["hd95"], LABELS)
+    assert (first, why) == (1, "among the worst: mean HD95 of the methods 45; sliding window is better than U-Net by 10")
+
+
+def draw(cases: Sequence[Case], *masks: np.ndarray, classes: Sequence[ClassSection] = CLASSES) -> tuple[CasePicture, ...]:
+    """Draw the cases with the same mask of each method for every case."""
+    labels = [*LABELS, "other tool", "fourth"][: len(masks)]
+
+    @contextmanager
+    def open_masks(case: Case) -> Iterator[list[ImageSource]]:
+        yield [ArraySource(mask[None]) for mask in masks]
+
+    scores = [[0.5] * len(cases)] * len(masks)
+    return draw_case_pictures(cases, open_masks, scores, METRICS["dice"], classes=classes, labels=labels)
 
 
 def test_large_pictures_are_cut_where_the_foreground_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,8 +142,7 @@ def test_large_pictures_are_cut_where_the_foreground_is(tmp_path: Path, monkeypa
     reference[35:, 50:] = 1
     assert case.reference is not None
     Image.fromarray(reference).save(case.reference)
-    masks = masks_for(tmp_path, (40, 70), 1)
-    (picture,) = draw_case_pictures([case], masks, paired_difference([0.5], [0.6]), CLASSES, LABELS)
+    (picture,) = draw([case], *[np.zeros((40, 70), np.uint8)] * 2)
     assert picture.where == "rows 8 to 39 and columns 32 to 63 of 40 x 70"
     assert decoded(picture.tiles[1].png).shape == (256, 256, 3)
 
@@ -128,15 +150,33 @@ def test_large_pictures_are_cut_where_the_foreground_is(tmp_path: Path, monkeypa
 def test_volumes_show_the_slice_with_the_most_foreground_in_true_proportions(tmp_path: Path) -> None:
     write_volume_dataset(tmp_path, cases=1, shape=(8, 16, 16), spacing_um=(3000.0, 2000.0, 1000.0), splits=["test"])
     (case,) = read_cases(tmp_path)
-    masks = masks_for(tmp_path, (8, 16, 16), 1)
-    (picture,) = draw_case_pictures([case], masks, paired_difference([nan], [nan]), [*CLASSES, CLASSES[1]], LABELS)
+    (picture,) = draw([case], *[np.zeros((8, 16, 16), np.uint8)] * 2, classes=[*CLASSES, CLASSES[1]])
     assert picture.where.endswith("of 8")
     height, width = decoded(picture.tiles[0].png).shape[:2]
     assert height == 2 * width
 
 
-@pytest.mark.parametrize("values", [[], [0.5], [nan, nan], [0.5, 0.5, 0.5], [0.1, 0.9, nan, 0.4]])
-def test_plots_of_any_number_of_cases(values: list[float]) -> None:
-    comparison = make_comparison(values, list(reversed(values)))
-    assert rendering.DARK != rendering.LIGHT
-    assert decoded(paired_plot(comparison, rendering.LIGHT)).shape[2] == 4
+@pytest.mark.parametrize(
+    ("methods", "titles"),
+    [
+        (2, ["disagreement"]),
+        (3, ["U-Net against sliding window", "U-Net against other tool", "sliding window against other tool"]),
+        (4, []),
+    ],
+)
+def test_disagreement_is_shown_by_pairs_and_by_the_number_that_are_wrong(
+    tmp_path: Path, methods: int, titles: list[str]
+) -> None:
+    write_slide_dataset(tmp_path, cases=1, shape=(40, 40), splits=["test"])
+    masks = [np.full((40, 40), index % 2, np.uint8) for index in range(methods)]
+    (picture,) = draw(read_cases(tmp_path), *masks)
+    shown = [tile.title for tile in picture.tiles][2 + methods :]
+    assert shown == titles + (["methods that are wrong"] if methods > 2 else [])
+
+
+def test_the_more_methods_are_wrong_the_darker() -> None:
+    wrong = np.array([[0, 1, 2, 3]], np.uint8)
+    shown = overlay_wrong(np.full((1, 4, 3), 255, np.uint8), wrong, 3)[0].astype(int)
+    assert shown[0].tolist() == [255, 255, 255]
+    assert (np.diff(shown.sum(axis=1)) < 0).all()
+    assert np.abs(shown[3] - rgb(NEITHER)).max() <= 26

@@ -151,9 +151,12 @@ def test_predict_takes_several_bundles_and_compare_counts_each_network(tmp_path:
     with open_image(image) as source:
         expected = segment_array(source, load_predictor(together, CPU))
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "case000.png")), expected)
-    methods = compare((members[0].folder, together.folder), data, "test").methods
-    assert methods[1].parameters == 2 * methods[0].parameters
-    assert methods[1].multiply_adds_per_pixel == 2 * methods[0].multiply_adds_per_pixel
+    methods = compare((members[0].folder, together.folder), data).methods
+    one, two = (method.cost for method in methods)
+    assert one is not None
+    assert two is not None
+    assert two.parameters == 2 * one.parameters
+    assert two.multiply_adds_per_pixel == 2 * one.multiply_adds_per_pixel
 
 
 @settings(max_examples=40)
