@@ -28,20 +28,19 @@ class ImageInput:
         stem: name of its outputs, without a suffix.
         spacing_um: distance between pixels where a table gives it, in S order or one for all axes; None: not given.
         axes: letters of a TIFF's axes where a table gives them; None: not given.
-        sender_names: names of the files as a client gives them, whose files have other names here; None for those without.
+        has_name: the files have the names that people gave them, unlike those of an upload.
     """
 
     paths: tuple[Path, ...]
     stem: str
     spacing_um: tuple[float, ...] | None = None
     axes: str | None = None
-    sender_names: tuple[str | None, ...] = ()
+    has_name: bool = True
 
     @property
     def name(self) -> str | None:
-        """Names of the files, as people know them; None if a client gives none."""
-        names = self.sender_names or tuple(path.name for path in self.paths)
-        return SEPARATOR.join(name for name in names if name) or None
+        """Names of the files; None if people didn't give them."""
+        return SEPARATOR.join(path.name for path in self.paths) if self.has_name else None
 
     def __str__(self) -> str:
         return SEPARATOR.join(map(str, self.paths))

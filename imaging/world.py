@@ -20,7 +20,7 @@ def world_affine(geometry: Geometry) -> NDArray[np.float64] | None:
     Returns:
         (dimensions + 1, dimensions + 1), for positions at which the centre of the first pixel is at 0.
     """
-    if geometry.affine is not None:
+    if geometry.affine is not None and len(geometry.shape) == 3:  # planes of volumes have one, too
         orientation = orientations.io_orientation(geometry.affine)
         inside = np.array(geometry.shape[::-1])  # (right, anterior, superior)
         to_file = orientations.inv_ornt_aff(orientation, inside[orientation[:, 0].astype(int)])

@@ -146,19 +146,25 @@ def _copy(lines: IO[str], path: Path) -> None:
         shutil.copyfileobj(lines, file)
 
 
-@dataclass(frozen=True)
 class ObservedRows:
-    """Mask that reports how far it was read."""
+    """Mask that reports how far it was read.
 
-    mask: Readable
-    on_rows: Rows
+    Args:
+        mask: labels (*S).
+        on_rows: called with the number of rows that were read, and of all rows.
+    """
+
+    def __init__(self, mask: Readable, on_rows: Rows) -> None:
+        self._mask, self._on_rows = mask, on_rows
+        self._rows = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape (*S) of the mask."""
-        return self.mask.shape
+        return self._mask.shape
 
     def read(self, region: Region) -> NDArray[np.uint8]:
-        """Return a region of the mask."""
-        self.on_rows(region[0].stop, self.shape[0])
-        return self.mask.read(region)
+        """Return a region of the mask, which may lie in rows that were read before."""
+        self._rows = max(self._rows, region[0].stop)
+        self._on_rows(self._rows, self.shape[0])
+        return self._mask.read(region)

@@ -66,7 +66,7 @@ def run_job(folder: Path, models: Sequence[LoadedModel], request: Message, on_pr
     Args:
         folder: folder of the job, with its files in `inputs/`.
         models: models of the job, in the order of the request.
-        request: `formats`, `options` and `names` of the files, as the client sent them.
+        request: `formats` and `options`, as the client sent them.
         on_progress: called with the tiles.
 
     Raises:
@@ -89,7 +89,7 @@ def run_job(folder: Path, models: Sequence[LoadedModel], request: Message, on_pr
         outlines=options.outlines,
         object_type=options.object_type,
     )
-    image = ImageInput((_image_of(inputs),), MASK, sender_names=tuple(request.get("names", ())) or (None,))
+    image = ImageInput((_image_of(inputs),), MASK, has_name=False)
     predictors = _predictors(models, options)
     outputs = []
     for number, (stem, predictor) in enumerate(predictors):

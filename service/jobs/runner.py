@@ -95,7 +95,7 @@ class JobRunner:
             raise Cancelled
         while not self._engine.is_ready:
             self._wait(0.1)
-        request = {**{key: record[key] for key in ("models", "formats", "options")}, "names": record.get("names", [])}
+        request = {key: record[key] for key in ("models", "formats", "options")}
         call = self._engine.ask("job", ProgressFile(folder).write, folder=str(folder), smaller=smaller, **request)
         cancelled_s: float | None = None
         while not call.future.done():

@@ -316,6 +316,23 @@ def test_volumes_lie_in_the_world_of_their_affine(tmp_path: Path) -> None:
     check_boxes(table, pixels_of(out / "scan_objects.nii.gz")[0])
 
 
+def test_a_plane_of_a_volume_keeps_its_header(tmp_path: Path) -> None:
+    channels = ("data.channels=[T1]", "augment.stain=0")
+    make_bundle(tmp_path / "bundle", 0, "unet", *EXACT, *channels)
+    affine = np.array([[0, -0.5, 0, 40], [0.25, 0, 0, -7], [0, 0, 3, 3], [0, 0, 0, 1.0]])
+    pixels = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(40, 30)), 2) * 4000
+    nib.Nifti1Image(pixels.astype(np.int16), affine).to_filename(tmp_path / "plane.nii.gz")
+    out = predict(tmp_path / "plane.nii.gz", tmp_path / "bundle", tmp_path / "masks", "--objects")
+    image = nib.load(out / "plane_objects.nii.gz")
+    assert isinstance(image, nib.Nifti1Image)
+    assert image.shape == (40, 30)
+    assert np.allclose(image.affine, affine)
+    table = table_of(out / "plane_objects.csv")
+    assert np.bincount(np.asarray(image.dataobj).reshape(-1))[1:].tolist() == [int(row["area_px"]) for row in table]
+    assert float(table[0]["area_um2"]) == pytest.approx(int(table[0]["area_px"]) * 250 * 500)
+    assert len(features_of(out / "plane_objects.geojson")) == len(table)
+
+
 def check_boxes(table: Sequence[dict[str, str]], numbers: NDArray[Any]) -> None:
     """Check the boxes of a volume's objects, whose axes are (superior, anterior, right) as for --region."""
     boxes = ndimage.find_objects(numbers.astype(np.int64))

@@ -1,5 +1,6 @@
 """Objects of a job: the files of `overtile client submit --objects` are those of `overtile predict --objects`."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,4 +35,7 @@ def test_a_job_gives_the_files_that_predict_gives(server: Server, bundles: dict[
         "slide_objects.geojson",
         "slide_summary.json",
     }
+    summaries = [json.loads(files.pop("slide_summary.json")) for files in (local, remote)]
     assert local == remote
+    assert [summary.pop("image") for summary in summaries] == ["slide.png", None]
+    assert summaries[0] == summaries[1]
