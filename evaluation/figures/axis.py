@@ -55,17 +55,17 @@ def linear_axis(values: Iterable[float], bounds: tuple[float, float] = (-math.in
 
 
 def logarithmic_axis(values: Iterable[float]) -> Axis:
-    """Return a logarithmic axis around the values above 0, with ticks at 1, 2 and 5 times powers of ten."""
+    """Return a logarithmic axis around the values above 0, with ticks at powers of ten and, where few, between."""
     numbers = [value for value in values if value > 0 and math.isfinite(value)] or [1.0]
     low, high = min(numbers) / 1.5, max(numbers) * 1.5
     axis = Axis(low, high, (), logarithmic=True)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for digits in ((1, 2, 5), (1, 5), (1,)):
+    for digits in ((1, 2, 5), (1, 3), (1,)):
         candidates = [digit * 10.0**power for power in powers for digit in digits]
         ticks = [value for value in candidates if low <= value <= high]
         if len(ticks) <= MOST_TICKS:
             break
-    return Axis(low, high, tuple(Tick(axis.position(value), f"{value:,.12g}") for value in ticks), logarithmic=True)
+    return Axis(low, high, tuple(Tick(axis.position(value), _short_number(value)) for value in ticks), logarithmic=True)
 
 
 def round_step(step: float) -> float:
@@ -76,6 +76,12 @@ def round_step(step: float) -> float:
 
 def _leading_digits(step: float) -> float:
     return round(step / 10.0 ** math.floor(math.log10(step) + 1e-9), 6)
+
+
+def _short_number(value: float) -> str:
+    """Write a large number with k, M, G or T for thousands, millions, and so on."""
+    power = min(4, max(0, math.floor(math.log10(value) / 3 + 1e-9)))
+    return f"{value / 1000**power:.12g}{('', 'k', 'M', 'G', 'T')[power]}"
 
 
 def _tick_text(value: float, decimals: int) -> str:

@@ -23,7 +23,7 @@ class ParetoFigure:
     """Quality over cost.
 
     Args:
-        title: name of the cost with its unit.
+        title: what the axes show.
         quality: axis of the quality.
         cost: logarithmic axis of the cost.
         quality_ticks: heights of the quality's ticks in pixels from the top, and their texts.
@@ -52,7 +52,9 @@ def pareto_figure(points: Sequence[ParetoPoint], title: str, metric_title: str, 
         metric_title: name of the quality.
         higher_is_better: the best quality is at the top; otherwise the axis points downwards.
     """
-    cost, quality = logarithmic_axis([point.cost for point in points]), linear_axis([point.quality for point in points])
+    values = [point.quality for point in points]
+    space = 0.1 * (max(values) - min(values))
+    cost, quality = logarithmic_axis([point.cost for point in points]), linear_axis([min(values) - space, max(values) + space])
 
     def height(position: float) -> float:
         return round(HEIGHT_PX * (1 - position / WIDTH if higher_is_better else position / WIDTH), 1)
@@ -69,7 +71,7 @@ def pareto_figure(points: Sequence[ParetoPoint], title: str, metric_title: str, 
         if not place.point.is_naive and place.point.method in naive
     ]
     return ParetoFigure(
-        title=title,
+        title=f"{metric_title} over {title}",
         quality=quality,
         cost=cost,
         quality_ticks=tuple(Tick(height(tick.position), tick.text) for tick in quality.ticks),
