@@ -13,6 +13,8 @@ from evaluation.report.case_rows import case_rows, metric_column
 from evaluation.report.html_page import render_page, write_page
 from evaluation.scoring.evaluate import Evaluation, write_tables
 
+MOST_COLUMNS = 12  # of the table of cases; more don't fit on paper
+
 
 @dataclass(frozen=True)
 class PageSummary:
@@ -42,7 +44,7 @@ def write_evaluation(evaluation: Evaluation, data: str, path: Path) -> tuple[Pat
 def render_evaluation(evaluation: Evaluation, data: str, *, files: Sequence[str] = ()) -> str:
     """Return the page of an evaluation as HTML; `files` are the names of those beside the page that hold its numbers."""
     grid = ScoreGrid((evaluation.table,))
-    columns = [metric_column(grid, metric, 0) for metric in grid.metrics]
+    columns = [metric_column(grid, metric, 0) for metric in grid.metrics[:MOST_COLUMNS]]
     with_classes = any(len(grid.classes_of(metric.name)) > 1 for metric in grid.metrics)
     return render_page(
         "evaluation.html.j2",
@@ -71,8 +73,8 @@ def _sentence(grid: ScoreGrid) -> str:
     ends = grid.mean_interval(metric.name, 0)
     certainty = f" (95% interval {interval(ends, unit)})" if ends else ""
     count, name = grid.units
-    cases = "1 case" if row.cases == 1 else f"{row.cases} cases"
-    over = f"{count} groups with {cases}" if name == "group" else cases
+    cases = "1 case" if row.cases == 1 else f"{row.cases:,} cases"
+    over = f"{count:,} groups with {cases}" if name == "group" else cases
     return f"The mean {metric.title} is {_with_unit(row.mean, unit)}{certainty} over {over}."
 
 

@@ -122,7 +122,7 @@ def test_the_numbers_of_a_table_stand_on_its_page() -> None:
             assert row[:2] == [class_name, measure(table.mean(metric.name, class_name), unit)]
         assert metric.convention in " ".join(page.texts)
     (row,) = page.rows_of("case 0003")
-    assert row == [measure(table.case_values(metric)["case 0003"], table.unit_of(metric)) for metric in table.metrics]
+    assert row == [measure(table.case_values(metric)["case 0003"], table.unit_of(metric)) for metric in table.metrics[:12]]
     assert {"A note on the masks.", "scores.csv"} <= set(page.texts)
 
 
