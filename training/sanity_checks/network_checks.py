@@ -174,7 +174,7 @@ def _compare_mask_file(subject: Subject, loaded: bundle.Bundle, out: Path) -> tu
         if validated.head.gives_values or prod(image.shape) > MOST_FILE_PX:
             return 0, "no mask file compared (only for classes and small images)"
         mask = segment_array(image, validated)
-    request = OutputRequest(spacing_um=case.spacing_um)
+    request = OutputRequest(spacing_um=case.spacing_um, objects=False)
     image_input, predictor = ImageInput(case.images, case.name), load_predictor(loaded, subject.device)
     outcome = next(predict([image_input], predictor, out, request, lambda *_: None))
     if isinstance(outcome.result, DataError):

@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 import zarr
 from array_source import ArraySource
 from numpy.typing import NDArray
@@ -21,14 +22,19 @@ from tifffile import TiffFile
 from typer.testing import CliRunner
 
 from configs import schema
+from datasets.inputs import find_inputs
 from imaging.open import open_image
 from imaging.outlines.polygons import rasterise
 from inference.objects.find import number_objects
 from inference.objects.image_object import InMemory
 from inference.outputs.object_files import FinishedRows, ObjectFiles, write_objects
+from inference.predict import predict as predict_images
+from inference.predictors.ensemble import load_ensemble
 from inference.request import OutputRequest
+from inference.segment import Segmentation
 from models import bundle
 from overtile import app
+from tests.imaging.dicom_objects import write_series
 from tests.phantom import write_pyramid_slide
 from tests.service.servers import UNET, write_bundle
 
@@ -331,6 +337,39 @@ def test_a_plane_of_a_volume_keeps_its_header(tmp_path: Path) -> None:
     assert np.bincount(np.asarray(image.dataobj).reshape(-1))[1:].tolist() == [int(row["area_px"]) for row in table]
     assert float(table[0]["area_um2"]) == pytest.approx(int(table[0]["area_px"]) * 250 * 500)
     assert len(features_of(out / "plane_objects.geojson")) == len(table)
+
+
+def test_a_series_has_numbers_in_nifti(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle", "deep", UNET, dimensions=3)
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    voxels = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(20, 24, 16)), 1.5) * 4000
+    write_series(tmp_path / "series", voxels.astype(np.int16), affine)
+    out = predict(tmp_path / "series", folder, tmp_path / "masks", "--objects")
+    assert {path.name for path in out.iterdir()} == {
+        "series.dcm",
+        "series_objects.nii.gz",
+        "series_objects.csv",
+        "series_summary.json",
+    }
+    image = nib.load(out / "series_objects.nii.gz")
+    assert isinstance(image, nib.Nifti1Image)
+    numbers = np.asarray(image.dataobj)
+    row = table_of(out / "series_objects.csv")[0]
+    centre = nib.affines.apply_affine(image.affine, np.argwhere(numbers == 1).mean(axis=0))
+    assert [float(row[f"{axis}_mm"]) for axis in "xyz"] == pytest.approx(centre.tolist(), abs=1e-4)
+
+
+def test_progress_names_the_step(home: Path, tmp_path: Path) -> None:
+    steps: list[tuple[str, int, int]] = []
+    predictor = load_ensemble([bundle.load(home / "bundle")], torch.device("cpu"))
+    images = find_inputs([home / "picture.png"]).images
+    request = OutputRequest(objects=True)
+    (outcome,) = predict_images(images, predictor, tmp_path, request, lambda step, *counts: steps.append((str(step), *counts)))
+    assert isinstance(outcome.result, Segmentation)
+    assert f"{outcome.result.objects:,} objects" in outcome.result.text
+    name = str(home / "picture.png")
+    assert steps[-1] == (f"{name}: objects", 90, 90)
+    assert {step for step, _, _ in steps} == {name, f"{name}: objects"}
 
 
 def check_boxes(table: Sequence[dict[str, str]], numbers: NDArray[Any]) -> None:

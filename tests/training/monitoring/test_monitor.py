@@ -91,7 +91,7 @@ def test_the_mask_is_the_one_that_validation_made(monitored: tuple[Path, Result]
     out = tmp_path / "masks"
     words = ["predict", str(slides / "images/case002.png"), "-b", str(run / "bundle"), "-o", str(out)]
     assert CliRunner().invoke(app, words).exit_code == 0
-    mask = np.asarray(Image.open(next(out.iterdir()))) > 0
+    mask = np.asarray(Image.open(out / "case002.png")) > 0
     film = np.asarray(Image.open(run / "watch" / mask_name(0, best)))[..., 3] > 0
     times = film.shape[0] // mask.shape[0]
     assert np.array_equal(film, mask.repeat(times, axis=0).repeat(times, axis=1))
