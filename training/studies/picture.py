@@ -63,7 +63,8 @@ def _draw_series(axes: Axes, name: str, points: Sequence[StudyPoint], metric: st
         axes.set_yscale("log")
         naive = [(point.setting, point.cost.patch_by_patch_per_pixel) for point in points if point.cost and point.setting]
         if all(cost for _, cost in naive) and naive:
-            axes.plot(*zip(*naive, strict=True), color=colour, linewidth=1.2, linestyle=":", label=f"{name}, window by window")
+            (line,) = axes.plot(*zip(*naive, strict=True), color=colour, linewidth=1.2, linestyle=":", label="window by window")
+            axes.legend(handles=[line], fontsize=9, frameon=False, labelcolor="linecolor")
 
 
 def _cost(point: StudyPoint) -> float:

@@ -1,0 +1,72 @@
+"""Full report of both methods on a data set: plans, trainings and the comparison on cases that neither of them saw.
+
+    PYTHONPATH=. .venv/bin/python benchmarks/full_report.py DATA -o FOLDER [--minutes 15] [--metrics dice,hd95] [key=value ..]
+
+DATA is a data set whose cases.csv has the splits train and val. The cases of val are held out: in FOLDER/data, which links to DATA's
+files, they have the split test, and a fifth of the training groups has the split val. Both methods are planned by `overtile plan
+--minutes`, trained by `overtile train` and compared by `overtile compare`, as a user would do it. A second run of the same command
+resumes. Values of the config may follow. The report is FOLDER/report.html; the means are printed as a table in Markdown.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from datasets.cases import read_cases
+from datasets.splits import draw_folds
+from evaluation.comparison.measurement import describe_machine
+
+FOLDS = 5  # the first of the training groups validates
+METHODS = ("unet", "sliding_window")
+
+
+def main() -> None:
+    """Print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", "-o", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=15.0, help="of each training")
+    parser.add_argument("--metrics", default="", help="names with commas between; default: those that suit the references")
+    parser.add_argument("overrides", nargs="*", help="values of the config: section.key=value")
+    arguments = parser.parse_args()
+    data = arguments.out / "data"
+    if not data.exists():
+        hold_out(arguments.data, data)
+    for method in METHODS:
+        config = arguments.out / f"{method}.yaml"
+        if not config.exists():
+            overtile("plan", data, "-o", config, "--method", method, "--minutes", arguments.minutes)
+        overtile("train", config, f"run.folder={arguments.out / 'runs'}", f"run.name={method}", *arguments.overrides)
+    report = arguments.out / "report.html"
+    metrics = ("--metrics", arguments.metrics) if arguments.metrics else ()
+    overtile("compare", *(arguments.out / "runs" / method for method in METHODS), "--data", data, "-o", report, *metrics)
+    print_scores(report.with_name("report_scores.csv"))
+
+
+def hold_out(data: Path, copy: Path) -> None:
+    """Write a data set that links to another one's files, with its cases of val as test and a fifth of the others as val."""
+    cases = read_cases(data)
+    folds = draw_folds([case for case in cases if case.split == "train"], FOLDS, seed=0)
+    copy.mkdir(parents=True)
+    for folder in ("images", "references"):
+        (copy / folder).symlink_to((data / folder).resolve())
+    with (data / "cases.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["split"] = "test" if row["split"] == "val" else "val" if folds[row["case"]] == 0 else "train"
+    with (copy / "cases.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def overtile(*words: object) -> None:
+    """Run a command of Overtile, and end with its exit status if it fails."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    status = subprocess.run([sys.executable, "-m", "overtile", *map(str, words)], env=environment, check=False).returncode
+    if status:
+        raise SystemExit(status)
