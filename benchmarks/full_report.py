@@ -1,24 +1,35 @@
 """Full report of both methods on a data set: plans, trainings and the comparison on cases that neither of them saw.
 
-    PYTHONPATH=. .venv/bin/python benchmarks/full_report.py DATA -o FOLDER [--minutes 15] [--metrics dice,hd95] [key=value ..]
+    PYTHONPATH=. .venv/bin/python benchmarks/full_report.py DATA -o FOLDER
+        [--minutes 15] [--metrics dice,hd95] [--contest] [key=value ..]
 
-DATA is a data set whose cases.csv has the splits train and val. The cases of val are held out: in FOLDER/data, which links to DATA's
-files, they have the split test, and a fifth of the training groups has the split val. Both methods are planned by `overtile plan
---minutes`, trained by `overtile train` and compared by `overtile compare`, as a user would do it. A second run of the same command
+DATA is a data set whose cases.csv has the splits train and val. The cases of val are held out: in FOLDER/data, which links to
+DATA's files, they have the split test, and a fifth of the training groups has the split val. Both methods are planned by
+`overtile plan --minutes`, trained by `overtile train` and compared by `overtile compare`, as a user would. The same command
 resumes. Values of the config may follow. The report is FOLDER/report.html; the means are printed as a table in Markdown.
 """
 
 import argparse
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from datasets.cases import read_cases
+import numpy as np
+
+from datasets.cases import open_case_image, read_cases
+from datasets.references import open_reference
 from datasets.splits import draw_folds
 from evaluation.comparison.measurement import describe_machine
+from evaluation.metrics.glands import count_glands, dice_sums, hausdorff_sums, pooled_f1, pooled_sums
+from evaluation.metrics.object_pair import ObjectPair
+from inference.objects.find import number_objects
+from inference.predictors.loading import load_predictor
+from inference.segment import segment_array
+from models import bundle
 
 FOLDS = 5  # the first of the training groups validates
 METHODS = ("unet", "sliding_window")
@@ -31,6 +42,7 @@ def main() -> None:
     parser.add_argument("--out", "-o", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=15.0, help="of each training")
     parser.add_argument("--metrics", default="", help="names with commas between; default: those that suit the references")
+    parser.add_argument("--contest", action="store_true", help="also print the GlaS contest's scores over all objects together")
     parser.add_argument("overrides", nargs="*", help="values of the config: section.key=value")
     arguments = parser.parse_args()
     data = arguments.out / "data"
@@ -44,7 +56,9 @@ def main() -> None:
     report = arguments.out / "report.html"
     metrics = ("--metrics", arguments.metrics) if arguments.metrics else ()
     overtile("compare", *(arguments.out / "runs" / method for method in METHODS), "--data", data, "-o", report, *metrics)
-    print_scores(report.with_name("report_scores.csv"))
+    print_scores(report.with_suffix(".json"))
+    if arguments.contest:
+        print_contest([arguments.out / "runs" / method for method in METHODS], data)
 
 
 def hold_out(data: Path, copy: Path) -> None:
@@ -70,3 +84,48 @@ def overtile(*words: object) -> None:
     status = subprocess.run([sys.executable, "-m", "overtile", *map(str, words)], env=environment, check=False).returncode
     if status:
         raise SystemExit(status)
+
+
+def print_scores(numbers: Path) -> None:
+    """Print the means of all metrics over the held-out cases as a table in Markdown."""
+    rows = json.loads(numbers.read_text())["scores"]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    names = list(dict.fromkeys((row["metric"], row["class"]) for row in rows))
+    ran_on = describe_machine()
+    print(f"{ran_on.processor}, {ran_on.cores} cores, {ran_on.device}, torch {ran_on.versions['torch']}")
+    print(f"\n| metric | {' | '.join(methods)} |\n| --- |{' ---: |' * len(methods)}")
+    for metric, label in names:
+        cells = []
+        for method in methods:
+            values = [
+                row["value"]
+                for row in rows
+                if (row["method"], row["metric"], row["class"]) == (method, metric, label) and row["value"] is not None
+            ]
+            cells.append(f"{math.fsum(values) / len(values):.3f}" if values else "")
+        print(f"| {metric}{f' of {label}' if label else ''} | {' | '.join(cells)} |")
+
+
+def print_contest(bundles: list[Path], data: Path) -> None:
+    """Print the GlaS contest's three scores, over the objects of all held-out cases together, in pixels."""
+    print("\n| method | object F1 | object Dice | object Hausdorff, px |\n| --- | ---: | ---: | ---: |")
+    for folder in bundles:
+        loaded = bundle.load(folder)
+        predictor = load_predictor(loaded)
+        pairs = []
+        for case in read_cases(data, loaded.config.data):
+            if case.split != "test":
+                continue
+            with open_case_image(case) as image, open_reference(case, numbered=True) as reference:
+                objects = number_objects(segment_array(image, predictor), loaded.config.inference)
+                pairs.append(ObjectPair(objects, np.concatenate([block[0] for block in reference.blocks()])))
+        scores = (
+            f"{pooled_f1(map(count_glands, pairs)):.3f}",
+            f"{pooled_sums(map(dice_sums, pairs)).mean:.3f}",
+            f"{pooled_sums(map(hausdorff_sums, pairs)).mean:.1f}",
+        )
+        print(f"| {loaded.config.model.name} | {' | '.join(scores)} |")
+
+
+if __name__ == "__main__":
+    main()

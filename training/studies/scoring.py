@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.schema import Config
 from datasets.cases import Case, open_case_image, prefix_errors
@@ -20,6 +21,7 @@ from evaluation.scoring.case_scores import CaseMask, score_case
 from evaluation.scoring.selection import ReferenceKind, Selection, select_metrics
 from evaluation.scoring.table import Score, ScoreTable, tables_to_json
 from inference.compatibility import at_trained_spacing
+from inference.objects.find import number_objects
 from models import bundle
 from models.architectures import count_parameters
 from training.studies.result import PointCost
@@ -68,7 +70,7 @@ def score_bundle(
             with prefix_errors(case), open_case_image(case) as image:
                 spacing_um = image.spacing_um
                 shapes.append(at_trained_spacing(image, loaded.config.data).shape)
-            scores += score_case(case, CaseMask(ArraySource(np.load(mask, mmap_mode="r")[None], spacing_um)), selection)
+            scores += score_case(case, case_mask(np.load(mask, mmap_mode="r"), loaded.config, spacing_um), selection)
     cost = PointCost(
         seconds_per_image=math.fsum(measurement.seconds) / len(cases),
         multiply_adds_per_pixel=multiply_adds_per_pixel(loaded.config, shapes),
@@ -80,6 +82,12 @@ def score_bundle(
     publish(cost_path, partial(Path.write_text, data=json.dumps(vars(cost))))
     write_table(table, scores_path)
     return table, cost
+
+
+def case_mask(mask: NDArray[np.uint8], config: Config, spacing_um: tuple[float, ...] | None) -> CaseMask:
+    """Return a mask (*S) for scoring, with its numbered objects where the references number theirs."""
+    objects = number_objects(mask, config.inference)[None] if config.data.instances else None
+    return CaseMask(ArraySource(mask[None], spacing_um), None if objects is None else ArraySource(objects, spacing_um))
 
 
 def write_table(table: ScoreTable, path: Path) -> None:

@@ -10,16 +10,17 @@ from datasets.cases import Case, open_case_image, prefix_errors
 from evaluation.metrics.registry import METRICS
 from evaluation.number_text import score
 from evaluation.scoring.array_source import ArraySource
-from evaluation.scoring.case_scores import CaseMask, score_case
+from evaluation.scoring.case_scores import score_case
 from evaluation.scoring.table import Score, ScoreTable
 from imaging.source import ImageSource
 from inference.plan import AnyPredictor
+from inference.predictors.ensemble import predictors_of
 from inference.predictors.loading import load_predictor
 from inference.segment import segment_array
 from models import bundle
 from training.studies.result import StudyPoint, StudyResult
 from training.studies.runs import METHODS, StudyRun
-from training.studies.scoring import SCORES, read_table, write_table
+from training.studies.scoring import SCORES, case_mask, read_table, write_table
 from training.studies.study import METHOD_TITLES, Study
 from transforms.shifts import SHIFTS, Shift
 from transforms.warp import Floats
@@ -111,7 +112,7 @@ def _score_case(study: Study, case: Case, predictor: AnyPredictor, shift: Shift 
     with prefix_errors(case), open_case_image(case) as image:
         source = shift_image(image, shift, strength) if shift else image
         mask = segment_array(source, predictor)
-        return score_case(case, CaseMask(ArraySource(mask[None], image.spacing_um)), study.selection)
+        return score_case(case, case_mask(mask, predictors_of(predictor)[0].config, image.spacing_um), study.selection)
 
 
 def _answer(points: Sequence[StudyPoint], shifts: Sequence[Shift], headline: str) -> list[str]:
