@@ -20,7 +20,6 @@ from skimage.segmentation import watershed
 
 from evaluation.metrics.object_pair import Counts, count_pairs, sum_pixels_by_number
 from evaluation.metrics.overlap import check_same_shape
-from evaluation.metrics.surface_distance import StructurePair
 
 ALPHA = 0.5  # merges and splits weigh the same
 ROUNDING = 1e-12  # entropies below are rounding errors of 0
@@ -44,19 +43,42 @@ class BoundaryScores:
     info_merge: float
 
 
-def v_rand(pair: StructurePair) -> float:
-    """Return V^Rand of the cells between the membranes of a pair."""
-    return membrane_scores(pair.mask, pair.reference).rand
+@dataclass(frozen=True, eq=False)
+class MembranePair:
+    """Membranes of a mask and of its reference.
+
+    Args:
+        mask: where the mask has membranes (*S).
+        reference: where the reference has them.
+        is_scored: pixels that count; between cells, the others are membranes of both sides.
+
+    Raises:
+        DataError: `shape_mismatch`.
+    """
+
+    mask: NDArray[np.bool_]
+    reference: NDArray[np.bool_]
+    is_scored: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        """Check that the shapes agree."""
+        check_same_shape(self.mask, self.reference)
 
 
-def v_info(pair: StructurePair) -> float:
-    """Return V^Info of the cells between the membranes of a pair."""
-    return membrane_scores(pair.mask, pair.reference).info
+def v_rand(pair: MembranePair) -> float:
+    """Return V^Rand of the cells between membranes."""
+    return membrane_scores(pair.mask | ~pair.is_scored, pair.reference | ~pair.is_scored).rand
 
 
-def pixel_error(pair: StructurePair) -> float:
-    """Return the share of pixels that are membrane on one side only; NaN without pixels."""
-    return int((pair.mask != pair.reference).sum()) / pair.mask.size if pair.mask.size else math.nan
+def v_info(pair: MembranePair) -> float:
+    """Return V^Info of the cells between membranes."""
+    return membrane_scores(pair.mask | ~pair.is_scored, pair.reference | ~pair.is_scored).info
+
+
+def pixel_error(pair: MembranePair) -> float:
+    """Return the share of the scored pixels that are membrane on one side only; NaN without scored pixels."""
+    scored = int(pair.is_scored.sum())
+    return int(((pair.mask != pair.reference) & pair.is_scored).sum()) / scored if scored else math.nan
 
 
 def membrane_scores(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> BoundaryScores:

@@ -7,7 +7,7 @@ depends on its kind:
     overlap         BinaryCounts of a class                                     band by band
     structure       StructurePair of a class                                    on the whole case
     objects         ObjectPair of a class                                       on the whole case
-    membranes       StructurePair of the first class                            on the whole case
+    membranes       MembranePair of the first class                             on the whole case
     ordinal         confusion matrix (K, K) of the classes, as ordered grades   band by band
     calibration     CalibrationCounts                                           band by band
     image_labels    LabelledImages                                              over all cases

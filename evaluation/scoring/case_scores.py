@@ -147,7 +147,7 @@ class CaseScorer:
         if probabilities is not None and not self._overlap and self._metrics("calibration"):
             self._add_probabilities(probabilities, classes[0])
         if self._whole:
-            self._whole.add(self._row, labels * is_scored, classes * is_scored)
+            self._whole.add(self._row, labels, classes, is_scored)
             self._whole.add_objects(
                 self._row,
                 None if objects is None else (objects * is_scored)[0],
@@ -183,6 +183,7 @@ class CaseScorer:
             for metric in self._metrics("overlap"):
                 yield self._score(metric, name, metric.function(self._binary_counts(index)))
             yield from self._structure_scores(index, name)
+            yield from self._membrane_scores(name) if index == 0 else ()
             yield from self._object_scores(index, name)
 
     def _metrics(self, *kinds: str) -> list[Metric]:
@@ -193,15 +194,22 @@ class CaseScorer:
         return binary_counts(self._counts[index], 1) if self._overlap else binary_counts(self._counts[0], index + 1)
 
     def _structure_scores(self, index: int, name: str) -> Iterator[Score]:
-        """Yield the scores of a class as a structure, and those of membranes for the first class."""
-        metrics = self._metrics("structure", *(("membranes",) if index == 0 else ()))
+        metrics = self._metrics("structure")
         pair = self._whole.structure(index) if self._whole and metrics else None
         for metric in metrics:
             if pair is None:
                 yield self._score(metric, name, math.nan, TOO_LARGE)
             else:
-                remark = pair.remark if metric.kind == "structure" else ""
-                yield self._score(metric, name, metric.function(pair), remark)
+                yield self._score(metric, name, metric.function(pair), pair.remark)
+
+    def _membrane_scores(self, name: str) -> Iterator[Score]:
+        metrics = self._metrics("membranes")
+        pair = self._whole.membranes() if self._whole and metrics else None
+        for metric in metrics:
+            if pair is None:
+                yield self._score(metric, name, math.nan, TOO_LARGE)
+            else:
+                yield self._score(metric, name, metric.function(pair))
 
     def _object_scores(self, index: int, name: str) -> Iterator[Score]:
         metrics = self._metrics("objects")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from skimage.measure import label as number_pieces
 
 from configs.sections import InferenceSection
+from evaluation.metrics.membranes import MembranePair
 from evaluation.metrics.object_pair import ObjectPair
 from evaluation.metrics.surface_distance import STRUCTURE_LIMIT_PX, StructurePair
 from inference.objects.find import find_objects
@@ -61,12 +62,15 @@ class WholeCase:
         self._find_objects = find_objects
         self.tolerance = max(spacing_um or (1.0,)) if tolerance is None else tolerance
         self._mask, self._reference = np.zeros((2, channels, *shape), np.uint8)
+        self._is_scored = np.ones(shape, np.bool_)
         self._numbers: list[NDArray[np.uint32] | None] = [None, None]  # of the objects of mask and reference
 
-    def add(self, row: int, mask: Pixels, reference: Pixels) -> None:
-        """Add the rows from `row` on of the labels (channels, rows, *rest) of the mask and of the reference."""
-        self._mask[:, row : row + mask.shape[1]] = mask
-        self._reference[:, row : row + mask.shape[1]] = reference
+    def add(self, row: int, mask: Pixels, reference: Pixels, is_scored: NDArray[np.bool_]) -> None:
+        """Add the rows from `row` on of the labels of mask and reference, and the pixels that count (channels, rows, *rest)."""
+        rows = slice(row, row + mask.shape[1])
+        self._mask[:, rows] = mask * is_scored
+        self._reference[:, rows] = reference * is_scored
+        self._is_scored[rows] = is_scored.all(axis=0)
 
     def add_objects(self, row: int, mask: Pixels | None, reference: Pixels | None) -> None:
         """Add the rows from `row` on of the numbers of objects (rows, *rest); None where a side does not number them."""
@@ -90,6 +94,12 @@ class WholeCase:
         if not pair.is_empty and math.prod(side.stop - side.start for side in pair.box) > STRUCTURE_LIMIT_PX:
             return None
         return pair
+
+    def membranes(self) -> MembranePair | None:
+        """Return the first foreground class as membranes; None where the image has too many pixels."""
+        if self._is_scored.size > STRUCTURE_LIMIT_PX:
+            return None
+        return MembranePair(self._is_class(self._mask, 0), self._is_class(self._reference, 0), self._is_scored)
 
     def objects(self, index: int) -> ObjectPair:
         """Return the objects of a foreground class, by its index from 0; those that are not numbered are found."""

@@ -12,8 +12,16 @@ from skimage.measure import shannon_entropy
 from skimage.metrics import adapted_rand_error, variation_of_information
 from sklearn.metrics import zero_one_loss
 
-from evaluation.metrics.membranes import cell_scores, grow_cells, label_cells, membrane_scores, pixel_error, v_info, v_rand
-from evaluation.metrics.surface_distance import StructurePair
+from evaluation.metrics.membranes import (
+    MembranePair,
+    cell_scores,
+    grow_cells,
+    label_cells,
+    membrane_scores,
+    pixel_error,
+    v_info,
+    v_rand,
+)
 from imaging.errors import DataError
 
 cells = st.integers(1, 8).flatmap(
@@ -25,6 +33,10 @@ membranes = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=3, max_side=8
 def parse(*rows: str) -> np.ndarray:
     """Return membranes where there is an x."""
     return np.array([[letter == "x" for letter in row] for row in rows])
+
+
+def pair_of(mask: np.ndarray, reference: np.ndarray) -> MembranePair:
+    return MembranePair(mask, reference, np.ones_like(mask))
 
 
 def test_counts_of_a_cell_that_was_divided_and_two_that_were_joined() -> None:
@@ -147,19 +159,30 @@ def test_growing_changes_no_cell_and_joins_none(drawing: np.ndarray) -> None:
 
 
 def test_pixel_error_is_the_share_of_wrong_pixels() -> None:
-    pair = StructurePair(parse("..x..", "..x.."), parse("..x..", ".x..."))
+    pair = pair_of(parse("..x..", "..x.."), parse("..x..", ".x..."))
     assert pixel_error(pair) == 2 / 10
     for seed in range(200):
         drawings = np.random.default_rng(seed).random((2, 6, 7)) < 0.3
         expected = zero_one_loss(drawings[1].ravel(), drawings[0].ravel())
-        assert pixel_error(StructurePair(*drawings)) == pytest.approx(expected, abs=1e-6)
+        assert pixel_error(pair_of(*drawings)) == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_scores_of_a_pair_are_those_of_its_cells() -> None:
     mask, reference = parse("..x..", "....."), parse("..x..", "..x..")
     scores = membrane_scores(mask, reference)
-    assert v_rand(StructurePair(mask, reference)) == scores.rand == pytest.approx(16 / 24)
-    assert isnan(v_info(StructurePair(mask, np.zeros_like(mask))))
-    assert v_info(StructurePair(mask, reference)) == scores.info == 0  # one cell knows nothing of two
-    same = StructurePair(reference, reference)
+    assert v_rand(pair_of(mask, reference)) == scores.rand == pytest.approx(16 / 24)
+    assert isnan(v_info(pair_of(mask, np.zeros_like(mask))))
+    assert v_info(pair_of(mask, reference)) == scores.info == 0  # one cell knows nothing of two
+    same = pair_of(reference, reference)
     assert (v_rand(same), v_info(same), pixel_error(same)) == pytest.approx((1, 1, 0))
+
+
+def test_pixels_that_are_not_scored_count_nowhere() -> None:
+    reference, is_scored = parse("..x....", "..x...."), ~parse(".....xx", ".....xx")
+    for rest in ("..", "x.", "xx"):
+        mask = parse(f"..x..{rest}", f"..x..{rest}")
+        pair = MembranePair(mask, reference, is_scored)
+        assert (v_rand(pair), v_info(pair), pixel_error(pair)) == pytest.approx((1, 1, 0))
+    pair = MembranePair(parse(".......", "......."), reference, is_scored)
+    assert pixel_error(pair) == 2 / 10
+    assert isnan(pixel_error(MembranePair(reference, reference, np.zeros_like(reference))))

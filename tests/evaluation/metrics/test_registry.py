@@ -7,6 +7,7 @@ import pytest
 
 from evaluation.metrics.calibration import CalibrationCounts
 from evaluation.metrics.classification import LabelledImages
+from evaluation.metrics.membranes import MembranePair
 from evaluation.metrics.metric import BinaryCounts, Metric
 from evaluation.metrics.object_pair import ObjectPair
 from evaluation.metrics.registry import METRICS
@@ -18,7 +19,7 @@ PERFECT = {
     "overlap": BinaryCounts(4, 0, 0),
     "structure": StructurePair(LINE > 0, LINE > 0),
     "objects": ObjectPair(LINE, LINE),
-    "membranes": StructurePair(np.tile([False, True, False], (3, 1)), np.tile([False, True, False], (3, 1))),
+    "membranes": MembranePair(*[np.tile([False, True, False], (3, 1))] * 2, np.ones((3, 3), bool)),
     "ordinal": np.diag([3, 1, 2]),
     "image_labels": LabelledImages(np.array([0, 1]), np.array([0, 1]), 2, np.eye(2)),
 }
@@ -26,7 +27,7 @@ NOTHING = {
     "overlap": BinaryCounts(0, 0, 0),
     "structure": StructurePair(EMPTY > 0, EMPTY > 0),
     "objects": ObjectPair(EMPTY, EMPTY),
-    "membranes": StructurePair(np.zeros((0, 3), bool), np.zeros((0, 3), bool)),
+    "membranes": MembranePair(*[np.zeros((0, 3), bool)] * 3),
     "ordinal": np.zeros((3, 3), np.int64),
     "calibration": CalibrationCounts(),
     "image_labels": LabelledImages(np.zeros(0, np.int64), np.zeros(0, np.int64), 2, np.zeros((0, 2))),
