@@ -1,11 +1,15 @@
 """Scores of validation cases in a run's bundle: those of `overtile evaluate`, within a limited time, and after a kill."""
 
 import csv
+import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from forked import Moment, Setting, overtile, words
+from PIL import Image
+from skimage.measure import label as number_pieces
 
 from evaluation.metrics.registry import METRICS
 from models import bundle
@@ -47,19 +51,40 @@ def test_a_run_that_was_killed_while_it_scored_publishes_the_same_scores(slides:
     assert files[0] == files[1]
 
 
-def test_the_scores_are_those_of_the_masks_that_predict_writes(slides: Path, trained: Path, tmp_path: Path) -> None:
+def assert_evaluate_gives_the_same(slides: Path, run: Path, folder: Path) -> None:
+    """Check that `overtile evaluate` gives the bundle's scores, but for those of probabilities, for what predict writes."""
     images = [slides / "images" / f"case00{number}.png" for number in (2, 3, 4)]
-    run, log = trained / "run", tmp_path / "log"
-    assert overtile(["predict", *images, "-b", run, "-o", tmp_path / "masks"], log) == 0
-    command = ["evaluate", tmp_path / "masks", "--data", slides, "-o", tmp_path / "r.html", "--split", "val"]
+    log = folder / "log"
+    assert overtile(["predict", *images, "-b", run, "-o", folder / "masks"], log) == 0, log.read_text()
+    command = ["evaluate", folder / "masks", "--data", slides, "-o", folder / "r.html", "--split", "val"]
     assert overtile([*command, "--config", run / "config.yaml"], log) == 0, log.read_text()
-    with (tmp_path / "r.csv").open(encoding="utf-8") as file:
+    with (folder / "r.csv").open(encoding="utf-8") as file:
         evaluated = {(row["case"], row["metric"], row["class"]): row["value"] for row in csv.DictReader(file)}
-    scores = {(score.case, score.metric, score.class_name): score.value for score in metrics_of(trained).scores}
+    metrics = bundle.load(run).metrics
+    assert metrics is not None
+    scores = {(score.case, score.metric, score.class_name): score.value for score in metrics.scores}
     assert set(evaluated) == {key for key in scores if METRICS[key[1]].kind != "calibration"}
     for key, value in evaluated.items():
         assert scores[key] == (pytest.approx(float(value), abs=1e-9) if value else None)
     assert {key[1] for key in set(scores) - set(evaluated)} == {"ece", "brier", "nll"}
+
+
+def test_the_scores_are_those_of_the_masks_that_predict_writes(slides: Path, trained: Path, tmp_path: Path) -> None:
+    assert_evaluate_gives_the_same(slides, trained / "run", tmp_path)
+
+
+def test_the_scores_of_objects_are_those_of_the_objects_that_predict_writes(slides: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(slides, tmp_path / "data"))
+    for path in (data / "references").iterdir():
+        numbers = number_pieces(np.asarray(Image.open(path)), connectivity=1)
+        Image.fromarray(numbers.astype(np.uint8)).save(path)
+    overrides = ("data.instances=true", "inference.objects=watershed", "optimizer.learning_rate=0.02", "trainer.max_steps=40")
+    assert overtile(words(data, tmp_path, "unet", *overrides), tmp_path / "log") == 0, (tmp_path / "log").read_text()
+    assert_evaluate_gives_the_same(data, tmp_path / "run", tmp_path)
+    pq = next(metric for metric in metrics_of(tmp_path).metrics if metric.name == "pq")
+    assert pq.mean is not None
+    assert pq.mean > 0
+    assert all("connected_parts" not in score.remark for score in metrics_of(tmp_path).scores)
 
 
 def test_means_are_over_the_cases_and_have_conventions(trained: Path) -> None:
