@@ -8,6 +8,7 @@ from pathlib import Path
 from evaluation.comparison.paired_difference import FEW_UNITS
 from evaluation.figures.score_figures import case_figure, class_figure
 from evaluation.figures.score_grid import ScoreGrid
+from evaluation.metrics.registry import METRICS
 from evaluation.number_text import interval, measure, unit_text
 from evaluation.report.case_rows import case_rows, metric_column
 from evaluation.report.html_page import render_page, write_page
@@ -56,6 +57,7 @@ def render_evaluation(evaluation: Evaluation, data: str, *, files: Sequence[str]
         directions=_directions(grid),
         with_classes=with_classes,
         class_figure=class_figure(grid, grid.metrics[0]) if with_classes else None,
+        pooled=[(METRICS[score.metric], score) for score in evaluation.table.pooled],
         grouped=any(grid.groups.values()),
         case_columns=columns,
         case_rows=case_rows(grid, columns),

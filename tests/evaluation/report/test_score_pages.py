@@ -246,6 +246,16 @@ def test_what_is_not_defined_is_empty_or_null() -> None:
     assert entry["interval_low"] is None
 
 
+def test_labels_of_whole_images_have_a_table_and_their_convention() -> None:
+    table = replace(make_table(3), pooled=(Score("", None, "label_accuracy", "", 0.625),))
+    html = render_evaluation(Evaluation(table, ()), "data")
+    check_sound(html)
+    assert "<h2>Labels of whole images</h2>" in html
+    assert "<td>0.625</td>" in html
+    assert METRICS["label_accuracy"].convention in html
+    assert "Labels of whole images" not in render_evaluation(Evaluation(make_table(3), ()), "data")
+
+
 def test_an_evaluation_writes_its_files(tmp_path: Path) -> None:
     table = make_table(3)
     paths = write_evaluation(Evaluation(table, ("A note.",)), "data", tmp_path / "scores.html")
