@@ -159,8 +159,9 @@ def test_calibration_can_be_switched_off_and_changes_no_weight_and_no_mask(
     assert (tmp_path / "uncertainty0").read_bytes() != (tmp_path / "uncertainty1").read_bytes()
 
 
-def test_a_run_that_ends_while_it_calibrates_goes_on_and_fits_the_same(
-    data: Path, trained: tuple[Bundle, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("calibrates", [True, False])
+def test_a_run_that_ends_while_it_calibrates_goes_on_and_fits_the_same_or_not_at_all(
+    data: Path, trained: tuple[Bundle, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calibrates: bool
 ) -> None:
     def fail(*_: object) -> None:
         raise MemoryError("while it calibrates")
@@ -170,8 +171,10 @@ def test_a_run_that_ends_while_it_calibrates_goes_on_and_fits_the_same(
         train(data, tmp_path, "run")
     monkeypatch.undo()
     assert not (tmp_path / "run/bundle").exists()
-    assert "resumes from" in train(data, tmp_path, "run")
-    assert bundle.load(tmp_path / "run").manifest.calibration == trained[0].manifest.calibration
+    assert "resumes from" in train(data, tmp_path, "run", f"trainer.calibrate={str(calibrates).lower()}")
+    manifest = bundle.load(tmp_path / "run").manifest
+    assert manifest.calibration == (trained[0].manifest.calibration if calibrates else None)
+    assert manifest.files["weights.safetensors"] == trained[0].manifest.files["weights.safetensors"]
 
 
 def test_the_threshold_is_a_low_confidence_of_the_cases() -> None:

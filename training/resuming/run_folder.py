@@ -20,6 +20,7 @@ CHANGEABLE_KEYS = {  # of the config, between two sessions of a run: they change
     "trainer.max_minutes",
     "trainer.cache_mib",
     "trainer.checkpoint_minutes",
+    "trainer.calibrate",
 }
 
 
