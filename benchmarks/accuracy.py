@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import schema
+from configs.inference_section import InferenceSection
 from configs.schema import Config
-from configs.sections import InferenceSection
 from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.references import open_reference
 from evaluation.comparison.held_out import check_not_trained_on, group_note, select_held_out_cases

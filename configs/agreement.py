@@ -1,12 +1,12 @@
 """Checks between sections of the config. Each takes the sections that it compares; its message names the key."""
 
+from configs.inference_section import InferenceSection
 from configs.network_sections import ModelSection, SlidingWindowSection, UNetSection
 from configs.sections import (
     AugmentSection,
     DataSection,
     HeadSection,
     ImageLabelSection,
-    InferenceSection,
     SamplingSection,
     TrainerSection,
     WarmStartSection,
@@ -118,6 +118,22 @@ def check_average(inference: InferenceSection, augment: AugmentSection, model: M
     raise ValueError(
         f"inference.average: flips_and_turns turns rows into columns, and they differ in {keys}; choose flips or none"
     )
+
+
+def check_objects(inference: InferenceSection, head: HeadSection) -> None:
+    """Refuse to find peaks without a radius, or in the output of a network that gives no probabilities."""
+    if inference.objects != "peaks":
+        return
+    if inference.peak_radius_um is None:
+        raise ValueError(
+            "inference.peak_radius_um: missing; inference.objects peaks needs the smallest distance between two objects in "
+            "micrometres, for example 7.5 for mitoses"
+        )
+    if head.kind in ("regression", "unit_regression"):
+        raise ValueError(
+            f"inference.objects: peaks are those of class probabilities, and head.kind {head.kind} gives none; choose "
+            "components or watershed"
+        )
 
 
 def check_image_label(image_label: ImageLabelSection, data: DataSection, head: HeadSection) -> None:

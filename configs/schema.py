@@ -12,13 +12,13 @@ from yaml import YAMLError
 
 from configs import agreement, compatibility
 from configs.errors import OvertileError
+from configs.inference_section import InferenceSection
 from configs.network_sections import ModelSection, SlidingWindowSection, UNetSection
 from configs.sections import (
     AugmentSection,
     DataSection,
     HeadSection,
     ImageLabelSection,
-    InferenceSection,
     LossSection,
     NormaliseSection,
     OptimizerSection,
@@ -82,6 +82,7 @@ class Config(Section):
         agreement.check_folds(self.trainer)
         agreement.check_hard_negatives(self.sampling, self.model, self.data, self.head)
         agreement.check_average(self.inference, self.augment, self.model, self.data)
+        agreement.check_objects(self.inference, self.head)
         agreement.check_image_label(self.image_label, self.data, self.head)
         return self
 

@@ -15,8 +15,6 @@ PixelValue = Label | Colour  # of a reference
 
 MAX_CLASSES = 255
 
-Average = Literal["none", "flips", "flips_and_turns"]
-
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of runs and bundles; a valid folder name on every system, never a path
 
 
@@ -274,30 +272,3 @@ class TrainerSection(Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     compile: bool = False
     calibrate: bool = True
-
-
-class InferenceSection(Section):
-    """Tiling of images and the runtime of the network.
-
-    `tile_size` is the largest input of the network, and `overlap` the fraction of a tile that is blended with the next.
-    Left out, `tile_size` is 512 pixels per axis in 2D and 96 in 3D while a network trains. In inference, if tiles of any
-    size give exactly the same logits, it is the size that costs the network the least within `memory_bytes`. That is the
-    memory of the whole process; left out, it is what the process already uses plus a quarter of the free memory.
-
-    `average` is over the logits of a tile's mirror images, or of its mirror images and quarter turns. `objects` splits a
-    mask into objects where references number them: connected components, or components split at narrow places. `runtime`
-    executes the network: torch in float32, a runtime by name, or `auto`, the fastest runtime whose output matches float32
-    torch (torch itself if the network is so small that testing the others takes longer than it saves).
-    """
-
-    tile_size: tuple[PositiveInt, ...] | None = None
-    memory_bytes: PositiveInt | None = None
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    batch_size: PositiveInt = 1
-    average: Average = "none"
-    runtime: Literal["auto", "torch", "torch_bfloat16", "compile", "graphs", "openvino", "openvino_bfloat16", "onnxruntime"] = (
-        "auto"
-    )
-    objects: Literal["components", "watershed"] = "components"
-    object_sigma_px: Annotated[float, Field(ge=0)] = 4.0
-    smallest_object_px: Annotated[int, Field(ge=0)] = 0

@@ -1,16 +1,26 @@
-"""Find the objects of a finished mask, and measure them."""
+"""Find the objects of a finished mask, or the peaks of its probabilities, and measure them."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import regionprops
 
-from configs.sections import InferenceSection
+from configs.inference_section import InferenceSection
+from imaging.errors import UnsuitableImage
 from imaging.source import ImageSource
+from inference.objects.arrays import InMemory, OneChannel, Shares
+from inference.objects.clean_up import OpenedMask, fill_holes
 from inference.objects.image_object import ImageObject, Readable
-from inference.objects.split import objects_of
+from inference.objects.intensities import Intensities
+from inference.objects.peaks import PeakFinder
+from inference.objects.pieces import find_pieces
+from inference.objects.runs import Canvas, Groups, Runs, ranges
+from inference.objects.shapes import shapes_of
+from inference.objects.split import split_pieces
+
+Scores = NDArray[np.float32]
 
 
 def find_objects(
@@ -19,54 +29,144 @@ def find_objects(
     *,
     image: ImageSource | None = None,
     probabilities: Readable | None = None,
+    band_rows: int | None = None,
 ) -> Iterator[ImageObject]:
-    """Yield the objects of a mask, measured, and numbered from 1.
+    """Yield the objects of a mask, measured, and numbered from 1; neither order nor numbers depend on the bands.
 
-    An object is a set of pixels of one label above 0 that are connected by their sides (faces in 3D). Objects are found band
-    by band, and their order and numbers don't depend on the bands.
+    The mask is opened with `opening_radius_px`. Then objects are, by `section.objects`:
+
+    - "components": pixels of one label above 0 that are connected by their sides (faces in 3D).
+    - "watershed": such pieces, divided at narrow places, see `split.split`.
+    - "peaks": no areas of the mask but centres in the probabilities, see `PeakFinder`.
+
+    Holes of at most `largest_hole_px` pixels are filled before a piece is divided, and objects with fewer than
+    `smallest_object_px` pixels left out after it. Objects come in the order of their pieces' last rows, then of the pieces'
+    first pixels, then of their own.
 
     Args:
-        mask: labels (*S), 0 is background; read once from the first row to the last.
-        section: `objects` is the way in which they are found, see `InferenceSection`.
-        image: image of the mask, whose channels are measured; None: they are not.
-        probabilities: (K, *S), float from 0 to 1, or uint8 from 0 to 255; measured in each object, None: they are not.
+        mask: labels (*S), 0 is background.
+        section: how objects are found.
+        image: image of the mask, whose channels are measured, and whose spacing the radius of peaks needs.
+        probabilities: (K, *S), float from 0 to 1, or uint8 from 0 to 255; measured in each object.
+        band_rows: number of rows that are searched at a time; None: as many as have some million pixels.
+
+    Raises:
+        UnsuitableImage: `resolution_unknown`: peaks of an image of unknown spacing.
+        ValueError: peaks without probabilities.
     """
-    whole = tuple(slice(0, size) for size in mask.shape)
-    labels = mask.read(whole)
-    numbers = objects_of(labels, section)
-    pixels = None if image is None else np.moveaxis(image.read(whole), 0, -1)
-    shares = None if probabilities is None else as_shares(probabilities.read(whole))
-    for properties in regionprops(numbers, intensity_image=pixels):
-        is_flat = labels.ndim == 2
-        label = int(labels[tuple(properties.coords[0])])
-        yield ImageObject(
-            properties.label,
-            label,
-            runs_of(numbers == properties.label),
-            properties.slice,
-            int(properties.area),
-            tuple(float(value) for value in properties.centroid),
-            float(properties.equivalent_diameter_area),
-            float(properties.eccentricity) if is_flat else None,
-            float(properties.solidity) if is_flat else None,
-            () if pixels is None else tuple(float(value) for value in properties.intensity_mean),
-            () if pixels is None else tuple(float(value) for value in properties.intensity_std),
-            None if shares is None else float(shares[(label, *properties.coords.T)].mean(dtype=np.float64)),
-        )
+    canvas = Canvas(mask.shape)
+    meter = _Meter(canvas, image, probabilities)
+    number = 0
+    found: Iterator[tuple[Groups, Scores | None]]
+    if section.objects == "peaks":
+        found = _peaks(canvas, section, image, probabilities, band_rows)
+    else:
+        found = ((groups, None) for groups in find_groups(mask, section, band_rows))
+    for groups, scores in found:
+        if len(groups):
+            yield from meter.measure(groups, number + 1, scores)
+        number += len(groups)
 
 
-def as_shares(probabilities: NDArray[Any]) -> NDArray[Any]:
-    """Return probabilities from 0 to 1, whether they are stored as such or as uint8 from 0 to 255."""
-    return probabilities / np.float32(255) if probabilities.dtype == np.uint8 else probabilities
-
-
-def runs_of(pixels: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the runs of a mask, see `ImageObject`."""
-    steps = np.diff(pixels, axis=-1, prepend=False, append=False)
-    starts, stops = np.argwhere(steps)[::2], np.argwhere(steps)[1::2]
-    return np.concatenate([starts, stops[:, -1:]], axis=1).astype(np.int32)
-
-
-def number_objects(mask: NDArray[np.uint8], section: InferenceSection) -> NDArray[np.uint32]:
+def number_objects(mask: NDArray[Any], section: InferenceSection) -> NDArray[np.uint32]:
     """Return the numbers (*S) of the objects of a mask (*S) in memory; 0 is the background."""
-    return objects_of(mask, section).astype(np.uint32)
+    numbers, count = np.zeros(tuple(size + (axis > 0) for axis, size in enumerate(mask.shape)), np.uint32), 0
+    for groups in find_groups(InMemory(mask), section):
+        pixels = ranges(groups.runs.starts, groups.runs.lengths)
+        numbers.reshape(-1)[pixels] = np.repeat(groups.of_runs + count + 1, groups.runs.lengths)
+        count += len(groups)
+    return numbers[tuple(slice(size) for size in mask.shape)]
+
+
+def find_groups(mask: Readable, section: InferenceSection, band_rows: int | None = None) -> Iterator[Groups]:
+    """Yield the runs of the mask's objects by components or by a watershed, see `find_objects`."""
+    canvas = Canvas(mask.shape)
+    if section.opening_radius_px:
+        mask = OpenedMask(mask, section.opening_radius_px)
+    labels = Intensities(OneChannel(mask), canvas)
+    for pieces in find_pieces(mask, canvas, band_rows):
+        if not len(pieces):
+            continue
+        if section.largest_hole_px:
+            pieces = fill_holes(pieces, canvas, section.largest_hole_px, labels)
+        if section.objects == "watershed":
+            pieces = split_pieces(pieces, canvas, section.object_sigma_px)
+        yield pieces.take(pieces.areas_px >= section.smallest_object_px)
+
+
+def _peaks(
+    canvas: Canvas,
+    section: InferenceSection,
+    image: ImageSource | None,
+    probabilities: Readable | None,
+    band_rows: int | None,
+) -> Iterator[tuple[Groups, Scores | None]]:
+    """Yield the peaks of the probabilities as objects of one pixel, with their scores."""
+    if probabilities is None or section.peak_radius_um is None:
+        raise ValueError("peaks are found in probabilities, and within a radius; give both")
+    spacing_um = None if image is None else image.spacing_um
+    if spacing_um is None:
+        raise UnsuitableImage(
+            "resolution_unknown",
+            "the file doesn't say how far apart its pixels are, and detections lie within a radius in micrometres; "
+            "give it in micrometres (1 mm is 1000): spacing_um in the request or in cases.csv, or --spacing-um of the command",
+        )
+    finder = PeakFinder(canvas, spacing_um, section.peak_radius_um, section.peak_threshold)
+    for peaks in finder.find(probabilities, band_rows):
+        runs = Runs(peaks.numbers, peaks.numbers + 1, peaks.labels)
+        yield Groups(runs, np.arange(len(peaks) + 1)), peaks.scores
+
+
+class _Meter:
+    """Meter of objects.
+
+    Args:
+        canvas: canvas of S.
+        image: image (C, *S), or None.
+        probabilities: (K, *S), or None.
+    """
+
+    def __init__(self, canvas: Canvas, image: Readable | None, probabilities: Readable | None) -> None:
+        self._canvas = canvas
+        self._channels = None if image is None else Intensities(image, canvas)
+        self._probabilities = None if probabilities is None else Intensities(Shares(probabilities), canvas)
+
+    def measure(self, groups: Groups, first_number: int, scores: Scores | None) -> Iterator[ImageObject]:
+        """Yield the objects, measured."""
+        shapes = shapes_of(groups, self._canvas)
+        nothing = np.zeros((len(groups), 0))
+        means, deviations = self._channels.means_and_deviations(groups) if self._channels else (nothing, nothing)
+        heads = self._canvas.positions(groups.runs.starts)
+        runs = np.column_stack([heads, heads[:, -1] + groups.runs.lengths]).astype(np.int32)
+        columns = zip(
+            groups.labels.tolist(),
+            [runs[start:stop] for start, stop in pairwise(groups.bounds.tolist())],
+            shapes.boxes,
+            shapes.areas_px.tolist(),
+            map(tuple, shapes.centroids_px.tolist()),
+            shapes.diameters_px.tolist(),
+            _or_none(shapes.eccentricities, len(groups)),
+            _or_none(shapes.solidities, len(groups)),
+            map(tuple, means.tolist()),
+            map(tuple, deviations.tolist()),
+            _or_none(self._mean_probabilities(groups), len(groups)),
+            _or_none(scores, len(groups)),
+            strict=True,
+        )
+        for number, values in enumerate(columns, first_number):
+            yield ImageObject(number, *values)
+
+    def _mean_probabilities(self, groups: Groups) -> NDArray[np.float64] | None:
+        """Return the mean probability (n,) of each object's own class."""
+        if self._probabilities is None:
+            return None
+        means = np.empty(len(groups))
+        for label in np.unique(groups.labels):
+            of_class = groups.labels == label
+            means[of_class] = self._probabilities.means_and_deviations(groups.take(of_class), [int(label)])[0][:, 0]
+        return means
+
+
+def _or_none(values: NDArray[Any] | None, count: int) -> list[Any]:
+    """Return the values (n,) as numbers, or as many None."""
+    return [None] * count if values is None else values.tolist()

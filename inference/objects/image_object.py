@@ -27,28 +27,6 @@ class Readable(Protocol):
 
 
 @dataclass(frozen=True)
-class InMemory:
-    """Array in memory as a `Readable`.
-
-    Args:
-        array: (*S), (C, *S) or (K, *S).
-        axes: number of axes before S.
-    """
-
-    array: NDArray[Any]
-    axes: int = 0
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Size of the array."""
-        return self.array.shape
-
-    def read(self, region: Region) -> NDArray[Any]:
-        """Return a view of a region of S."""
-        return self.array[(slice(None),) * self.axes + region]
-
-
-@dataclass(frozen=True)
 class ImageObject:
     """Object of an image: connected pixels of one label, or the centre of a detection, which is one pixel.
 

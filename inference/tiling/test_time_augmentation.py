@@ -10,7 +10,7 @@ from typing import Self
 
 from torch import Tensor
 
-from configs.sections import Average
+from configs.inference_section import Average
 
 
 @dataclass(frozen=True)

@@ -95,3 +95,14 @@ def test_labels_of_whole_images(overrides: list[str], message: str) -> None:
         load(config, overrides)
     load(config, [*overrides, "image_label.classes=[]"])
     assert load(config, ["image_label.classes=[a,b]", "image_label.by=joint", "image_label.map_size=1"])
+
+
+def test_peaks_need_a_radius_and_probabilities() -> None:
+    config = Path("configs/histology_unet.yaml")
+    peaks = ["inference.objects=peaks", "inference.peak_radius_um=7.5"]
+    assert load(config, peaks).inference.peak_threshold == 0.5
+    with pytest.raises(ConfigError, match=r"inference\.peak_radius_um: missing; .* in micrometres, for example 7\.5"):
+        load(config, peaks[:1])
+    values = ["head.kind=regression", 'data.classes=[{name: density, colour: "#ffffff"}]']
+    with pytest.raises(ConfigError, match=r"inference\.objects: .* head\.kind regression gives none; choose components"):
+        load(config, [*peaks, *values])
