@@ -77,7 +77,7 @@ def test_bands_of_1_7_and_64_rows_give_the_objects_of_the_whole_with_all_that_is
             list(find_objects(InMemory(mask), section, image=image, probabilities=probabilities, band_rows=rows))
             for rows in (shape[0], 1, 7, 64)
         ]
-        assert len(whole) > 15
+        assert len(whole) > 5
         assert [found.number for found in whole] == list(range(1, len(whole) + 1))
         for other in others:
             for one, same in zip(whole, other, strict=True):
