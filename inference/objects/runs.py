@@ -43,6 +43,14 @@ class Runs:
         """Return the runs of an index or a mask."""
         return Runs(self.starts[index], self.stops[index], self.labels[index])
 
+    def merged(self) -> "tuple[Runs, Integers]":
+        """Return the runs with those of one label that follow each other joined, and the index of the first run of each."""
+        is_first = np.ones(len(self), np.bool_)
+        is_first[1:] = (self.starts[1:] != self.stops[:-1]) | (self.labels[1:] != self.labels[:-1])
+        firsts = np.flatnonzero(is_first)
+        stops = self.stops[np.append(firsts[1:], len(self))[: len(firsts)] - 1]
+        return Runs(self.starts[firsts], stops, self.labels[firsts]), firsts
+
     @property
     def lengths(self) -> Integers:
         """Number of pixels of each."""
@@ -190,14 +198,9 @@ class Groups:
         return np.add.reduceat(values, self.bounds[:-1], axis=0) if len(self) else values[:0]
 
     def merged(self) -> "Groups":
-        """Return the groups with runs of a group that follow each other joined."""
-        is_start = np.ones(len(self.runs), np.bool_)
-        is_start[1:] = self.runs.starts[1:] != self.runs.stops[:-1]
-        is_start[self.bounds[:-1]] = True
-        starts = np.flatnonzero(is_start)
-        stops = self.runs.stops[np.append(starts[1:], len(self.runs)) - 1]
-        runs = Runs(self.runs.starts[starts], stops, self.runs.labels[starts])
-        return Groups(runs, np.searchsorted(starts, self.bounds))
+        """Return the groups with runs that follow each other joined."""
+        runs, firsts = self.runs.merged()
+        return Groups(runs, np.searchsorted(firsts, self.bounds))
 
     def take(self, order: NDArray[Any]) -> "Groups":
         """Return the groups of an index or a mask."""

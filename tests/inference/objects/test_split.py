@@ -5,6 +5,7 @@ import pytest
 from test_find_objects import WATERSHED, ball, blobs, found_in
 
 from configs.inference_section import InferenceSection
+from inference.objects import split as split_module
 from inference.objects.find import number_objects
 
 
@@ -53,3 +54,28 @@ def test_a_piece_that_fills_its_hull_is_one_whatever_the_smoothing() -> None:
     square = np.zeros((30, 60), np.uint8)
     square[5:25, 5:55] = 1
     assert number_objects(square, InferenceSection(objects="watershed", object_sigma_px=0)).max() == 1
+
+
+@pytest.mark.parametrize(("shape", "side_px", "window_px"), [((230, 250), 15, 3600), ((60, 62, 64), 14, 30**3)])
+def test_windows_divide_a_large_piece_as_the_whole_does(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], side_px: int, window_px: int
+) -> None:
+    random = np.random.default_rng(0)
+    centres = np.stack(np.meshgrid(*(np.arange(side_px, size, side_px) for size in shape), indexing="ij"), axis=-1)
+    mask = np.zeros(shape, np.uint8)
+    for centre in centres.reshape(-1, len(shape)):
+        mask[ball(shape, centre, side_px * random.uniform(0.52, 0.58))] = 1
+    section = InferenceSection(objects="watershed", object_sigma_px=2)
+    whole = number_objects(mask, section)
+    assert number_objects(mask, InferenceSection()).max() == 1
+    assert whole.max() == len(centres.reshape(-1, len(shape)))
+    monkeypatch.setattr(split_module, "WINDOW_PIXELS", window_px)
+    assert (number_objects(mask, section) == whole).all()
+
+
+def test_a_large_piece_that_is_thicker_than_the_border_of_a_window_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split_module, "WINDOW_PIXELS", 400)
+    mask = np.ones((100, 100), np.uint8)
+    mask[:40, 40:] = 0
+    section = InferenceSection(objects="watershed", object_sigma_px=1)
+    assert number_objects(mask, section).max() == 1
