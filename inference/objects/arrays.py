@@ -54,11 +54,6 @@ class Shares:
 
     probabilities: Readable
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(K, *S)."""
-        return self.probabilities.shape
-
     def read(self, region: Region) -> NDArray[np.float32]:
         """Return the probabilities (K, *S') of a region of S."""
         stored = self.probabilities.read(region)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from configs.inference_section import InferenceSection
 from imaging.errors import UnsuitableImage
 from imaging.source import ImageSource
-from inference.objects.arrays import InMemory, OneChannel, Shares
+from inference.objects.arrays import InMemory, OneChannel
 from inference.objects.clean_up import OpenedMask, fill_holes
 from inference.objects.image_object import ImageObject, Readable
 from inference.objects.intensities import Intensities
@@ -83,7 +83,7 @@ def find_groups(mask: Readable, section: InferenceSection, band_rows: int | None
     canvas = Canvas(mask.shape)
     if section.opening_radius_px:
         mask = OpenedMask(mask, section.opening_radius_px)
-    labels = Intensities(OneChannel(mask), canvas)
+    labels = Intensities(OneChannel(mask), 1, canvas)
     for pieces in find_pieces(mask, canvas, band_rows):
         if not len(pieces):
             continue
@@ -122,14 +122,18 @@ class _Meter:
 
     Args:
         canvas: canvas of S.
-        image: image (C, *S), or None.
-        probabilities: (K, *S), or None.
+        image: its channels are measured; None: they are not.
+        probabilities: (K, *S), float from 0 to 1 or uint8 from 0 to 255; None: they are not measured.
     """
 
-    def __init__(self, canvas: Canvas, image: Readable | None, probabilities: Readable | None) -> None:
+    def __init__(self, canvas: Canvas, image: ImageSource | None, probabilities: Readable | None) -> None:
         self._canvas = canvas
-        self._channels = None if image is None else Intensities(image, canvas)
-        self._probabilities = None if probabilities is None else Intensities(Shares(probabilities), canvas)
+        self._channels = None if image is None else Intensities(image, image.channels, canvas)
+        self._probabilities = None
+        if probabilities is not None:
+            self._probabilities = Intensities(probabilities, probabilities.shape[0], canvas)
+            pixel = probabilities.read((slice(0, 1),) * len(canvas.shape))
+            self._certain = 255 if pixel.dtype == np.uint8 else 1  # value of the probability 1
 
     def measure(self, groups: Groups, first_number: int, scores: Scores | None) -> Iterator[ImageObject]:
         """Yield the objects, measured."""
@@ -164,7 +168,7 @@ class _Meter:
         for label in np.unique(groups.labels):
             of_class = groups.labels == label
             means[of_class] = self._probabilities.means_and_deviations(groups.take(of_class), [int(label)])[0][:, 0]
-        return means
+        return means / self._certain
 
 
 def _or_none(values: NDArray[Any] | None, count: int) -> list[Any]:

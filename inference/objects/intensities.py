@@ -12,7 +12,7 @@ from inference.objects.runs import Canvas, Groups, Integers, Runs
 
 Floats = NDArray[np.float64]
 
-BLOCK_PIXELS = 8 * 2**20
+BLOCK_VALUES = 2**24
 _BLOCKS = 2  # that are held: objects lie on the border of two
 
 
@@ -21,12 +21,13 @@ class Intensities:
 
     Args:
         source: image (C, *S), or probabilities (K, *S).
+        channels: C or K.
         canvas: canvas of S.
     """
 
-    def __init__(self, source: Readable, canvas: Canvas) -> None:
+    def __init__(self, source: Readable, channels: int, canvas: Canvas) -> None:
         self._source, self._canvas = source, canvas
-        self._block_rows = max(1, BLOCK_PIXELS // prod(canvas.shape[1:]))
+        self._block_rows = max(1, BLOCK_VALUES // (channels * prod(canvas.shape[1:])))
         self._blocks: dict[int, NDArray[np.number]] = {}
 
     def means_and_deviations(self, groups: Groups, channels: Sequence[int] | None = None) -> tuple[Floats, Floats]:

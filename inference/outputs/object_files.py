@@ -65,7 +65,7 @@ class ObjectFiles:
     @property
     def are_points(self) -> bool:
         """Whether objects are centres of detections."""
-        return str(self.config.inference.objects) == "peaks"
+        return self.config.inference.objects == "peaks"
 
     @property
     def keeps_every_class(self) -> bool:

@@ -25,8 +25,8 @@ from configs import schema
 from datasets.inputs import find_inputs
 from imaging.open import open_image
 from imaging.outlines.polygons import rasterise
+from inference.objects.arrays import InMemory
 from inference.objects.find import number_objects
-from inference.objects.image_object import InMemory
 from inference.outputs.object_files import FinishedRows, ObjectFiles, write_objects
 from inference.predict import predict as predict_images
 from inference.predictors.ensemble import load_ensemble
