@@ -18,8 +18,8 @@ from evaluation.comparison.result import BundleFacts, Cost
 from evaluation.scoring.array_source import ArraySource
 from evaluation.scoring.case_scores import CaseMask
 from evaluation.scoring.evaluate import MaskFolder
+from inference.objects.arrays import InMemory
 from inference.objects.find import find_objects
-from inference.objects.image_object import InMemory
 from models import bundle
 from models.architectures import count_parameters
 from models.bundle import Bundle

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label as number_pieces
 
-from configs.sections import InferenceSection
+from configs.inference_section import InferenceSection
 from evaluation.metrics.membranes import MembranePair
 from evaluation.metrics.object_pair import ObjectPair
 from evaluation.metrics.surface_distance import STRUCTURE_LIMIT_PX, StructurePair
+from inference.objects.arrays import InMemory
 from inference.objects.find import find_objects
-from inference.objects.image_object import InMemory
 
 MOST_HELD_PX = 2**27  # of a case that is held in memory: 512 x 512 x 512, or 11,585 squared
 
