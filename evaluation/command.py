@@ -81,7 +81,7 @@ def evaluate(
         from evaluation.scoring.scored_cases import read_scored_cases
         from evaluation.scoring.selection import select_metrics
 
-        out.parent.mkdir(parents=True, exist_ok=True)  # reports a wrong path before the work, not after it
+        _prepare_page(out)
         names = [name.strip() for name in metrics.split(",")] if metrics is not None else []
         scored = read_scored_cases(data, split, load(config) if config else None)
         selection = select_metrics(scored.kind, names, tolerance)
@@ -136,7 +136,7 @@ def compare(
         from evaluation.comparison.compare import compare as compare_methods
         from evaluation.report.comparison_files import write_comparison
 
-        out.parent.mkdir(parents=True, exist_ok=True)  # reports a wrong path before the work, not after it
+        _prepare_page(out)
         options = ComparisonOptions(
             split=split,
             metrics=tuple(name.strip() for name in metrics.split(",")) if metrics is not None else (),
@@ -149,3 +149,13 @@ def compare(
             comparison = compare_methods(methods, data, options, on_progress)
         page, *numbers = write_comparison(comparison, out)
         console.print(f"{comparison.verdict}\nReport: {page}; numbers: {', '.join(map(str, numbers))}")
+
+
+def _prepare_page(out: Path) -> None:
+    """Create the folder of a page, and refuse a path at which no page can be: before the work, not after it."""
+    from configs.schema import ConfigError
+
+    if out.is_dir() or out.suffix in (".csv", ".json"):
+        problem = "is a folder" if out.is_dir() else f"would be replaced by the table of scores, which ends with {out.suffix}"
+        raise ConfigError(f"--out {out}: {problem}; give the name of a page, such as {out.with_suffix('.html')}")
+    out.parent.mkdir(parents=True, exist_ok=True)

@@ -122,7 +122,8 @@ def _read_values(found: FoundMasks, scored: ScoredCases, on_progress: Progress |
             values = count_mask_values(path, case)
             counts += [] if values is None else [values]
         except DataError as error:
-            problems.append(f"{path.name} of case {case.name}: {error}")
+            text = str(error).replace("reference holds", "the mask holds")  # as readers of labels say
+            problems.append(f"{path.name} of case {case.name}: {text}")
         if on_progress:
             on_progress("masks", number, len(cases))
     if problems:

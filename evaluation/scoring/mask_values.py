@@ -101,7 +101,11 @@ def count_mask_values(path: Path, case: Case) -> tuple[int, ...] | None:
     """
     with ExitStack() as stack:
         source = _open_on_image(path, case, stack)
-        if isinstance(source, AnnotationSource) or _has_colours(case) or source.channels > 1:
+        if isinstance(source, AnnotationSource) or source.channels > 1:
+            return None
+        if _has_colours(case):
+            for _ in source.blocks():  # refuses colours of no class
+                pass
             return None
         return tuple(sorted({value for block in source.blocks() for value in count_labels(block)}))
 
@@ -149,19 +153,21 @@ def _open_stored(path: Path, case: Case) -> ImageSource:
     source = open_image(path, labels=True, dimensions=case.needed_dimensions, axes=case.reference_axes)
     if source.dtype.kind == "f":
         source = WholeNumberSource(source)
-    if source.channels == 1 or source.channels == len(case.classes) - 1:
+    if source.channels == 1 or (_overlap(case) and source.channels == len(case.classes) - 1):
         return source
     with close_on_error(source):
         if source.channels != 3 or len(source.shape) != 2:
-            raise DataError(
-                "mask_channels",
-                f"the mask has {source.channels} channels; write one with labels, or one for each of the "
-                f"{len(case.classes) - 1} classes but the background",
-            )
+            several = f", or one for each of the {len(case.classes) - 1} classes that overlap" if _overlap(case) else ""
+            raise DataError("mask_channels", f"the mask has {source.channels} channels; write one with labels{several}")
     if case.class_values is not None and _has_colours(case):
         source.close()
         return as_indices(open_colours(path), case.class_values)
     return ConvertedSource(source, _as_grey, source.dtype, 1)
+
+
+def _overlap(case: Case) -> bool:
+    """Return whether the references have a channel for each class but the background."""
+    return bool(case.other_references) or (case.class_values is not None and case.class_values.overlap)
 
 
 def _has_colours(case: Case) -> bool:

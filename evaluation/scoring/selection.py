@@ -1,5 +1,6 @@
 """Selection of metrics: which are reported for a data set, by what its references hold or by name."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,8 +76,10 @@ def select_metrics(kind: ReferenceKind, names: Sequence[str] = (), tolerance: fl
     """Return the metrics of these names, or without names the defaults for what the references hold.
 
     Raises:
-        ConfigError: an unknown name; the message lists all names.
+        ConfigError: an unknown name, with all names, or a tolerance that is no number.
     """
+    if tolerance is not None and math.isnan(tolerance):
+        raise ConfigError("--tolerance nan: not a distance; give a number from 0 on")
     unknown = [name for name in names if name not in METRICS and name != ALL]
     if unknown:
         raise ConfigError(f"--metrics: {', '.join(unknown)} unknown; choose from {', '.join(METRICS)}, or all")

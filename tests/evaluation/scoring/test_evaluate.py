@@ -8,6 +8,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 from mask_data import REFERENCES, write_data, write_image, write_masks
 from typer.testing import CliRunner
 
@@ -148,6 +149,36 @@ def test_grey_masks_that_are_stored_in_three_channels_are_read_and_colours_are_r
     grey["a.png"][0, 1] = (255, 0, 0)
     write_masks(masks, grey)
     assert_refused(evaluate(masks, data), "the mask has colours")
+
+
+def test_colours_of_the_references_are_read_and_others_named(tmp_path: Path) -> None:
+    colours = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0)], np.uint8)
+    data = write_data(tmp_path / "data", {name: colours[labels] for name, labels in REFERENCES.items()})
+    masks = write_masks(tmp_path / "masks", {"a.png": colours[A], "b.png": colours[B]})
+    assert evaluate(masks, data, "--metrics", "dice").exit_code == 0
+    assert set(rows_of(masks).values()) == {1}
+    wrong = colours[A].copy()
+    wrong[0, 0] = (0, 0, 255)
+    write_masks(masks, {"a.png": wrong})
+    assert_refused(evaluate(masks, data), "a.png of case a: the mask holds #0000ff (1 pixels); allowed are #000000")
+
+
+def test_labels_of_one_class_each_in_a_channel_are_refused_where_classes_do_not_overlap(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    masks = write_masks(tmp_path / "masks", {"b.png": B})
+    tifffile.imwrite(
+        masks / "a.tif", np.stack([A == 1, A == 2]).astype(np.uint8), photometric="minisblack", metadata={"axes": "CYX"}
+    )
+    assert_refused(evaluate(masks, data), "a.tif of case a: the mask has 2 channels; write one with labels")
+
+
+def test_the_page_cannot_be_a_folder_or_the_table(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    masks = write_masks(tmp_path / "masks", {"a.png": A, "b.png": B})
+    for path, text in ((tmp_path, "is a folder"), (tmp_path / "r.csv", "would be replaced by the table of scores")):
+        result = CliRunner().invoke(app, ["evaluate", str(masks), "--data", str(data), "-o", str(path)])
+        assert result.exit_code == 2
+        assert text in result.output
 
 
 def test_a_jpeg_is_no_mask(tmp_path: Path) -> None:

@@ -20,6 +20,11 @@ def test_unknown_names_are_refused_with_the_list() -> None:
         select_metrics(KIND, ["dise", "hd", "iou"])
 
 
+def test_a_tolerance_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--tolerance nan: not a distance"):
+        select_metrics(KIND, ["nsd"], float("nan"))
+
+
 def test_all_selects_every_metric_that_says_something() -> None:
     kinds = {metric.kind for metric in select_metrics(KIND, ["all"]).metrics}
     assert kinds == {"overlap", "structure"}
