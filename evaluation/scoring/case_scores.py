@@ -55,7 +55,7 @@ def score_case(case: Case, mask: CaseMask, selection: Selection) -> tuple[Score,
         with open_case_image(case) as image:
             spacing_um = image.spacing_um
         with open_reference(case, numbered=case.instances) as reference:
-            check_mask_shape(mask.labels, reference)
+            check_mask(mask.labels, reference)
             scorer = CaseScorer(case, reference, selection, spacing_um)
             for block in reference.blocks():
                 rows = scorer.next_rows(block.shape[1])
@@ -68,16 +68,21 @@ def score_case(case: Case, mask: CaseMask, selection: Selection) -> tuple[Score,
             return tuple(scorer.scores())
 
 
-def check_mask_shape(mask: ImageSource, reference: ImageSource) -> None:
-    """Refuse a mask of another shape than its reference.
+def check_mask(mask: ImageSource, reference: ImageSource) -> None:
+    """Refuse a mask of another shape than its reference, and one with a channel for each class if classes do not overlap.
 
     Raises:
-        DataError: `shape_mismatch`.
+        DataError: `shape_mismatch`, `mask_channels`.
     """
     if mask.shape != reference.shape:
         raise DataError(
             "shape_mismatch",
             f"mask has shape {mask.shape}, reference has shape {reference.shape}; export the mask on the image's own grid",
+        )
+    if mask.channels > 1 == reference.channels:
+        raise DataError(
+            "mask_channels",
+            f"mask has {mask.channels} channels or layers, but the classes of the reference do not overlap; write labels",
         )
 
 

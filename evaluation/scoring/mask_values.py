@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from datasets.annotations import AnnotationSource
 from datasets.cases import Case, open_case_image
 from datasets.channels import AFFINE_TOLERANCE_MM, affine_distance_mm
-from datasets.class_references import as_channels, as_indices, open_colours
+from datasets.class_references import as_channels, as_indices, open_colours, segments_as_classes
 from datasets.declared.class_values import ClassValues
 from datasets.declared.declaration import BACKGROUND
 from datasets.labels.counts import count_labels, join_first
@@ -23,6 +23,7 @@ from datasets.reference_conversion import ConvertedSource, WholeNumberSource, as
 from evaluation.scoring.case_scores import CaseMask
 from evaluation.scoring.mask_files import OUTLINES
 from imaging.errors import DataError
+from imaging.nrrd.segments import read_segments
 from imaging.open import open_image
 from imaging.source import ImageSource
 from imaging.voxels import affine_inside
@@ -151,6 +152,10 @@ def _open_stored(path: Path, case: Case) -> ImageSource:
                     "mask_lossy", "the mask is a JPEG, which changes labels at every edge; write masks as PNG, TIFF or NIfTI"
                 )
     source = open_image(path, labels=True, dimensions=case.needed_dimensions, axes=case.reference_axes)
+    segments = read_segments(path) if path.is_file() else ()
+    if segments and all(segment.name in case.classes for segment in segments):
+        with close_on_error(source):
+            return segments_as_classes(source, segments, case.classes)
     if source.dtype.kind == "f":
         source = WholeNumberSource(source)
     if source.channels == 1 or (_overlap(case) and source.channels == len(case.classes) - 1):

@@ -84,6 +84,13 @@ def test_a_mask_of_another_shape_is_refused(tmp_path: Path) -> None:
     assert error.value.code == "shape_mismatch"
 
 
+def test_a_mask_of_overlapping_classes_is_refused_where_the_reference_has_none(tmp_path: Path) -> None:
+    case = case_of(np.zeros((4, 5), np.uint8), tmp_path)
+    with pytest.raises(DataError, match="mask has 2 channels or layers") as error:
+        values_of(case, np.zeros((2, 4, 5), np.uint8))
+    assert error.value.code == "mask_channels"
+
+
 def test_a_label_without_a_class_is_refused(tmp_path: Path) -> None:
     case = replace(case_of(np.zeros((4, 5), np.uint8), tmp_path), name="other")
     with pytest.raises(DataError, match="case other: mask") as error:

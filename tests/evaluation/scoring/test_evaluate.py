@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel
+import nrrd
 import numpy as np
 import pytest
 import tifffile
@@ -25,6 +26,25 @@ def rows_of(masks: Path) -> dict[tuple[str, str, str], float]:
     """Return the scores in the CSV by case, metric and class."""
     with (masks.parent / "r.csv").open(encoding="utf-8") as file:
         return {(row["case"], row["metric"], row["class"]): float(row["value"] or "nan") for row in csv.DictReader(file)}
+
+
+def write_config(folder: Path, data: Path, dimensions: int = 2) -> Path:
+    """Write a config of three classes and an ignored label."""
+    path = folder / "config.yaml"
+    path.write_text(
+        f"""
+run: {{name: test}}
+data:
+  path: {data}
+  dimensions: {dimensions}
+  channels: [grey]
+  classes: [{{name: background, colour: "#ffffff"}}, {{name: nucleus, colour: "#ff0000"}}, {{name: cell, colour: "#00ff00"}}]
+  ignore_label: 255
+model: {{name: unet, features: [4, 8]}}
+sampling: {{patch_size: {[16] * dimensions}}}
+"""
+    )
+    return path
 
 
 def assert_refused(result: Any, *texts: str) -> None:
@@ -181,6 +201,26 @@ def test_the_page_cannot_be_a_folder_or_the_table(tmp_path: Path) -> None:
         assert text in result.output
 
 
+def test_segments_of_slicer_are_classes_by_their_names(tmp_path: Path) -> None:
+    volume = np.zeros((3, 4, 5), np.uint8)
+    volume[0, 1:3, 2:4], volume[2, 1:3, 2:4] = 1, 2
+    data = write_data(tmp_path / "data", {"a": volume}, suffix=".nii.gz")
+    config = write_config(tmp_path, data, dimensions=3)
+    header = {
+        "space": "right-anterior-superior",
+        "space directions": np.diag([-1.0, -1.0, 1.0]),
+        "space origin": np.zeros(3),
+        **{"Segment0_Name": "cell", "Segment0_LabelValue": "1", "Segment0_Layer": "0"},
+        **{"Segment1_Name": "nucleus", "Segment1_LabelValue": "2", "Segment1_Layer": "0"},
+    }
+    voxels = np.choose(volume, [0, 2, 1]).astype(np.uint8).transpose()[::-1, ::-1]
+    (tmp_path / "masks").mkdir()
+    nrrd.write(str(tmp_path / "masks/a.seg.nrrd"), voxels, header)
+    result = evaluate(tmp_path / "masks", data, "--config", str(config), "--metrics", "dice")
+    assert result.exit_code == 0, result.output
+    assert set(rows_of(tmp_path / "masks").values()) == {1.0}
+
+
 def test_a_jpeg_is_no_mask(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     masks = write_masks(tmp_path / "masks", {"a.jpg": A, "b.png": B})
@@ -199,20 +239,7 @@ def test_ignored_pixels_of_a_config_count_nowhere(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", {"a": reference, "b": B})
     masks = write_masks(tmp_path / "masks", {"a.png": np.where(reference == 255, 2, A).astype(np.uint8), "b.png": B})
     assert_refused(evaluate(masks, data), "255 often is the label of unlabelled pixels", "--config")
-    config = tmp_path / "config.yaml"
-    config.write_text(
-        f"""
-run: {{name: test}}
-data:
-  path: {data}
-  dimensions: 2
-  channels: [grey]
-  classes: [{{name: background, colour: "#ffffff"}}, {{name: nucleus, colour: "#ff0000"}}, {{name: cell, colour: "#00ff00"}}]
-  ignore_label: 255
-model: {{name: unet, features: [4, 8]}}
-sampling: {{patch_size: [16, 16]}}
-"""
-    )
+    config = write_config(tmp_path, data)
     result = evaluate(masks, data, "--config", str(config), "--metrics", "dice,iou,hd95,nsd")
     assert result.exit_code == 0, result.output
     rows = rows_of(masks)
