@@ -24,7 +24,7 @@ from training.clock import Clock
 from training.data.open_cases import open_labelled_image
 
 SHARE = 0.1  # of the training's time
-LEAST_S = 20.0  # whatever the training took
+LEAST_S = 10.0  # whatever the training took
 SCORING_VALIDATIONS = 1.0  # time that a run with a time limit reserves for scoring, in validations
 ORDER_SEED = 0  # of the order of the cases, so that those that are scored in time are of all kinds
 
@@ -32,7 +32,7 @@ ORDER_SEED = 0  # of the order of the cases, so that those that are scored in ti
 def scoring_limit_s(clock: Clock) -> float:
     """Return the time for scoring: a tenth of what the training took, within the run's own time limit."""
     limit_s = max(LEAST_S, SHARE * clock.seconds)
-    return limit_s if clock.max_seconds is None else min(limit_s, clock.max_seconds - clock.seconds)
+    return limit_s if clock.max_seconds is None else max(0.0, min(limit_s, clock.max_seconds - clock.seconds))
 
 
 def score_validation(config: Config, predictor: Predictor, cases: Sequence[Case], limit_s: float) -> BundleMetrics | None:

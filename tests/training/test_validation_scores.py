@@ -124,3 +124,5 @@ def test_scoring_takes_a_share_of_the_training_within_its_time_limit() -> None:
     limited = Clock(10, 17)
     limited.load_state_dict({"seconds": 1000.0})
     assert scoring_limit_s(limited) == pytest.approx(20, abs=1)
+    limited.load_state_dict({"seconds": 1030.0})
+    assert scoring_limit_s(limited) == 0
