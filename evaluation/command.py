@@ -79,7 +79,7 @@ def evaluate(
         from evaluation.report.evaluation_page import write_evaluation
         from evaluation.scoring.evaluate import evaluate_masks, print_scores
         from evaluation.scoring.scored_cases import read_scored_cases
-        from evaluation.scoring.selection import select_metrics
+        from evaluation.scoring.selection import default_headline, select_metrics
 
         _prepare_page(out)
         names = [name.strip() for name in metrics.split(",")] if metrics is not None else []
@@ -87,7 +87,7 @@ def evaluate(
         selection = select_metrics(scored.kind, names, tolerance)
         with progress_bars(console) as on_progress:
             evaluation = evaluate_masks(masks, scored, selection, missing, on_progress)
-        page, table, numbers = write_evaluation(evaluation, data.resolve().name, out)
+        page, table, numbers = write_evaluation(evaluation, data.resolve().name, out, headline=default_headline(scored.kind))
         print_scores(evaluation, console)
         console.print(f"Page: {page}\nScores: {table} and {numbers}")
 

@@ -27,7 +27,7 @@ from evaluation.rendering import CLASS_COLOURS
 from evaluation.scoring.case_scores import score_case
 from evaluation.scoring.evaluate import MaskFolder, Missing, Progress, read_mask_folder
 from evaluation.scoring.scored_cases import ScoredCases
-from evaluation.scoring.selection import ReferenceKind, Selection, default_names, select_metrics
+from evaluation.scoring.selection import ReferenceKind, Selection, default_headline, default_names, select_metrics
 from evaluation.scoring.table import Score, ScoreTable
 from imaging.source import ImageSource
 from inference.predictors.counting import shape_only_predictor
@@ -136,13 +136,6 @@ class _ScoredMethods:
         """Open the labels (1, *S) of a case by each method."""
         with ExitStack() as stack:
             yield [stack.enter_context(masks.open(case)).labels for masks in self.masks]
-
-
-def default_headline(kind: ReferenceKind) -> str:
-    """Return the name of the metric that a verdict is about, by what the references hold."""
-    if kind.ordered:
-        return "quadratic_kappa"
-    return "pq" if kind.instances else "dice"
 
 
 def _select_metrics(kind: ReferenceKind, options: ComparisonOptions, headline: str) -> Selection:

@@ -8,6 +8,7 @@ from pathlib import Path
 from evaluation.comparison.paired_difference import FEW_UNITS
 from evaluation.figures.score_figures import case_figure, class_figure
 from evaluation.figures.score_grid import ScoreGrid
+from evaluation.metrics.metric import Metric
 from evaluation.metrics.registry import METRICS
 from evaluation.number_text import interval, measure, unit_text
 from evaluation.report.case_rows import case_rows, metric_column
@@ -25,26 +26,35 @@ class PageSummary:
     remarks: tuple[str, ...]
 
 
-def write_evaluation(evaluation: Evaluation, data: str, path: Path) -> tuple[Path, ...]:
+def write_evaluation(evaluation: Evaluation, data: str, path: Path, *, headline: str = "") -> tuple[Path, ...]:
     """Write the page of an evaluation and, beside it, its scores as CSV and JSON; return all paths.
 
     Args:
         evaluation: the scores, and notes on them.
         data: name of the data set.
         path: the page; missing folders are created.
+        headline: name of the metric that the page begins with; without scores in it, the first metric.
 
     Raises:
         OSError: a file can't be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     files = write_tables([evaluation.table], path)
-    write_page(render_evaluation(evaluation, data, files=[file.name for file in files]), path)
+    write_page(render_evaluation(evaluation, data, headline=headline, files=[file.name for file in files]), path)
     return path, *files
 
 
-def render_evaluation(evaluation: Evaluation, data: str, *, files: Sequence[str] = ()) -> str:
-    """Return the page of an evaluation as HTML; `files` are the names of those beside the page that hold its numbers."""
+def render_evaluation(evaluation: Evaluation, data: str, *, headline: str = "", files: Sequence[str] = ()) -> str:
+    """Return the page of an evaluation as HTML.
+
+    Args:
+        evaluation: the scores, and notes on them.
+        data: name of the data set.
+        headline: as in `write_evaluation`.
+        files: names of the files beside the page that hold its numbers.
+    """
     grid = ScoreGrid((evaluation.table,))
+    metric = next((metric for metric in grid.metrics if metric.name == headline), next(iter(grid.metrics), None))
     columns = [metric_column(grid, metric, 0) for metric in grid.metrics[:MOST_COLUMNS]]
     with_classes = any(len(grid.classes_of(metric.name)) > 1 for metric in grid.metrics)
     return render_page(
@@ -52,11 +62,12 @@ def render_evaluation(evaluation: Evaluation, data: str, *, files: Sequence[str]
         grid=grid,
         data=data,
         files=files,
-        summary=PageSummary(_sentence(grid), (*_remarks(grid), *evaluation.notes)),
+        summary=_summarise(grid, metric, evaluation.notes),
+        headline=metric,
         figures=[case_figure(grid, metric) for metric in grid.metrics],
         directions=_directions(grid),
         with_classes=with_classes,
-        class_figure=class_figure(grid, grid.metrics[0]) if with_classes else None,
+        class_figure=class_figure(grid, metric) if metric else None,
         pooled=[(METRICS[score.metric], score) for score in evaluation.table.pooled],
         grouped=any(grid.groups.values()),
         case_columns=columns,
@@ -64,11 +75,15 @@ def render_evaluation(evaluation: Evaluation, data: str, *, files: Sequence[str]
     )
 
 
-def _sentence(grid: ScoreGrid) -> str:
-    """Return the mean of the first metric with its interval, and the worst case."""
-    if not grid.metrics:
-        return "There are no scores."
-    metric = grid.metrics[0]
+def _summarise(grid: ScoreGrid, metric: Metric | None, notes: Sequence[str]) -> PageSummary:
+    """Return the page's first words: the mean of the headline, what limits it, and the notes."""
+    if metric is None:
+        return PageSummary("There are no scores.", tuple(notes))
+    return PageSummary(_sentence(grid, metric), (*_remarks(grid, metric), *notes))
+
+
+def _sentence(grid: ScoreGrid, metric: Metric) -> str:
+    """Return the mean of a metric with its interval."""
     unit, row = grid.unit_of(metric.name), grid.summary(metric.name, 0)
     if not row.cases:
         return f"No case has a {metric.title}."
@@ -96,24 +111,23 @@ def _directions(grid: ScoreGrid) -> str:
     return "; ".join(sentences) + "."
 
 
-def _remarks(grid: ScoreGrid) -> Iterator[str]:
+def _remarks(grid: ScoreGrid, metric: Metric) -> Iterator[str]:
     """Yield the range over cases and classes, the cases without a value, and what limits the interval."""
-    for metric in grid.metrics[:1]:
-        unit, row, values = grid.unit_of(metric.name), grid.summary(metric.name, 0), grid.values(metric.name, 0)
-        if row.cases > 1:
-            lowest, highest = values.index(row.lowest), values.index(row.highest)
-            yield (
-                f"It is between {measure(row.lowest, unit)} ({grid.cases[lowest]}) "
-                f"and {measure(row.highest, unit)} ({grid.cases[highest]})."
-            )
-        means = {name: grid.summary(metric.name, 0, name).mean for name in grid.classes_of(metric.name)}
-        means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
-        if len(means) > 1:
-            low, high = min(means, key=lambda name: means[name]), max(means, key=lambda name: means[name])
-            yield f"By class it is between {measure(means[low], unit)} ({low}) and {measure(means[high], unit)} ({high})."
-        if row.missing:
-            cases = "1 case has" if row.missing == 1 else f"{row.missing} cases have"
-            yield f"{cases} no {metric.title}, since neither the mask nor the reference has foreground."
+    unit, row, values = grid.unit_of(metric.name), grid.summary(metric.name, 0), grid.values(metric.name, 0)
+    if row.cases > 1:
+        lowest, highest = values.index(row.lowest), values.index(row.highest)
+        yield (
+            f"It is between {measure(row.lowest, unit)} ({grid.cases[lowest]}) "
+            f"and {measure(row.highest, unit)} ({grid.cases[highest]})."
+        )
+    means = {name: grid.summary(metric.name, 0, name).mean for name in grid.classes_of(metric.name)}
+    means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
+    if len(means) > 1:
+        low, high = min(means, key=lambda name: means[name]), max(means, key=lambda name: means[name])
+        yield f"By class it is between {measure(means[low], unit)} ({low}) and {measure(means[high], unit)} ({high})."
+    if row.missing:
+        cases = "1 case has" if row.missing == 1 else f"{row.missing} cases have"
+        yield f"{cases} no {metric.title}, since neither the mask nor the reference has foreground."
     count, name = grid.units
     if 0 < count < FEW_UNITS:
         yield f"With {count} {name}{'' if count == 1 else 's'} the interval is no evidence for other {name}s."

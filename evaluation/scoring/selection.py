@@ -107,3 +107,10 @@ def default_names(kind: ReferenceKind) -> tuple[str, ...]:
         *(PROBABILITIES if kind.probabilities else ()),
         *(IMAGE_LABELS if kind.image_labels else ()),
     )
+
+
+def default_headline(kind: ReferenceKind) -> str:
+    """Return the name of the metric that comes first in words, such as a verdict, by what the references hold."""
+    if kind.ordered:
+        return "quadratic_kappa"
+    return "pq" if kind.instances else "dice"

@@ -148,6 +148,15 @@ def test_the_summary_follows_from_the_numbers() -> None:
     assert "With 2 groups the interval is no evidence for other groups." in page.texts
 
 
+def test_a_page_begins_with_its_headline() -> None:
+    evaluation = Evaluation(make_table(12, classes=["one"]), ())
+    assert any(
+        text.startswith("The mean PQ is 0.") for text in check_sound(render_evaluation(evaluation, "data", headline="pq")).texts
+    )
+    missing = check_sound(render_evaluation(evaluation, "data", headline="not in the table"))
+    assert any(text.startswith("The mean Dice is 0.") for text in missing.texts)
+
+
 @pytest.mark.parametrize("values", [[], [nan], [nan, nan], [0.5], [0.5] * 4, [0.1, nan, 0.3]])
 def test_a_page_of_any_scores(values: list[float]) -> None:
     scores = tuple(Score(f"case{case}", None, "dice", "nucleus", value) for case, value in enumerate(values))

@@ -64,6 +64,9 @@ def test_perfect_masks_score_1_in_table_csv_and_json(tmp_path: Path) -> None:
     scores = json.loads((tmp_path / "r.json").read_text())["scores"]
     assert [score["value"] for score in scores] == [1.0] * 8
     assert {score["method"] for score in scores} == {"masks"}
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<p>The mean Dice is 1.000 over 2 cases.</p>" in page
+    assert "r.csv, r.json" in page
 
 
 def test_masks_named_like_the_image_are_found_and_scored(tmp_path: Path) -> None:
