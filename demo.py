@@ -147,8 +147,17 @@ def write_results(folder: Path, slide: Path, data: Path, *, bundles: list[Path],
     write_comparison(comparison, folder / "report.html")
     console.print(f"      {comparison.verdict}")
     colours = [section.colour for section in comparison.classes]
-    (folder / "held_out.png").write_bytes(_held_out_picture(data, bundles, colours))
-    (folder / "slide.png").write_bytes(_slide_picture(slide, masks, colours))
+    case = read_cases(data)[PICTURED_CASE]
+    with open_case_image(case) as source, open_image(case.reference or case.images[0], labels=True) as reference:
+        region = tuple(slice(0, side) for side in PICTURED_PX)
+        labels = [segment_array(source, load_predictor(load(bundle)))[region] for bundle in bundles]
+        crop = (slice(None), *region)
+        picture = draw_panel(next(source.blocks())[crop], next(reference.blocks())[crop][0], labels, METHOD_TITLES, colours)
+    (folder / "held_out.png").write_bytes(picture)
+    with open_image(slide) as source, open_image(masks[0], labels=True) as first, open_image(masks[1], labels=True) as second:
+        labels = [mask.read(PICTURED_SLIDE)[0] for mask in (first, second)]
+        picture = draw_panel(source.read(PICTURED_SLIDE), None, labels, METHOD_TITLES, colours)  # the slide has no reference
+    (folder / "slide.png").write_bytes(picture)
     return folder / "report.html"
 
 
@@ -182,23 +191,6 @@ def _wait_until_ready(url: str, server: "subprocess.Popen[bytes]", log: Path) ->
         except httpx.TransportError:
             time.sleep(0.2)
     raise DataError("demo_server", f"the server didn't start; {log} says why")
-
-
-def _held_out_picture(data: Path, bundles: list[Path], colours: list[str]) -> bytes:
-    """Return a PNG of a held-out crop with its reference and both masks."""
-    case = read_cases(data)[PICTURED_CASE]
-    with open_case_image(case) as source, open_image(case.reference or case.images[0], labels=True) as reference:
-        region = tuple(slice(0, side) for side in PICTURED_PX)
-        masks = [segment_array(source, load_predictor(load(bundle)))[region] for bundle in bundles]
-        image, labels = next(source.blocks())[(slice(None), *region)], next(reference.blocks())[0][region]
-        return draw_panel(image, labels, masks, METHOD_TITLES, colours)
-
-
-def _slide_picture(slide: Path, masks: list[Path], colours: list[str]) -> bytes:
-    """Return a PNG of a part of the slide with both masks; it has no reference."""
-    with open_image(slide) as source, open_image(masks[0], labels=True) as first, open_image(masks[1], labels=True) as second:
-        labels = [mask.read(PICTURED_SLIDE)[0] for mask in (first, second)]
-        return draw_panel(source.read(PICTURED_SLIDE), None, labels, METHOD_TITLES, colours)
 
 
 def _minutes(seconds: float) -> str:

@@ -12,7 +12,7 @@ from datasets.declared.declaration import BACKGROUND, Declaration, DeclaredClass
 from datasets.discovery.outlines import UNCLASSIFIED
 from datasets.labels.counts import count_labels
 from imaging.errors import DataError
-from imaging.nrrd.segments import Segment, read_segments
+from imaging.nrrd.segments import read_segments
 from imaging.open import open_image
 
 IGNORE_LABEL = 255  # of outlines of QuPath's class Ignore*
@@ -30,7 +30,13 @@ def read_named_classes(paths: Sequence[Path]) -> Declaration | None:
         return _classes_of_outlines(outlines)
     segments = [found for path in paths if path.is_file() and (found := read_segments(path))]
     if segments:
-        return _classes_of_segments(segments)
+        each_segment = sorted(
+            (each for file in segments for each in file), key=lambda each: (each.label, each.layer, each.name)
+        )
+        classes = {segment.name: DeclaredClass(segment.name, colour=segment.colour) for segment in reversed(each_segment)}
+        ordered = dict.fromkeys(segment.name for segment in each_segment if segment.name != BACKGROUND)
+        overlap = any(segment.layer > 0 for segment in each_segment)
+        return Declaration("the segments", (DeclaredClass(BACKGROUND), *(classes[name] for name in ordered)), overlap=overlap)
     if paths and all(map(_is_coloured, paths)):
         return _classes_of_colours(paths)
     return None
@@ -47,15 +53,6 @@ def _classes_of_outlines(paths: Sequence[Path]) -> Declaration | None:
     if not classes and ignored is None:
         return None
     return Declaration("the outlines", tuple(map(DeclaredClass, (BACKGROUND, *classes))), ignored)
-
-
-def _classes_of_segments(files: Sequence[Sequence[Segment]]) -> Declaration:
-    """Return the background and the segments of all files, in the order of their lowest labels."""
-    segments = sorted((segment for file in files for segment in file), key=lambda each: (each.label, each.layer, each.name))
-    classes = {segment.name: DeclaredClass(segment.name, colour=segment.colour) for segment in reversed(segments)}
-    ordered = dict.fromkeys(segment.name for segment in segments if segment.name != BACKGROUND)
-    overlap = any(segment.layer > 0 for segment in segments)
-    return Declaration("the segments", (DeclaredClass(BACKGROUND), *(classes[name] for name in ordered)), overlap=overlap)
 
 
 def _is_coloured(path: Path) -> bool:

@@ -144,7 +144,9 @@ class MapReader:
             rows = slice(band.start + first, band.start + first + averaged.shape[1])
             for axis in range(len(self._shares), 0, -1):  # the first axis last, since a chunk has few rows
                 shares = self._shares[axis - 1]
-                averaged = _apply_shares(averaged, axis, shares[:, rows] if axis == 1 else shares)
+                values = np.moveaxis(averaged, axis, 0)  # (old, rest)
+                mixed = (shares[:, rows] if axis == 1 else shares) @ values.reshape(len(values), -1)  # (new, rest)
+                averaged = np.moveaxis(mixed.reshape(-1, *values.shape[1:]), 0, axis)
             self.map[(slice(None), *place)] += averaged
 
 
@@ -155,13 +157,6 @@ def area_shares(pixels: int, cells: int) -> sparse.csc_array:
     rows = np.minimum((middles * (cells / pixels)).astype(np.int64), cells - 1)
     columns = np.minimum(middles.astype(np.int64), pixels - 1)
     return sparse.csc_array((widths.astype(np.float32), (rows, columns)), shape=(cells, pixels))
-
-
-def _apply_shares(values: Floats, axis: int, shares: sparse.csc_array) -> Floats:
-    """Return the values with the matrix `shares` (new, old) applied along one axis."""
-    first = np.moveaxis(values, axis, 0)  # (old, rest)
-    mixed = shares @ first.reshape(len(first), -1)
-    return np.moveaxis(mixed.reshape(-1, *first.shape[1:]), 0, axis)
 
 
 @contextmanager

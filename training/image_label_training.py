@@ -75,7 +75,13 @@ def train_image_labels(config: Config, predictor: Predictor, splits: Splits) -> 
         return ImageLabelResult(None, {})
     if section.by == "joint":
         labelled = list(_labelled_cases(splits.val, section.classes))
-        predictions = [_joint_label(case, predictor) for case, _ in labelled]
+        predictions = []
+        for case, _ in labelled:
+            with prefix_errors(case), open_case_image(case) as image:
+                plan, reader = plan_image(image, predictor), LabelReader(predictor, image.shape)
+                for _ in bands(plan, Observers(plan, label=reader)):  # the reader sees each
+                    pass
+            predictions.append(reader.label.number if reader.label else NO_LABEL)
         labels = [number for _, number in labelled]
         return ImageLabelResult(None, label_scores(predictions, labels, len(section.classes)))
     train, val = (compute_maps(cases, config, predictor) for cases in (splits.train, splits.val))
@@ -167,13 +173,3 @@ def _labelled_cases(cases: Sequence[Case], classes: Sequence[str]) -> Iterator[t
     """Yield each case that has a label, with the label's number."""
     numbered = ((case, label_number(case, classes)) for case in cases)
     return ((case, number) for case, number in numbered if number != NO_LABEL)
-
-
-def _joint_label(case: Case, predictor: Predictor) -> int:
-    """Segment a case, and return the label that the network predicts with the mask; NO_LABEL if there is none."""
-    with prefix_errors(case), open_case_image(case) as image:
-        plan, reader = plan_image(image, predictor), LabelReader(predictor, image.shape)
-        for _ in bands(plan, Observers(plan, label=reader)):
-            pass
-    label = reader.label
-    return label.number if label else NO_LABEL

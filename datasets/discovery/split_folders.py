@@ -1,6 +1,5 @@
 """Folders for each split: train/, val/ and test/ with a data set each, or inside the folders of images and references."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +49,11 @@ def read_split_folders(folder: Path) -> Layout:
     ]
     if len({row.case for row in rows}) < len(rows):
         rows = [replace(row, case=f"{row.split or 'train'}_{row.case}") for row in rows]
-    return Layout(str(folder), tuple(rows), remarks=_merged(remark for _, layout in parts for remark in layout.remarks))
+    remarks: dict[str, FolderRemark] = {}  # one of each kind, with the texts of all
+    for remark in (remark for _, layout in parts for remark in layout.remarks):
+        text = f"{remarks[remark.code].text}; {remark.text}" if remark.code in remarks else remark.text
+        remarks[remark.code] = replace(remark, text=text)
+    return Layout(str(folder), tuple(rows), remarks=tuple(remarks.values()))
 
 
 def _splits(folder: Path) -> list[tuple[str, str]]:
@@ -100,12 +103,3 @@ def _images_alone(folder: Path, name: str) -> Layout:
     paths = [path for path in data_files(folder / name) if is_image_path(path)]
     rows = (CaseRow(f"{name}/{path.name}", stem_of(path), (f"{name}/{path.name}",)) for path in paths)
     return Layout(str(folder), tuple(rows))
-
-
-def _merged(remarks: Iterable[FolderRemark]) -> tuple[FolderRemark, ...]:
-    """Return one remark of each kind, with the texts of all."""
-    merged: dict[str, FolderRemark] = {}
-    for remark in remarks:
-        text = f"{merged[remark.code].text}; {remark.text}" if remark.code in merged else remark.text
-        merged[remark.code] = replace(remark, text=text)
-    return tuple(merged.values())

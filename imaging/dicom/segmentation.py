@@ -1,7 +1,7 @@
 """DICOM segmentations as labels (1, D, H, W) on the grid of their frames, used as references and masks."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,27 +54,18 @@ class DicomLabelSource(HeldSource):
         as_in_file = to_file(labels, self._stack.affine)  # a view (column, row, slice)
         images = stored_images(self._header, self._storage)
         for frame, (index, image) in enumerate(zip(self._stack.slices, images, strict=True)):
-            label = self._segments[frame] if self._is_binary else None
-            _merge_frame(as_in_file[:, :, index], image.T, label)
+            if image.max() > _MOST_LABELS:
+                raise _too_many_segments()
+            values = image.T * self._segments[frame] if self._is_binary else image.T
+            plane = as_in_file[:, :, index]
+            if ((plane != 0) & (values != 0) & (plane != values)).any():
+                raise UnsuitableImage(
+                    "dicom_seg_overlap",
+                    "the DICOM segmentation's segments overlap, but a reference has one label for each voxel; export them "
+                    "without overlaps",
+                )
+            np.maximum(plane, values.astype(np.uint8), out=plane)
         return labels[None]
-
-
-def _merge_frame(plane: NDArray[np.uint8], image: NDArray[Any], label: int | None) -> None:
-    """Add one frame to a plane: a binary segment with that label, or a frame of labels where `label` is None.
-
-    Raises:
-        UnsuitableImage: `dicom_seg_segments`, `dicom_seg_overlap`.
-    """
-    if image.max() > _MOST_LABELS:
-        raise _too_many_segments()
-    values = image if label is None else image * label
-    if ((plane != 0) & (values != 0) & (plane != values)).any():
-        raise UnsuitableImage(
-            "dicom_seg_overlap",
-            "the DICOM segmentation's segments overlap, but a reference has one label for each voxel; export them without "
-            "overlaps",
-        )
-    np.maximum(plane, values.astype(np.uint8), out=plane)
 
 
 def _is_binary(header: DicomHeader) -> bool:

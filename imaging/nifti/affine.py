@@ -100,23 +100,20 @@ def _qform(fields: Fields) -> NDArray[np.float64]:
 
 
 def _centred(fields: Fields, shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """Return the affine that nibabel uses without sform and qform (Analyze): x to the left, the middle voxel at the origin."""
+    """Return the affine that nibabel uses without sform and qform (Analyze): x to the left, the middle voxel at the origin.
+
+    SPM's origin in an Analyze header takes the place of the middle voxel if it is near the volume.
+    """
     zooms = fields["pixdim"][1:4].astype(np.float64)
     if not (zooms > 0).all():
         return np.full((4, 4), np.nan)
     steps = zooms * (-1, 1, 1)
     affine = np.diag([*steps, 1.0])
-    affine[:3, 3] = -steps * _middle(fields, shape)
-    return affine
-
-
-def _middle(fields: Fields, shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """Return the voxel at the origin: SPM's in an Analyze header if it is near the volume, else the middle one."""
     sizes = np.array(shape)
     origin = fields["origin"].astype(int) if "origin" in fields.dtype.names else np.zeros(3, int)
     is_set = origin.any() and (origin > -sizes).all() and (origin < 2 * sizes).all()
-    middle: NDArray[np.float64] = origin - 1.0 if is_set else (sizes - 1) / 2
-    return middle
+    affine[:3, 3] = -steps * (origin - 1.0 if is_set else (sizes - 1) / 2)
+    return affine
 
 
 def _unit(fields: Fields) -> NDArray[np.float64]:

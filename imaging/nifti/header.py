@@ -236,7 +236,13 @@ def _scaling(fields: Fields) -> tuple[float, float]:
     """Return slope and intercept; (1, 0) where the slope is 0 (the standard), or NaN or infinite (as nibabel reads it)."""
     slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
     if slope == 0 or not isfinite(slope):
-        _check_ranges(fields)
+        ranges = ("calibration", "extrema")  # of an Analyze header, whose ranges nibabel and SPM take for a scale
+        if "extrema" in fields.dtype.names and all(float(fields[name][0]) != float(fields[name][1]) for name in ranges):
+            raise UnsuitableImage(
+                "bad_scaling",
+                "the Analyze header gives ranges of values (cal_max, glmax) that some programs use as a scale and some don't; "
+                "convert the volume to NIfTI with the program that wrote it",
+            )
         return 1.0, 0.0
     if not (isfinite(intercept) and _SLOPES[0] < abs(slope) < _SLOPES[1]):
         raise UnsuitableImage(
@@ -245,21 +251,6 @@ def _scaling(fields: Fields) -> tuple[float, float]:
             "export it again without scaling",
         )
     return slope, intercept
-
-
-def _check_ranges(fields: Fields) -> None:
-    """Refuse an Analyze header without a scale factor whose two ranges of values nibabel and SPM take for one.
-
-    Raises:
-        UnsuitableImage: `bad_scaling`.
-    """
-    names = fields.dtype.names
-    if "extrema" in names and all(float(fields[name][0]) != float(fields[name][1]) for name in ("calibration", "extrema")):
-        raise UnsuitableImage(
-            "bad_scaling",
-            "the Analyze header gives ranges of values (cal_max, glmax) that some programs use as a scale and some don't; "
-            "convert the volume to NIfTI with the program that wrote it",
-        )
 
 
 def _bad_offset() -> DataError:

@@ -47,7 +47,10 @@ def image_levels(tiff: TiffFile, options: ReadOptions) -> list[TiffPageSeries]:
         raise UnsuitableImage("several_files", "the TIFF is one of several that belong together; save the image as one file")
     first = _with_named_axes(first, options)
     _check_axes(first)
-    _check_positions(tiff)
+    if first.kind == "ome" and any(axes_of(other) == axes_of(first) for other in tiff.series[1:]):  # not labels and overviews
+        raise UnsuitableImage(
+            "dimension_not_supported", f"the TIFF has {len(tiff.series)} images, several positions; save one of them as a file"
+        )
     levels = sorted(_family([first, *tiff.series[1:]]), key=lambda level: prod(plane_of(level)), reverse=True)
     check_pyramid([plane_of(level) for level in levels])
     for level in levels:
@@ -152,15 +155,6 @@ def _check_axes(series: TiffPageSeries) -> None:
         raise UnsuitableImage(
             "dimension_not_supported",
             f"the TIFF has the size {tuple(series.shape)}, {what}: 2D images and Z stacks are read, with channels",
-        )
-
-
-def _check_positions(tiff: TiffFile) -> None:
-    """Check that OME's further images are labels and overviews: positions have the size of the first one."""
-    first, *rest = tiff.series
-    if first.kind == "ome" and any(axes_of(other) == axes_of(first) for other in rest):
-        raise UnsuitableImage(
-            "dimension_not_supported", f"the TIFF has {1 + len(rest)} images, several positions; save one of them as a file"
         )
 
 

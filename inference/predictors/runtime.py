@@ -178,10 +178,6 @@ def _compiled(run: Pass) -> Pass:
     return _in_bfloat16(torch.compile(run))
 
 
-def _onnxruntime(run: Pass) -> Pass:
-    return OnnxRuntime(cast(nn.Module, run))
-
-
 def _openvino(precision: str) -> Callable[[Pass], Pass]:
     return lambda run: OpenVino(cast(nn.Module, run), precision)
 
@@ -206,7 +202,9 @@ RUNTIMES = (
     Runtime("compile", "cpu", _compiled, _missing_compiler_text, is_automatic=False, compiles=True),
     Runtime("openvino", "cpu", _openvino("f32"), _missing_package("openvino"), compiles=True),
     Runtime("openvino_bfloat16", "cpu", _openvino("bf16"), _missing_package("openvino"), compiles=True),
-    Runtime("onnxruntime", "cpu", _onnxruntime, _missing_package("onnxruntime"), compiles=True),
+    Runtime(
+        "onnxruntime", "cpu", lambda run: OnnxRuntime(cast(nn.Module, run)), _missing_package("onnxruntime"), compiles=True
+    ),
     Runtime(TORCH, "cuda", lambda run: run),
     Runtime("torch_bfloat16", "cuda", _in_bfloat16),
     Runtime("graphs", "cuda", CudaGraphs, compiles=True),

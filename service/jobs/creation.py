@@ -78,19 +78,18 @@ class JobCreator:
         with self._locks.hold(job_id):
             record = read_json(self._store.job(job_id) / "job.json")
             if record is None:
-                self._check_limits(submission.owner, max_jobs)
+                if len(self._queue.waiting()) >= self._limits.max_queued:
+                    raise TooMany(
+                        "queue_full", "the queue of jobs is full; send the job again after the seconds in Retry-After"
+                    )
+                if max_jobs is not None and len(self._queue.waiting(submission.owner, and_running=True)) >= max_jobs:
+                    message = f"the key may have {max_jobs} jobs at a time; wait for one to finish, or cancel one"
+                    raise TooMany("quota_exceeded", message, limit=max_jobs)
                 self._write(job_id, submission)
             elif record["digest"] != submission.digest:
                 raise Conflict("idempotency_conflict", "the Idempotency-Key stands for another job; choose a new one")
             self._queue.enqueue(job_id, submission.owner)
         return job_id
-
-    def _check_limits(self, owner: str, max_jobs: int | None) -> None:
-        if len(self._queue.waiting()) >= self._limits.max_queued:
-            raise TooMany("queue_full", "the queue of jobs is full; send the job again after the seconds in Retry-After")
-        if max_jobs is not None and len(self._queue.waiting(owner, and_running=True)) >= max_jobs:
-            message = f"the key may have {max_jobs} jobs at a time; wait for one to finish, or cancel one"
-            raise TooMany("quota_exceeded", message, limit=max_jobs)
 
     def _write(self, job_id: str, submission: Submission) -> None:
         """Write a job's folder: links to the files, so that the uploads may be deleted, and last the record."""

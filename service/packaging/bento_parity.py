@@ -88,7 +88,11 @@ def _run_child(tag: str, source: Path) -> ParityResults:
 
 
 def _child(tag: str, report: Path) -> None:
-    """Run all models on their samples, in the child process, and write the results to the report."""
+    """Run all models on their samples, in the child process, and write the results to the report.
+
+    Raises:
+        RuntimeError: a module of Overtile was imported from an installed copy, which a server lacks, and not from the Bento.
+    """
     import bentoml
 
     from inference.predictors.loading import load_predictor
@@ -102,21 +106,12 @@ def _child(tag: str, report: Path) -> None:
         bundle = load(folder)
         predictor = load_predictor(bundle)
         results[bundle.manifest.name] = measure_predictor(predictor, bundle.sample) if bundle.sample else None
-    _check_imports()
-    report.write_text(json.dumps({name: parity and asdict(parity) for name, parity in results.items()}))
-
-
-def _check_imports() -> None:
-    """Check that Overtile's modules were imported from the Bento, and not from an installed copy that a server lacks.
-
-    Raises:
-        RuntimeError: a module comes from elsewhere.
-    """
     source = Path(__file__).resolve().parents[2]
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if name.partition(".")[0] in OVERTILE_ROOTS and file and not Path(file).resolve().is_relative_to(source):
             raise RuntimeError(f"{name} comes from {file}, it isn't in the Bento")
+    report.write_text(json.dumps({name: parity and asdict(parity) for name, parity in results.items()}))
 
 
 if __name__ == "__main__":

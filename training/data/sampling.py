@@ -140,7 +140,13 @@ class PatchSampler:
     def draw(self, random: np.random.Generator) -> tuple[int, tuple[int, ...]]:
         """Draw the number of a case and the first pixel of a patch, in S order; a window may begin outside the image."""
         if self.cuts_windows:
-            return self._draw_window(int(random.choice(self.labels)), random)
+            label = int(random.choice(self.labels))  # of the central pixel; some of the background's are hard negatives
+            if label == 0 and len(self.hard_negatives) and random.random() < self.hard_negative_share:
+                number, position = map(int, self.hard_negatives[random.integers(len(self.hard_negatives))])
+            else:
+                number, position = self._draw_pixel(label, random)
+            place = np.unravel_index(position, self.indices[number].shape)
+            return number, tuple(int(value) - size // 2 for value, size in zip(place, self.patch_size, strict=True))
         if self.foreground and random.random() < self.foreground_share:
             return self._draw_patch_with(int(random.choice(self.foreground)), random)
         number = int(random.integers(len(self.indices)))
@@ -153,15 +159,6 @@ class PatchSampler:
         """Replace the hard negatives of a case by these background positions (n,)."""
         others = self.hard_negatives[self.hard_negatives[:, 0] != number]
         self.hard_negatives = np.concatenate([others, np.stack([np.full_like(positions, number), positions], axis=1)])
-
-    def _draw_window(self, label: int, random: np.random.Generator) -> tuple[int, tuple[int, ...]]:
-        """Draw a window whose central pixel has a label; for background, some are hard negatives if there are any."""
-        if label == 0 and len(self.hard_negatives) and random.random() < self.hard_negative_share:
-            number, position = self.hard_negatives[random.integers(len(self.hard_negatives))]
-        else:
-            number, position = self._draw_pixel(label, random)
-        place = np.unravel_index(position, self.indices[number].shape)
-        return int(number), tuple(int(value) - size // 2 for value, size in zip(place, self.patch_size, strict=True))
 
     def _draw_patch_with(self, label: int, random: np.random.Generator) -> tuple[int, tuple[int, ...]]:
         """Draw a patch that contains a pixel of a label, at a random place in it."""
