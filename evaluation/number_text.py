@@ -52,6 +52,12 @@ def unit_text(unit: str) -> str:
     return unit.replace("um", "\N{MICRO SIGN}m")
 
 
+def short_number(value: float) -> str:
+    """Format a large number with k, M, G or T for thousands, millions, and so on: 10k."""
+    power = min(4, max(0, math.floor(math.log10(value) / 3 + 1e-9)))
+    return f"{value / 1000**power:.12g}{('', 'k', 'M', 'G', 'T')[power]}"
+
+
 def letter(number: int) -> str:
     """Return the letter of a method by its number from 0 on: A, B, .., Z, and numbers beyond."""
     return chr(ord("A") + number) if number < 26 else str(number + 1)

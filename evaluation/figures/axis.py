@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 
-from evaluation.number_text import MINUS
+from evaluation.number_text import MINUS, short_number
 
 WIDTH = 1000  # units; the page stretches them to its own width
 MOST_TICKS = 7
@@ -42,7 +43,7 @@ class Axis:
 
 
 def linear_axis(values: Iterable[float], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Axis:
-    """Return a linear axis around the values that are not NaN, which ends at round numbers within the bounds."""
+    """Return a linear axis around the values that are not NaN, with some space, and within the bounds."""
     numbers = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(numbers), max(numbers)
     space = (high - low) * 0.04 or abs(low) * 0.1 or 0.1
@@ -50,8 +51,9 @@ def linear_axis(values: Iterable[float], bounds: tuple[float, float] = (-math.in
     step = round_step((high - low) / MOST_TICKS)
     values_of_ticks = [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     axis = Axis(low, high, ())
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9) + (0 if _leading_digits(step) in (1, 2, 5) else 1))
-    return Axis(low, high, tuple(Tick(axis.position(value), _tick_text(value, decimals)) for value in values_of_ticks))
+    decimals = max(0, -int(Decimal(f"{step:.3g}").as_tuple().exponent))
+    texts = [f"{value:,.{decimals}f}".replace("-", MINUS) for value in values_of_ticks]
+    return Axis(low, high, tuple(Tick(axis.position(value), text) for value, text in zip(values_of_ticks, texts, strict=True)))
 
 
 def logarithmic_axis(values: Iterable[float]) -> Axis:
@@ -65,25 +67,10 @@ def logarithmic_axis(values: Iterable[float]) -> Axis:
         ticks = [value for value in candidates if low <= value <= high]
         if len(ticks) <= MOST_TICKS:
             break
-    return Axis(low, high, tuple(Tick(axis.position(value), _short_number(value)) for value in ticks), logarithmic=True)
+    return Axis(low, high, tuple(Tick(axis.position(value), short_number(value)) for value in ticks), logarithmic=True)
 
 
 def round_step(step: float) -> float:
     """Return the next larger number of 1, 2, 2.5 and 5 times powers of ten."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(digits * power for digits in (1, 2, 2.5, 5, 10) if digits * power >= step * (1 - 1e-9))
-
-
-def _leading_digits(step: float) -> float:
-    return round(step / 10.0 ** math.floor(math.log10(step) + 1e-9), 6)
-
-
-def _short_number(value: float) -> str:
-    """Write a large number with k, M, G or T for thousands, millions, and so on."""
-    power = min(4, max(0, math.floor(math.log10(value) / 3 + 1e-9)))
-    return f"{value / 1000**power:.12g}{('', 'k', 'M', 'G', 'T')[power]}"
-
-
-def _tick_text(value: float, decimals: int) -> str:
-    text = f"{value:,.{decimals}f}"
-    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text.replace("-", MINUS)

@@ -28,6 +28,7 @@ class Summary:
         median: median over the same cases.
         lowest: smallest value.
         highest: largest value.
+        units: number of units that have a value.
         cases: number of cases that have a value.
         missing: number of cases without one.
         remarks: number of scores with each remark.
@@ -38,6 +39,7 @@ class Summary:
     median: float
     lowest: float
     highest: float
+    units: int
     cases: int
     missing: int
     remarks: dict[str, int]
@@ -93,12 +95,14 @@ class ScoreGrid:
         """Summarise a metric over the cases of a method; `class_name` as in `values`."""
         values = self.values(metric, method, class_name)
         numbers = [value for value in values if not math.isnan(value)]
+        unit_means = self._unit_means(values)
         return Summary(
-            mean=nan_mean(self._unit_means(values)),
+            mean=nan_mean(unit_means),
             case_mean=nan_mean(values),
             median=median(numbers) if numbers else math.nan,
             lowest=min(numbers, default=math.nan),
             highest=max(numbers, default=math.nan),
+            units=len(unit_means),
             cases=len(numbers),
             missing=len(values) - len(numbers),
             remarks=dict(self._remarks.get((method, metric, class_name), {})),

@@ -1,20 +1,18 @@
 """Page of `overtile compare`: which method is better, by how much, with what certainty, and at what cost."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evaluation import rendering
-from evaluation.comparison.measurement import Machine
-from evaluation.comparison.pareto import CostKind, pareto_points
-from evaluation.comparison.result import Comparison, Cost
+from evaluation.comparison.result import Comparison
 from evaluation.figures.difference_figure import difference_figure
-from evaluation.figures.pareto import ParetoFigure, pareto_figure
 from evaluation.figures.score_figures import best_of, case_figure, class_figure
 from evaluation.figures.score_grid import Interval, ScoreGrid
 from evaluation.metrics.metric import Metric
 from evaluation.metrics.registry import METRICS
-from evaluation.number_text import DASH, difference, memory, operations, percent, seconds, significant, size, spread
+from evaluation.number_text import difference, percent, significant, size
 from evaluation.report.case_rows import CaseColumn, case_rows, metric_column
+from evaluation.report.cost_part import cost_rows, machines_of, pareto_figures
 from evaluation.report.html_page import render_page
 
 
@@ -50,14 +48,14 @@ def render_comparison(comparison: Comparison, *, files: Sequence[str] = ()) -> s
     headline = METRICS[comparison.headline]
     columns = list(_case_columns(comparison, grid, headline))
     pixel_word = "voxel" if comparison.dimensions == 3 else "pixel"
-    pareto_figures = _pareto_figures(comparison, headline, pixel_word)
+    figures_of_cost = pareto_figures(comparison, headline, pixel_word)
     return render_page(
         "comparison.html.j2",
         comparison=comparison,
         methods=comparison.methods,
         labels=[method.label for method in comparison.methods],
         bundles=[method.bundle for method in comparison.methods if method.bundle],
-        machines=_machines(comparison),
+        machines=machines_of(comparison),
         grid=grid,
         headline=headline,
         metric_of=METRICS,
@@ -66,10 +64,10 @@ def render_comparison(comparison: Comparison, *, files: Sequence[str] = ()) -> s
         case_figure=case_figure(grid, headline),
         class_figure=class_figure(grid, headline),
         difference_figure=difference_figure(comparison, headline, grid.unit_of(headline.name)),
-        pareto_figures=pareto_figures,
-        has_naive=any(place.point.is_naive for figure in pareto_figures for place in figure.points),
+        pareto_figures=figures_of_cost,
+        has_naive=any(place.point.is_naive for figure in figures_of_cost for place in figure.points),
         has_costs=any(method.cost for method in comparison.methods),
-        cost_rows=list(_cost_rows(comparison, pixel_word)),
+        cost_rows=list(cost_rows(comparison, pixel_word)),
         case_columns=columns,
         case_rows=case_rows(grid, columns),
         picture_numbers={picture.name: number for number, picture in enumerate(comparison.pictures)},
@@ -113,54 +111,3 @@ def _case_columns(comparison: Comparison, grid: ScoreGrid, headline: Metric) -> 
         if result.cost and len(comparison.methods) == 2:
             yield CaseColumn("Seconds", tuple(map(significant, result.cost.measurement.seconds)), method=number)
     yield CaseColumn("Size", tuple(size(case.shape) for case in comparison.cases))
-
-
-def _pareto_figures(comparison: Comparison, headline: Metric, pixel_word: str) -> list[ParetoFigure]:
-    """Return the figures of quality over seconds and over multiply-adds; none where fewer than two methods have a cost."""
-    figures = []
-    titles: dict[CostKind, str] = {"seconds": "seconds for all cases", "multiply_adds": f"multiply-adds per {pixel_word}"}
-    for kind, title in titles.items():
-        points = pareto_points(comparison, kind)
-        if len({point.method for point in points}) > 1:
-            higher = headline.better == "higher"
-            figures.append(pareto_figure(points, title, headline.title, higher_is_better=higher))
-    return figures
-
-
-def _cost_rows(comparison: Comparison, pixel_word: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the name of each kind of cost, and its text for each method; methods without a cost have a dash."""
-    costs = [method.cost for method in comparison.methods]
-    if not comparison.cases:
-        return
-
-    def texts(text: Callable[[Cost], str]) -> list[str]:
-        return [DASH if cost is None else text(cost) for cost in costs]
-
-    yield "Time for all cases", texts(lambda cost: seconds(cost.seconds))
-    if any(cost and cost.patch_by_patch_seconds for cost in costs):
-        yield (
-            "The same, if run patch by patch",
-            texts(lambda cost: seconds(cost.patch_by_patch_seconds) if cost.patch_by_patch_seconds else DASH),
-        )
-    yield "Time per case, median and range", texts(lambda cost: spread(cost.measurement.seconds))
-    yield f"Mega{pixel_word}s per second", texts(lambda cost: significant(comparison.pixels / 1e6 / cost.seconds))
-    yield "Peak memory beyond the loaded network", texts(lambda cost: memory(cost.measurement.working_bytes))
-    yield "Peak memory of the process", texts(lambda cost: memory(cost.measurement.peak_bytes))
-    if any(cost and cost.measurement.device_bytes is not None for cost in costs):
-        yield "Peak memory on the GPU", texts(lambda cost: memory(cost.measurement.device_bytes))
-    yield f"Multiply-adds per {pixel_word}, margins included", texts(lambda cost: operations(cost.multiply_adds_per_pixel))
-    if any(cost and cost.patch_by_patch_per_pixel for cost in costs):
-        yield "The same, if run patch by patch", texts(lambda cost: operations(cost.patch_by_patch_per_pixel))
-    yield "Parameters", texts(lambda cost: f"{cost.parameters:,}")
-    bundles = [method.bundle for method in comparison.methods]
-    yield "Training steps", [DASH if bundle is None else f"{bundle.training_steps:,}" for bundle in bundles]
-    yield "Training time", texts(lambda cost: seconds(cost.training_seconds))
-
-
-def _machines(comparison: Comparison) -> list[Machine]:
-    """Return the machines that costs were measured on, each once."""
-    machines: list[Machine] = []
-    for method in comparison.methods:
-        if method.cost and method.cost.measurement.machine not in machines:
-            machines.append(method.cost.measurement.machine)
-    return machines

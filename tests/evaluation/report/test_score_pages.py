@@ -144,7 +144,7 @@ def test_the_summary_follows_from_the_numbers() -> None:
     ]
     page = check_sound(render_evaluation(Evaluation(ScoreTable("masks", tuple(scores)), ()), "data"))
     assert "The mean Dice is 0.750 over 2 groups with 3 cases." in page.texts  # each group counts once
-    assert "It is between 0.500 (case0) and 0.900 (case2)." in page.texts
+    assert "The cases lie between 0.500 (case0) and 0.900 (case2)." in page.texts
     assert "With 2 groups the interval is no evidence for other groups." in page.texts
 
 
