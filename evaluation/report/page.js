@@ -5,7 +5,7 @@ const MISSING = "\u2013";
 const COLLATOR = new Intl.Collator(undefined, { numeric: true });
 
 function sortValue(row, column) {
-  const text = row.cells[column].textContent.trim();
+  const text = row.cells[column]?.textContent.trim() ?? "";  // rows may have cells that span columns
   const number = Number(text.replaceAll(",", "").replace("\u2212", "-").replace("< ", "").replace(/%$/, ""));
   return text === "" || text === MISSING ? null : Number.isNaN(number) ? text : number;
 }

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from score_samples import compare_tables, make_table
 
+from evaluation.inspection.data_summary import InspectionOptions, inspect_dataset
+from evaluation.inspection.page import write_inspection
 from evaluation.report.comparison_page import render_comparison
 from evaluation.report.evaluation_page import render_evaluation
 from evaluation.scoring.evaluate import Evaluation
 from tests.chromium import Browser, chromium
+from tests.phantom import write_slide_dataset
 
 HOSTILE = "<script>alert(1)</script>\"'\N{RIGHT-TO-LEFT OVERRIDE}" + "x" * 200
 LONGEST_LOAD_S = 5  # on a machine that does other work; `benchmarks/report_size.py` measures
@@ -144,6 +147,20 @@ def test_without_script_cases_open_as_text(browser: Browser, pages: dict[str, Pa
         assert browser.evaluate("getComputedStyle(document.querySelector('table.cases pre')).display") == "block"
     finally:
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_cases_of_an_inspection_sort_beside_one_that_cannot_be_read(browser: Browser, tmp_path: Path) -> None:
+    data = write_slide_dataset(tmp_path / "data", cases=4, shape=(48, 60)).parent
+    (data / "images/case002.png").write_bytes(b"broken")
+    write_inspection(inspect_dataset(data, InspectionOptions()), tmp_path / "page.html")
+    browser.show()
+    browser.open(tmp_path / "page.html")
+    shares = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[7]?.textContent)"
+    values = [float(text.rstrip("%")) for text in browser.evaluate(shares) if text]
+    browser.click("table.sortable thead th:nth-child(8) button")
+    assert [float(text.rstrip("%")) for text in browser.evaluate(shares) if text] == sorted(values)
+    assert len(values) == 3
+    assert browser.problems() == []
 
 
 def test_a_page_prints(browser: Browser, pages: dict[str, Path]) -> None:
