@@ -18,8 +18,7 @@ from evaluation.comparison.result import BundleFacts, Cost
 from evaluation.scoring.array_source import ArraySource
 from evaluation.scoring.case_scores import CaseMask
 from evaluation.scoring.evaluate import MaskFolder
-from inference.objects.arrays import InMemory
-from inference.objects.find import find_objects
+from inference.objects.find import number_objects
 from models import bundle
 from models.architectures import count_parameters
 from models.bundle import Bundle
@@ -113,8 +112,7 @@ def _number_objects(path: Path, trained: Bundle) -> Path:
     mask = np.load(path, mmap_mode="r")
     target = path.with_name(f"objects_{path.name}")
     numbers = np.lib.format.open_memmap(target, "w+", np.uint32, mask.shape)
-    for found in find_objects(InMemory(mask), trained.config.inference):
-        numbers[found.box][found.pixels] = found.number
+    number_objects(mask, trained.config.inference, numbers)
     numbers.flush()
     return target
 

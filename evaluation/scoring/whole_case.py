@@ -12,8 +12,7 @@ from configs.inference_section import InferenceSection
 from evaluation.metrics.membranes import MembranePair
 from evaluation.metrics.object_pair import ObjectPair
 from evaluation.metrics.surface_distance import STRUCTURE_LIMIT_PX, StructurePair
-from inference.objects.arrays import InMemory
-from inference.objects.find import find_objects
+from inference.objects.find import number_objects
 
 MOST_HELD_PX = 2**27  # of a case that is held in memory: 512 x 512 x 512, or 11,585 squared
 
@@ -30,10 +29,7 @@ def model_objects(section: InferenceSection) -> ObjectFinder:
     """Return a function that finds objects as a model with this section finds them in its masks."""
 
     def find(is_class: NDArray[np.bool_]) -> Pixels:
-        numbers = np.zeros(is_class.shape, np.uint32)
-        for found in find_objects(InMemory(is_class.astype(np.uint8)), section):
-            numbers[found.box][found.pixels] = found.number
-        return numbers
+        return number_objects(is_class.astype(np.uint8), section)
 
     return find
 

@@ -68,14 +68,24 @@ def find_objects(
         number += len(groups)
 
 
-def number_objects(mask: NDArray[Any], section: InferenceSection) -> NDArray[np.uint32]:
-    """Return the numbers (*S) of the objects of a mask (*S) in memory; 0 is the background."""
-    numbers, count = np.zeros(tuple(size + (axis > 0) for axis, size in enumerate(mask.shape)), np.uint32), 0
+def number_objects(
+    mask: NDArray[Any], section: InferenceSection, numbers: NDArray[np.uint32] | None = None
+) -> NDArray[np.uint32]:
+    """Return the numbers (*S) of the objects of a mask (*S) in memory or in a mapped file; 0 is the background.
+
+    Args:
+        mask: labels (*S), 0 is background.
+        section: how objects are found; peaks, which a mask has none of, are replaced by components.
+        numbers: zeros (*S) in C order, which are filled and returned; None: a new array.
+    """
+    numbers = np.zeros(mask.shape, np.uint32) if numbers is None else numbers
+    canvas, count = Canvas(mask.shape), 0
     for groups in find_groups(InMemory(mask), section):
-        pixels = ranges(groups.runs.starts, groups.runs.lengths)
-        numbers.reshape(-1)[pixels] = np.repeat(groups.of_runs + count + 1, groups.runs.lengths)
+        first = np.ravel_multi_index(tuple(canvas.positions(groups.runs.starts).T), mask.shape)
+        lengths = groups.runs.lengths
+        numbers.reshape(-1)[ranges(first, lengths)] = np.repeat(groups.of_runs + count + 1, lengths)
         count += len(groups)
-    return numbers[tuple(slice(size) for size in mask.shape)]
+    return numbers
 
 
 def find_groups(mask: Readable, section: InferenceSection, band_rows: int | None = None) -> Iterator[Groups]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from configs.sections import InferenceSection
+from configs.inference_section import InferenceSection
 from datasets.cases import Case
 from datasets.references import open_reference
 from evaluation.metrics.overlap import overlaps

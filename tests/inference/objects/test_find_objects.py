@@ -166,6 +166,13 @@ def test_small_objects_are_left_out_and_the_others_numbered_without_gaps() -> No
     assert number_objects(mask, InferenceSection(smallest_object_px=2)).tolist() == [[0, 0, 1, 1, 0, 2, 2, 2]]
 
 
+def test_numbers_are_written_into_an_array_and_a_model_of_peaks_numbers_components() -> None:
+    mask, numbers = drawn("11.1", "2..1"), np.zeros((2, 4), np.uint32)
+    peaks = InferenceSection(objects="peaks", peak_radius_um=3)
+    assert number_objects(mask, peaks, numbers) is numbers
+    assert numbers.tolist() == [[1, 1, 0, 2], [3, 0, 0, 2]]
+
+
 def test_a_mask_without_and_one_of_nothing_but_objects() -> None:
     for section in (COMPONENTS, WATERSHED):
         assert found_in(np.zeros((5, 6), np.uint8), section) == []
