@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from datasets.cases import Case, open_case_image, prefix_errors
+from datasets.foreground_parts import ForegroundParts
 from datasets.references import count_classes, foreground_mask, open_reference
 from disk.digest import sha256_of_file
 from imaging.source import ImageSource, Region
@@ -21,7 +21,6 @@ WHOLE_PIXELS = 2**26  # of larger slides only blocks are read
 BLOCK_PX, BLOCKS_AN_AXIS = 1024, 5  # size of a block, and evenly spread blocks along each axis
 SLAB_PIXELS = 2**22  # read at once
 SAMPLED_VALUES = 2**20  # approximate number of values for the percentiles
-OBJECT_PIXELS = 2**24  # larger foregrounds are subsampled before connected parts are found
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,9 @@ class CaseFacts:
         object_px: median sides, in S order, of the connected parts of the foreground; None where there are none.
         sha256: digest of each image file, in order.
         pixels_sha256: digest of the decoded pixels; None where only blocks were read.
+        hole_px: size that a hundredth of the foreground's holes don't exceed; None without holes, or of a large image.
+        opening_shares: share of the foreground that remains after openings by discs of radius 1, 2 and 3 (a ball of radius 1
+            in 3D); empty without foreground, or of a large image.
     """
 
     name: str
@@ -64,6 +66,8 @@ class CaseFacts:
     object_px: tuple[float, ...] | None
     sha256: tuple[str, ...]
     pixels_sha256: str | None = None
+    hole_px: float | None = None
+    opening_shares: tuple[float, ...] = ()
 
 
 def read_facts(case: Case) -> CaseFacts:
@@ -107,7 +111,7 @@ def measure_facts(case: Case, image: ImageSource, reference: ImageSource | None,
     step = ceil((BLOCKS_AN_AXIS * BLOCK_PX) ** 2 / SAMPLED_VALUES if sampled else prod(image.shape) / SAMPLED_VALUES)
     everywhere, foreground = _IntensityTally(step), _IntensityTally(step)
     digest = hashlib.sha256(repr((image.shape, image.channels, image.dtype.str)).encode())
-    objects = _ObjectSizes(image.shape, sampled)
+    objects = ForegroundParts(image.shape, sampled)
     for region in _blocks(image.shape) if sampled else _slabs(image.shape):
         pixels = image.read(region)  # (C, *region)
         everywhere.add(pixels.reshape(image.channels, -1))
@@ -127,6 +131,8 @@ def measure_facts(case: Case, image: ImageSource, reference: ImageSource | None,
         object_px=objects.median_sides(),
         sha256=tuple(sha256_of_path(path) for path in case.images),
         pixels_sha256=None if sampled else digest.hexdigest(),
+        hole_px=objects.small_hole_px(),
+        opening_shares=objects.opening_shares(),
     )
 
 
@@ -165,41 +171,6 @@ class _IntensityTally:
         percentiles = np.percentile(np.concatenate(self.sample, axis=1), (50, 0.5, 99.5), axis=1)  # (3, C)
         rows = np.stack([low.min(axis=0), high.max(axis=0), mean, deviation, *percentiles], axis=1)  # (C, 7)
         return tuple(Intensities(*map(float, row)) for row in rows)
-
-
-class _ObjectSizes:
-    """Sides of the connected parts of the foreground, of the whole image (subsampled where it is large) or of blocks."""
-
-    def __init__(self, shape: tuple[int, ...], in_blocks: bool) -> None:
-        self.in_blocks = in_blocks
-        self.step = 1 if in_blocks else ceil((prod(shape) / OBJECT_PIXELS) ** (1 / len(shape)))
-        self.sides: list[tuple[int, ...]] = []
-        self.slabs: list[NDArray[np.bool_]] = []
-
-    def add(self, foreground: NDArray[np.bool_], region: Region) -> None:
-        """Add a block, or the next slab of the whole image."""
-        if self.in_blocks:
-            for part in _connected_parts(foreground):
-                if not any(axis.start == 0 or axis.stop == size for axis, size in zip(part, foreground.shape, strict=True)):
-                    self.sides.append(_sides(part))  # the block does not cut it
-            return
-        first = slice(-region[0].start % self.step, None, self.step)
-        self.slabs.append(foreground[(first, *[slice(None, None, self.step)] * (foreground.ndim - 1))])
-
-    def median_sides(self) -> tuple[float, ...] | None:
-        """Return the median side on each axis, in pixels; None where there is no part."""
-        sides = self.sides
-        if self.slabs:
-            sides = [_sides(part) for part in _connected_parts(np.concatenate(self.slabs))]
-        return tuple(float(side) * self.step for side in np.median(sides, axis=0)) if sides else None
-
-
-def _connected_parts(foreground: NDArray[np.bool_]) -> list[Region]:
-    return list(ndimage.find_objects(ndimage.label(foreground)[0]))
-
-
-def _sides(part: Region) -> tuple[int, ...]:
-    return tuple(axis.stop - axis.start for axis in part)
 
 
 def _slabs(shape: tuple[int, ...]) -> Iterator[Region]:

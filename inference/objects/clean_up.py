@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from skimage.morphology import ball, disk
 
 from imaging.source import Region
 from inference.objects.image_object import Readable
 from inference.objects.intensities import Intensities
 from inference.objects.runs import Canvas, Groups, Integers, Runs
+from transforms.opening import opening
 
 
 @dataclass(frozen=True)
@@ -44,20 +42,10 @@ class OpenedMask:
         labels = self.mask.read(around)
         opened = np.zeros_like(labels)
         for label in np.unique(labels[labels > 0]):
-            opened[_opening(labels == label, self.radius_px)] = label
+            opened[opening(labels == label, self.radius_px)] = label
         return opened[
             tuple(slice(axis.start - wide.start, axis.stop - wide.start) for axis, wide in zip(region, around, strict=True))
         ]
-
-
-def _opening(inside: NDArray[np.bool_], radius_px: int) -> NDArray[np.bool_]:
-    """Return the opening of (*S) pixels; those outside of the array count as inside."""
-    if inside.ndim == 2:
-        pixels: NDArray[np.uint8] = cv2.morphologyEx(inside.view(np.uint8), cv2.MORPH_OPEN, disk(radius_px))
-        return pixels.view(np.bool_)
-    eroded = ndimage.binary_erosion(inside, ball(radius_px), border_value=1)
-    dilated: NDArray[np.bool_] = ndimage.binary_dilation(eroded, ball(radius_px))
-    return dilated
 
 
 def fill_holes(pieces: Groups, canvas: Canvas, largest_px: int, labels: Intensities) -> Groups:

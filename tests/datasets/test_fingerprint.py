@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tifffile import imwrite
 
-from datasets import fingerprint
+from datasets import fingerprint, foreground_parts
 from datasets.cases import Case
 from datasets.fingerprint import read_facts
 from datasets.labels.counts import check_label_counts, check_labels, count_labels
@@ -62,8 +62,27 @@ def test_a_volume_in_slabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert slabs.pixels_sha256 == whole.pixels_sha256
     assert slabs.label_counts == whole.label_counts
     np.testing.assert_allclose(tuple(vars(slabs.image[0]).values()), tuple(vars(whole.image[0]).values()), rtol=1e-6)
-    monkeypatch.setattr(fingerprint, "OBJECT_PIXELS", 130)
-    assert read_facts(case).object_px == (8, 4, 2)
+    assert (slabs.hole_px, slabs.opening_shares) == (whole.hole_px, whole.opening_shares)
+    monkeypatch.setattr(foreground_parts, "OBJECT_PIXELS", 130)
+    subsampled = read_facts(case)
+    assert subsampled.object_px == (8, 4, 2)
+    assert (subsampled.hole_px, subsampled.opening_shares) == (None, ())
+
+
+def test_holes_and_what_an_opening_leaves(tmp_path: Path) -> None:
+    pixels = np.zeros((40, 50, 3), np.uint8)
+    solid = read_facts(picture(tmp_path, pixels, labels_of((10, 10, 12, 14))))
+    assert solid.hole_px is None
+    assert solid.opening_shares == tuple((168 - corners) / 168 for corners in (4, 12, 20))
+    labels = labels_of((10, 10, 12, 14), (0, 30, 5, 5))
+    labels[12:14, 12:15] = 0
+    labels[0:2, 32] = 0  # open to the image's border
+    labels[30, 5:45] = 3  # thinner than any disc
+    facts = read_facts(picture(tmp_path, pixels, labels))
+    assert facts.hole_px == 6
+    assert facts.opening_shares[0] < 0.8
+    nothing = read_facts(picture(tmp_path, pixels, labels_of()))
+    assert (nothing.hole_px, nothing.opening_shares) == (None, ())
 
 
 def test_a_large_slide_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from datasets.fingerprint import CaseFacts
 from imaging.errors import DataError
 from imaging.source import spacing_text
 
+KEPT_BY_OPENING = 0.99  # least share of the foreground
 COARSER = 3  # an axis this many times as coarse as the others, with as many times fewer pixels, is anisotropic
 _DECLARED_RANGES = {"rgb_to_0_1": (0, 255), "nonorm": (-1, 1)}  # nnU-Net's names; -1 .. 1 leaves values as they are
 
@@ -41,6 +42,10 @@ class DatasetSummary:
         largest: largest size along each axis.
         pixels: total number of pixels.
         object_px: median side of an object along each axis; None without any foreground.
+        small_object_px: size that a hundredth of the labels above 0 don't exceed, which are the objects where references
+            number them.
+        small_hole_px: size that a hundredth of the holes don't exceed; None without holes.
+        opening_radius_px: largest radius of a disc or ball by which an opening keeps 99 percent of the foreground.
     """
 
     cases: int
@@ -51,6 +56,9 @@ class DatasetSummary:
     largest: tuple[int, ...]
     pixels: int
     object_px: tuple[float, ...] | None
+    small_object_px: float
+    small_hole_px: float | None
+    opening_radius_px: int
 
 
 def summarise_cases(facts: Sequence[CaseFacts]) -> DatasetSummary:
@@ -67,6 +75,15 @@ def summarise_cases(facts: Sequence[CaseFacts]) -> DatasetSummary:
     scales = [np.ones(len(case.shape)) if spacing is None else np.array(case.spacing_um) / spacing for case in facts]
     shapes = np.array([np.array(case.shape) * scale for case, scale in zip(facts, scales, strict=True)]).round().clip(1)
     objects = [np.array(case.object_px) * scale for case, scale in zip(facts, scales, strict=True) if case.object_px]
+    sizes = [
+        count * scale.prod()
+        for case, scale in zip(facts, scales, strict=True)
+        for label, count in case.label_counts.items()
+        if label > 0
+    ]
+    holes = [case.hole_px * scale.prod() for case, scale in zip(facts, scales, strict=True) if case.hole_px is not None]
+    kept = [case.opening_shares for case in facts if case.opening_shares]
+    radius = int((np.mean(kept, axis=0) >= KEPT_BY_OPENING).sum()) if kept else 0
     return DatasetSummary(
         cases=len(facts),
         dimensions=len(facts[0].shape),
@@ -76,6 +93,9 @@ def summarise_cases(facts: Sequence[CaseFacts]) -> DatasetSummary:
         largest=tuple(int(size) for size in shapes.max(axis=0)),
         pixels=int(shapes.prod(axis=1).sum()),
         object_px=tuple(np.median(objects, axis=0).tolist()) if objects else None,
+        small_object_px=float(np.percentile(sizes, 1)) if sizes else 0.0,
+        small_hole_px=float(min(holes)) if holes else None,
+        opening_radius_px=int(radius * np.mean(scales)),
     )
 
 

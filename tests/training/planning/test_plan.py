@@ -293,10 +293,40 @@ def test_numbered_objects_are_separated(tmp_path: Path) -> None:
     assert config.data.instances
     assert config.loss.border_weight == 10
     assert (config.inference.objects, config.inference.object_sigma_px) == ("watershed", 5.0)
-    assert config.inference.smallest_object_px == 25
+    assert config.inference.smallest_object_px == 30
     window = planned([numbered] * 3, tmp_path, method="sliding_window")
     assert (window.loss.border_weight, window.inference.objects) == (0, "watershed")
     assert planned([picture()] * 3, tmp_path).inference.objects == "components"
+
+
+def test_clean_up_hardly_changes_the_references(tmp_path: Path) -> None:
+    areas = dict(enumerate(range(41, 241), start=1))
+    numbered = replace(picture(), label_counts={0: 900, **areas}, object_px=(24.0, 16.0), opening_shares=(0.999, 0.995, 0.9))
+    clean_up = planned([numbered] * 3, tmp_path).inference
+    assert (clean_up.smallest_object_px, clean_up.largest_hole_px, clean_up.opening_radius_px) == (42, 42, 2)
+    text = (tmp_path / "planned.yaml").read_text()
+    assert "# 1 in 100 of the references' objects is smaller:" in text
+    assert "# no hole in the references; smaller ones than the smallest object are filled:" in text
+    assert "# the largest that keeps 99% of the references' foreground:" in text
+    porous = replace(numbered, hole_px=9.0, opening_shares=(0.9, 0.8, 0.7))
+    clean_up = planned([numbered, porous, porous], tmp_path).inference
+    assert (clean_up.largest_hole_px, clean_up.opening_radius_px) == (8, 0)
+    text = (tmp_path / "planned.yaml").read_text()
+    assert "# holes in the references have 9 px and more:" in text
+    assert "# no opening keeps 99% of the references' foreground:" in text
+
+
+def test_clean_up_is_chosen_at_the_target_spacing(tmp_path: Path) -> None:
+    fine, coarse = (replace(picture(), spacing_um=(step, step)) for step in (0.25, 0.5))
+    numbered = {
+        "label_counts": {0: 900, **dict.fromkeys(range(1, 40), 400)},
+        "hole_px": 41.0,
+        "opening_shares": (1.0, 1.0, 1.0),
+    }
+    config = planned([replace(fine, **numbered), *[replace(coarse, **numbered)] * 2], tmp_path)
+    assert config.data.spacing_um == (0.5, 0.5)
+    assert (config.inference.smallest_object_px, config.inference.largest_hole_px) == (100, 9)
+    assert config.inference.opening_radius_px == 2
 
 
 def test_short_runs_augment_less(tmp_path: Path) -> None:
