@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.cases import Case
+from datasets.cases import Case, open_case_image
 from evaluation.comparison.cost import multiply_adds_patch_by_patch, multiply_adds_per_pixel
 from evaluation.comparison.measurement import Measurement, SegmentationJob, TilesDone, measure
 from evaluation.comparison.result import BundleFacts, Cost
@@ -19,6 +19,7 @@ from evaluation.scoring.array_source import ArraySource
 from evaluation.scoring.case_scores import CaseMask
 from evaluation.scoring.evaluate import MaskFolder
 from inference.objects.find import number_objects
+from inference.objects.settings import object_settings
 from models import bundle
 from models.architectures import count_parameters
 from models.bundle import Bundle
@@ -103,16 +104,18 @@ def segment_cases(trained: Bundle, cases: Sequence[Case], folder: Path, on_tiles
     folder.mkdir()
     files = {case.name: folder / f"{index}.npy" for index, case in enumerate(cases)}  # names need not be valid for files
     measurement = measure(SegmentationJob(trained.folder, tuple(cases), tuple(files.values())), on_tiles)
-    objects = {case.name: _number_objects(files[case.name], trained) for case in cases if case.instances}
+    objects = {case.name: _number_objects(case, files[case.name], trained) for case in cases if case.instances}
     return BundleMasks(trained, files, objects, measurement)
 
 
-def _number_objects(path: Path, trained: Bundle) -> Path:
-    """Find the objects of a mask, write their numbers (*S) uint32 beside it, and return the file."""
+def _number_objects(case: Case, path: Path, trained: Bundle) -> Path:
+    """Find the objects of a case's mask, write their numbers (*S) uint32 beside it, and return the file."""
+    with open_case_image(case) as image:
+        section = object_settings(trained.config, image.spacing_um)
     mask = np.load(path, mmap_mode="r")
     target = path.with_name(f"objects_{path.name}")
     numbers = np.lib.format.open_memmap(target, "w+", np.uint32, mask.shape)
-    number_objects(mask, trained.config.inference, numbers)
+    number_objects(mask, section, numbers)
     numbers.flush()
     return target
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.inference_section import InferenceSection
-from imaging.errors import UnsuitableImage
 from imaging.source import ImageSource
 from inference.objects.arrays import InMemory, OneChannel
 from inference.objects.clean_up import OpenedMask, fill_holes
@@ -45,14 +44,13 @@ def find_objects(
 
     Args:
         mask: labels (*S), 0 is background.
-        section: how objects are found.
+        section: how objects are found, see `object_settings`.
         image: image of the mask, whose channels are measured, and whose spacing the radius of peaks needs.
         probabilities: (K, *S), float from 0 to 1, or uint8 from 0 to 255; measured in each object.
         band_rows: number of rows that are searched at a time; None: as many as have some million pixels.
 
     Raises:
-        UnsuitableImage: `resolution_unknown`: peaks of an image of unknown spacing.
-        ValueError: peaks without probabilities.
+        ValueError: peaks without probabilities, or without an image whose spacing is known.
     """
     canvas = Canvas(mask.shape)
     meter = _Meter(canvas, image, probabilities)
@@ -112,16 +110,11 @@ def _peaks(
     band_rows: int | None,
 ) -> Iterator[tuple[Groups, Scores | None]]:
     """Yield the peaks of the probabilities as objects of one pixel, with their scores."""
-    if probabilities is None or section.peak_radius_um is None:
-        raise ValueError("peaks are found in probabilities, and within a radius; give both")
-    spacing_um = None if image is None else image.spacing_um
-    if spacing_um is None:
-        raise UnsuitableImage(
-            "resolution_unknown",
-            "the file doesn't say how far apart its pixels are, and detections lie within a radius in micrometres; "
-            "give it in micrometres (1 mm is 1000): spacing_um in the request or in cases.csv, or --spacing-um of the command",
+    if probabilities is None or image is None or image.spacing_um is None or section.peak_radius_um is None:
+        raise ValueError(
+            "peaks are found in probabilities, within a radius in micrometres; give both, and an image with a spacing"
         )
-    finder = PeakFinder(canvas, spacing_um, section.peak_radius_um, section.peak_threshold)
+    finder = PeakFinder(canvas, image.spacing_um, section.peak_radius_um, section.peak_threshold)
     for peaks in finder.find(probabilities, band_rows):
         runs = Runs(peaks.numbers, peaks.numbers + 1, peaks.labels)
         yield Groups(runs, np.arange(len(peaks) + 1)), peaks.scores

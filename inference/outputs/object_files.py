@@ -20,6 +20,7 @@ from imaging.writing.row_buffer import BufferFile
 from imaging.writing.run_buffer import RunBuffer
 from inference.objects.find import find_objects
 from inference.objects.image_object import Readable
+from inference.objects.settings import object_settings
 from inference.outputs.object_outlines import OutlineFile
 from inference.outputs.object_table import ObjectColumns, ObjectTable
 from inference.outputs.probability_rows import ProbabilityRows
@@ -49,7 +50,12 @@ class ObjectFiles:
 
     @classmethod
     def of(cls, source: ImageSource, config: Config, request: OutputRequest) -> "ObjectFiles":
-        """Return the files for an image: numbered images have the formats of the masks, or the first that can hold them."""
+        """Return the files for an image: numbered images have the formats of the masks, or the first that can hold them.
+
+        Raises:
+            UnsuitableImage: `resolution_unknown`: detections in an image of unknown spacing.
+        """
+        object_settings(config, source.spacing_um)
         suitable = number_formats(source.geometry)
         masks = request.mask_formats or (source.mask_format,)
         fallback: MaskFormat = "nifti" if len(source.shape) == 3 else "tiff"
@@ -122,7 +128,7 @@ def write_objects(files: ObjectFiles, rows: FinishedRows, path_of: Callable[[str
             outlines = OutlineFile(features, untraced, geometry, classes=classes, request=request)
         table = ObjectTable(lines, columns, classes)
         mask = ObservedRows(rows.mask, rows.on_rows)
-        section = files.config.inference
+        section = object_settings(files.config, rows.source.spacing_um)
         for found in find_objects(mask, section, image=rows.source, probabilities=rows.probabilities):
             values = columns.values(found)
             table.add(found, values)
