@@ -1,7 +1,6 @@
-"""Find the objects of a finished mask, or the peaks of its probabilities, and measure them."""
+"""Find the objects of a finished mask, or the peaks of its probabilities: the order of the steps."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,11 @@ from inference.objects.arrays import InMemory, OneChannel
 from inference.objects.clean_up import OpenedMask, fill_holes
 from inference.objects.image_object import ImageObject, Readable
 from inference.objects.intensities import Intensities
+from inference.objects.measurement import Meter
 from inference.objects.peaks import PeakFinder
 from inference.objects.pieces import find_pieces
 from inference.objects.runs import Canvas, Groups, Runs, ranges
-from inference.objects.shapes import shapes_of
 from inference.objects.split import split_pieces
-
-Scores = NDArray[np.float32]
 
 
 def find_objects(
@@ -53,9 +50,9 @@ def find_objects(
         ValueError: peaks without probabilities, or without an image whose spacing is known.
     """
     canvas = Canvas(mask.shape)
-    meter = _Meter(canvas, image, probabilities)
+    meter = Meter(canvas, image, probabilities)
     number = 0
-    found: Iterator[tuple[Groups, Scores | None]]
+    found: Iterator[tuple[Groups, NDArray[np.float32] | None]]
     if section.objects == "peaks":
         found = _peaks(canvas, section, image, probabilities, band_rows)
     else:
@@ -108,7 +105,7 @@ def _peaks(
     image: ImageSource | None,
     probabilities: Readable | None,
     band_rows: int | None,
-) -> Iterator[tuple[Groups, Scores | None]]:
+) -> Iterator[tuple[Groups, NDArray[np.float32] | None]]:
     """Yield the peaks of the probabilities as objects of one pixel, with their scores."""
     if probabilities is None or image is None or image.spacing_um is None or section.peak_radius_um is None:
         raise ValueError(
@@ -118,62 +115,3 @@ def _peaks(
     for peaks in finder.find(probabilities, band_rows):
         runs = Runs(peaks.numbers, peaks.numbers + 1, peaks.labels)
         yield Groups(runs, np.arange(len(peaks) + 1)), peaks.scores
-
-
-class _Meter:
-    """Meter of objects.
-
-    Args:
-        canvas: canvas of S.
-        image: its channels are measured; None: they are not.
-        probabilities: (K, *S), float from 0 to 1 or uint8 from 0 to 255; None: they are not measured.
-    """
-
-    def __init__(self, canvas: Canvas, image: ImageSource | None, probabilities: Readable | None) -> None:
-        self._canvas = canvas
-        self._channels = None if image is None else Intensities(image, image.channels, canvas)
-        self._probabilities = None
-        if probabilities is not None:
-            self._probabilities = Intensities(probabilities, probabilities.shape[0], canvas)
-            pixel = probabilities.read((slice(0, 1),) * len(canvas.shape))
-            self._certain = 255 if pixel.dtype == np.uint8 else 1  # value of the probability 1
-
-    def measure(self, groups: Groups, first_number: int, scores: Scores | None) -> Iterator[ImageObject]:
-        """Yield the objects, measured."""
-        shapes = shapes_of(groups, self._canvas)
-        nothing = np.zeros((len(groups), 0))
-        means, deviations = self._channels.means_and_deviations(groups) if self._channels else (nothing, nothing)
-        heads = self._canvas.positions(groups.runs.starts)
-        runs = np.column_stack([heads, heads[:, -1] + groups.runs.lengths]).astype(np.int32)
-        columns = zip(
-            groups.labels.tolist(),
-            [runs[start:stop] for start, stop in pairwise(groups.bounds.tolist())],
-            shapes.boxes,
-            shapes.areas_px.tolist(),
-            map(tuple, shapes.centroids_px.tolist()),
-            shapes.diameters_px.tolist(),
-            _or_none(shapes.eccentricities, len(groups)),
-            _or_none(shapes.solidities, len(groups)),
-            map(tuple, means.tolist()),
-            map(tuple, deviations.tolist()),
-            _or_none(self._mean_probabilities(groups), len(groups)),
-            _or_none(scores, len(groups)),
-            strict=True,
-        )
-        for number, values in enumerate(columns, first_number):
-            yield ImageObject(number, *values)
-
-    def _mean_probabilities(self, groups: Groups) -> NDArray[np.float64] | None:
-        """Return the mean probability (n,) of each object's own class."""
-        if self._probabilities is None:
-            return None
-        means = np.empty(len(groups))
-        for label in np.unique(groups.labels):
-            of_class = groups.labels == label
-            means[of_class] = self._probabilities.means_and_deviations(groups.take(of_class), [int(label)])[0][:, 0]
-        return means / self._certain
-
-
-def _or_none(values: NDArray[Any] | None, count: int) -> list[Any]:
-    """Return the values (n,) as numbers, or as many None."""
-    return [None] * count if values is None else values.tolist()
