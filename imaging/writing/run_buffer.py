@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from imaging.writing.row_buffer import BLOCK_BYTES, RowBuffer
 
 _PIXELS_AT_ONCE = 2**20
+_OBJECTS_AT_ONCE = 2**14
 
 Runs = NDArray[np.int32]
 
@@ -39,7 +40,7 @@ class RunBuffer(RowBuffer):
         self._runs.append(runs)
         self._numbers.append(number)
         self._pixels += int((runs[:, -1] - runs[:, -2]).sum())
-        if self._pixels >= _PIXELS_AT_ONCE:
+        if self._pixels >= _PIXELS_AT_ONCE or len(self._numbers) >= _OBJECTS_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:

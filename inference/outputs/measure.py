@@ -7,6 +7,7 @@ from inference.outputs.image_files import ImageFiles, OpenFiles
 from inference.outputs.object_files import FinishedRows, write_objects
 from inference.outputs.summary import SUMMARY, PixelCounts, summary_of, write_summary
 from inference.plan import ImagePlan
+from inference.predictors.ensemble import predictors_of
 from inference.segment import Progress, Segmentation
 
 BAND_BYTES = 2**20  # of the mask's rows that are counted at a time; NumPy's count takes eight times as much
@@ -41,7 +42,9 @@ def measure(image: FinishedImage, result: Segmentation, on_rows: Progress) -> Se
     """
     plan, files, mask, objects = image.plan, image.files, image.rows.writers["main"][0].rows, None
     if files.objects and image.rows.probabilities:
-        rows = FinishedRows(plan.source, mask, image.rows.probabilities, on_rows)
+        budget = predictors_of(plan.predictor)[0].memory_budget
+        free_bytes = budget.free_bytes if budget else None
+        rows = FinishedRows(plan.source, mask, image.rows.probabilities, on_rows, free_bytes)
         objects = write_objects(files.objects, rows, files.path, image.folder)
         result = replace(result, objects=int(objects.sum()))
     if files.has_summary:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import IO
 
@@ -29,6 +30,9 @@ from inference.request import OutputRequest
 TABLE = "_objects.csv"
 OUTLINES = "_objects.geojson"
 
+PIXEL_BYTES = 100  # memory for each pixel of a band, measured on a slide of small objects
+LEAST_PIXELS, MOST_PIXELS = 2**17, 2**22  # of a band, if the memory is limited
+
 Rows = Callable[[int, int], None]  # called with the number of finished rows and of all rows
 
 
@@ -50,7 +54,7 @@ class ObjectFiles:
 
     @classmethod
     def of(cls, source: ImageSource, config: Config, request: OutputRequest) -> "ObjectFiles":
-        """Return the files for an image: numbered images have the formats of the masks, or the first that can hold them.
+        """Return the files for an image: numbered images have the formats of the masks, or else TIFF in 2D and NIfTI in 3D.
 
         Raises:
             UnsuitableImage: `resolution_unknown`: detections in an image of unknown spacing.
@@ -75,8 +79,11 @@ class ObjectFiles:
 
     @property
     def keeps_every_class(self) -> bool:
-        """Whether the probabilities of all foreground classes are kept, rather than that of each pixel's own class."""
-        return len(self.config.data.classes) == 2 or self.are_points
+        """Whether the probabilities of all foreground classes are kept, rather than that of each pixel's own class.
+
+        Pixels of filled holes belong to an object of another class than their own, background.
+        """
+        return len(self.config.data.classes) == 2 or self.are_points or self.config.inference.largest_hole_px > 0
 
     def open_probabilities(self, place: Path | BufferFile) -> ProbabilityRows:
         """Open the rows of the probabilities that objects are measured with, in a file or a folder."""
@@ -98,12 +105,21 @@ class FinishedRows:
         mask: labels (*S).
         probabilities: (K, *S).
         on_rows: called with the number of rows in which objects were looked for, and of all rows.
+        free_bytes: memory that looking for objects may take; None: as much as is fastest.
     """
 
     source: ImageSource
     mask: Readable
     probabilities: Readable
     on_rows: Rows
+    free_bytes: int | None = None
+
+    @property
+    def band_rows(self) -> int | None:
+        """Number of rows in which objects are looked for at a time; None: as many as are fastest."""
+        if self.free_bytes is None or self.free_bytes > PIXEL_BYTES * MOST_PIXELS:
+            return None
+        return max(1, max(LEAST_PIXELS, self.free_bytes // PIXEL_BYTES) // prod(self.source.shape[1:]))
 
 
 def write_objects(files: ObjectFiles, rows: FinishedRows, path_of: Callable[[str], Path], folder: Path) -> NDArray[np.int64]:
@@ -128,8 +144,14 @@ def write_objects(files: ObjectFiles, rows: FinishedRows, path_of: Callable[[str
             outlines = OutlineFile(features, untraced, geometry, classes=classes, request=request)
         table = ObjectTable(lines, columns, classes)
         mask = ObservedRows(rows.mask, rows.on_rows)
-        section = object_settings(files.config, rows.source.spacing_um)
-        for found in find_objects(mask, section, image=rows.source, probabilities=rows.probabilities):
+        objects = find_objects(
+            mask,
+            object_settings(files.config, rows.source.spacing_um),
+            image=rows.source,
+            probabilities=rows.probabilities,
+            band_rows=rows.band_rows,
+        )
+        for found in objects:
             values = columns.values(found)
             table.add(found, values)
             numbers.fill(found.runs, found.number)

@@ -15,6 +15,7 @@ from array_source import ArraySource
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+from scipy.special import softmax
 from shapely.geometry import shape as shapely_shape
 from skimage.measure import regionprops_table
 from small_bundles import make_bundle
@@ -320,6 +321,70 @@ def test_volumes_lie_in_the_world_of_their_affine(tmp_path: Path) -> None:
         ball_mm3 = np.pi / 6 * float(row["equivalent_diameter_mm"]) ** 3
         assert ball_mm3 == pytest.approx(len(places) * 0.75, rel=1e-6)
     check_boxes(table, pixels_of(out / "scan_objects.nii.gz")[0])
+
+
+def test_detections_are_points(home: Path, tmp_path: Path) -> None:
+    words = ("inference.objects=peaks", "inference.peak_radius_um=4", "inference.peak_threshold=0.45")
+    make_bundle(tmp_path / "bundle", 0, "unet", *EXACT, *words)
+    out = predict(home / "slide.svs", tmp_path / "bundle", tmp_path / "masks", "--objects")
+    table = table_of(out / "slide_objects.csv")
+    assert list(table[0]) == ["id", "class", "y_px", "x_px", "y_um", "x_um", "score"]
+    places = np.array([(float(row["y_um"]), float(row["x_um"])) for row in table])
+    assert len(places) > 5
+    distances = np.hypot(*(places[:, None] - places).transpose(2, 0, 1)) + np.eye(len(places)) * 100
+    assert distances.min() > 4
+    numbers = pixels_of(out / "slide_objects.tiff")[0]
+    features = features_of(out / "slide_objects.geojson")
+    assert len(features) == len(table) == numbers.max() == (numbers > 0).sum()
+    for row, feature in zip(table, features, strict=True):
+        y, x = float(row["y_px"]), float(row["x_px"])
+        assert feature["geometry"] == {"type": "Point", "coordinates": [x + 0.5, y + 0.5]}
+        assert numbers[int(y), int(x)] == int(row["id"]) == feature["properties"]["measurements"]["id"]
+        assert float(row["score"]) == feature["properties"]["measurements"]["score"] >= 0.45
+    summary = json.loads((out / "slide_summary.json").read_text())
+    assert summary["classes"][1]["objects"] == len(table)
+
+
+def test_detections_without_a_spacing_are_refused_before_the_network_runs(home: Path, tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle", 0, "unet", *EXACT, "inference.objects=peaks", "inference.peak_radius_um=4")
+    words = ["predict", str(home / "picture.png"), "-b", str(tmp_path / "bundle"), "-o", str(tmp_path / "masks"), "--objects"]
+    for more in ((), ("--dry-run",)):
+        result = CliRunner().invoke(app, [*words, *more])
+        assert result.exit_code == 3
+        assert "detections lie within a radius in micrometres" in result.output
+    assert list((tmp_path / "masks").iterdir()) == []
+
+
+@pytest.mark.parametrize("objects", ["components", "watershed", "peaks"])
+def test_files_do_not_depend_on_the_memory(tmp_path: Path, objects: str) -> None:
+    """Check that bands of one row, of some and of all give the same bytes, with holes filled in three classes."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=(3, 80, 60)), (0, 2, 2))
+    probabilities = softmax(noise * 20, axis=0).astype(np.float16)
+    classes = "[{name: background, colour: '#000000'}, {name: a, colour: '#ff0000'}, {name: b, colour: '#00ff00'}]"
+    words = (f"inference.objects={objects}", "inference.largest_hole_px=20", "inference.peak_radius_um=2")
+    config = schema.load(Path("configs/histology_unet.yaml"), (f"data.classes={classes}", "loss.class_weights=null", *words))
+    pixels = np.random.default_rng(2).normal(size=(3, 80, 60)).astype(np.float32)
+    source = ArraySource(pixels, spacing_um=(0.5, 0.5))
+    files = ObjectFiles.of(source, config, OutputRequest())
+    assert files.keeps_every_class
+    mask = InMemory(probabilities.argmax(axis=0).astype(np.uint8))
+    written = []
+    for rows in (1, 7, 64, None):
+        (tmp_path / f"{rows}").mkdir()
+        finished = FinishedRows(source, mask, InMemory(probabilities, 1), lambda *_: None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FinishedRows, "band_rows", rows)
+            write_objects(files, finished, lambda ending, rows=rows: tmp_path / f"{rows}" / f"x{ending}", tmp_path)
+        written.append({path.name: path.read_bytes() for path in (tmp_path / f"{rows}").iterdir()})
+    assert written[0] == written[1] == written[2] == written[3]
+    assert len(written[0]["x_objects.csv"].splitlines()) > 20
+
+
+def test_little_memory_makes_small_bands() -> None:
+    source = ArraySource(np.zeros((3, 4000, 2048), np.uint8))
+    nothing = InMemory(np.zeros((4000, 2048), np.uint8))
+    bands = [FinishedRows(source, nothing, nothing, lambda *_: None, free).band_rows for free in (0, 10**8, 10**9, None)]
+    assert bands == [64, 488, None, None]
 
 
 def test_a_plane_of_a_volume_keeps_its_header(tmp_path: Path) -> None:
