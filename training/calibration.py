@@ -4,10 +4,12 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from configs.schema import Config
 from datasets.cases import Case, prefix_errors
@@ -28,7 +30,7 @@ MOST_PIXELS = 200_000  # of all cases together
 FOREGROUND_PIXELS = 5000  # of a case, for its mean confidence
 LEAST_PIXELS = 100  # fewer say nothing
 LEAST_CASES = 4  # for a threshold
-LOW_SHARE = 0.05  # of the cases are less confident than the threshold
+LOW_SHARE = 0.05  # of images like the validation cases are less confident than the threshold
 
 Labels = NDArray[np.int64]
 
@@ -133,7 +135,9 @@ def _scored_rows(
 
 
 def low_confidence(head: Head, foregrounds: Sequence[Floats]) -> float | None:
-    """Return the mean confidence that LOW_SHARE of the cases don't reach, the lowest one of fewer than 20 cases.
+    """Return the mean confidence that LOW_SHARE of images like these cases don't reach.
+
+    It is the lower end of a prediction interval for one more case, from the cases' mean, deviation and number (Student's t).
 
     Args:
         head: calibrated head.
@@ -143,4 +147,7 @@ def low_confidence(head: Head, foregrounds: Sequence[Floats]) -> float | None:
         None if fewer than LEAST_CASES have foreground.
     """
     means = [float(head.probabilities(logits).max(axis=0).mean()) for logits in foregrounds if logits.size]
-    return float(np.quantile(means, LOW_SHARE, method="lower")) if len(means) >= LEAST_CASES else None
+    if len(means) < LEAST_CASES:
+        return None
+    reach = float(t.ppf(1 - LOW_SHARE, len(means) - 1)) * math.sqrt(1 + 1 / len(means))
+    return max(0.0, fmean(means) - reach * stdev(means))

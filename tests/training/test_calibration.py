@@ -177,14 +177,29 @@ def test_a_run_that_ends_while_it_calibrates_goes_on_and_fits_the_same_or_not_at
     assert manifest.files["weights.safetensors"] == trained[0].manifest.files["weights.safetensors"]
 
 
-def test_the_threshold_is_a_low_confidence_of_the_cases() -> None:
-    head = HEADS["sigmoid"](2)
-    cases = [np.log([[share / (1 - share)]]).astype(np.float32) for share in np.linspace(0.6, 0.98, 20)]
-    assert low_confidence(head, cases) == pytest.approx(0.6)
-    assert low_confidence(head, [*cases, *cases[1:]]) == pytest.approx(0.62)
-    nothing = np.zeros((1, 0), np.float32)
+def confidences(values: NDArray[np.float64]) -> list[NDArray[np.float32]]:
+    """Return the foreground of a case for each mean confidence: one pixel with these log-odds."""
+    return [np.log([[value / (1 - value)]]).astype(np.float32) for value in values]
+
+
+def test_the_threshold_is_the_end_of_a_prediction_interval() -> None:
+    """Check five cases of .8 to .9: mean .85, deviation .0395, and t 2.132 with 4 degrees of freedom."""
+    head, nothing = HEADS["sigmoid"](2), np.zeros((1, 0), np.float32)
+    cases = confidences(np.linspace(0.8, 0.9, 5))
+    assert low_confidence(head, [*cases, nothing]) == pytest.approx(0.85 - 2.1318 * 1.2**0.5 * 0.0395285, abs=1e-4)
     assert low_confidence(head, [*cases[:3], nothing]) is None
-    assert low_confidence(head, [*cases[:4], nothing]) == pytest.approx(0.6)
+    unsure, sure = np.zeros((4, 1), np.float32), np.array([[0], [99], [0], [0]], np.float32)  # .25 and 1
+    assert low_confidence(HEADS["softmax"](4), [unsure, sure, unsure, sure]) == 0
+
+
+@pytest.mark.parametrize("cases", [4, 8, 30])
+def test_one_image_in_twenty_is_below_the_threshold(cases: int) -> None:
+    random, below = np.random.default_rng(cases), 0
+    for _ in range(2000):
+        *seen, unseen = random.normal(0.85, 0.02, cases + 1)
+        threshold = low_confidence(HEADS["sigmoid"](2), confidences(np.array(seen)))
+        below += threshold is not None and bool(unseen < threshold)
+    assert 70 < below < 130  # 100 expected, deviation 10
 
 
 @pytest.mark.parametrize(

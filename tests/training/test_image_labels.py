@@ -73,7 +73,7 @@ def predicted(data: Path, made: Path, out: Path) -> list[dict[str, str]]:
     with (out / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        assert f"s, {row['label'].removeprefix(chr(39))})" in done.output.replace("\n", "")
+        assert f"s, {row['label'].removeprefix(chr(39))}" in done.output.replace("\n", "")
     return rows
 
 
