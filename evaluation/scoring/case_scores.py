@@ -119,7 +119,8 @@ class CaseScorer:
             self._whole = WholeCase(
                 reference.shape,
                 reference.channels,
-                spacing_um,
+                self._classes,
+                spacing_um=spacing_um,
                 tolerance=selection.tolerance,
                 find_objects=find_objects,
             )
@@ -156,7 +157,7 @@ class CaseScorer:
             self._whole.add_objects(
                 self._row,
                 None if objects is None else (objects * is_scored)[0],
-                (reference * is_scored)[0] if self.case.instances else None,
+                (np.maximum(reference, 0) * is_scored)[0] if self.case.instances else None,
             )
         self._row += reference.shape[1]
 

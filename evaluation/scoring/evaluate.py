@@ -31,6 +31,7 @@ Progress = Callable[[str, int, int], None]  # called with what is done, the case
 
 NO_MASK = "no_mask"  # remark: the case has no mask, and is scored as one without foreground
 MOST_PROBLEMS = 10  # in a message
+MOST_COLUMNS = 6  # of classes in the printed table
 WITHOUT_VALUES = {  # by the kind of metric
     "calibration": "masks hold no probabilities",
     "ordinal": "classes that overlap are no grades",
@@ -165,10 +166,10 @@ def evaluate_masks(
 
 
 def print_scores(evaluation: Evaluation, console: Console) -> None:
-    """Print the mean of each metric over the cases, all classes together and each class, and the notes."""
+    """Print the mean of each metric over the cases, all classes together and each of a few classes, and the notes."""
     scores = evaluation.table
     classes = [name for name in dict.fromkeys(score.class_name for score in scores.scores) if name]
-    columns = classes if len(classes) > 1 else []
+    columns = classes if 1 < len(classes) <= MOST_COLUMNS else []
     table = Table("metric", "unit", "mean", *columns, "cases", box=None)
     for metric in scores.metrics:
         values = [value for value in scores.case_values(metric).values() if not math.isnan(value)]

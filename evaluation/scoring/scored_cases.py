@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.schema import Config
+from configs.sections import MAX_CLASSES
 from datasets.cases import Case, prefix_errors, read_cases
 from datasets.declared.class_values import ClassValues, is_gapless
 from datasets.declared.declaration import BACKGROUND
@@ -16,6 +17,7 @@ from evaluation.scoring.selection import ReferenceKind
 from imaging.errors import DataError
 
 ALL = "all"  # instead of a split: all cases that have a reference
+FEWEST_READ = 20  # cases that show what labels mean, if the data set has as many
 MEMBRANE = "membrane"  # in the name of a class whose cells are scored
 
 
@@ -68,7 +70,10 @@ def read_scored_cases(data: Path, split: str | None = None, config: Config | Non
     notes = []
     if len(cases) < len(in_split):
         notes.append(f"{len(in_split) - len(cases)} of {len(in_split)} cases have no reference and are left out.")
-    cases = tuple(with_classes(cases, config))
+    if config is None and not cases[0].classes:
+        others = [case for case in every_case if case.reference is not None and case not in cases]
+        cases, note = classes_of_labels(cases, others[: max(0, FEWEST_READ - len(cases))])
+        notes.append(note)
     labels = tuple(sorted({case.label for case in every_case if case.label}))
     kind = reference_kind(config, cases[0].classes, instances=cases[0].instances, labels=labels)
     return ScoredCases(cases, name, tuple(case for case in every_case if case not in in_split), kind, tuple(notes))
@@ -94,23 +99,30 @@ def reference_kind(
     )
 
 
-def with_classes(cases: Sequence[Case], config: Config | None) -> list[Case]:
-    """Return the cases with their classes, which the labels of the references show where nothing declares them.
+def classes_of_labels(cases: Sequence[Case], others: Sequence[Case] = ()) -> tuple[tuple[Case, ...], str]:
+    """Return cases that nothing declares classes for with those that their labels show, and a note that says so.
+
+    Args:
+        cases: the cases.
+        others: further cases of the data set, which show whether labels number objects where `cases` are few.
 
     Raises:
         DataError: `ignore_label_unclear`, `labels_unknown`; a reference can't be read.
     """
-    if config is not None or cases[0].classes:
-        return list(cases)
     files = max(len(case.other_references) for case in cases) + 1
     if files > 1:
-        return [replace(case, classes=_placeholders(range(files + 1))) for case in cases]
+        names = _placeholders(range(files + 1))
+        return tuple(replace(case, classes=names) for case in cases), "Classes are named by the order of the references' files."
     counts = []
-    for case in cases:
+    for case in (*cases, *others):
         with prefix_errors(case), open_reference(case) as reference:
             counts.append(count_reference_labels(reference))
-    classes, values, instances = _classes_of_labels(counts)
-    return [replace(case, classes=classes, class_values=values, instances=instances) for case in cases]
+    names, values, instances = _classes_of_labels(counts)
+    read_as = "numbers of objects" if instances else f"the classes {join_first(names[1:])}"
+    return (
+        tuple(replace(case, classes=names, class_values=values, instances=instances) for case in cases),
+        f"Nothing declares the classes, so the labels of the references are read as {read_as}; --config says it otherwise.",
+    )
 
 
 def _classes_of_labels(counts: Sequence[Mapping[int, int]]) -> tuple[tuple[str, ...], ClassValues | None, bool]:
@@ -132,6 +144,12 @@ def _classes_of_labels(counts: Sequence[Mapping[int, int]]) -> tuple[tuple[str, 
             "data.ignore_label, or with all classes",
         )
     labels = (0, *(label for label in kind.labels if label > 0)) if any(kind.labels) else (0, 1)
+    if len(labels) > MAX_CLASSES:
+        raise DataError(
+            "labels_unknown",
+            f"references hold {len(labels)} labels, at most {MAX_CLASSES} are classes; if they number objects, give --config "
+            "with data.instances true",
+        )
     names = _placeholders(labels)
     return names, None if is_gapless(labels) else ClassValues(names, tuple((label,) for label in labels)), False
 

@@ -40,6 +40,7 @@ class WholeCase:
     Args:
         shape: shape of the image, in S order.
         channels: number of channels: 1 of labels, or one for each class but the background where classes overlap.
+        classes: K.
         spacing_um: distance between pixels in S order; None where it is unknown.
         tolerance: distance up to which surfaces agree, see `Selection`.
         find_objects: finds the objects of a mask that does not number them; None: they are its connected parts.
@@ -49,15 +50,16 @@ class WholeCase:
         self,
         shape: tuple[int, ...],
         channels: int,
-        spacing_um: tuple[float, ...] | None,
+        classes: int,
         *,
+        spacing_um: tuple[float, ...] | None,
         tolerance: float | None = None,
         find_objects: ObjectFinder | None = None,
     ) -> None:
         self.spacing_um = spacing_um
         self._find_objects = find_objects
         self.tolerance = max(spacing_um or (1.0,)) if tolerance is None else tolerance
-        self._mask, self._reference = np.zeros((2, channels, *shape), np.uint8)
+        self._mask, self._reference = np.zeros((2, channels, *shape), np.min_scalar_type(classes))
         self._is_scored = np.ones(shape, np.bool_)
         self._numbers: list[NDArray[np.uint32] | None] = [None, None]  # of the objects of mask and reference
 
