@@ -27,9 +27,7 @@ def case_figure(grid: ScoreGrid, metric: Metric) -> StripFigure:
 
     The row of a single method has the name of the metric.
     """
-    methods = range(len(grid.tables))
-    rows_of_values = [grid.values(metric.name, method) for method in methods]
-    axis = score_axis([value for values in rows_of_values for value in values])
+    methods, axis = range(len(grid.tables)), score_axis(grid, metric, [None])
     names = [table.method for table in grid.tables] if len(grid.tables) > 1 else [_title(metric, grid)]
     lines = _case_lines(grid, metric, axis) if len(grid.tables) > 1 and len(grid.cases) <= MOST_LINES else ()
     row_px = TALL_ROW_PX if lines else ROW_PX
@@ -51,7 +49,7 @@ def class_figure(grid: ScoreGrid, metric: Metric) -> StripFigure | None:
     methods, classes = range(len(grid.tables)), grid.classes_of(metric.name)
     if not 1 < len(classes) <= MOST_ROWS / len(methods):
         return None
-    axis = score_axis([value for name in classes for method in methods for value in grid.values(metric.name, method, name)])
+    axis = score_axis(grid, metric, classes)
     rows = [(name, method) for name in classes for method in methods]
     return StripFigure(
         axis=axis,
@@ -63,10 +61,18 @@ def class_figure(grid: ScoreGrid, metric: Metric) -> StripFigure | None:
     )
 
 
-def score_axis(values: Sequence[float]) -> Axis:
-    """Return the axis of scores: it ends at 0 or 1 at the latest where no score lies beyond."""
-    numbers = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
-    return linear_axis(numbers, (0.0 if min(numbers) >= 0 else -math.inf, 1.0 if max(numbers) <= 1 else math.inf))
+def score_axis(grid: ScoreGrid, metric: Metric, classes: Sequence[str | None]) -> Axis:
+    """Return the axis of a metric's values and intervals in these classes; it ends at 0 or 1 where no value lies beyond."""
+    values: list[float] = []
+    ends: list[float] = []
+    for method in range(len(grid.tables)):
+        for name in classes:
+            values += [value for value in grid.values(metric.name, method, name) if math.isfinite(value)]
+            ends += grid.mean_interval(metric.name, method, name) or ()
+    values = values or [0.0, 1.0]
+    low, high = min(values), max(values)
+    ends = [min(max(end, 2 * low - high), 2 * high - low) for end in ends]  # wide intervals leave the cases a third of the axis
+    return linear_axis([*values, *ends], (0.0 if low >= 0 else -math.inf, 1.0 if high <= 1 else math.inf))
 
 
 def _score_row(

@@ -18,6 +18,7 @@ from evaluation.figures.score_figures import best_of, case_figure, class_figure
 from evaluation.figures.score_grid import ScoreGrid
 from evaluation.figures.strips import STACK_PX, line_through, opacity_of, stack_dots
 from evaluation.metrics.registry import METRICS
+from evaluation.scoring.table import Score, ScoreTable
 
 DICE = METRICS["dice"]
 
@@ -69,6 +70,19 @@ def test_a_figure_has_a_row_for_each_method(methods: int) -> None:
         assert row.interval is not None
         assert row.interval[0] < (row.mean or 0) < row.interval[1]
         assert sum(len(points_of(dots.path)) for dots in row.dots) == 12
+
+
+def test_intervals_that_reach_beyond_the_cases_lie_on_the_axis() -> None:
+    values = [0.50, 0.51, 0.52, 0.53, 0.90]
+    table = ScoreTable("one", tuple(Score(f"case{number}", None, "dice", "a", value) for number, value in enumerate(values)))
+    grid = ScoreGrid((table,))
+    ends = grid.mean_interval("dice", 0)
+    assert ends is not None
+    assert ends[0] < 0.48
+    figure = case_figure(grid, DICE)
+    assert figure.rows[0].interval is not None
+    assert 0 < figure.rows[0].interval[0] < figure.axis.position(0.5)
+    assert figure.axis.high <= 1
 
 
 def test_rows_by_class_and_a_limit() -> None:
