@@ -21,7 +21,8 @@ def signed(value: float) -> str:
 
 def measure(value: float, unit: str = "") -> str:
     """Format a value of a metric: with three decimals where it has no unit, else with three significant digits."""
-    return (significant(value) if unit else score(value)).replace("-", MINUS)
+    text = significant(value) if unit else score(round(value, 3) + 0.0)  # no -0.000
+    return text.replace("-", MINUS)
 
 
 def difference(value: float, unit: str = "") -> str:
