@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Answer a question about the two methods by many small trainings: a page, a picture and a table.\n\n"
     "The same command again continues a stopped study.",
+    epilog="Example: overtile study window plan.yaml -o studies/window --minutes 25",
     no_args_is_help=True,
 )
 
