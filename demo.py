@@ -17,7 +17,7 @@ from configs.command_line import progress_bars
 from datasets.cases import open_case_image, read_cases
 from demo_data import fetch, write_data
 from evaluation.comparison.compare import compare
-from evaluation.rendering import draw_panel
+from evaluation.plots import draw_panel
 from evaluation.report.comparison_files import write_comparison
 from imaging.errors import DataError
 from imaging.open import open_image

@@ -24,6 +24,7 @@ MEDIA_TYPES = {  # of result files, by the suffix of their names
     ".zip": "application/zip",
     ".csv": "text/csv",
     ".json": "application/json",
+    ".html": "text/html",
 }
 FORMATS = ("png", "tiff", "nifti", "geojson", "dicom-seg", "ome-zarr")  # of masks
 

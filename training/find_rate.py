@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
 
 from configs.schema import Config
-from evaluation.rendering import LIGHT, figure_to_png, style_axes
+from evaluation.plots import figure_to_png, style_axes
+from evaluation.rendering import LIGHT
 from inference.predictors.methods import make_predictor
 from inference.predictors.predictor import best_device
 from models.architectures import build

@@ -5,7 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from evaluation.rendering import ColourScheme, figure_to_png, style_axes
+from evaluation.plots import figure_to_png, style_axes
+from evaluation.rendering import ColourScheme
 from models.calibration import Calibration, Reliability
 
 

@@ -15,7 +15,7 @@ from configs.sections import ClassSection
 from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.references import open_reference
 from evaluation.comparison.agreement import agreements_of, count_agreements
-from evaluation.comparison.held_out import check_bundles, check_case, comparison_notes, select_compared_cases
+from evaluation.comparison.held_out import check_bundles, check_case, comparison_notes, join_names, select_compared_cases
 from evaluation.comparison.methods import BundleMasks, Masks, load_bundles, method_labels, segment_cases
 from evaluation.comparison.pair_statistics import check_units, compare_pairs, family_sentence
 from evaluation.comparison.panels import draw_case_pictures
@@ -190,15 +190,16 @@ def _compare_scores(run: _ScoredMethods) -> Comparison:
     baseline = score_threshold_baseline(cases) if binary else None
     headline = METRICS[run.headline]
     manifests = [masks.bundle.manifest for masks in run.masks if isinstance(masks, BundleMasks)]
+    of_masks = [method.label for method in methods if method.kind == "masks"]
     folder_notes = [
         f"{method.label}: {note}"
         for method, masks in zip(methods, run.masks, strict=True)
         if isinstance(masks, MaskFolder)
-        for note in (
-            *masks.notes,
-            "the cases that it was trained on are not known, so that it may have seen the compared ones.",
-        )
+        for note in masks.notes
     ]
+    if of_masks:
+        names = join_names(of_masks)
+        folder_notes.append(f"It is not known which cases {names} saw in training: the compared ones may be among them.")
     return Comparison(
         data=run.data,
         split=run.scored.split,

@@ -12,7 +12,7 @@ from datasets.case_checks import Examination
 from datasets.cases import Case, open_case_image
 from datasets.problems import CaseReport
 from datasets.references import open_reference
-from evaluation.comparison.panels import WINDOW_PX, describe_region, enlarge, region_with_most_foreground
+from evaluation.picture_regions import WINDOW_PX, describe_region, enlarge, region_with_most_foreground
 from evaluation.rendering import CLASS_COLOURS, Picture, to_picture, to_png
 from imaging.errors import DataError
 from imaging.source import Region

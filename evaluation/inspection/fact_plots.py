@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evaluation.inspection.data_summary import Inspection
-from evaluation.rendering import ColourScheme, figure_to_png, style_axes
+from evaluation.plots import figure_to_png, style_axes
+from evaluation.rendering import ColourScheme
 
 AXES = {2: ("rows", "columns"), 3: ("slices", "rows", "columns")}
 MAX_LINES = 400  # cases in an intensity plot

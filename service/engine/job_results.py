@@ -6,6 +6,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from inference.predict import Step, predict
 from inference.predictors.ensemble import Ensemble
 from inference.request import OutputRequest
 from inference.segment import Segmentation
+from service.engine.comparison_report import ComparedMasks, render_report
 from service.engine.direct_calls import DISAGREEMENT
 from service.engine.loaded_models import LoadedModel
 from service.engine.mask_comparison import MaskComparison
@@ -33,6 +35,7 @@ from service.engine.protocol import Message, TileProgress
 from service.schemas import JobOptions, media_type_of
 
 MASK = "mask"  # stem of the files of a job with one mask
+REPORT = "report.html"  # of a job that compares two models
 RESULTS = "results.json"  # written last: the results are complete if it exists
 BAND_PIXELS = 2**24  # of the two masks that are compared at a time
 
@@ -216,15 +219,18 @@ def _one_file(path: Path) -> Path:
 def _compare_masks(
     work: Path, models: Sequence[LoadedModel], masks: Sequence[Path], inputs: Path, options: JobOptions
 ) -> list[Path]:
-    """Write comparison.json and the mask of the pixels where two models differ, band by band; return both paths."""
+    """Write comparison.json, a page, and the mask of the pixels where two models differ, band by band; return their paths."""
     comparison = MaskComparison([section.name for section in models[0].manifest.classes])
-    with open_image(masks[0], labels=True) as first, open_image(masks[1], labels=True) as second:
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(open_image(path, labels=True)) for path in masks)
         if first.shape != second.shape:
             message = "the two masks have different sizes; choose formats that keep the image's grid"
             raise UnsuitableImage("comparison_not_possible", message)
         image, dimensions = ImageInput((_image_of(inputs),), MASK), models[0].predictor.config.data.dimensions
-        with open_inputs(image, spacing_um=_spacing_um(options), dimensions=dimensions, axes=options.axes) as source:
-            geometry, mask_format = source.geometry, source.mask_format
+        source = stack.enter_context(
+            open_inputs(image, spacing_um=_spacing_um(options), dimensions=dimensions, axes=options.axes)
+        )
+        geometry, mask_format = source.geometry, source.mask_format
         out = work / f"disagreement{suffix_of(mask_format)}"
         rows, rest = first.shape[0], first.shape[1:]
         height = max(1, BAND_PIXELS // math.prod(rest))
@@ -232,10 +238,14 @@ def _compare_masks(
             for start in range(0, rows, height):
                 region = (slice(start, min(start + height, rows)), *(slice(0, size) for size in rest))
                 writer.write(start, comparison.add(first.read(region)[0], second.read(region)[0]))
-    report = work / "comparison.json"
-    content = comparison.report([model.manifest.name for model in models])
-    publish(report, lambda part: part.write_text(json.dumps(content)))
-    return [report, _one_file(out)]
+        names = models[0].manifest.name, models[1].manifest.name
+        compared = ComparedMasks(names, models[0].manifest.classes, (masks[0], masks[1]), out)
+        page, numbers = work / REPORT, work / "comparison.json"
+        html = render_report(compared, comparison, source)
+    content = comparison.report(names)
+    publish(page, lambda part: part.write_text(html, encoding="utf-8"))
+    publish(numbers, lambda part: part.write_text(json.dumps(content)))
+    return [numbers, _one_file(out), page]
 
 
 def _publish_results(results: Path, files: Sequence[Path], summary: Message) -> Message:

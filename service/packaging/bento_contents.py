@@ -17,11 +17,12 @@ WHOLE = (
     "service",
 )  # import roots
 IN_PART = ("transforms", "datasets", "evaluation")  # only the modules that the others import; no training
+TEMPLATES = ("*.j2", "*.js")  # of pages, beside the modules that render them
 COMMANDS = ("command_line.py", "command.py", "*_command.py", "client")  # parts of the command line, which a server doesn't need
 REQUIREMENTS = (
-    "dbos", "fastapi", "google-crc32c", "h11", "highdicom", "imagecodecs", "marshmallow", "nibabel", "numpy", "omegaconf",
-    "onnx", "onnxruntime", "onnxscript", "openslide-bin", "openslide-python", "openvino", "pillow", "opentelemetry-api",
-    "opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk", "prometheus-client",
+    "dbos", "fastapi", "google-crc32c", "h11", "highdicom", "imagecodecs", "jinja2", "marshmallow", "nibabel", "numpy",
+    "omegaconf", "onnx", "onnxruntime", "onnxscript", "openslide-bin", "openslide-python", "openvino", "pillow",
+    "opentelemetry-api", "opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk", "prometheus-client",
     "psutil", "pydantic", "pydicom", "python-multipart", "pyyaml", "safetensors", "scikit-image", "scipy", "sqlalchemy",
     "starlette", "tifffile", "torch", "uvicorn", "wsidicom", "zarr",
 )  # fmt: skip
@@ -41,6 +42,9 @@ def copy_code(folder: Path) -> None:
     for file in files:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_root(file.parts[0]).parent / file, folder / file)
+    for parent in {file.parent for file in files}:
+        for template in (path for pattern in TEMPLATES for path in (_root(parent.parts[0]).parent / parent).glob(pattern)):
+            shutil.copyfile(template, folder / parent / template.name)
 
 
 def copy_content(source: Path, target: Path, ignored_patterns: Sequence[str] = ()) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.schema import Config
-from evaluation.comparison.panels import enlarge, region_with_most_foreground
+from evaluation.picture_regions import enlarge, region_with_most_foreground
 from evaluation.rendering import to_png
 from inference.predictors.predictor import Predictor
 from inference.tiling.grid import read_mirrored

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evaluation.comparison.panels import enlarge
 from evaluation.inspection.examples import draw_outlines
+from evaluation.picture_regions import enlarge
 from evaluation.rendering import Picture, to_picture
 from models.architectures import Network
 from training.objective.encodings import IGNORED

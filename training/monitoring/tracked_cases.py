@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from configs.schema import Config
 from datasets.cases import Case
-from evaluation.comparison.panels import enlarge, region_with_most_foreground
 from evaluation.inspection.examples import draw_outlines
 from evaluation.number_text import size
+from evaluation.picture_regions import enlarge, region_with_most_foreground
 from evaluation.rendering import FILL, PALE, Picture, to_picture
 from imaging.source import Region
 from inference.tiling.stitch import Band

@@ -24,7 +24,8 @@ from configs.network_sections import UNetSection
 from configs.schema import Config, ConfigError
 from configs.sections import PretrainSection, WarmStartSection
 from disk.publish import publish
-from evaluation.rendering import TEXT, figure_to_png, to_picture
+from evaluation.plots import figure_to_png
+from evaluation.rendering import TEXT, to_picture
 from inference.predictors.methods import memory_format_of
 from inference.predictors.predictor import best_device
 from models.architectures import ENCODER, build

@@ -11,8 +11,9 @@ from PIL import Image
 
 from configs.schema import Config
 from evaluation import rendering
-from evaluation.comparison.panels import enlarge
-from evaluation.rendering import ColourScheme, Picture, figure_to_png, overlay, style_axes, to_png
+from evaluation.picture_regions import enlarge
+from evaluation.plots import figure_to_png, style_axes
+from evaluation.rendering import ColourScheme, Picture, overlay, to_png
 from models.heads import make_head
 from training.monitoring.tensor_pictures import channel_pictures, input_picture, most_foreground_slice
 from training.sanity_checks.image_parts import CaseCrop

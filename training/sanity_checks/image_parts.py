@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from configs.schema import Config
 from configs.sections import NormaliseSection
 from datasets.cases import Case, prefix_errors
-from evaluation.comparison.panels import region_with_most_foreground
+from evaluation.picture_regions import region_with_most_foreground
 from imaging.source import Geometry, ImageSource, Region
 from inference.plan import plan_image
 from inference.predictors.predictor import Predictor

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evaluation.metrics.registry import METRICS
-from evaluation.rendering import ColourScheme, figure_to_png, style_axes
+from evaluation.plots import figure_to_png, style_axes
+from evaluation.rendering import ColourScheme
 from training.studies.result import StudyPoint, StudyResult
 
 COLUMNS = 2  # of plots

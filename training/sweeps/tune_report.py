@@ -10,7 +10,8 @@ from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.rendering import LIGHT, figure_to_png, style_axes
+from evaluation.plots import figure_to_png, style_axes
+from evaluation.rendering import LIGHT
 
 TABLE_TRIALS = 10
 

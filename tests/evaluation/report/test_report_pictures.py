@@ -12,15 +12,15 @@ from PIL import Image
 
 from configs.sections import ClassSection
 from datasets.cases import Case, read_cases
-from evaluation.comparison import panels
+from evaluation import picture_regions
 from evaluation.comparison.panels import draw_case_pictures, select_cases
 from evaluation.comparison.result import CasePicture
 from evaluation.metrics.registry import METRICS
+from evaluation.plots import draw_panel
 from evaluation.rendering import (
     NEITHER,
     ONLY_FIRST,
     ONLY_SECOND,
-    draw_panel,
     overlay,
     overlay_disagreement,
     overlay_wrong,
@@ -135,7 +135,7 @@ def draw(cases: Sequence[Case], *masks: np.ndarray, classes: Sequence[ClassSecti
 
 
 def test_large_pictures_are_cut_where_the_foreground_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panels, "WINDOW_PX", 32)
+    monkeypatch.setattr(picture_regions, "WINDOW_PX", 32)
     write_slide_dataset(tmp_path, cases=1, shape=(40, 70), splits=["test"])
     (case,) = read_cases(tmp_path)
     reference = np.zeros((40, 70), np.uint8)

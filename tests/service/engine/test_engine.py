@@ -21,6 +21,7 @@ from service.engine.errors import Cancelled, EngineCrashed, ModelGone
 from service.engine.job_results import StepProgress
 from service.engine.supervisor import Call, Supervisor
 
+COMPARED = ("comparison.json", "disagreement.png", "report.html")
 OBJECTS = ("_objects.tiff", "_objects.csv", "_objects.geojson")
 MAPS = (".png", "_uncertainty.tiff", "_probabilities.tiff")
 NO_OPTIONS: dict[str, Any] = {"kind": "segment"}
@@ -111,7 +112,15 @@ def test_a_small_image(engine: Supervisor, picture: bytes, tmp_path: Path) -> No
         (
             ["unet", "window"],
             {"kind": "compare"},
-            {"unet.png", "unet_summary.json", "window.png", "window_summary.json", "comparison.json", "disagreement.png"},
+            {
+                "unet.png",
+                "unet_summary.json",
+                "window.png",
+                "window_summary.json",
+                "comparison.json",
+                "disagreement.png",
+                "report.html",
+            },
         ),
         (["unet"], {"objects": True}, {f"mask{each}" for each in (".png", "_summary.json", *OBJECTS)}),
         (["instances"], {}, {f"mask{each}" for each in (".png", "_summary.json", *OBJECTS)}),
@@ -131,6 +140,9 @@ def test_what_a_job_makes(
         compared = json.loads(made["comparison.json"])
         assert 0 <= compared["agreement"] <= 1
         assert [each["name"] for each in compared["models"]] == models
+        page = made["report.html"].decode()
+        assert f"the same class in {compared['agreement']:.1%} of the pixels" in page
+        assert page.count("<figure>") == 4
 
 
 def test_formats_and_folders_that_become_one_file(engine: Supervisor, picture: bytes, tmp_path: Path) -> None:
