@@ -106,14 +106,16 @@ def split(
     """
     whole = inside * np.int64(inside.argmax() + 1)
     rim = [(int(not before), int(not after)) for before, after in zip(continues_before, continues_after, strict=True)]
-    surrounded = np.pad(inside, rim)
+    inner = tuple(slice(before, before + size) for (before, _), size in zip(rim, inside.shape, strict=True))
+    surrounded = np.zeros([size + sum(sides) for size, sides in zip(inside.shape, rim, strict=True)], np.bool_)
+    surrounded[inner] = inside
     if surrounded.all():
         return whole, np.inf  # without a border there is no distance to it
-    inner = tuple(slice(before, before + size) for (before, _), size in zip(rim, inside.shape, strict=True))
     distance = ndimage.distance_transform_edt(surrounded)[inner].astype(np.float32)
     reach = int(_TRUNCATE * sigma_px + 0.5)
     beyond = [(reach * before, reach * after) for before, after in zip(continues_before, continues_after, strict=True)]
-    smooth = ndimage.gaussian_filter(np.pad(distance, beyond, mode="edge"), sigma_px, mode="constant", truncate=_TRUNCATE)
+    extended = np.pad(distance, beyond, mode="edge") if np.any(beyond) else distance  # padding takes as long as the distance
+    smooth = ndimage.gaussian_filter(extended, sigma_px, mode="constant", truncate=_TRUNCATE)
     smooth = smooth[tuple(slice(before, before + size) for (before, _), size in zip(beyond, inside.shape, strict=True))]
     markers = number_pieces(local_maxima(smooth) & inside)
     if not markers.any():
