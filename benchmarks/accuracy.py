@@ -50,6 +50,7 @@ OBJECT_METHODS = ("components", "watershed")
 LABEL_HEADS = ("softmax", "sigmoid", "ordinal")  # heads whose mask has one class per pixel
 
 Array = NDArray[Any]
+Groups = Sequence[str | None]  # of the cases
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,13 @@ def main() -> None:
         check_not_trained_on(cases, bundles)
     options = ScoreOptions(config, config.inference, arguments.membranes, arguments.surface)
     scores = [scores_of(contender, cases, options) for contender in contenders]
-    print("\n".join([_introduction(arguments.data, split, cases, config), "", *table(contenders, scores)]))
+    groups = [case.group for case in cases]
+    print("\n".join([_introduction(arguments.data, split, cases, config), "", *table(contenders, scores, groups)]))
     if len(config.data.classes) == 2 and config.data.ignore_index is None:
         floor = score_threshold_baseline(cases)
-        print(f"| Otsu's threshold, {floor.foreground} | | | {_mean(floor.dice)} |{' |' * (len(scores[0].values) - 1)}")
+        print(f"| Otsu's threshold, {floor.foreground} | | | {_mean(floor.dice, groups)} |{' |' * (len(scores[0].values) - 1)}")
     if len(contenders) > 1:
-        print("\n".join(["", *differences(contenders, scores)]))
+        print("\n".join(["", *differences(contenders, scores, groups)]))
 
 
 def _arguments() -> argparse.Namespace:
@@ -225,32 +227,35 @@ def _surfaces(labels: Array, reference: Array, case: Case, options: ScoreOptions
     return values, sum(pair.is_one_sided for pair in pairs)
 
 
-def table(contenders: Sequence[Contender], scores: Sequence[Scores]) -> list[str]:
-    """Return the table of scores: per contender the duration of its training, and the mean of each metric with its interval."""
+def table(contenders: Sequence[Contender], scores: Sequence[Scores], groups: Groups) -> list[str]:
+    """Return the table of scores: per contender the duration of its training, and the mean of each metric with its interval.
+
+    In means and intervals each group of cases counts once.
+    """
     metrics = list(scores[0].values)
     lines = _head(["", "training, min", "steps", *metrics])
     for contender, score in zip(contenders, scores, strict=True):
         manifest = contender.bundle.manifest if contender.bundle else None
         cost = [f"{manifest.training_seconds / 60:.1f}", f"{manifest.training_steps:,}"] if manifest else ["", ""]
         missed = f", {score.one_sided} missed or invented" if score.one_sided else ""
-        cells = [_mean(score.values[metric]) + (missed if metric.startswith("HD95") else "") for metric in metrics]
+        cells = [_mean(score.values[metric], groups) + (missed if metric.startswith("HD95") else "") for metric in metrics]
         lines.append(_row([contender.name, *cost, *cells]))
     return lines
 
 
-def differences(contenders: Sequence[Contender], scores: Sequence[Scores]) -> list[str]:
+def differences(contenders: Sequence[Contender], scores: Sequence[Scores], groups: Groups) -> list[str]:
     """Return the table of paired differences of each other contender from the first."""
     metrics = list(scores[0].values)
     lines = _head([f"minus {contenders[0].name}", *metrics])
     for contender, score in zip(contenders[1:], scores[1:], strict=True):
-        pairs = [paired_difference(scores[0].values[metric], score.values[metric]) for metric in metrics]
+        pairs = [paired_difference(scores[0].values[metric], score.values[metric], groups=groups) for metric in metrics]
         lines.append(_row([contender.name, *[_value_text(pair.mean, pair.interval, "+") for pair in pairs]]))
     return lines
 
 
-def _mean(values: Sequence[float]) -> str:
+def _mean(values: Sequence[float], groups: Groups) -> str:
     """Return the mean over the cases that have a value, with its interval, and the number of cases without one."""
-    mean = paired_difference([0.0] * len(values), values)  # the values themselves, resampled alike
+    mean = paired_difference([0.0] * len(values), values, groups=groups)  # the values themselves, resampled alike
     empty = sum(math.isnan(value) for value in values)
     return _value_text(mean.mean, mean.interval) + (f", {empty} empty" if empty else "")
 
