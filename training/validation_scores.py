@@ -26,6 +26,7 @@ from training.data.open_cases import open_labelled_image
 SHARE = 0.1  # of the training's time
 LEAST_S = 10.0  # whatever the training took
 SCORING_VALIDATIONS = 1.0  # time that a run with a time limit reserves for scoring, in validations
+SCORING_ERRORS = (DataError, ValueError, RuntimeError, MemoryError)  # such as a structure that is too large for the memory
 ORDER_SEED = 0  # of the order of the cases, so that those that are scored in time are of all kinds
 
 
@@ -58,7 +59,7 @@ def score_validation(config: Config, predictor: Predictor, cases: Sequence[Case]
             break
         try:
             scores[case.name] = _score_case(case, config, predictor, selection)
-        except (DataError, MemoryError) as error:  # the bundle is worth more than the scores of a case
+        except SCORING_ERRORS as error:  # the bundle is worth more than the scores of a case
             notes.append(f"Not scored: case {case.name}: {error or 'not enough memory'}")
     left_out = [case.name for case in cases if case.name not in scores]
     if len(left_out) > len(notes):

@@ -108,8 +108,7 @@ def test_cases_for_which_the_time_does_not_suffice_are_named(slides: Path, tmp_p
 
 
 def test_a_case_that_cannot_be_scored_does_not_cost_the_bundle(slides: Path, tmp_path: Path) -> None:
-    trap = [Moment("training.validation_scores:CaseScorer", 1, act=12, fails=True)]
-    traps = [Setting("training.validation_scores:DataError", OSError), *trap]
+    traps = [Moment(SCORING, 1, act=12, fails=True), Setting("training.validation_scores:SCORING_ERRORS", (OSError,))]
     assert overtile(words(slides, tmp_path), tmp_path / "log", traps) == 0, (tmp_path / "log").read_text()
     metrics = metrics_of(tmp_path)
     assert len(metrics.left_out) == 1
