@@ -16,7 +16,7 @@ from datasets.inputs import skipped_text
 from datasets.labels.counts import join_first
 from evaluation.metrics.registry import METRICS
 from evaluation.scoring.array_source import ArraySource
-from evaluation.scoring.case_scores import CaseMask, score_case
+from evaluation.scoring.case_scores import TOO_LARGE, CaseMask, score_case
 from evaluation.scoring.label_scores import score_labels
 from evaluation.scoring.mask_files import FoundMasks, find_masks
 from evaluation.scoring.mask_values import MaskValues, count_mask_values, open_mask, values_of_masks
@@ -159,10 +159,19 @@ def evaluate_masks(
     labels = folder / LABELS
     pooled = score_labels(labels, cases, scored.kind.image_labels, selection) if labels.is_file() else ()
     table = ScoreTable(folder.resolve().name, tuple(scores), pooled)
-    present = {score.metric for score in (*scores, *pooled)}
-    absent = [metric for metric in selection.metrics if metric.name not in present and metric.kind != "image_labels"]
-    notes = [f"{metric.title} is left out: {WITHOUT_VALUES.get(metric.kind, 'it has no values')}." for metric in absent]
-    return Evaluation(table, (*scored.notes, *masks.notes, *notes))
+    return Evaluation(table, (*scored.notes, *masks.notes, *_notes_on_values(table, selection)))
+
+
+def _notes_on_values(table: ScoreTable, selection: Selection) -> Iterator[str]:
+    """Yield notes on selected metrics that masks can't have, and on cases that are too large for some."""
+    present = {score.metric for score in (*table.scores, *table.pooled)}
+    for metric in selection.metrics:
+        if metric.name not in present and metric.kind != "image_labels":
+            yield f"{metric.title} is left out: {WITHOUT_VALUES.get(metric.kind, 'it has no values')}."
+    too_large = sorted({score.case for score in table.scores if score.remark == TOO_LARGE})
+    if too_large:
+        which = f"{len(too_large)} of {len(table.cases)} cases: {join_first(too_large)}"
+        yield f"Some metrics of surfaces or objects have no value, since the image or a structure is too large, in {which}."
 
 
 def print_scores(evaluation: Evaluation, console: Console) -> None:

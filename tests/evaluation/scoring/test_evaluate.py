@@ -224,6 +224,15 @@ def test_segments_of_slicer_are_classes_by_their_names(tmp_path: Path) -> None:
     assert set(rows_of(tmp_path / "masks").values()) == {1.0}
 
 
+def test_cases_that_are_too_large_for_a_metric_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.scoring.case_scores.MOST_HELD_PX", 14)
+    data = write_data(tmp_path / "data")
+    masks = write_masks(tmp_path / "masks", {"a.png": A, "b.png": B})
+    result = evaluate(masks, data, "--metrics", "dice,hd95")
+    assert "since the image or a structure is too large, in 2 of 2 cases: a, b." in result.output
+    assert rows_of(masks)["a", "dice", "class_1"] == 1
+
+
 def test_a_jpeg_is_no_mask(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     masks = write_masks(tmp_path / "masks", {"a.jpg": A, "b.png": B})
