@@ -29,6 +29,7 @@ from evaluation.scoring.evaluate import MaskFolder, Missing, Progress, read_mask
 from evaluation.scoring.scored_cases import ScoredCases
 from evaluation.scoring.selection import ReferenceKind, Selection, default_headline, default_names, select_metrics
 from evaluation.scoring.table import Score, ScoreTable
+from imaging.errors import DataError
 from imaging.source import ImageSource
 from inference.predictors.counting import shape_only_predictor
 from models.bundle import Bundle
@@ -90,6 +91,10 @@ def compare(
     if options.missing == "leave-out":
         left_out = {name for folder in folders.values() for name in folder.found.missing}
         scored = replace(scored, cases=tuple(case for case in scored.cases if case.name not in left_out))
+        if not scored.cases:
+            raise DataError(
+                "masks_missing", "no case has a mask in every folder; add the missing ones, or choose --missing empty"
+            )
     shapes = [check_case(case, bundles[min(bundles)].config)[1] for case in scored.cases] if bundles else []
     config = bundles[min(bundles)].config if bundles else options.config
     with tempfile.TemporaryDirectory(prefix="overtile-compare-") as scratch:
@@ -189,17 +194,6 @@ def _compare_scores(run: _ScoredMethods) -> Comparison:
     binary = len(run.classes) == 2
     baseline = score_threshold_baseline(cases) if binary else None
     headline = METRICS[run.headline]
-    manifests = [masks.bundle.manifest for masks in run.masks if isinstance(masks, BundleMasks)]
-    of_masks = [method.label for method in methods if method.kind == "masks"]
-    folder_notes = [
-        f"{method.label}: {note}"
-        for method, masks in zip(methods, run.masks, strict=True)
-        if isinstance(masks, MaskFolder)
-        for note in masks.notes
-    ]
-    if of_masks:
-        names = join_names(of_masks)
-        folder_notes.append(f"It is not known which cases {names} saw in training: the compared ones may be among them.")
     return Comparison(
         data=run.data,
         split=run.scored.split,
@@ -215,7 +209,7 @@ def _compare_scores(run: _ScoredMethods) -> Comparison:
         family=family_sentence(pairs, run.headline),
         baseline=baseline,
         baseline_omitted=None if binary else f"one threshold makes two classes, and there are {len(run.classes)}",
-        notes=(*run.scored.notes, *comparison_notes(cases, run.scored.split, manifests), *folder_notes, *unit_notes),
+        notes=(*_notes(run), *unit_notes),
         pictures=draw_case_pictures(
             cases,
             run.open_labels,
@@ -226,6 +220,21 @@ def _compare_scores(run: _ScoredMethods) -> Comparison:
         ),
         verdict=decide_verdict(_evidence(run, pairs, baseline)),
     )
+
+
+def _notes(run: _ScoredMethods) -> Iterator[str]:
+    """Yield what a reader must know of the cases, of the bundles' training, and of the folders of masks."""
+    manifests = [masks.bundle.manifest for masks in run.masks if isinstance(masks, BundleMasks)]
+    yield from run.scored.notes
+    yield from comparison_notes(run.scored.cases, run.scored.split, manifests)
+    folders = {
+        method.label: masks for method, masks in zip(run.methods, run.masks, strict=True) if isinstance(masks, MaskFolder)
+    }
+    for label, folder in folders.items():
+        yield from (f"{label}: {note}" for note in folder.notes)
+    if folders:
+        names = join_names(list(folders))
+        yield f"It is not known which cases {names} saw in training: the compared ones may be among them."
 
 
 def _evidence(run: _ScoredMethods, pairs: Sequence[PairResult], baseline: ThresholdBaseline | None) -> Evidence:

@@ -7,7 +7,6 @@ from itertools import combinations
 from evaluation.comparison.paired_difference import paired_difference
 from evaluation.comparison.permutation_test import holm_corrected
 from evaluation.comparison.result import PairResult
-from evaluation.metrics.metric import Metric
 from evaluation.metrics.registry import METRICS
 from evaluation.scoring.table import ScoreTable
 from imaging.errors import DataError
@@ -23,24 +22,18 @@ def compare_pairs(tables: Sequence[ScoreTable], metrics: Sequence[str], headline
         metrics: names of the metrics.
         headline: name of the metric whose p-values are corrected: its pairs are the family of tests.
     """
-    pairs = [_compare_pair(tables, METRICS[name], pair) for name in metrics for pair in combinations(range(len(tables)), 2)]
+    groups = list(tables[0].groups.values())
+    pairs = []
+    for name in metrics:
+        values = [list(table.case_values(name).values()) for table in tables]
+        for first, second in combinations(range(len(tables)), 2):
+            difference = paired_difference(values[first], values[second], groups=groups, better=METRICS[name].better)
+            pairs.append(PairResult(metric=name, first=first, second=second, difference=difference, corrected_p=None))
     in_headline = {index: pair.difference.p_value for index, pair in enumerate(pairs) if pair.metric == headline}
     family = {index: p_value for index, p_value in in_headline.items() if p_value is not None}
     for index, p_value in zip(family, holm_corrected(list(family.values())), strict=True):
         pairs[index] = replace(pairs[index], corrected_p=p_value)
     return tuple(pairs)
-
-
-def _compare_pair(tables: Sequence[ScoreTable], metric: Metric, pair: tuple[int, int]) -> PairResult:
-    first, second = (tables[number].case_values(metric.name) for number in pair)
-    groups = tables[pair[0]].groups
-    difference = paired_difference(
-        list(first.values()),
-        [second[case] for case in first],
-        groups=[groups[case] for case in first],
-        better=metric.better,
-    )
-    return PairResult(metric=metric.name, first=pair[0], second=pair[1], difference=difference, corrected_p=None)
 
 
 def family_sentence(pairs: Sequence[PairResult], headline: str) -> str:

@@ -100,6 +100,7 @@ def paired_difference(
     unit: Unit = "case" if groups is None or all(group is None for group in groups) else "group"
     unit_means = _means_of_units(differences, units)
     interval, omitted = bootstrap_interval(unit_means, unit)
+    deviation = float(np.std(unit_means, ddof=1)) if len(units) > 1 else 0.0
     ties = sum(abs(differences[index]) < EQUAL for index in pairs)
     rises = sum(differences[index] >= EQUAL for index in pairs)
     wins = rises if better == "higher" else len(pairs) - ties - rises
@@ -113,7 +114,7 @@ def paired_difference(
         unit=unit,
         units=len(units),
         p_value=sign_flip_p_value(unit_means) if units else None,
-        cohens_dz=_cohens_dz(unit_means),
+        cohens_dz=_mean(unit_means) / deviation if deviation > EQUAL else math.nan,
         rank_biserial=_rank_biserial(unit_means),
         wins=wins,
         ties=ties,
@@ -132,11 +133,6 @@ def _units(cases: Sequence[int], groups: Sequence[str | None] | None) -> list[li
 
 def _means_of_units(values: Sequence[float], units: Sequence[Sequence[int]]) -> list[float]:
     return [_mean([values[case] for case in unit]) for unit in units]
-
-
-def _cohens_dz(values: Sequence[float]) -> float:
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return _mean(values) / deviation if deviation > EQUAL else math.nan
 
 
 def _rank_biserial(values: Sequence[float]) -> float:

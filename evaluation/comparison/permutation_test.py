@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 MOST_EXACT_UNITS = 13  # 2^13 sign patterns are fewer than the random flips
 RANDOM_FLIPS = 9999
@@ -27,7 +26,8 @@ def sign_flip_p_value(differences: Sequence[float]) -> float:
         return 1.0
     limit = abs(values.sum()) - TOLERANCE * np.abs(values).sum()
     if len(values) <= MOST_EXACT_UNITS:
-        return float(np.mean(np.abs(_all_sign_patterns(len(values)) @ values) >= limit))
+        bits = np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
+        return float(np.mean(np.abs(np.where(bits == 1, 1.0, -1.0) @ values) >= limit))
     random = np.random.default_rng(SEED)
     extreme = 0
     for start in range(0, RANDOM_FLIPS, BATCH_FLIPS):
@@ -46,9 +46,3 @@ def holm_corrected(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty(len(order))
     corrected[order] = np.minimum(scaled, 1.0)
     return corrected.tolist()
-
-
-def _all_sign_patterns(units: int) -> NDArray[np.float64]:
-    """Return every pattern of signs (2^units, units)."""
-    bits = np.arange(2**units)[:, None] >> np.arange(units) & 1
-    return np.where(bits == 1, 1.0, -1.0)  # (2^units, units)

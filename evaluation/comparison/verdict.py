@@ -109,15 +109,19 @@ def _sentence_for_two(evidence: Evidence) -> str:
         f"{evidence.value_text(difference.means[1])} for {second.label}"
     )
     if difference.units < FEW_UNITS or difference.interval is None:
-        return f"{_too_little(difference)}; {means}{_interval_of_few(evidence, difference)}{_cost(evidence, 0)}."
+        interval = (
+            f", and the {_interval_text(evidence, difference)} of the difference is no evidence" if difference.interval else ""
+        )
+        return f"{_too_little(difference)}; {means}{interval}{_cost(evidence, 0)}."
     if better is None:
         return f"No difference was shown: {means}; {_uncertainty(evidence, difference, p_value)}{_cost(evidence, 0)}."
     winner, loser = evidence.contenders[better], evidence.contenders[1 - better]
     word = "higher" if difference.better == "higher" else "lower"
+    interval = _interval_text(evidence, difference, 1 if difference.mean > 0 else -1)
     return (
         f"{winner.label} is better than {loser.label}: mean {title} {evidence.value_text(difference.means[better])} against "
         f"{evidence.value_text(difference.means[1 - better])}, {evidence.value_text(abs(difference.mean))} {word} "
-        f"({_certainty(evidence, difference, p_value)}){_cost(evidence, better)}."
+        f"({interval}, which excludes 0{_p_text(p_value)}, over {_units(evidence, difference.units)}){_cost(evidence, better)}."
     )
 
 
@@ -173,24 +177,12 @@ def _too_little(difference: PairedDifference) -> str:
     return f"Nothing was shown: {difference.omitted}"
 
 
-def _interval_of_few(evidence: Evidence, difference: PairedDifference) -> str:
-    if difference.interval is None:
-        return ""
-    return f", and the {_interval_text(evidence, difference)} of the difference is no evidence"
-
-
 def _uncertainty(evidence: Evidence, difference: PairedDifference, p_value: float | None) -> str:
     """Return which of the interval and the test shows no difference."""
     ends = difference.interval or (0.0, 0.0)
     interval = f"the {_interval_text(evidence, difference)} of the paired difference"
     shown = "includes 0" if ends[0] <= 0 <= ends[1] else "excludes 0, but the permutation test shows none"
     return f"{interval} {shown}{_p_text(p_value)}, over {_units(evidence, difference.units)}"
-
-
-def _certainty(evidence: Evidence, difference: PairedDifference, p_value: float | None) -> str:
-    sign = 1 if difference.mean > 0 else -1
-    interval = _interval_text(evidence, difference, sign)
-    return f"{interval}, which excludes 0{_p_text(p_value)}, over {_units(evidence, difference.units)}"
 
 
 def _interval_text(evidence: Evidence, difference: PairedDifference, sign: int = 1) -> str:

@@ -229,6 +229,11 @@ def test_a_missing_mask_is_refused_counted_as_empty_or_left_out_for_all(
     empty = compare((masks, some), data, ComparisonOptions(missing="empty"))
     assert empty.methods[1].table.case_values("dice")["case004"] == 0
     assert any("some: 1 of 4 cases have no mask: case004" in note for note in empty.notes)
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "case004.png").write_bytes((masks / "case004.png").read_bytes())
+    with pytest.raises(DataError, match="no case has a mask in every folder"):
+        compare((some, others), data, ComparisonOptions(missing="leave-out"))
     left_out = compare((unet, some), data, ComparisonOptions(missing="leave-out"))
     assert [case.name for case in left_out.cases] == ["case001", "case002", "case003"]
     assert left_out.methods[0].table.cases == ("case001", "case002", "case003")
