@@ -28,6 +28,7 @@ from imaging.open import open_image
 from imaging.outlines.polygons import rasterise
 from inference.objects.arrays import InMemory
 from inference.objects.find import number_objects
+from inference.outputs.image_files import image_files
 from inference.outputs.object_files import FinishedRows, ObjectFiles, write_objects
 from inference.predict import predict as predict_images
 from inference.predictors.ensemble import load_ensemble
@@ -295,6 +296,14 @@ def test_the_estimate_counts_the_objects_disk(home: Path, tmp_path: Path) -> Non
     assert "slide_objects.csv" in with_objects
     assert "slide_objects.csv" not in without
     assert list(tmp_path.iterdir()) == []
+    predictor = load_ensemble([bundle.load(home / "bundle")], torch.device("cpu"))
+    with open_image(home / "slide.svs") as source:
+        plain, full = (
+            image_files(tmp_path, "slide", source, predictor, OutputRequest(objects=objects)).pixel_bytes
+            for objects in (False, True)
+        )
+    assert plain == 2  # rows of the mask, and its file
+    assert full - plain == 2 + 4 + 4 + 2  # the nucleus' probability, the numbers, their file, and the texts
 
 
 def test_volumes_lie_in_the_world_of_their_affine(tmp_path: Path) -> None:
