@@ -15,7 +15,7 @@ from inference.objects.shapes import shapes_of
 
 CONVEX_SOLIDITY = 0.95  # of the hull's pixels; what fills more of its hull has no narrow place
 WINDOW_PIXELS = 2**22  # a piece in a bounding box of four times as many is divided in windows, each of that many
-_SIGMAS_AROUND = 8  # a window, and as much of an object's side as an eighth of a window's
+_SIGMAS_AROUND = 8  # width of a window's border, unless an eighth of its side is more
 _TRUNCATE = 4.0  # sigmas at which the Gaussian ends
 
 
