@@ -3,7 +3,7 @@
     PYTHONPATH=. .venv/bin/python benchmarks/full_report.py DATA -o FOLDER
         [--minutes 15] [--metrics dice,hd95] [--contest] [key=value ..]
 
-DATA is a data set whose cases.csv has the splits train and val. The cases of val are held out: in FOLDER/data, which links to
+DATA is a data set whose cases.csv has the splits train and val. The cases of val are held out: in FOLDER/NAME, which links to
 DATA's files, they have the split test, and a fifth of the training groups has the split val. Both methods are planned by
 `overtile plan --minutes`, trained by `overtile train` and compared by `overtile compare`, as a user would. The same command
 resumes. Values of the config may follow. The report is FOLDER/report.html; the means are printed as a table in Markdown.
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--contest", action="store_true", help="also print the GlaS contest's scores over all objects together")
     parser.add_argument("overrides", nargs="*", help="values of the config: section.key=value")
     arguments = parser.parse_args()
-    data = arguments.out / "data"
+    data = arguments.out / arguments.data.name
     if not data.exists():
         hold_out(arguments.data, data)
     for method in METHODS:
