@@ -21,8 +21,9 @@ TEMPLATES = ("*.j2", "*.js")  # of pages, beside the modules that render them
 COMMANDS = ("command_line.py", "command.py", "*_command.py", "client")  # parts of the command line, which a server doesn't need
 REQUIREMENTS = (
     "dbos", "fastapi", "google-crc32c", "h11", "highdicom", "imagecodecs", "jinja2", "marshmallow", "nibabel", "numpy",
-    "omegaconf", "onnx", "onnxruntime", "onnxscript", "openslide-bin", "openslide-python", "openvino", "pillow",
-    "opentelemetry-api", "opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk", "prometheus-client",
+    "omegaconf", "onnx", "onnxruntime", "onnxscript", "opencv-python-headless", "openslide-bin", "openslide-python",
+    "openvino", "pillow", "opentelemetry-api", "opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk",
+    "prometheus-client",
     "psutil", "pydantic", "pydicom", "python-multipart", "pyyaml", "safetensors", "scikit-image", "scipy", "sqlalchemy",
     "starlette", "tifffile", "torch", "uvicorn", "wsidicom", "zarr",
 )  # fmt: skip
