@@ -37,6 +37,26 @@ def bootstrap_interval(values: Sequence[float], unit: str = "case") -> tuple[tup
     return (low, high), None
 
 
+def mean_interval(values: Sequence[float], limits: tuple[float, float]) -> tuple[float, float] | None:
+    """Return the 95% interval of the mean of a metric's values, cut to the metric's limits; None where there is none."""
+    interval, _ = bootstrap_interval(values)
+    return interval and (max(interval[0], limits[0]), min(interval[1], limits[1]))
+
+
+def unit_means(values: Sequence[float], groups: Sequence[str | None]) -> list[float]:
+    """Return the mean of each group's values without NaN; a case without a group is a group of its own.
+
+    Args:
+        values: one value for each case.
+        groups: group of each case.
+    """
+    units: dict[str | int, list[float]] = {}
+    for case, (value, group) in enumerate(zip(values, groups, strict=True)):
+        if not math.isnan(value):
+            units.setdefault(case if group is None else group, []).append(value)
+    return [math.fsum(unit) / len(unit) for unit in units.values()]
+
+
 def bootstrap_t_ends(sets: Values) -> tuple[Values, Values]:
     """Return the low and high ends (N,) of the 95% intervals of the means of N sets of values (U, N).
 

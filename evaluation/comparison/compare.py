@@ -35,6 +35,7 @@ from inference.predictors.counting import shape_only_predictor
 from models.bundle import Bundle
 
 Shapes = Sequence[tuple[int, ...]]
+NOT_OF_MASKS = ("calibration", "image_labels")  # kinds of metrics that need more than masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +147,9 @@ class _ScoredMethods:
 def _select_metrics(kind: ReferenceKind, options: ComparisonOptions, headline: str) -> Selection:
     if headline not in METRICS:
         raise ConfigError(f"--headline: {headline} unknown; choose from {', '.join(METRICS)}")
-    if METRICS[headline].kind in ("image_labels", "calibration"):
-        raise ConfigError(f"--headline: {headline} isn't computed from masks; choose a metric of masks, such as dice")
+    for option, name in (("--headline", headline), *(("--metrics", name) for name in options.metrics)):
+        if name in METRICS and METRICS[name].kind in NOT_OF_MASKS:
+            raise ConfigError(f"{option}: {name} isn't computed from masks; choose metrics of masks, such as dice")
     names = set(options.metrics) or default_names(kind)
     return select_metrics(kind, sorted({*names, headline}), options.tolerance)
 

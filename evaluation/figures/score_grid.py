@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
-from evaluation.comparison.bootstrap_interval import bootstrap_interval
+from evaluation.comparison.bootstrap_interval import mean_interval, unit_means
 from evaluation.metrics.metric import Metric
 from evaluation.metrics.overlap import nan_mean
 from evaluation.metrics.registry import METRICS
@@ -112,7 +112,7 @@ class ScoreGrid:
         """Return the 95% bootstrap interval of the mean over units; None where there is none."""
         key = method, metric, class_name
         if key not in self._intervals:
-            self._intervals[key] = bootstrap_interval(self._unit_means(self._values[key]))[0]
+            self._intervals[key] = mean_interval(self._unit_means(self._values[key]), METRICS[metric].limits)
         return self._intervals[key]
 
     @property
@@ -157,10 +157,4 @@ class ScoreGrid:
         return counts
 
     def _unit_means(self, values: Sequence[float]) -> list[float]:
-        """Return the mean of each unit's values; a case without a group is a unit of its own."""
-        units: dict[tuple[str, bool], list[float]] = {}
-        for case, value in zip(self.cases, values, strict=True):
-            group = self.groups[case]
-            if not math.isnan(value):
-                units.setdefault((case, False) if group is None else (group, True), []).append(value)
-        return [nan_mean(unit) for unit in units.values()]
+        return unit_means(values, [self.groups[case] for case in self.cases])

@@ -48,6 +48,7 @@ class Metric:
         kind: what the function takes, see the module.
         better: direction of better values; zero: the nearer to 0, such as for a difference of volumes.
         unit: empty, "%", or "distance": micrometres, or pixels where the spacing is unknown.
+        limits: smallest and largest possible value, beyond which no interval of a mean reaches.
         function: returns the value, NaN where the metric isn't defined.
     """
 
@@ -57,4 +58,5 @@ class Metric:
     kind: Kind
     better: Better = "higher"
     unit: Literal["", "%", "distance"] = ""
+    limits: tuple[float, float] = (0.0, 1.0)
     function: Callable[[Any], float]

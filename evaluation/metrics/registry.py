@@ -1,5 +1,6 @@
 """Registry of metrics, in the order in which tables show them."""
 
+import math
 from functools import partial
 
 from evaluation.metrics import (
@@ -54,6 +55,7 @@ METRICS: dict[str, Metric] = {
             kind="overlap",
             better="zero",
             unit="%",
+            limits=(-math.inf, math.inf),
             function=overlap.volume_difference_of_counts,
         ),
         Metric(
@@ -64,6 +66,7 @@ METRICS: dict[str, Metric] = {
             kind="structure",
             better="lower",
             unit="distance",
+            limits=(0.0, math.inf),
             function=surface_distance.hd95,
         ),
         Metric(
@@ -74,6 +77,7 @@ METRICS: dict[str, Metric] = {
             kind="structure",
             better="lower",
             unit="distance",
+            limits=(0.0, math.inf),
             function=surface_distance.assd,
         ),
         Metric(
@@ -168,6 +172,7 @@ METRICS: dict[str, Metric] = {
             kind="objects",
             better="lower",
             unit="distance",
+            limits=(0.0, math.inf),
             function=glands.object_hausdorff,
         ),
         Metric(
@@ -223,6 +228,7 @@ METRICS: dict[str, Metric] = {
             convention="Cohen's kappa with quadratic weights (Cohen 1968) over the pixels' grades, background included; no "
             "value where both sides have one and the same grade only.",
             kind="ordinal",
+            limits=(-1.0, 1.0),
             function=classification.quadratic_weighted_kappa,
         ),
         Metric(
@@ -241,6 +247,7 @@ METRICS: dict[str, Metric] = {
             "in and within 16 px of the reference's foreground.",
             kind="calibration",
             better="lower",
+            limits=(0.0, 2.0),
             function=calibration.brier_score,
         ),
         Metric(
@@ -250,6 +257,7 @@ METRICS: dict[str, Metric] = {
             "reference's foreground.",
             kind="calibration",
             better="lower",
+            limits=(0.0, math.inf),
             function=calibration.negative_log_likelihood,
         ),
         Metric(

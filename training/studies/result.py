@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.comparison.bootstrap_interval import bootstrap_interval
+from evaluation.comparison.bootstrap_interval import mean_interval, unit_means
 from evaluation.comparison.paired_difference import paired_difference
+from evaluation.metrics.overlap import nan_mean
 from evaluation.metrics.registry import METRICS
 from evaluation.number_text import signed
 from evaluation.scoring.table import ScoreTable
@@ -49,17 +50,16 @@ class StudyPoint:
     cost: PointCost | None = None
 
     def mean(self, metric: str) -> float:
-        """Return the mean of a metric over the cases that have a value; NaN where none has."""
-        return self.table.mean(metric)
+        """Return the mean of a metric over groups of cases, or over cases without groups; NaN where none has a value."""
+        return nan_mean(self._unit_means(metric))
 
     def interval(self, metric: str) -> tuple[float, float] | None:
-        """Return the 95% bootstrap interval of that mean over groups of cases; None with too few of them."""
+        """Return the 95% bootstrap interval of that mean; None with too few groups."""
+        return mean_interval(self._unit_means(metric), METRICS[metric].limits)
+
+    def _unit_means(self, metric: str) -> list[float]:
         values, groups = self.table.case_values(metric), self.table.groups
-        by_group: dict[str, list[float]] = {}
-        for case, value in values.items():
-            if not math.isnan(value):
-                by_group.setdefault(groups[case] or f"case {case}", []).append(value)
-        return bootstrap_interval([sum(group) / len(group) for group in by_group.values()])[0]
+        return unit_means(list(values.values()), [groups[case] for case in values])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.interval_coverage import coverages, draw_gain, draw_group_means
-from evaluation.comparison.bootstrap_interval import bootstrap_interval, bootstrap_t_ends
+from evaluation.comparison.bootstrap_interval import bootstrap_interval, bootstrap_t_ends, mean_interval, unit_means
 
 
 def test_95_percent_of_the_intervals_contain_the_mean() -> None:
@@ -47,3 +47,18 @@ def test_many_sets_have_the_intervals_that_each_has_alone() -> None:
 )
 def test_without_enough_spread_there_is_a_reason(values: list[float], reason: str) -> None:
     assert bootstrap_interval(values, "group") == (None, reason)
+
+
+def test_the_interval_of_a_mean_is_cut_to_the_limits_of_its_metric() -> None:
+    values = [0.338, 0.99, 0.98, 0.97]
+    interval, _ = bootstrap_interval(values)
+    assert interval is not None
+    assert interval[0] < 0
+    assert mean_interval(values, (0.0, 1.0)) == (0.0, min(1.0, interval[1]))
+    assert mean_interval(values, (-np.inf, np.inf)) == interval
+    assert mean_interval([0.5, 0.6], (0.0, 1.0)) is None
+
+
+def test_each_group_counts_once() -> None:
+    values, groups = [0.2, 0.4, 0.9, np.nan, 0.5, 0.1], ["a", "a", "b", "b", None, None]
+    assert unit_means(values, groups) == pytest.approx([0.3, 0.9, 0.5, 0.1])

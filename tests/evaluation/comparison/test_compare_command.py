@@ -126,3 +126,10 @@ def test_refusals_have_the_exit_code_of_data_and_nothing_is_written(
     alone = compare(tmp_path, perfect, "--data", data)
     assert alone.exit_code == 2
     assert "two or more methods" in alone.output
+
+
+@pytest.mark.parametrize("option", ["--headline", "--metrics"])
+def test_metrics_that_masks_do_not_have_are_refused(option: str, data: Path, perfect: Path, tmp_path: Path) -> None:
+    result = compare(tmp_path, perfect, perfect, "--data", data, option, "ece")
+    assert result.exit_code == 2
+    assert f"{option}: ece isn't computed from masks; choose metrics of masks, such as dice" in result.output

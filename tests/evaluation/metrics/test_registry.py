@@ -23,6 +23,16 @@ PERFECT = {
     "ordinal": np.diag([3, 1, 2]),
     "image_labels": LabelledImages(np.array([0, 1]), np.array([0, 1]), 2, np.eye(2)),
 }
+WRONG = {
+    "overlap": BinaryCounts(1, 1, 3),
+    "structure": StructurePair(LINE > 0, LINE[:, ::-1].T.repeat(3, axis=1)[:3, :5] > 0),
+    "objects": ObjectPair(*np.repeat([[[1, 0, 2, 0, 0, 0]], [[1, 0, 0, 0, 0, 2]]], 10, axis=2)),
+    "membranes": MembranePair(
+        np.tile([False, True, False], (3, 1)), np.tile([True, False, False], (3, 1)), np.ones((3, 3), bool)
+    ),
+    "ordinal": np.array([[0, 0, 3], [0, 0, 0], [3, 0, 0]]),
+    "image_labels": LabelledImages(np.array([0, 1]), np.array([1, 0]), 2, np.eye(2)[::-1]),
+}
 NOTHING = {
     "overlap": BinaryCounts(0, 0, 0),
     "structure": StructurePair(EMPTY > 0, EMPTY > 0),
@@ -45,11 +55,26 @@ def certain_and_right() -> CalibrationCounts:
     return counts
 
 
+def certain_and_wrong() -> CalibrationCounts:
+    counts = CalibrationCounts()
+    counts.add(np.array([[0.9, 0.2], [0.1, 0.8]]), np.array([1, 0]), np.ones(2, bool))
+    return counts
+
+
 @pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
 def test_a_perfect_result_is_best_and_nothing_has_no_value(metric: Metric) -> None:
     perfect = certain_and_right() if metric.kind == "calibration" else PERFECT[metric.kind]
     assert metric.function(perfect) == pytest.approx(1 if metric.better == "higher" else 0)
     assert isnan(metric.function(NOTHING[metric.kind]))
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
+def test_a_wrong_result_is_within_the_limits_and_worse(metric: Metric) -> None:
+    low, high = metric.limits
+    wrong = certain_and_wrong() if metric.kind == "calibration" else WRONG[metric.kind]
+    value = metric.function(wrong)
+    assert low <= value <= high
+    assert value < 1 if metric.better == "higher" else abs(value) > 0
 
 
 @pytest.mark.parametrize(
