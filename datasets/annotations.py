@@ -165,7 +165,9 @@ def geojson_outlines(content: Any, origin: NDArray[np.float64]) -> Iterator[Outl
         is_feature = "geometry" in feature
         rings = tuple(to_ring(ring, origin) for ring in _polygon_rings(feature["geometry"] if is_feature else feature))
         if rings:
-            yield Outline(_class_name(feature.get("properties") or {}), rings)
+            classification = (feature.get("properties") or {}).get("classification") or {}
+            names = classification.get("names") or ()  # of a derived class, in newer versions of QuPath
+            yield Outline(str(classification.get("name") or ": ".join(map(str, names)) or UNCLASSIFIED), rings)
 
 
 def _polygon_rings(geometry: Mapping[str, Any] | None) -> Iterator[Any]:
@@ -180,12 +182,6 @@ def _polygon_rings(geometry: Mapping[str, Any] | None) -> Iterator[Any]:
     elif kind == "GeometryCollection":
         for part in geometry["geometries"]:
             yield from _polygon_rings(part)
-
-
-def _class_name(properties: Mapping[str, Any]) -> str:
-    """Return the name of QuPath's classification, which newer versions write as a list where it is derived from others."""
-    classification = properties.get("classification") or {}
-    return str(classification.get("name") or ": ".join(map(str, classification.get("names") or ())) or UNCLASSIFIED)
 
 
 def aperio_outlines(content: bytes) -> Iterator[Outline]:

@@ -11,7 +11,6 @@ import numpy as np
 from configs.quantities import size_text
 from imaging.errors import ImageTooLarge
 from inference.plan import ImagePlan
-from inference.predictors.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,14 @@ def estimate(plan: ImagePlan, pixel_bytes: int) -> Estimate:
 
 def with_seconds(estimated: Estimate, plan: ImagePlan) -> Estimate:
     """Return the estimate with the seconds of the networks, which are measured on one tile of each."""
-    members = zip(plan.members, estimated.tiles, strict=True)
-    return replace(estimated, seconds=sum(count * _tile_s(member.predictor, size) for member, (count, size) in members))
+    seconds = 0.0
+    for member, (count, tile_size) in zip(plan.members, estimated.tiles, strict=True):
+        patches = np.zeros((1, len(member.predictor.config.data.channels), *tile_size), np.float32)
+        member.predictor(patches)  # the first pass includes setting up the network
+        start_s = time.perf_counter()
+        member.predictor(patches)
+        seconds += count * (time.perf_counter() - start_s)
+    return replace(estimated, seconds=seconds)
 
 
 def check_disk(required: Estimate, folder: Path) -> None:
@@ -95,15 +100,6 @@ def check_disk(required: Estimate, folder: Path) -> None:
             f"{size_text(free)} are free; free some, or choose a folder on another disk",
             free,
         )
-
-
-def _tile_s(predictor: Predictor, tile_size: tuple[int, ...]) -> float:
-    """Return the seconds of a tile's second pass; the first one includes setting up the network."""
-    patches = np.zeros((1, len(predictor.config.data.channels), *tile_size), np.float32)
-    predictor(patches)
-    start_s = time.perf_counter()
-    predictor(patches)
-    return time.perf_counter() - start_s
 
 
 def _by(size: tuple[int, ...]) -> str:

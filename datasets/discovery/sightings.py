@@ -23,7 +23,10 @@ def describe_folder(folder: Path) -> str:
     tables = [path.name for path in folder.iterdir() if path.stem.casefold() == "cases"]
     if tables:
         return f"It holds {' and '.join(sorted(tables))}: save the table as CSV, with the name cases.csv."
-    inner = [path for path in visible_files(folder) if path.is_dir() and _looks_like_data_set(path)]
+    folders = [path for path in visible_files(folder) if path.is_dir()]
+    inner = [
+        path for path in folders if (path / TABLE).is_file() or (path / "dataset.json").is_file() or is_image_folders(path)
+    ]
     if inner:
         return f"The data set seems to be in {' or '.join(map(str, inner[:MOST_FOLDERS_SHOWN]))}: give that folder."
     stems = _stems_by_folder(folder)
@@ -36,10 +39,6 @@ def describe_folder(folder: Path) -> str:
 
 
 _NO_PAIRS = "No names look like pairs of image and reference: write a cases.csv, or make one with: overtile cases {} --help"
-
-
-def _looks_like_data_set(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (TABLE, "dataset.json")) or is_image_folders(folder)
 
 
 def _stems_by_folder(folder: Path) -> dict[str, list[str]]:

@@ -18,7 +18,10 @@ def reliability_diagram(calibration: Calibration, scheme: ColourScheme) -> bytes
     for (upper, lower), title, part in zip(panels.T, titles, (calibration.before, calibration.after), strict=True):
         _draw_accuracy(upper, part, scheme)
         upper.set_title(f"{title}: ECE {part.ece:.3f}", fontsize=11, color=scheme.text, loc="left")
-        _draw_shares(lower, part, scheme)
+        style_axes(lower, scheme)
+        bins = len(part.pixels)
+        lower.bar((np.arange(bins) + 0.5) / bins, np.array(part.pixels) / sum(part.pixels), 0.86 / bins, color=scheme.line)
+        lower.grid(axis="y", color=scheme.line, linewidth=0.6)
         lower.set_xlabel("confidence", color=scheme.text, fontsize=10)
     panels[0, 0].set_ylabel("share of right pixels", color=scheme.text, fontsize=10)
     panels[1, 0].set_ylabel("share of pixels", color=scheme.text, fontsize=10)
@@ -49,11 +52,3 @@ def _draw_accuracy(axes: Axes, part: Reliability, scheme: ColourScheme) -> None:
     axes.set_ylim(0, 1.02)
     axes.grid(axis="y", color=scheme.line, linewidth=0.6)
     axes.legend(frameon=False, fontsize=9, labelcolor=scheme.text, loc="upper left")
-
-
-def _draw_shares(axes: Axes, part: Reliability, scheme: ColourScheme) -> None:
-    """Draw each bin's share of the pixels."""
-    style_axes(axes, scheme)
-    bins = len(part.pixels)
-    axes.bar((np.arange(bins) + 0.5) / bins, np.array(part.pixels) / sum(part.pixels), 0.86 / bins, color=scheme.line)
-    axes.grid(axis="y", color=scheme.line, linewidth=0.6)

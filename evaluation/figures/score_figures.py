@@ -28,7 +28,9 @@ def case_figure(grid: ScoreGrid, metric: Metric) -> StripFigure:
     The row of a single method has the name of the metric.
     """
     methods, axis = range(len(grid.tables)), score_axis(grid, metric, [None])
-    names = [table.method for table in grid.tables] if len(grid.tables) > 1 else [_title(metric, grid)]
+    unit = grid.unit_of(metric.name)
+    title = f"{metric.title} ({unit_text(unit)})" if unit else metric.title
+    names = [table.method for table in grid.tables] if len(grid.tables) > 1 else [title]
     lines = _case_lines(grid, metric, axis) if len(grid.tables) > 1 and len(grid.cases) <= MOST_LINES else ()
     row_px = TALL_ROW_PX if lines else ROW_PX
     return StripFigure(
@@ -112,11 +114,6 @@ def best_of(values: Sequence[float], metric: Metric) -> int | None:
         if not math.isnan(value)
     }
     return min(ranks, key=lambda index: ranks[index], default=None)
-
-
-def _title(metric: Metric, grid: ScoreGrid) -> str:
-    unit = grid.unit_of(metric.name)
-    return f"{metric.title} ({unit_text(unit)})" if unit else metric.title
 
 
 def with_interval(mean: str, ends: str) -> str:

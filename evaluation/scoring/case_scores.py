@@ -1,8 +1,9 @@
 """Scores of one case: a mask against the case's reference, band by band where the metrics allow it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ from numpy.typing import NDArray
 from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.references import open_reference
 from evaluation.metrics.calibration import NEAR_PX, CalibrationCounts, near_foreground
-from evaluation.metrics.metric import BinaryCounts, Metric
+from evaluation.metrics.membranes import MembranePair
+from evaluation.metrics.metric import Metric
+from evaluation.metrics.object_pair import ObjectPair
 from evaluation.metrics.overlap import binary_counts, confusion
+from evaluation.metrics.surface_distance import StructurePair
 from evaluation.scoring.selection import Selection
 from evaluation.scoring.table import Score
 from evaluation.scoring.whole_case import MOST_HELD_PX, ObjectFinder, WholeCase
@@ -24,6 +28,7 @@ TOO_LARGE = "too_large"  # remark: the case or the structure is too large for th
 CONNECTED_PARTS = "connected_parts"  # remark: one side does not number its objects, so that they are its connected parts
 
 Pixels = NDArray[Any]
+Pair = StructurePair | MembranePair | ObjectPair  # both sides of a comparison
 
 
 @dataclass(frozen=True)
@@ -181,51 +186,35 @@ class CaseScorer:
 
     def _scores(self) -> Iterator[Score]:
         """Yield the scores in the order of their computation, in which a structure is in memory once."""
+        whole = self._whole
         for metric in () if self._overlap else self._metrics("ordinal"):
             yield self._score(metric, "", metric.function(self._counts[0]))
         for metric in self._metrics("calibration") if self._calibration else ():
             yield self._score(metric, "", metric.function(self._calibration))
         for index, name in enumerate(self.selection.classes[1:]):
             for metric in self._metrics("overlap"):
-                yield self._score(metric, name, metric.function(self._binary_counts(index)))
-            yield from self._structure_scores(index, name)
-            yield from self._membrane_scores(name) if index == 0 else ()
-            yield from self._object_scores(index, name)
+                counts = binary_counts(self._counts[index], 1) if self._overlap else binary_counts(self._counts[0], index + 1)
+                yield self._score(metric, name, metric.function(counts))
+            yield from self._pair_scores("structure", name, partial(whole.structure, index) if whole else None)
+            yield from self._pair_scores("membranes", name, whole.membranes if whole else None) if index == 0 else ()
+            yield from self._pair_scores("objects", name, partial(whole.objects, index) if whole else None)
 
     def _metrics(self, *kinds: str) -> list[Metric]:
         return [metric for metric in self.selection.metrics if metric.kind in kinds]
 
-    def _binary_counts(self, index: int) -> BinaryCounts:
-        """Return the counts of a foreground class by its index from 0."""
-        return binary_counts(self._counts[index], 1) if self._overlap else binary_counts(self._counts[0], index + 1)
-
-    def _structure_scores(self, index: int, name: str) -> Iterator[Score]:
-        metrics = self._metrics("structure")
-        pair = self._whole.structure(index) if self._whole and metrics else None
+    def _pair_scores(self, kind: str, name: str, read_pair: Callable[[], Pair | None] | None) -> Iterator[Score]:
+        """Yield the scores of a class by the metrics of one kind, which compare a pair that is read only if it is needed."""
+        metrics = self._metrics(kind)
+        pair = read_pair() if read_pair and metrics else None
         for metric in metrics:
             if pair is None:
                 yield self._score(metric, name, math.nan, TOO_LARGE)
-            else:
-                yield self._score(metric, name, metric.function(pair), pair.remark)
-
-    def _membrane_scores(self, name: str) -> Iterator[Score]:
-        metrics = self._metrics("membranes")
-        pair = self._whole.membranes() if self._whole and metrics else None
-        for metric in metrics:
-            if pair is None:
-                yield self._score(metric, name, math.nan, TOO_LARGE)
-            else:
-                yield self._score(metric, name, metric.function(pair))
-
-    def _object_scores(self, index: int, name: str) -> Iterator[Score]:
-        metrics = self._metrics("objects")
-        pair = self._whole.objects(index) if self._whole and metrics else None
-        for metric in metrics:
-            if pair is None or self._whole is None:
-                yield self._score(metric, name, math.nan, TOO_LARGE)
-            else:
-                remark = pair.remark or ("" if self._whole.are_numbered else CONNECTED_PARTS)
-                yield self._score(metric, name, metric.function(pair), remark)
+                continue
+            value = metric.function(pair)
+            remark = "" if isinstance(pair, MembranePair) else pair.remark
+            if isinstance(pair, ObjectPair) and self._whole and not self._whole.are_numbered:
+                remark = remark or CONNECTED_PARTS
+            yield self._score(metric, name, value, remark)
 
     def _score(self, metric: Metric, class_name: str, value: float, remark: str = "") -> Score:
         unit: str = metric.unit

@@ -235,11 +235,11 @@ def _dicom_files(folder: Path, limit: int) -> list[Path]:
                 f"the folder holds {len(files)} files, at most {limit} are allowed; give a folder that holds one series",
                 limit,
             )
-        return [file for file in files if _looks_like_dicom(file)]
+        dicom_files = []
+        for file in files:
+            with file.open("rb") as stream:
+                if is_dicom(stream.read(HEAD_BYTES)):
+                    dicom_files.append(file)
+        return dicom_files
     except OSError as error:
         raise DataError("file_unreadable", "the folder can't be read; check its permissions and its disk") from error
-
-
-def _looks_like_dicom(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return is_dicom(stream.read(HEAD_BYTES))

@@ -39,18 +39,13 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
     for line in head.split(b"\n\n")[0].decode("utf-8", "replace").splitlines():
         if match := _KEY.fullmatch(line.strip()):
             fields.setdefault(int(match[1]), {})[match[2]] = match[3].strip()
-    return tuple(_segment(number, fields[number]) for number in sorted(fields) if fields[number].get("Name"))
-
-
-def _segment(number: int, field: dict[str, str]) -> Segment:
-    """Return a segment; before Slicer 4.11 each had a layer of its own, and label 1."""
-    label, layer = field.get("LabelValue", ""), field.get("Layer", "")
-    return Segment(
-        field["Name"],
-        int(label) if label.isdecimal() else 1,
-        int(layer) if layer.isdecimal() else number,
-        _colour(field.get("Color", "")),
-    )
+    segments = []
+    for number, field in sorted(fields.items()):
+        name, label, layer = field.get("Name"), field.get("LabelValue", ""), field.get("Layer", "")
+        if name:  # before Slicer 4.11 each segment had a layer of its own, and label 1
+            value, layer_number = int(label) if label.isdecimal() else 1, int(layer) if layer.isdecimal() else number
+            segments.append(Segment(name, value, layer_number, _colour(field.get("Color", ""))))
+    return tuple(segments)
 
 
 def _colour(text: str) -> str:

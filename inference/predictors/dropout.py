@@ -27,19 +27,18 @@ class DropoutPass:
 
     def __call__(self, patches: Tensor) -> Tensor:
         """Return (B, R, *S') of (B, C, *S)."""
-        return torch.cat([self._run_one(patch[None]) for patch in patches])
-
-    def _run_one(self, patch: Tensor) -> Tensor:
-        devices = [patch.device] if patch.is_cuda else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(self.seed)
-            try:
-                for layer in self.layers:
-                    layer.train()
-                return self.run(patch)
-            finally:
-                for layer in self.layers:
-                    layer.eval()
+        outputs = []
+        for patch in patches:
+            with torch.random.fork_rng([patch.device] if patch.is_cuda else []):
+                torch.manual_seed(self.seed)
+                try:
+                    for layer in self.layers:
+                        layer.train()
+                    outputs.append(self.run(patch[None]))
+                finally:
+                    for layer in self.layers:
+                        layer.eval()
+        return torch.cat(outputs)
 
 
 def check_passes(passes: int, runtime: str | None) -> None:

@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from configs.network_sections import SlidingWindowSection
 from configs.schema import Config
 from inference.predictors.counting import META, shape_only_predictor
-from inference.predictors.predictor import Predictor
 from inference.tiling.grid import Grid
 from inference.tiling.memory_budget import PassMemory
 from models.architectures import count_parameters
@@ -143,7 +142,11 @@ def pass_memory_of(config: Config, device: torch.device, runtime: str, members: 
     memories = {}
     for side in COUNTED_SIDES[config.data.dimensions]:
         tile_size = Grid(tuple(predictor.axis(axis, side, side) for axis in range(config.data.dimensions))).tile_size
-        memories[math.prod(tile_size)] = _count_pass(predictor, tile_size)
+        live = LiveBytes()
+        batch_shape = (config.inference.batch_size, len(config.data.channels), *tile_size)
+        with live, torch.no_grad():
+            predictor.averaged(torch.empty(batch_shape, device=META))
+        memories[math.prod(tile_size)] = live.memory
     pixels, largest = max(memories.items())
     if device.type != "cpu":
         return PassMemory(0, largest.peak_bytes / pixels, 0, 0)
@@ -163,14 +166,6 @@ def _torch_overhead(config: Config) -> CpuOverhead:
     """Return the overhead of the config's network with torch."""
     dense = isinstance(config.model, SlidingWindowSection) and config.model.foveation_px == 0
     return DENSE if dense else INFERENCE[config.data.dimensions]
-
-
-def _count_pass(predictor: Predictor, tile_size: tuple[int, ...]) -> TensorMemory:
-    """Return the memory of a batch of tiles in the network, without its weights."""
-    memory, config = LiveBytes(), predictor.config
-    with memory, torch.no_grad():
-        predictor.averaged(torch.empty(config.inference.batch_size, len(config.data.channels), *tile_size, device=META))
-    return memory.memory
 
 
 def count_inference(config: Config, shape: tuple[int, ...]) -> TensorMemory:

@@ -67,17 +67,13 @@ class OpenVino:
 
     def __call__(self, patches: Tensor) -> Tensor:
         """Return the logits (B, R, *S') of patches (B, C, *S) on the CPU."""
-        run = self._compiled_for((1, *patches.shape[1:]))
-        outputs = [run(patch[None].contiguous().numpy())[0] for patch in patches]
-        return torch.from_numpy(np.concatenate(outputs))
-
-    def _compiled_for(self, shape: tuple[int, ...]) -> Any:
-        """Return the network compiled for that shape, and drop the one that was not used for longest."""
+        shape = (1, *patches.shape[1:])
         run = self.compiled.pop(shape, None)
         while run is None and len(self.compiled) >= self.sizes:
             del self.compiled[next(iter(self.compiled))]  # frees its memory
         self.compiled[shape] = run = self._compile(shape) if run is None else run
-        return run
+        outputs = [run(patch[None].contiguous().numpy())[0] for patch in patches]
+        return torch.from_numpy(np.concatenate(outputs))
 
     def _compile(self, shape: tuple[int, ...]) -> Any:
         import openvino
@@ -113,18 +109,15 @@ class OnnxRuntime:
     def __call__(self, patches: Tensor) -> Tensor:
         """Return the logits (B, R, *S') of patches (B, C, *S) on the CPU."""
         if self.session is None:
-            self._open(patches)
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = torch.get_num_threads()
+            options.enable_cpu_mem_arena = False  # an arena keeps its largest size, rounded up
+            model = onnx_of(self.network, torch.cat([patches[:1]] * 2))
+            self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         outputs = [self.session.run([OUTPUT], {INPUT: patch[None].contiguous().numpy()})[0] for patch in patches]
         return torch.from_numpy(np.concatenate(outputs))
-
-    def _open(self, patches: Tensor) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.enable_cpu_mem_arena = False  # an arena keeps its largest size, rounded up
-        model = onnx_of(self.network, torch.cat([patches[:1]] * 2))
-        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class CudaGraphs:

@@ -102,10 +102,15 @@ def filename_of(request: Request) -> str | None:
         BadRequest: the header can't be parsed.
     """
     header = request.headers.get("upload-metadata", "").strip()
-    pairs = [_pair(item) for item in header.split(",")] if header else []
-    metadata = dict(pairs)
-    if len(metadata) < len(pairs):
-        raise _invalid_metadata()
+    metadata: dict[str, bytes] = {}
+    for item in header.split(",") if header else ():
+        key, _, value = item.strip().partition(" ")
+        if not _METADATA_KEY.fullmatch(key) or key in metadata:
+            raise _invalid_metadata()
+        try:
+            metadata[key] = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise _invalid_metadata() from error
     try:
         return clean_filename(metadata.get("filename", b"").decode())
     except UnicodeDecodeError as error:
@@ -117,16 +122,6 @@ def metadata_of(upload: Upload) -> dict[str, str]:
     if upload.filename is None:
         return {}
     return {"Upload-Metadata": f"filename {base64.b64encode(upload.filename.encode()).decode()}"}
-
-
-def _pair(item: str) -> tuple[str, bytes]:
-    key, _, value = item.strip().partition(" ")
-    if not _METADATA_KEY.fullmatch(key):
-        raise _invalid_metadata()
-    try:
-        return key, base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _invalid_metadata() from error
 
 
 def _number(request: Request, header: str, code: str) -> int:

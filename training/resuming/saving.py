@@ -76,7 +76,12 @@ class RunScheduler(Checkpoint):
         now = time.monotonic()
         self.step_s, self._last_step = now - self._last_step, now
         is_late = now - self._last_save >= self.section.checkpoint_minutes * 60
-        due, stop, save = reduce_max(trainer, self._is_due(trainer.global_step), self.signals.received or 0, is_late)
+        step, section = trainer.global_step, self.section
+        first_at_s = FIRST_VALIDATION_SHARE * (self.clock.max_seconds or math.inf)
+        is_first_due = self.validation_s is None and self.clock.seconds >= first_at_s
+        is_last_due = step >= section.max_steps or self._time_is_over()
+        is_due = step % section.validate_every_steps == 0 or is_last_due or is_first_due
+        due, stop, save = reduce_max(trainer, is_due, self.signals.received or 0, is_late)
         self.validation_is_due = bool(due)
         self._set_validation(trainer)
         if due or stop or save:
@@ -148,11 +153,6 @@ class RunScheduler(Checkpoint):
     def _set_validation(self, trainer: lightning.Trainer) -> None:
         """Have Lightning validate after this batch or never: it does so when a batch's number is a multiple of this value."""
         trainer.val_check_batch = 1 if self.validation_is_due else NEVER
-
-    def _is_due(self, step: int) -> bool:
-        if step % self.section.validate_every_steps == 0 or step >= self.section.max_steps or self._time_is_over():
-            return True
-        return self.validation_s is None and self.clock.seconds >= FIRST_VALIDATION_SHARE * (self.clock.max_seconds or math.inf)
 
     def _reserve_time(self) -> None:
         """Reserve time for a last validation, the calibration and the bundle."""

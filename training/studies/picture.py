@@ -49,7 +49,8 @@ def draw_study(result: StudyResult, scheme: ColourScheme) -> bytes:
 
 def _draw_series(axes: Axes, name: str, points: Sequence[StudyPoint], metric: str, colour: str) -> None:
     """Draw a line of means with their intervals, or a horizontal line for a setting that does not vary; no metric: the cost."""
-    values = [point.mean(metric) if metric else _cost(point) for point in points]
+    costs = [point.cost.multiply_adds_per_pixel if point.cost else math.nan for point in points]
+    values = [point.mean(metric) for point in points] if metric else costs
     intervals = [point.interval(metric) if metric else None for point in points]
     if points[0].setting is None:
         axes.axhline(values[0], color=colour, linewidth=1.8, label=name)
@@ -66,10 +67,6 @@ def _draw_series(axes: Axes, name: str, points: Sequence[StudyPoint], metric: st
         if all(cost for _, cost in naive) and naive:
             (line,) = axes.plot(*zip(*naive, strict=True), color=colour, linewidth=1.2, linestyle=":", label="window by window")
             axes.legend(handles=[line], fontsize=9, frameon=False, labelcolor="linecolor")
-
-
-def _cost(point: StudyPoint) -> float:
-    return point.cost.multiply_adds_per_pixel if point.cost else math.nan
 
 
 def _label_settings(axes: Axes, result: StudyResult, panel: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from configs.command_line import progress_bars
 from configs.schema import ConfigError
-from datasets.cases import Case, open_case_image, prefix_errors
+from datasets.cases import open_case_image, prefix_errors
 from evaluation.metrics.registry import METRICS
 from evaluation.number_text import score
 from evaluation.scoring.array_source import ArraySource
@@ -103,16 +103,14 @@ def _score_shifted(study: Study, name: str, predictor: AnyPredictor, shift: Shif
     setting = f"{name}_{shift.name}_{strength:g}" if shift else f"{name}_unshifted"
     path = study.folder / SCORES / f"{setting}.json"
     if not path.exists():
-        scores = [each for case in study.cases.held_out for each in _score_case(study, case, predictor, shift, strength)]
+        scores: list[Score] = []
+        for case in study.cases.held_out:
+            with prefix_errors(case), open_case_image(case) as image:
+                mask = segment_array(shift_image(image, shift, strength) if shift else image, predictor)
+                case_with_mask = case_mask(mask, predictors_of(predictor)[0].config, image.spacing_um)
+                scores += score_case(case, case_with_mask, study.selection)
         write_table(ScoreTable(setting, tuple(scores)), path)
     return read_table(path)
-
-
-def _score_case(study: Study, case: Case, predictor: AnyPredictor, shift: Shift | None, strength: float) -> tuple[Score, ...]:
-    with prefix_errors(case), open_case_image(case) as image:
-        source = shift_image(image, shift, strength) if shift else image
-        mask = segment_array(source, predictor)
-        return score_case(case, case_mask(mask, predictors_of(predictor)[0].config, image.spacing_um), study.selection)
 
 
 def _answer(points: Sequence[StudyPoint], shifts: Sequence[Shift], headline: str) -> list[str]:
