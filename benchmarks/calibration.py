@@ -21,7 +21,7 @@ from evaluation.metrics.calibration import CalibrationCounts
 from inference.predictors.loading import load_predictor
 from models import bundle
 from models.bundle import Bundle
-from models.heads import Head
+from models.head import Head
 from training.calibration import CaseSample, sample_case
 
 

@@ -59,12 +59,12 @@ class DataSection(Section):
 
     @property
     def has_values(self) -> bool:
-        """Whether classes have values of their own in references, instead of their indices."""
+        """Return whether classes have values of their own in references, instead of their indices."""
         return any(section.value is not None for section in self.classes)
 
     @property
     def has_colours(self) -> bool:
-        """Whether the values of the classes are colours."""
+        """Return whether the values of the classes are colours."""
         return any(isinstance(value, str) for index in range(len(self.classes)) for value in self.values_of(index))
 
     def values_of(self, index: int) -> tuple[PixelValue, ...]:

@@ -21,7 +21,7 @@ SPACING_TOLERANCE = 1e-3  # of the first file's
 
 @dataclass(frozen=True)
 class ImageInput:
-    """One image among the inputs.
+    """Image among the inputs.
 
     Args:
         paths: its file or folder; several files are its channels in order.

@@ -45,7 +45,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class ProblemGroup:
-    """One problem of many cases, which is shown once, or a single problem.
+    """Group of cases with the same problem, which is shown once, or a single problem.
 
     Args:
         problem: that of the first case.
@@ -59,7 +59,7 @@ class ProblemGroup:
 
     @property
     def share(self) -> str:
-        """How many cases have the problem, such as `20 of 20 cases`; empty for a single problem."""
+        """Return the number of cases with the problem as `20 of 20 cases`; empty for a single problem."""
         return f"{len(self.cases)} of {self.case_count} cases" if self.cases else ""
 
     def __str__(self) -> str:

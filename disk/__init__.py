@@ -1,1 +1,1 @@
-"""What the operating system provides: files that appear atomically, locks, digests, and facts of processes."""
+"""Services of the operating system: files that appear atomically, locks, digests, and facts of processes."""

@@ -46,7 +46,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a file is to be read where it does not say so itself.
+    """Options for reading a file where it does not say itself how it is to be read.
 
     Args:
         labels: the file is a reference: values are read as they are stored, such as a palette's indices.

@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 
 from inference.tiling.stitch import Band
-from models.heads import Head
+from models.head import Head
 
 MOST_PIXELS = 2**22  # of an image that are looked at; a larger one is sampled on a regular grid
 UNITS = 2**16  # of a confidence of 1; sums of whole numbers don't depend on the order of the bands

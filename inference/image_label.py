@@ -18,7 +18,7 @@ from inference.predictors.ensemble import Ensemble, predictors_of
 from inference.predictors.predictor import Predictor
 from inference.tiling.grid import Tile
 from inference.tiling.stitch import Band
-from models.heads import Head
+from models.head import Head
 
 CHUNK_BYTES = 2**24  # size of the probabilities that are added to the map at a time
 FORMULA_PREFIXES = ("=", "+", "-", "@", "'", "\t", "\r", "\n")  # a spreadsheet reads cells that begin so as formulas

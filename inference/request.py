@@ -10,7 +10,7 @@ from imaging.writing.formats import ProbabilityType
 from inference.regions.regions_of_interest import Regions
 from inference.regions.tissue import Tissue
 from inference.tiling.stitch import Band
-from models.heads import Head
+from models.head import Head
 
 OutlineStyle = Literal["exact", "smooth"]
 ObjectType = Literal["detection", "annotation"]

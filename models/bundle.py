@@ -12,63 +12,29 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from configs import schema
 from configs.schema import Config
-from configs.sections import NAME_PATTERN, ClassSection
 from disk.digest import sha256_of_file
 from disk.publish import sync
 from models.architectures import Network, build, build_classifier
 from models.bundle_metrics import BundleMetrics
-from models.calibration import Calibration
 from models.errors import BundleError
 from models.image_label_heads import MapClassifier
+from models.manifest import Manifest
 
 FORMAT_VERSION = 4  # 1 to 3 are still readable; 1 had no ensembles, 1 and 2 no sample, 1 to 3 neither calibration nor metrics
 BUNDLE = "bundle"  # name of the bundle in a run's folder
 WEIGHTS, CONFIG, MANIFEST, SAMPLE = "weights.safetensors", "config.yaml", "manifest.json", "sample.safetensors"
 METRICS = "metrics.json"
 CLASSIFIER = "map_classifier."  # prefix of the names of its weights
-
-
-class Manifest(BaseModel):
-    """Metadata of a trained network, which `load` checks.
-
-    `class_prior` is each class's share of the training pixels, `training_images` the SHA-256 digests of the images used in
-    training (validation cases included), `validation` the mean of each metric over the validation cases, and `files` the
-    SHA-256 digests of the bundle's other files. `member_priors` has the class prior of each network of an ensemble, whose
-    `class_prior` is their mean; it is empty for a single network. `calibration` is None if the probabilities aren't calibrated.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format_version: Literal[1, 2, 3, 4]
-    name: Annotated[str, Field(pattern=NAME_PATTERN)]  # part of paths
-    created: str
-    method: Literal["unet", "sliding_window"]
-    dimensions: Literal[2, 3]
-    channels: tuple[str, ...]
-    classes: tuple[ClassSection, ...]
-    spacing_um: tuple[float, ...] | None
-    margin_px: tuple[int, int]
-    class_prior: tuple[float, ...]
-    member_priors: tuple[tuple[float, ...], ...] = ()
-    validation: dict[str, float]
-    calibration: Calibration | None = None
-    training_steps: int
-    training_seconds: float
-    training_images: tuple[str, ...]
-    versions: dict[str, str]
-    commit: str | None
-    intended_use: str
-    files: dict[str, str]
 
 
 class Sample(NamedTuple):

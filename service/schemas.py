@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.bundle_metrics import BundleMetrics, MetricSummary
 
 if TYPE_CHECKING:  # the gateway builds answers from JSON, and doesn't load torch
-    from models.bundle import Manifest
     from models.calibration import Calibration
+    from models.manifest import Manifest
 
 
 ID = "^[0-9a-f]{32}$"

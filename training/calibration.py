@@ -22,7 +22,8 @@ from inference.predictors.predictor import Predictor
 from inference.segment import bands
 from inference.tiling.test_time_augmentation import symmetries
 from models.calibration import Calibration
-from models.heads import Head, make_head
+from models.head import Head
+from models.heads import make_head
 from training.data.open_cases import open_labelled_image
 
 MOST_PASSES = 32  # over a case; with symmetries a case takes several

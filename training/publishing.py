@@ -13,6 +13,7 @@ from inference.predictors.methods import make_predictor
 from inference.predictors.predictor import Predictor
 from models import bundle
 from models.architectures import build
+from models.manifest import Manifest
 from training.calibration import calibrate
 from training.clock import Clock
 from training.data.open_cases import open_labelled_image
@@ -35,7 +36,7 @@ def publish_best(
     images: tuple[str, ...],
     clock: Clock,
     **facts: object,
-) -> bundle.Manifest:
+) -> Manifest:
     """Write the best network as `folder/bundle`, with its calibration and its validation scores, and return the manifest.
 
     The first score in `validation` is that by which validation ranked the networks; scores of image labels follow.

@@ -50,7 +50,7 @@ class ClassValues:
 
     @property
     def overlap(self) -> bool:
-        """Whether a value belongs to several classes."""
+        """Return whether a value belongs to several classes."""
         values = [value for values in self.values for value in values]
         return len(set(values)) < len(values)
 

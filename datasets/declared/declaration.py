@@ -24,7 +24,7 @@ class DeclaredClass:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a data set says about itself.
+    """Declaration of a data set about its classes, values and channels.
 
     Args:
         origin: where it says so, for messages.
@@ -53,12 +53,12 @@ class Declaration:
 
     @property
     def is_named(self) -> bool:
-        """Whether references name their classes themselves."""
+        """Return whether references name their classes themselves."""
         return bool(self.classes) and not any(declared.values for declared in self.classes)
 
     @property
     def is_plain(self) -> bool:
-        """Whether labels are the indices of the classes, and the ignored label is above them."""
+        """Return whether labels are the indices of the classes, and the ignored label is above them."""
         plain = all(declared.values == (index,) for index, declared in enumerate(self.classes))
         return self.is_named or (plain and (self.ignored is None or self.ignored >= len(self.classes)))
 

@@ -33,7 +33,7 @@ class LabelKind:
 
     @property
     def has_gap(self) -> bool:
-        """Whether the labels of classes are not 0, 1, 2 ..; 0 itself may be missing."""
+        """Return whether the labels of classes are not 0, 1, 2 ..; 0 itself may be missing."""
         labels = set(self.labels) - set(self.odd)
         return not self.number_objects and bool(labels - set(labels_without_gap(labels)))
 

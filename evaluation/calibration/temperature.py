@@ -12,7 +12,8 @@ from evaluation.metrics.calibration import (
     negative_log_likelihood,
 )
 from models.calibration import Reliability
-from models.heads import CumulativeHead, Head, MultiLabelHead, SoftmaxHead
+from models.head import Head
+from models.heads import CumulativeHead, MultiLabelHead, SoftmaxHead
 
 LIMITS = (0.25, 20.0)  # of a temperature; pixels that are all right would be fitted best by 0
 

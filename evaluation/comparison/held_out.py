@@ -12,9 +12,9 @@ from datasets.references import check_aligned, open_reference
 from evaluation.scoring.scored_cases import ALL, ScoredCases, read_scored_cases
 from imaging.errors import DataError
 from inference.compatibility import at_trained_spacing, check_suitable
-from models.bundle import Bundle, Manifest
-from models.bundle_agreement import differences
+from models.bundle import Bundle
 from models.heads import check_gives_masks
+from models.manifest import Manifest, differences
 
 SHOWN_CASES = 10  # names listed in a message
 

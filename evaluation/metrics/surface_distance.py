@@ -75,12 +75,12 @@ class StructurePair:
 
     @cached_property
     def is_empty(self) -> bool:
-        """Whether neither side has the structure."""
+        """Return whether neither side has the structure."""
         return not (self.mask.any() or self.reference.any())
 
     @cached_property
     def is_one_sided(self) -> bool:
-        """Whether only the mask or only the reference has the structure."""
+        """Return whether only the mask or only the reference has the structure."""
         return bool(self.mask.any() != self.reference.any())
 
     @property

@@ -34,7 +34,7 @@ _JPEG_MAGIC = b"\xff\xd8\xff"
 
 @dataclass(frozen=True)
 class MaskValues:
-    """What the values of a folder's masks mean.
+    """Meaning of the values of a folder's masks.
 
     Args:
         number_objects: any value above 0 is class 1, and numbers its object.

@@ -21,7 +21,7 @@ IMAGE_LABELS = ("label_accuracy", "label_balanced_accuracy", "label_auc")
 
 @dataclass(frozen=True)
 class ReferenceKind:
-    """What the references of a data set hold, which decides the metrics.
+    """Kind of the references of a data set, which decides the metrics.
 
     Args:
         classes: names of the classes, the background first.

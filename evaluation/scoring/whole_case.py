@@ -81,7 +81,7 @@ class WholeCase:
 
     @property
     def are_numbered(self) -> bool:
-        """Whether the objects of both sides are given, and are not the connected parts of a class."""
+        """Return whether the objects of both sides are given, and are not the connected parts of a class."""
         mask, reference = self._numbers
         return reference is not None and (mask is not None or self._find_objects is not None)
 

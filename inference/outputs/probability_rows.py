@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from imaging.source import Region
 from imaging.writing.row_buffer import BufferFile, RowBuffer
 from inference.tiling.stitch import Band
-from models.heads import Head
+from models.head import Head
 
 
 class ProbabilityRows:

@@ -16,9 +16,10 @@ from inference.predictors.predictor import Predictor
 from inference.predictors.runtime import TORCH
 from inference.tiling.stitch import Band
 from models.bundle import Bundle
-from models.bundle_agreement import differences
 from models.errors import BundleError
-from models.heads import Head, pooled_head
+from models.head import Head
+from models.heads import pooled_head
+from models.manifest import differences
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from inference.tiling.memory_budget import MemoryBudget
 from inference.tiling.stitch import gaussian_weights
 from inference.tiling.test_time_augmentation import LostPixels, Symmetry, mean_over
 from models.architectures import Network
-from models.heads import Head
+from models.head import Head
 from models.image_label_heads import MapClassifier
 
 DEFAULT_TILE_SIZE = {2: 512, 3: 96}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from inference.predictors.predictor import Predictor
 from inference.predictors.runtime import Pass, Runtime
 from models.bundle import Sample
-from models.heads import Head
+from models.head import Head
 
 LEAST_AGREEMENT = 0.999  # share of the sample's pixels with the same label as in float32
 MOST_DIFFERENCE = 0.01  # share of the values' range, for networks that give values

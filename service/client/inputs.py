@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the client is used without image libraries
 
 @dataclass(frozen=True)
 class InputImage:
-    """One image, in a file or in several.
+    """Image in one file or in several.
 
     Args:
         path: file or folder as the user named it.

@@ -10,10 +10,11 @@ from disk.process import resident_bytes
 from inference.predictors.loading import load_predictor
 from inference.predictors.predictor import DEFAULT_TILE_SIZE, Predictor, best_device
 from inference.predictors.runtime import OpenVino
-from models.bundle import Manifest, load
+from models.bundle import load
 from models.bundle_metrics import BundleMetrics
 from models.errors import BundleError
 from models.heads import check_gives_masks
+from models.manifest import Manifest
 from service.engine.device_scheduler import DeviceScheduler
 from service.schemas import BrokenModelAnswer, ModelAnswer
 

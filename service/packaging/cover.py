@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from configs.schema import Config
-from models.heads import Floats, make_head
+from models.head import Floats
+from models.heads import make_head
 
 SIDE_PX = 256
 

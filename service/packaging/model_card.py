@@ -12,8 +12,8 @@ from configs.schema import Config
 
 if TYPE_CHECKING:
     from inference.predictors.runtime_parity import RuntimeParity
-    from models.bundle import Manifest
     from models.bundle_metrics import BundleMetrics
+    from models.manifest import Manifest
 
 METHODS = {"unet": "U-Net", "sliding_window": "sliding-window pixel classifier"}
 HEADS = {

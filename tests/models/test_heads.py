@@ -12,7 +12,8 @@ from scipy.special import logit
 
 from configs import schema
 from models.errors import BundleError
-from models.heads import HEADS, Head, check_gives_masks, make_head
+from models.head import Head
+from models.heads import HEADS, check_gives_masks, make_head
 
 EXCLUSIVE = ("softmax", "one_hot", "soft_label", "cumulative", "sigmoid")
 OUTPUTS = {"softmax": 4, "one_hot": 4, "soft_label": 1, "cumulative": 3, "multi_label": 3, "sigmoid": 1}

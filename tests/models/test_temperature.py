@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.heads import HEADS, Head, pooled_head
+from models.head import Head
+from models.heads import HEADS, pooled_head
 
 OUTPUTS = {"softmax": 4, "one_hot": 4, "soft_label": 1, "cumulative": 3, "multi_label": 3, "sigmoid": 1}
 TEMPERATURES = st.floats(0.25, 20)

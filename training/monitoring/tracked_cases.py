@@ -15,7 +15,7 @@ from evaluation.picture_regions import enlarge, region_with_most_foreground
 from evaluation.rendering import FILL, PALE, Picture, to_picture
 from imaging.source import Region
 from inference.tiling.stitch import Band
-from models.heads import Head
+from models.head import Head
 from training.data.open_cases import open_labelled_image
 from training.monitoring.tensor_pictures import Rgba
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from configs.schema import Config
 from evaluation.metrics.classification import quadratic_weighted_kappa
 from evaluation.metrics.overlap import confusion, nan_mean, overlaps_from_counts
-from models.heads import Head, make_head
+from models.head import Head
+from models.heads import make_head
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[Any]

@@ -1,4 +1,4 @@
-"""What the three studies share: config, divided cases, folder, time and metrics, and the training and scoring of runs."""
+"""Common parts of the three studies: config, divided cases, folder, time and metrics, and the training and scoring of runs."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,7 +59,7 @@ class Study:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How the cases were divided, and whether they are independent."""
+        """Return how the cases were divided, and whether they are independent."""
         cases = self.cases
         counts = f"{len(cases.train)} cases for training, {len(cases.val)} for validation, {len(cases.held_out)} held out."
         note = group_note(cases.held_out)

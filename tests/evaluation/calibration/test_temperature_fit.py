@@ -11,7 +11,8 @@ from evaluation.calibration.diagram import reliability_diagram
 from evaluation.calibration.temperature import LIMITS, fit_temperature, reliability
 from evaluation.rendering import DARK, LIGHT
 from models.calibration import Calibration, ensemble_calibration
-from models.heads import HEADS, Head
+from models.head import Head
+from models.heads import HEADS
 from tests.calibrations import calibration
 from tests.calibrations import reliability as some_reliability
 

@@ -8,8 +8,8 @@ from sampled import CLASSES, FACTS, UNET, WINDOW, config_of
 
 from configs.schema import Config
 from inference.predictors.runtime_parity import RuntimeParity
-from models.bundle import Manifest
 from models.bundle_metrics import BundleMetrics
+from models.manifest import Manifest
 from service.packaging.model_card import METRICS, fingerprint, model_card
 from tests.bundle_scores import bundle_metrics
 from tests.calibrations import calibration

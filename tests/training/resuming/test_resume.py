@@ -44,7 +44,7 @@ def whole(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, t
         ("unet", 0, Moment("training.resuming.saving:save_file", after=True)),  # the best network
         ("sliding_window", 0, Moment("training.resuming.saving:RunScheduler.on_validation_end", 2, after=True)),
         ("unet", 2, Moment(STEP, 7, after=True)),  # before the last validation
-        ("unet", 0, Moment("models.bundle:Manifest.model_validate")),  # while the bundle is incomplete
+        ("unet", 0, Moment("models.manifest:Manifest.model_validate")),  # while the bundle is incomplete
     ],
     ids=lambda value: f"{value.function}-{value.count}" if isinstance(value, Moment) else str(value),
 )
