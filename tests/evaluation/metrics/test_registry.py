@@ -26,7 +26,7 @@ PERFECT = {
 WRONG = {
     "overlap": BinaryCounts(1, 1, 3),
     "structure": StructurePair(LINE > 0, LINE[:, ::-1].T.repeat(3, axis=1)[:3, :5] > 0),
-    "objects": ObjectPair(*np.repeat([[[1, 0, 2, 0, 0, 0]], [[1, 0, 0, 0, 0, 2]]], 10, axis=2)),
+    "objects": ObjectPair(*np.repeat([[[1, 1, 1, 0, 0, 2, 0, 0, 0]], [[1, 1, 0, 0, 0, 0, 0, 0, 2]]], 10, axis=2)),
     "membranes": MembranePair(
         np.tile([False, True, False], (3, 1)), np.tile([True, False, False], (3, 1)), np.ones((3, 3), bool)
     ),
