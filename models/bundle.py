@@ -208,7 +208,10 @@ def load(folder: Path) -> Bundle:
     members = [_load_member(folder / file, config) for file in files]
     classifiers = tuple(classifier for _, classifier in members if classifier)
     sample = _load_sample(folder, config, len(members)) if SAMPLE in manifest.files else None
-    metrics = _load_metrics(folder) if METRICS in manifest.files else None
+    try:
+        metrics = BundleMetrics.model_validate_json((folder / METRICS).read_bytes()) if METRICS in manifest.files else None
+    except ValidationError as error:
+        raise BundleError(f"{folder}: {METRICS} doesn't hold scores of validation cases; train again") from error
     return Bundle(folder, config, manifest, tuple(network for network, _ in members), classifiers, sample, metrics)
 
 
@@ -244,13 +247,6 @@ def _load_sample(folder: Path, config: Config, members: int) -> Sample:
         raise BundleError(f"{path}: has shapes {shapes}, expected {expected}; train again")
     _check_finite(path, sample._asdict())
     return sample
-
-
-def _load_metrics(folder: Path) -> BundleMetrics:
-    try:
-        return BundleMetrics.model_validate_json((folder / METRICS).read_bytes())
-    except ValidationError as error:
-        raise BundleError(f"{folder}: {METRICS} doesn't hold scores of validation cases; train again") from error
 
 
 def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
