@@ -99,8 +99,12 @@ class ImagePlan:
     def remarks(self) -> tuple[str, ...]:
         """Stable codes of the remarks about the image and the part of it that is segmented."""
         is_partial = any(len(member.grid) > member.tile_count for member in self.members)
-        spacing = ("spacing_given",) if self.source.spacing_given else ()
-        return (*self.source.warnings, *spacing, *(("tiles_skipped",) if is_partial else ()))
+        remarks = [*self.source.warnings]
+        if self.source.spacing_given:
+            remarks.append("spacing_given")
+        if is_partial:
+            remarks.append("tiles_skipped")
+        return tuple(remarks)
 
     def resumed(self, first_row: int, tile_sizes: tuple[tuple[int, ...], ...]) -> "ImagePlan":
         """Return the plan of interrupted work: it starts at a row of the image and has the tile sizes of the earlier run.

@@ -187,7 +187,10 @@ def test_a_bundle_against_itself_and_a_folder_against_itself(data: Path, unet: P
             assert (difference.mean, difference.p_value) == (0, 1)
         assert comparison.agreements[0].equal_pixels == 1
         assert comparison.verdict.sentence.startswith("No difference: ")
-    assert [method.label for method in comparison.methods] == ["masks0/other tool (1)", "masks0/other tool (2)"]
+    assert [method.label for method in comparison.methods] == [
+        f"{masks.parent.name}/other tool (1)",
+        f"{masks.parent.name}/other tool (2)",
+    ]
 
 
 def test_swapping_two_methods_flips_every_sign(data: Path, window: Path, masks: Path) -> None:
@@ -259,7 +262,7 @@ def test_distances_in_micrometres_and_pixels_are_not_compared(tmp_path: Path, ma
     edit_cases(mixed, give_one_a_spacing)
     comparison = compare((masks, masks), mixed, ComparisonOptions(metrics=("dice", "hd95")))
     assert comparison.metrics == ("dice",)
-    assert any(note.startswith("HD95 has several units (masks0/other tool (1): px/um") for note in comparison.notes)
+    assert any(note.startswith(f"HD95 has several units ({masks.parent.name}/other tool (1): px/um") for note in comparison.notes)
     with pytest.raises(DataError, match=r"HD95 has several units.*give the spacing of every case") as caught:
         compare((masks, masks), mixed, ComparisonOptions(headline="hd95"))
     assert caught.value.code == "units_differ"
