@@ -262,7 +262,8 @@ def test_distances_in_micrometres_and_pixels_are_not_compared(tmp_path: Path, ma
     edit_cases(mixed, give_one_a_spacing)
     comparison = compare((masks, masks), mixed, ComparisonOptions(metrics=("dice", "hd95")))
     assert comparison.metrics == ("dice",)
-    assert any(note.startswith(f"HD95 has several units ({masks.parent.name}/other tool (1): px/um") for note in comparison.notes)
+    beginning = f"HD95 has several units ({masks.parent.name}/other tool (1): px/um"
+    assert any(note.startswith(beginning) for note in comparison.notes)
     with pytest.raises(DataError, match=r"HD95 has several units.*give the spacing of every case") as caught:
         compare((masks, masks), mixed, ComparisonOptions(headline="hd95"))
     assert caught.value.code == "units_differ"
