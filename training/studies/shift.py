@@ -18,7 +18,7 @@ from inference.predictors.ensemble import predictors_of
 from inference.predictors.loading import load_predictor
 from inference.segment import segment_array
 from models import bundle
-from training.studies.result import StudyPoint, StudyResult
+from training.studies.result import StudyPoint, StudyResult, goodness
 from training.studies.runs import METHODS, StudyRun
 from training.studies.scoring import SCORES, case_mask, read_table, write_table
 from training.studies.study import METHOD_TITLES, Study
@@ -119,13 +119,13 @@ def _answer(points: Sequence[StudyPoint], shifts: Sequence[Shift], headline: str
     sentences, better = [], dict.fromkeys(METHOD_TITLES.values(), 0)
     for shift in shifts:
         heading = shift.title.partition(":")[0]
-        ends = {name: [point for point in points if (point.panel, point.series) == (shift.title, name)] for name in better}
-        means = {name: (line[0].mean(headline), line[-1].mean(headline)) for name, line in ends.items()}
+        lines = {name: [point for point in points if (point.panel, point.series) == (shift.title, name)] for name in better}
+        means = {name: (line[0].mean(headline), line[-1].mean(headline)) for name, line in lines.items()}
         texts = [f"{name} from {score(first)} to {score(last)}" for name, (first, last) in means.items()]
         sentences.append(f"{heading[:1].upper()}{heading[1:]} at its strongest ({shift.strengths[-1]:g}): {', '.join(texts)}.")
-        sign = 1 if METRICS[headline].better == "higher" else -1
-        losses = {name: sign * (first - last) for name, (first, last) in means.items()}
-        least = min(losses, key=lambda name, losses=losses: losses[name])  # type: ignore[misc]
-        better[least] += len(set(losses.values())) > 1
+        last = {name: goodness(line[-1], headline) for name, line in lines.items()}
+        best = [name for name, value in last.items() if value == max(last.values())]
+        if len(best) == 1:
+            better[best[0]] += 1
     counts = ", ".join(f"{name} in {count}" for name, count in better.items())
-    return [f"The method that loses less {title} at the strongest grade: {counts} of {len(shifts)} shifts.", *sentences]
+    return [f"At the strongest grade the better {title} is that of the {counts} of {len(shifts)} shifts.", *sentences]
