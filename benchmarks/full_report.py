@@ -23,9 +23,11 @@ import numpy as np
 from datasets.cases import open_case_image, read_cases
 from datasets.references import open_reference
 from datasets.splits import draw_folds
+from evaluation.comparison.bootstrap_interval import unit_means
 from evaluation.comparison.measurement import describe_machine
 from evaluation.metrics.glands import count_glands, dice_sums, hausdorff_sums, pooled_f1, pooled_sums
 from evaluation.metrics.object_pair import ObjectPair
+from evaluation.metrics.overlap import nan_mean
 from inference.objects.find import number_objects
 from inference.predictors.loading import load_predictor
 from inference.segment import segment_array
@@ -87,7 +89,7 @@ def overtile(*words: object) -> None:
 
 
 def print_scores(numbers: Path) -> None:
-    """Print the means of all metrics over the held-out cases as a table in Markdown."""
+    """Print the means of all metrics over the held-out groups, or cases without groups, as a table in Markdown."""
     rows = json.loads(numbers.read_text())["scores"]
     methods = list(dict.fromkeys(row["method"] for row in rows))
     names = list(dict.fromkeys((row["metric"], row["class"]) for row in rows))
@@ -97,12 +99,9 @@ def print_scores(numbers: Path) -> None:
     for metric, label in names:
         cells = []
         for method in methods:
-            values = [
-                row["value"]
-                for row in rows
-                if (row["method"], row["metric"], row["class"]) == (method, metric, label) and row["value"] is not None
-            ]
-            cells.append(f"{math.fsum(values) / len(values):.3f}" if values else "")
+            chosen = [row for row in rows if (row["method"], row["metric"], row["class"]) == (method, metric, label)]
+            values = [math.nan if row["value"] is None else row["value"] for row in chosen]
+            cells.append(f"{nan_mean(unit_means(values, [row['group'] for row in chosen])):.3f}")
         print(f"| {metric}{f' of {label}' if label else ''} | {' | '.join(cells)} |")
 
 

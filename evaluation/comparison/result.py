@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from configs.sections import ClassSection
+from evaluation.comparison.bootstrap_interval import unit_means
 from evaluation.comparison.measurement import Measurement
 from evaluation.comparison.paired_difference import PairedDifference
 from evaluation.comparison.threshold_baseline import ThresholdBaseline
@@ -110,9 +111,13 @@ class MethodResult:
     cost: Cost | None
 
     def mean(self, metric: str) -> float:
-        """Return the mean of a metric over the cases, of its absolute values where zero is best; NaN where no case has one."""
-        values = self.table.case_values(metric).values()
-        return nan_mean(map(abs, values) if METRICS[metric].better == "zero" else values)
+        """Return the mean of a metric over the groups of cases, or over cases without groups; NaN where none has a value.
+
+        Where zero is best, it is the mean of the absolute values.
+        """
+        by_case, groups = self.table.case_values(metric), self.table.groups
+        values = [abs(value) if METRICS[metric].better == "zero" else value for value in by_case.values()]
+        return nan_mean(unit_means(values, [groups[case] for case in by_case]))
 
 
 @dataclass(frozen=True, kw_only=True)

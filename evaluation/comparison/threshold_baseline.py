@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from datasets.cases import Case, open_case_image, prefix_errors
 from datasets.references import open_reference
+from evaluation.comparison.bootstrap_interval import unit_means
 from evaluation.metrics.overlap import Counts, confusion, nan_mean, overlaps_from_counts, pooled_overlaps
 from imaging.source import ImageSource
 
@@ -21,17 +22,19 @@ class ThresholdBaseline:
     Args:
         foreground: "darker" or "brighter", the side of the threshold that counts as foreground.
         dice: one value for each case.
+        groups: group of each case; None where it is unknown.
         pooled_dice: Dice over the pixels of all cases.
     """
 
     foreground: str
     dice: tuple[float, ...]
+    groups: tuple[str | None, ...]
     pooled_dice: float
 
     @property
     def mean_dice(self) -> float:
-        """Mean over the cases that have a Dice."""
-        return nan_mean(self.dice)
+        """Mean over the groups of cases, or over cases without groups, that have a Dice."""
+        return nan_mean(unit_means(self.dice, self.groups))
 
 
 def score_threshold_baseline(cases: Sequence[Case]) -> ThresholdBaseline:
@@ -46,7 +49,8 @@ def score_threshold_baseline(cases: Sequence[Case]) -> ThresholdBaseline:
     sides = {"darker": darker, "brighter": [counts[:, ::-1] for counts in darker]}  # 0 and 1 of the mask swapped
     scores = {name: pooled_overlaps(counts).macro_dice for name, counts in sides.items()}
     name = max(sides, key=lambda side: (np.nan_to_num(scores[side]), side))
-    return ThresholdBaseline(name, tuple(overlaps_from_counts(counts).macro_dice for counts in sides[name]), scores[name])
+    dice = tuple(overlaps_from_counts(counts).macro_dice for counts in sides[name])
+    return ThresholdBaseline(name, dice, tuple(case.group for case in cases), scores[name])
 
 
 def otsu_threshold(histogram: NDArray[np.int64]) -> int:

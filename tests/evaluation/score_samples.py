@@ -125,7 +125,7 @@ def compare_tables(tables: Sequence[ScoreTable]) -> Comparison:
             Agreement(first=first, second=second, equal=shares, dice=shares, equal_pixels=0.91) for first, second in numbers
         ),
         family="Holm's correction is over all pairs of methods in Dice.",
-        baseline=ThresholdBaseline("darker", (0.4,) * len(cases), 0.4),
+        baseline=ThresholdBaseline("darker", (0.4,) * len(cases), (None,) * len(cases), 0.4),
         baseline_omitted=None,
         notes=("A note.",),
         pictures=(),

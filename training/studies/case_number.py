@@ -89,7 +89,7 @@ def _answer(points: Sequence[StudyPoint], headline: str) -> list[str]:
     sentences = []
     for name, line in series.items():
         fewest, last = line[0], line[-1]
-        ends = [f"{score(point.mean(headline))} with {point.text}" for point in (fewest, last)]
+        ends = [f"{score(point.mean(headline))} with {_cases_text(point)}" for point in (fewest, last)]
         text = f"{name}: {title} {' and '.join(ends)}"
         goal = ENOUGH * goodness(last, headline)
         enough = next((point for point in line if goodness(point, headline) >= goal), None)
@@ -98,5 +98,9 @@ def _answer(points: Sequence[StudyPoint], headline: str) -> list[str]:
         sentences.append(f"{text}.")
     for unet, window in zip(*series.values(), strict=True):
         if unet.setting in (points[0].setting, points[-1].setting):
-            sentences.append(f"With {unet.text}, U-Net minus sliding window: {difference_text(unet, window, headline)}")
+            sentences.append(f"With {_cases_text(unet)}, U-Net minus sliding window: {difference_text(unet, window, headline)}")
     return sentences
+
+
+def _cases_text(point: StudyPoint) -> str:
+    return "1 case" if point.text == "1" else f"{point.text} cases"

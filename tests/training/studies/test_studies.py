@@ -73,7 +73,7 @@ def test_training_cases(data: Path, tmp_path: Path) -> None:
     points = {(row["method"], row["setting"]) for row in rows(out)}
     assert points == {(method, count) for method in ("U-Net", "sliding window") for count in ("1", "3")}
     assert {row["metric"] for row in rows(out)} == {"iou"}
-    assert "With 3, U-Net minus sliding window:" in (out / "study.html").read_text()
+    assert "With 3 cases, U-Net minus sliding window:" in (out / "study.html").read_text()
     with (out / "runs" / "unet_1" / "splits.csv").open(newline="") as file:
         splits = [row["split"] for row in csv.DictReader(file)]
     assert sorted(splits) == ["train", "unused", "unused", "val"]
