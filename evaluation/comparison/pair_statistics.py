@@ -27,7 +27,10 @@ def compare_pairs(tables: Sequence[ScoreTable], metrics: Sequence[str], headline
     for name in metrics:
         values = [list(table.case_values(name).values()) for table in tables]
         for first, second in combinations(range(len(tables)), 2):
-            difference = paired_difference(values[first], values[second], groups=groups, better=METRICS[name].better)
+            metric = METRICS[name]
+            difference = paired_difference(
+                values[first], values[second], groups=groups, better=metric.better, limits=metric.limits
+            )
             pairs.append(PairResult(metric=name, first=first, second=second, difference=difference, corrected_p=None))
     in_headline = {index: pair.difference.p_value for index, pair in enumerate(pairs) if pair.metric == headline}
     family = {index: p_value for index, p_value in in_headline.items() if p_value is not None}

@@ -80,6 +80,7 @@ def paired_difference(
     *,
     groups: Sequence[str | None] | None = None,
     better: Better = "higher",
+    limits: tuple[float, float] = (-math.inf, math.inf),
 ) -> PairedDifference:
     """Compare two methods' scores, one for each case and in the same order; NaN means no score.
 
@@ -91,6 +92,7 @@ def paired_difference(
         second: scores of the second method.
         groups: group of each case; a case whose group is None is a group of its own. None: no group is known.
         better: direction of better values.
+        limits: smallest and largest possible score; the interval is cut to the differences of such scores.
     """
     if better == "zero":
         first, second = list(map(abs, first)), list(map(abs, second))
@@ -100,6 +102,8 @@ def paired_difference(
     unit: Unit = "case" if groups is None or all(group is None for group in groups) else "group"
     unit_means = _means_of_units(differences, units)
     interval, omitted = bootstrap_interval(unit_means, unit)
+    widest = limits[1] - limits[0]
+    interval = interval and (max(interval[0], -widest), min(interval[1], widest))
     deviation = float(np.std(unit_means, ddof=1)) if len(units) > 1 else 0.0
     ties = sum(abs(differences[index]) < EQUAL for index in pairs)
     rises = sum(differences[index] >= EQUAL for index in pairs)

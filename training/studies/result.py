@@ -114,6 +114,7 @@ def difference_text(point: StudyPoint, baseline: StudyPoint, metric: str) -> str
         list(values.values()),
         groups=[groups[case] for case in values],
         better=METRICS[metric].better,
+        limits=METRICS[metric].limits,
     )
     if difference.interval is None:
         return f"There is no interval of the difference: {difference.omitted}."

@@ -1,5 +1,6 @@
 """Mean difference and its interval, also with few cases, ties and missing values."""
 
+import math
 from dataclasses import replace
 from math import isnan, nan
 
@@ -137,3 +138,13 @@ def test_fewer_than_ten_units_are_no_evidence(count: int, *, is_evidence: bool) 
     scores = list(np.random.default_rng(0).uniform(0.1, 0.2, count))
     assert paired_difference([0.0] * count, scores).is_evidence == is_evidence
     assert not paired_difference([0.0] * count, scores, groups=["one patient"] * count).is_evidence
+
+
+def test_an_interval_is_cut_to_the_differences_of_possible_scores() -> None:
+    first, second = [0.0, 0.1, 0.2, 0.3], [0.9, 0.12, 0.23, 0.35]
+    whole = paired_difference(first, second).interval
+    assert whole is not None
+    assert whole[1] > 1
+    assert paired_difference(first, second, limits=(0.0, 1.0)).interval == (whole[0], 1.0)
+    assert paired_difference(second, first, limits=(0.0, 1.0)).interval == (-1.0, -whole[0])
+    assert paired_difference(first, second, limits=(0.0, math.inf)).interval == whole
