@@ -83,10 +83,7 @@ class Checkpoints(CheckpointIO):
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             publish(target, lambda part: _write(part, content))
-            # earlier by step: later steps belong to a history that the run went back from
-            earlier = [path for path in self._paths() if path.name[:13] < target.name[:13]]
-            for path in set(self._paths()) - {target, *earlier[: MOST_CHECKPOINTS - 1]}:
-                path.unlink()
+            self._delete_all_but(target)
         except OSError as error:
             raise StorageError(
                 f"{self.folder}: the checkpoint of step {step} can't be written ({error.strerror or error}); earlier ones are "
@@ -131,6 +128,12 @@ class Checkpoints(CheckpointIO):
         if own_state.get("run") != self.run:
             raise StorageError(f"{path}: is from a run with another config or other data")
         return state
+
+    def _delete_all_but(self, newest: Path) -> None:
+        """Delete all but the newest and the one before; later steps belong to a history that the run went back from."""
+        earlier = [path for path in self._paths() if path.name[:13] < newest.name[:13]]
+        for path in set(self._paths()) - {newest, *earlier[: MOST_CHECKPOINTS - 1]}:
+            path.unlink()
 
 
 def _write(part: Path, content: io.BytesIO) -> None:
