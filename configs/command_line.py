@@ -63,3 +63,8 @@ def progress_display(console: "Console", last_column: "ProgressColumn") -> "Prog
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), last_column)
     return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Return the names in a list with commas between."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

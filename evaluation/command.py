@@ -8,6 +8,19 @@ import typer
 from configs.command_line import exit_codes, progress_bars
 from configs.errors import DATA
 
+Metrics = Annotated[
+    str | None,
+    typer.Option(help="Metrics with commas between, such as dice,hd95, or all. Default: those that suit the references."),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        help="Distance up to which surfaces agree for nsd, in micrometres, or in pixels where the spacing is unknown. "
+        "Default: the longest side of a pixel.",
+        min=0,
+    ),
+]
+
 
 def inspect(
     data: Annotated[Path, typer.Argument(help="Folder with a cases.csv, or in another layout that is recognised.")],
@@ -53,18 +66,8 @@ def evaluate(
         Literal["train", "val", "test", "all"] | None,
         typer.Option(help="Cases to score. Default: test, or val where there is no test, or all where there is no split."),
     ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(help="Metrics with commas between, such as dice,hd95, or all. Default: those that suit the references."),
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            help="Distance up to which surfaces agree for nsd, in micrometres, or in pixels where the spacing is unknown. "
-            "Default: the longest side of a pixel.",
-            min=0,
-        ),
-    ] = None,
+    metrics: Metrics = None,
+    tolerance: Tolerance = None,
     config: Annotated[
         Path | None, typer.Option(help="Config (YAML) whose classes the references have. Default: what the data set declares.")
     ] = None,
@@ -102,10 +105,7 @@ def compare(
         Literal["train", "val", "test", "all"] | None,
         typer.Option(help="Cases to compare on. Default: test, or val where there is no test."),
     ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(help="Metrics with commas between, such as dice,hd95, or all. Default: those that suit the references."),
-    ] = None,
+    metrics: Metrics = None,
     headline: Annotated[
         str | None,
         typer.Option(
@@ -113,14 +113,7 @@ def compare(
             "for ordered grades."
         ),
     ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            help="Distance up to which surfaces agree for nsd, in micrometres, or in pixels where the spacing is unknown. "
-            "Default: the longest side of a pixel.",
-            min=0,
-        ),
-    ] = None,
+    tolerance: Tolerance = None,
     config: Annotated[
         Path | None, typer.Option(help="Config (YAML) whose classes the references have, where no method is a bundle.")
     ] = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from configs.command_line import exit_codes, progress_bars
+from configs.command_line import exit_codes, parse_names, progress_bars
 from configs.errors import DATA, NUMERIC
 
 ConfigFile = Annotated[Path, typer.Argument(help="Config (YAML), for example configs/histology_unet.yaml.")]
@@ -57,9 +57,9 @@ def plan(
         from training.planning.plan import plan as plan_config
 
         start = time.monotonic()
-        names = _names(classes)
+        names = parse_names(classes)
         columns = Columns(group_column, label_column)
-        request = PlanRequest(data, method, parse_memory(memory), minutes, _names(channels), names, name, ignore, columns)
+        request = PlanRequest(data, method, parse_memory(memory), minutes, parse_names(channels), names, name, ignore, columns)
         cases = planning_cases(data, names, ignore, columns)
         for remark in read_remarks(data):
             console.print(f"note: {remark}")
@@ -77,11 +77,6 @@ def plan(
                 "from the start of overtile train to its bundle, with reading, validation and writing"
             )
         console.print(f"{planned.summary}\n{out}: train it with: overtile train {out}")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """Return the names in a list with commas between."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def train(config: ConfigFile, overrides: Overrides = None) -> None:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from datasets.cases import Case
+from evaluation.comparison.methods import METHOD_TITLES
 from evaluation.metrics.registry import METRICS
 from evaluation.number_text import score
 from imaging.errors import DataError
 from training.studies.result import StudyPoint, StudyResult, difference_text, goodness
 from training.studies.runs import METHODS, StudyRun
-from training.studies.study import METHOD_TITLES, Study
+from training.studies.study import Study
 
 STEPS = (1, 2, 5)  # of each power of ten
 ENOUGH = 0.95  # share of the score with all cases that counts as nearly as good

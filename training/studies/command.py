@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs.command_line import exit_codes
+from configs.command_line import exit_codes, parse_names
 
 if TYPE_CHECKING:
     from training.studies.result import StudyResult
@@ -64,7 +64,7 @@ def shift(
     """Train both methods, and score them on held-out images under graded shifts, as other scanners and stains cause them."""
     from training.studies.shift import study_shift
 
-    _run(config, overrides, out, minutes, metrics, lambda study: study_shift(study, _names(shifts)))
+    _run(config, overrides, out, minutes, metrics, lambda study: study_shift(study, parse_names(shifts)))
 
 
 @app.command(epilog="Example: overtile study cases plan.yaml -o studies/cases --minutes 28")
@@ -98,17 +98,12 @@ def _run(
         from training.studies.page import write_study
         from training.studies.study import open_study
 
-        with open_study(load(config, overrides or []), out, console, minutes=minutes, metrics=_names(metrics)) as study:
+        with open_study(load(config, overrides or []), out, console, minutes=minutes, metrics=parse_names(metrics)) as study:
             result = study_question(study)
             page = write_study(result, study.config.data.path.resolve().name, out)
         for sentence in result.answer:
             console.print(sentence)
         console.print(f"Page: {page}")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """Return the names in a list with commas between."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _numbers(option: str, text: str, *, smallest: int) -> tuple[int, ...]:
@@ -119,7 +114,7 @@ def _numbers(option: str, text: str, *, smallest: int) -> tuple[int, ...]:
     """
     from configs.schema import ConfigError
 
-    names = _names(text)
+    names = parse_names(text)
     if not all(name.isdecimal() and int(name) >= smallest for name in names):
         raise ConfigError(f"{option} {text!r}: not whole numbers from {smallest} on with commas between, such as 15,35")
     return tuple(int(name) for name in names)

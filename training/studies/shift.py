@@ -7,6 +7,7 @@ import numpy as np
 from configs.command_line import progress_bars
 from configs.schema import ConfigError
 from datasets.cases import open_case_image, prefix_errors
+from evaluation.comparison.methods import METHOD_TITLES
 from evaluation.metrics.registry import METRICS
 from evaluation.number_text import score
 from evaluation.scoring.array_source import ArraySource
@@ -21,7 +22,7 @@ from models import bundle
 from training.studies.result import StudyPoint, StudyResult, goodness
 from training.studies.runs import METHODS, StudyRun
 from training.studies.scoring import SCORES, case_mask, read_table, write_table
-from training.studies.study import METHOD_TITLES, Study
+from training.studies.study import Study
 from transforms.shifts import SHIFTS, Shift
 from transforms.warp import Floats
 

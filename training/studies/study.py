@@ -17,10 +17,8 @@ from training.distributed import check_single_process
 from training.resuming.run_folder import lock_run_folder, write_or_check_config
 from training.studies.held_out import StudyCases, divide_cases
 from training.studies.result import PointCost
-from training.studies.runs import Method, StudyRun, train_runs
+from training.studies.runs import StudyRun, train_runs
 from training.studies.scoring import SCORES, score_bundle, study_selection
-
-METHOD_TITLES: dict[Method, str] = {"unet": "U-Net", "sliding_window": "sliding window"}
 
 
 @dataclass(frozen=True)

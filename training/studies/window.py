@@ -6,11 +6,12 @@ measures overlap, boundary distance and cost of each size.
 
 from collections.abc import Sequence
 
+from evaluation.comparison.methods import METHOD_TITLES
 from evaluation.metrics.registry import METRICS
 from evaluation.number_text import operations, score
 from training.studies.result import StudyPoint, StudyResult, difference_text, goodness
 from training.studies.runs import StudyRun
-from training.studies.study import METHOD_TITLES, Study
+from training.studies.study import Study
 
 SIZES = {2: (11, 21, 35, 51, 65), 3: (7, 11, 15, 21)}  # window sides in pixels by dimensions
 
